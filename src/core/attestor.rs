@@ -1,0 +1,266 @@
+//! What an attestor is: a name, typed options, and one function from the world to an outcome.
+//!
+//! Attestors write to no shared state. The pipeline runs those of one phase in parallel, each with a
+//! time limit and a panic guard, and puts the results back in the order of the list.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::product::Products;
+use crate::statement::Subject;
+
+/// What is said of an attestor in lists, in help and in the documentation.
+#[derive(Debug)]
+pub struct About {
+    /// The name that `-a` takes, lower case.
+    pub name: &'static str,
+    /// The predicate type that is written in the portable form.
+    pub predicate_type: &'static str,
+    /// One line, a full sentence.
+    pub summary: &'static str,
+    /// When it runs without being named, as a clause that follows "runs by default ".
+    pub default_when: &'static str,
+    /// The subjects that it adds, as `name: what the digest is`.
+    pub subjects: &'static [&'static str],
+    /// The options that it takes.
+    pub options: &'static [OptionAbout],
+    /// The JSON schema of the predicate (draft 2020-12), as text.
+    pub schema: &'static str,
+}
+
+/// One option of an attestor.
+#[derive(Debug)]
+pub struct OptionAbout {
+    /// The option's name; the flag is `--attestor-<attestor>-<name>`.
+    pub name: &'static str,
+    /// One line that says what it does and what the default is.
+    pub help: &'static str,
+}
+
+/// The environment variables of this process, in the order of their names. Names and values that are
+/// not UTF-8 are kept with U+FFFD in place of what cannot be shown.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(pub BTreeMap<String, String>);
+
+impl Environment {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// Facts of the machine and the account, found by the binary.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Host name as the kernel tells it.
+    pub hostname: String,
+    /// Name of the account, or its number where it has no name.
+    pub username: String,
+}
+
+/// What an attestor sees before the command runs. There are no products: asking does not compile.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// Name of the step.
+    pub step: String,
+    /// The working directory of the command, absolute.
+    pub dir: PathBuf,
+    /// The environment of this process.
+    pub env: Arc<Environment>,
+    /// How the variables are masked.
+    pub mask: Arc<crate::redact::VariableMask>,
+    /// Machine and account.
+    pub host: Host,
+    /// The command, program first. Empty for evidence without a command.
+    pub command: Vec<OsString>,
+}
+
+/// What an attestor sees after the command has ended.
+#[derive(Clone)]
+pub struct After {
+    /// What was known before.
+    pub before: Arc<Before>,
+    /// The files that the command made or changed.
+    pub products: Arc<Products>,
+    /// Whether the command ended with 0.
+    pub success: bool,
+    /// The container engine, where one may be asked. Absent offline.
+    pub engine: Option<Arc<dyn Engine>>,
+}
+
+/// Read-only questions to a container engine over its local socket.
+pub trait Engine: Send + Sync {
+    /// Where the engine is, for people: `unix:///run/docker.sock`.
+    fn endpoint(&self) -> String;
+    /// The body of `GET <path>`, `None` when the engine answers 404.
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, EngineError>;
+}
+
+/// A container engine that gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the container engine at {endpoint}: {reason}")]
+pub struct EngineError {
+    /// Where it was looked for.
+    pub endpoint: String,
+    /// What went wrong, as a lower-case fragment.
+    pub reason: String,
+}
+
+/// One piece of evidence.
+#[derive(Debug)]
+pub struct Evidence {
+    /// The type under which it is written; differs from [`About::predicate_type`] for SBOMs.
+    pub predicate_type: String,
+    /// The predicate.
+    pub predicate: Predicate,
+    /// Subjects without the type prefix, in the order in which they are written.
+    pub subjects: Vec<Subject>,
+    /// Subjects that lead to other collections (wire-formats §2.3 `backrefs`), without the type prefix.
+    pub back_references: Vec<Subject>,
+    /// In the collection, or in an envelope of its own.
+    pub place: Place,
+}
+
+/// The predicate of one piece of evidence.
+#[derive(Debug)]
+pub enum Predicate {
+    /// Composed by us: free text in it is redacted.
+    Composed(Value),
+    /// A document kept as it was written, as JSON text of one object: never altered. A secret in it makes a gap.
+    Verbatim(Box<serde_json::value::RawValue>),
+}
+
+/// Where evidence is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the collection.
+    Collection,
+    /// In an envelope of its own, because readers of the collection would refuse the type.
+    OwnEnvelope,
+}
+
+/// What an attestor found.
+#[derive(Debug)]
+pub enum Found {
+    /// Evidence, at least one piece, and what it could not attest (one reason each).
+    Evidence {
+        /// The pieces, in a deterministic order.
+        pieces: Vec<Evidence>,
+        /// What was there but could not be attested; each becomes a gap.
+        shortfalls: Vec<String>,
+    },
+    /// Nothing to attest; the clause follows "nothing to attest: ".
+    Nothing(String),
+}
+
+/// Why an attestor failed. Becomes a gap.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct AttestError(pub String);
+
+impl AttestError {
+    /// An error from its text, a lower-case fragment that names file or field.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// The outcome of an attestor.
+pub type Outcome = Result<Found, AttestError>;
+
+/// Attests to something that holds before the command runs.
+pub trait AttestBefore: 'static {
+    /// Options, read before the command runs; unknown keys are refused (`deny_unknown_fields`).
+    type Options: DeserializeOwned + Send + 'static;
+    /// Name, type and description.
+    const ABOUT: &'static About;
+    /// Why it runs without being named, `None` when it does not.
+    fn called_for(world: &Before) -> Option<String>;
+    /// The one function from the world to an outcome.
+    fn attest(options: Self::Options, world: &Before) -> Outcome;
+}
+
+/// Attests to something that the command left behind.
+pub trait AttestAfter: 'static {
+    /// Options, read before the command runs; unknown keys are refused (`deny_unknown_fields`).
+    type Options: DeserializeOwned + Send + 'static;
+    /// Name, type and description.
+    const ABOUT: &'static About;
+    /// Why the command line calls for it, `None` where only the products can tell.
+    fn called_for(world: &Before) -> Option<String>;
+    /// The one function from the world to an outcome.
+    fn attest(options: Self::Options, world: &After) -> Outcome;
+}
+
+/// An attestor's function for the time before the command, its options already read.
+pub type BeforeFn = Box<dyn FnOnce(&Before) -> Outcome + Send>;
+/// An attestor's function for the time after the command, its options already read.
+pub type AfterFn = Box<dyn FnOnce(&After) -> Outcome + Send>;
+
+/// An attestor that is ready to run.
+pub enum Prepared {
+    /// Runs before the command.
+    Before(BeforeFn),
+    /// Runs after the command.
+    After(AfterFn),
+}
+
+/// An option that an attestor does not take, or whose value it cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("attestor {attestor}: {reason}")]
+pub struct OptionError {
+    /// Name of the attestor.
+    pub attestor: &'static str,
+    /// What is wrong with the options.
+    pub reason: String,
+}
+
+/// An entry of the list of built-in attestors.
+#[derive(Clone, Copy)]
+pub struct Attestor {
+    /// Name, type and description.
+    pub about: &'static About,
+    /// Why it runs without being named, from what is known before the command runs.
+    pub called_for: fn(&Before) -> Option<String>,
+    /// Whether it runs after the command.
+    pub after: bool,
+    prepare: fn(Value) -> Result<Prepared, serde_json::Error>,
+}
+
+impl Attestor {
+    /// The entry of an attestor that runs before the command.
+    pub const fn before<A: AttestBefore>() -> Self {
+        Self {
+            about: A::ABOUT,
+            called_for: A::called_for,
+            after: false,
+            prepare: |options| {
+                let options: A::Options = serde_json::from_value(options)?;
+                Ok(Prepared::Before(Box::new(move |world| A::attest(options, world))))
+            },
+        }
+    }
+
+    /// The entry of an attestor that runs after the command.
+    pub const fn after<A: AttestAfter>() -> Self {
+        Self {
+            about: A::ABOUT,
+            called_for: A::called_for,
+            after: true,
+            prepare: |options| {
+                let options: A::Options = serde_json::from_value(options)?;
+                Ok(Prepared::After(Box::new(move |world| A::attest(options, world))))
+            },
+        }
+    }
+
+    /// Reads the options (a JSON object) and returns the function to run.
+    pub fn prepare(&self, options: Value) -> Result<Prepared, OptionError> {
+        (self.prepare)(options).map_err(|error| OptionError { attestor: self.about.name, reason: error.to_string() })
+    }
+}

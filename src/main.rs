@@ -1,0 +1,3 @@
+//! The `affiant` command.
+
+fn main() {}
