@@ -265,8 +265,8 @@ fn sensitive_by_default(upper: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn mask(options: MaskOptions) -> VariableMask {
-        VariableMask::new(&options).expect("the patterns of this test are valid")
+    fn mask(options: &MaskOptions) -> VariableMask {
+        VariableMask::new(options).expect("the patterns of this test are valid")
     }
 
     fn strings(list: &[&str]) -> Vec<String> {
@@ -331,15 +331,15 @@ mod tests {
             allow_keys: strings(&["B_TOKEN", "a_token"]),
             ..MaskOptions::default()
         };
-        let shown = mask(options.clone()).apply(&env);
+        let shown = mask(&options).apply(&env);
         assert_eq!(shown["A_TOKEN"], MASK, "an allowed name is taken in its own letter case");
         assert_eq!((shown["B_TOKEN"].as_str(), shown["corp_id"].as_str(), shown["CORP_X"].as_str()), ("y", MASK, MASK));
-        let shown = mask(MaskOptions { filter: true, ..options.clone() }).apply(&env);
+        let shown = mask(&MaskOptions { filter: true, ..options.clone() }).apply(&env);
         assert_eq!(shown.keys().collect::<Vec<_>>(), ["B_TOKEN", "PLAIN"]);
-        let shown = mask(MaskOptions { disable_defaults: true, ..options }).apply(&env);
+        let shown = mask(&MaskOptions { disable_defaults: true, ..options }).apply(&env);
         assert_eq!((shown["A_TOKEN"].as_str(), shown["corp_id"].as_str()), ("x", MASK));
         let capture = MaskOptions { capture_allowlist: strings(&["plain", "*_TOKEN"]), ..MaskOptions::default() };
-        let shown = mask(capture).apply(&env);
+        let shown = mask(&capture).apply(&env);
         assert_eq!(
             shown.into_iter().collect::<Vec<_>>(),
             [("A_TOKEN".into(), MASK.into()), ("B_TOKEN".into(), MASK.into()), ("PLAIN".into(), "v".into())]

@@ -609,7 +609,8 @@ mod tests {
         let whole = format!("{before}{secret}{after}");
         let json = serde_json::to_string(secret).expect("a string is JSON");
         let json = json[1..json.len() - 1].to_owned();
-        let unicode = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<String>();
+        let unicode =
+            |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<Vec<_>>().concat();
         let go = json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026").replace('/', "\\/");
         let percent = |all: bool, upper: bool| {
             let encode = |b: u8| match b {
