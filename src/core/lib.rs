@@ -5,6 +5,8 @@
 
 pub mod attestor;
 pub mod digest;
+pub mod dsse;
 pub mod product;
 pub mod redact;
+pub mod sign;
 pub mod statement;
