@@ -11,7 +11,7 @@ use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
 use affiant_core::redact::{MaskOptions, Redactor, VariableMask};
 use affiant_core::run::{self, Choice, Named, Observation, ObservationLevel, Outcome, Plan, PlanError, Request};
-use affiant_core::select::Selection;
+use affiant_core::select::{Glob, Selection};
 use affiant_core::sign::Signer;
 use affiant_core::snapshot;
 use affiant_core::statement::Subject;
@@ -270,7 +270,7 @@ pub(crate) fn run(args: RunArgs, output: &Output) -> Result<Ending, Failure> {
 fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
     let environment = Arc::new(surroundings::environment());
     let mask = Arc::new(mask(&args)?);
-    let redactor = Redactor::new(&environment, &mask, &args.command);
+    let redactor = Redactor::new(&environment, &args.command, &mask);
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
@@ -303,12 +303,12 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
 
     let bar = progress::Bar::start("materials");
     let observed = plan
-        .observe(&*clock, &*bar)
+        .observe(&*clock, &surroundings::real_clock, bar.progress())
         .map_err(|error| Failure::because(Kind::Run, "the working directory cannot be recorded", &error))?;
     bar.finish();
     let ran = observed.spawn(&*clock);
     let bar = progress::Bar::start("products");
-    let collected = ran.collect(&*clock, &*bar);
+    let collected = ran.collect(&*clock, &surroundings::real_clock, bar.progress());
     bar.finish();
 
     let kept = keep.keep(&collected, &signers, output)?;
@@ -390,7 +390,6 @@ fn make_plan(
         Selection::new(include, exclude)
             .map_err(|error| Failure::because(Kind::Run, format!("a glob of {flag} cannot be used"), &error))
     };
-    let slack = redactor.longest();
     let request = Request {
         child: Some(supervise::Request {
             program: args.command[0].clone(),
@@ -399,8 +398,8 @@ fn make_plan(
             env: child_env,
             timeout: args.timeout,
             kill_after: args.kill_after,
-            head: run::KEPT_TEXT + slack,
-            tail: run::KEPT_TEXT + slack,
+            head: run::KEPT_TEXT,
+            tail: run::KEPT_TEXT,
         }),
         snapshot: snapshot_options(args, keep, &dir, selection("--material-…-glob", &args.material_include_glob, &args.material_exclude_glob)?)?,
         product_subjects: selection(
@@ -459,10 +458,16 @@ fn snapshot_options(
     hashes.dedup();
     let mut options = snapshot::Options::new(dir.to_owned());
     options.hashes = hashes;
-    options.dirhash = Selection::new(&args.dirhash_glob, &[])
+    options.dirhash = args
+        .dirhash_glob
+        .iter()
+        .map(|pattern| Glob::new(pattern))
+        .collect::<Result<_, _>>()
         .map_err(|error| Failure::because(Kind::Run, "a glob of --dirhash-glob cannot be used", &error))?;
     options.materials = materials;
     options.own_outputs = keep.own_outputs();
+    options.own_exports_of = keep.outfile();
+    options.threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     options.mode = match args.snapshot {
         SnapshotMode::Keys => snapshot::Mode::Keys,
         SnapshotMode::Full => snapshot::Mode::Full,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use affiant_core::attestor::{Engine, Environment, Host};
 use affiant_core::clock::{Clock, Fixed};
+use affiant_core::snapshot;
 use jiff::Timestamp;
 
 use super::failure::Failure;
@@ -44,6 +45,12 @@ pub(crate) fn clock() -> Result<Box<dyn Clock>, Failure> {
         .ok_or_else(|| {
             Failure::usage(format!("SOURCE_DATE_EPOCH={}: not a number of seconds since 1970", epoch.display()))
         })
+}
+
+/// The real clock, which snapshots compare with the times of files.
+pub(crate) fn real_clock() -> snapshot::Timestamp {
+    let now = Timestamp::now();
+    snapshot::Timestamp { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) }
 }
 
 /// Machine and account.

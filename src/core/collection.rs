@@ -169,7 +169,7 @@ impl Serialize for Entry {
         map.serialize_entry("type", &self.predicate_type)?;
         match &self.body {
             Body::Materials(snapshot, without) => {
-                map.serialize_entry("attestation", &snapshot.materials(without))?;
+                map.serialize_entry("attestation", &snapshot.material_map(without))?;
             }
             Body::Products(products, without) => {
                 map.serialize_entry("attestation", &ProductsOf(products, without))?;

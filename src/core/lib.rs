@@ -4,9 +4,14 @@
 #![deny(missing_docs)]
 
 pub mod attestor;
+pub mod clock;
+pub mod collection;
 pub mod digest;
 pub mod dsse;
+pub mod evidence;
 pub mod product;
 pub mod redact;
+pub mod run;
 pub mod sign;
 pub mod statement;
+pub mod step;

@@ -14,15 +14,15 @@ mod plan;
 mod seal;
 
 pub use collect::{Collected, Counts, OwnEvidence};
-pub use command_run::{Observation, ObservationLevel};
-pub use plan::{Choice, Named, Plan, PlanError, Planned, Request, plan};
+pub use command_run::{KEPT_TEXT, Observation, ObservationLevel};
+pub use plan::{ALWAYS, Choice, Named, Plan, PlanError, Planned, Request, plan};
 pub use seal::{SealError, Sealed, SealedEnvelope};
 
 use affiant_supervise as supervise;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::snapshot::{Progress, Snapshot, SnapshotError};
+use crate::snapshot::{self, Progress, Snapshot, SnapshotError};
 
 use attest::{Attested, attest_before};
 
@@ -37,10 +37,16 @@ pub struct Observed {
 
 impl Plan {
     /// Runs the attestors of before and takes the first snapshot. Nothing has run yet, so an error still refuses.
-    pub fn observe(mut self, clock: &dyn Clock, progress: &dyn Progress) -> Result<Observed, SnapshotError> {
+    /// `clock` is that of the evidence and may stand still; `real` is compared with the times of files.
+    pub fn observe(
+        mut self,
+        clock: &dyn Clock,
+        real: &snapshot::Clock<'_>,
+        progress: &Progress,
+    ) -> Result<Observed, SnapshotError> {
         let attested = attest_before(&mut self, clock);
         let start = clock.now();
-        let materials = crate::snapshot::first(&self.snapshot, progress)?;
+        let materials = snapshot::first(self.snapshot.clone(), real, progress)?;
         Ok(Observed { plan: self, attested, materials, observed: (start, clock.now()) })
     }
 }

@@ -17,7 +17,7 @@ use crate::collection::{
 };
 use crate::product::{Change, Products};
 use crate::redact::Redactor;
-use crate::snapshot::{Changes, Progress, Snapshot};
+use crate::snapshot::{self, Changes, Progress, Snapshot};
 use crate::statement::Subject;
 
 /// All evidence of a run, not yet signed.
@@ -63,15 +63,12 @@ pub struct Counts {
 
 impl Ran {
     /// Takes the second snapshot, runs the attestors of after and composes the collection.
-    pub fn collect(self, clock: &dyn Clock, progress: &dyn Progress) -> Collected {
+    pub fn collect(self, clock: &dyn Clock, real: &snapshot::Clock<'_>, progress: &Progress) -> Collected {
         let Self { mut plan, attested: before, materials, observed, outcome, ran } = self;
         let mut composer = Composer::default();
         let products_start = clock.now();
-        let changes = materials.second(&plan.snapshot, progress).unwrap_or_else(|error| {
-            composer.gaps.push(Gap { attestor: "product".to_owned(), reason: error.to_string(), named: true });
-            Changes::default()
-        });
-        let Changes { products, deleted, omissions, .. } = changes;
+        let changes = materials.second(real, progress, None);
+        let Changes { products, deleted, omissions, omitted, links, .. } = changes;
         let products = Arc::new(Products::new(plan.before.dir.clone(), products));
         let products_end = clock.now();
         let after = attest_after(
@@ -99,14 +96,14 @@ impl Ran {
         }
         let subjects = products
             .iter()
-            .filter(|product| !hidden.products.contains(&product.path) && plan.product_subjects.selects(&product.path))
+            .filter(|product| !hidden.products.contains(&product.path) && plan.product_subjects.takes(&product.path))
             .map(|product| Subject::new(format!("file:{}", product.path), product.digests.clone()))
             .collect();
         let mut counts = Counts {
-            materials: materials.recorded(),
+            materials: materials.len() - hidden.materials.len(),
             products: products.len() - hidden.products.len(),
             deleted: deleted.len(),
-            omissions: materials.omissions().len() + omissions.len(),
+            omissions: usize::try_from(materials.omitted() + omitted).unwrap_or(usize::MAX),
             redactions: 0,
         };
         let body = Body::Products(Arc::clone(&products), hidden.products);
@@ -122,9 +119,10 @@ impl Ran {
                 outcome: &outcome,
                 observation: &plan.observation,
                 withheld: &plan.withheld,
-                snapshot_method: plan.snapshot.mode.wire_name(),
+                snapshot_method: materials.mode().name(),
                 omissions: materials.omissions().iter().chain(&omissions).collect(),
-                left_out: materials.left_out().iter().map(|rule| json!(rule)).collect(),
+                left_out: materials.left_out().iter().map(|one| json!({ "rule": one.rule, "count": one.count })).collect(),
+                links: materials.links().chain(links.iter().map(|(path, text)| (path.as_str(), text.as_str()))).collect(),
                 deleted: deleted.iter().map(String::as_str).collect(),
                 rewritten: products
                     .iter()
@@ -156,16 +154,42 @@ impl Ran {
 fn selection(plan: &Plan) -> Value {
     let mut globs = serde_json::Map::new();
     for (name, patterns) in [
-        ("materialInclude", plan.snapshot.materials.include_patterns()),
-        ("materialExclude", plan.snapshot.materials.exclude_patterns()),
-        ("productSubjectInclude", plan.product_subjects.include_patterns()),
-        ("productSubjectExclude", plan.product_subjects.exclude_patterns()),
+        ("materialInclude", plan.snapshot.materials.include()),
+        ("materialExclude", plan.snapshot.materials.exclude()),
+        ("productSubjectInclude", plan.product_subjects.include()),
+        ("productSubjectExclude", plan.product_subjects.exclude()),
     ] {
         if !patterns.is_empty() {
-            globs.insert(name.to_owned(), json!(patterns));
+            globs.insert(name.to_owned(), patterns.iter().map(|glob| json!(glob.pattern())).collect());
         }
     }
     Value::Object(globs)
+}
+
+/// Whether a JSON pointer leads to a digest or a type: they are never masked (security rule 4).
+pub(super) fn is_digest(pointer: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "sha1",
+        "sha256",
+        "sha512",
+        "gitoid:sha1",
+        "gitoid:sha256",
+        "dirHash",
+        "digest",
+        "commithash",
+        "treehash",
+        "parenthashes",
+        "mime_type",
+        "mediaType",
+        "type",
+        "payloadType",
+    ];
+    pointer.rsplit('/').next().is_some_and(|name| NAMES.contains(&name))
+}
+
+/// Whether what follows the kind in a subject's name is its own digest.
+fn is_own_digest(subject: &Subject) -> bool {
+    subject.digest.0.values().any(|value| subject.name.ends_with(value.as_str()))
 }
 
 fn entry_pointer(at: usize) -> String {
@@ -191,9 +215,6 @@ impl Composer {
     /// Files whose name holds a secret are left out; the gap carries the digest only (security rule 4).
     fn hide(&mut self, redactor: &Redactor, materials: &Snapshot, products: &Products) -> Hidden {
         let mut hidden = Hidden { materials: BTreeSet::new(), products: BTreeSet::new() };
-        if redactor.is_empty() {
-            return hidden;
-        }
         let mut gap = |kind: &str, digest: &str| {
             self.gaps.push(Gap {
                 attestor: kind.to_owned(),
@@ -202,9 +223,9 @@ impl Composer {
             });
         };
         for entry in materials.iter() {
-            if !redactor.scan(entry.path().as_bytes()).is_empty() {
-                gap("material", &entry.sha256().map_or_else(|| "unknown".to_owned(), hex::encode));
-                hidden.materials.insert(entry.path().to_owned());
+            if !redactor.scan(entry.path.as_bytes()).is_empty() {
+                gap("material", entry.digest_set().sha256().unwrap_or("unknown"));
+                hidden.materials.insert(entry.path.to_owned());
             }
         }
         for product in products.iter() {
@@ -246,7 +267,14 @@ impl Composer {
             };
             let body = match predicate {
                 Predicate::Composed(mut value) => {
-                    redactor.redact_json(&mut value, &pointer, &mut self.masked);
+                    let mut masked = Vec::new();
+                    redactor.redact_json(&mut value, &pointer, &is_digest, &mut masked);
+                    // Half a document is none.
+                    if masked.iter().any(|place| place.ends_with("/manifestraw")) {
+                        self.gaps.push(gap("the image's manifest holds a secret, so it was not kept"));
+                        continue;
+                    }
+                    self.masked.extend(masked);
                     Body::Composed(value)
                 }
                 Predicate::Verbatim(text) if redactor.hits_document(text.get().as_bytes()) => {
@@ -257,7 +285,7 @@ impl Composer {
             };
             // A subject's digest may be that of its text: with a secret in it, both must go.
             for list in [&mut subjects, &mut back_references] {
-                list.retain(|subject| redactor.scan(subject.name.as_bytes()).is_empty());
+                list.retain(|subject| is_own_digest(subject) || redactor.scan(subject.name.as_bytes()).is_empty());
             }
             match place {
                 Place::Collection => {

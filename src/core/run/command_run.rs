@@ -6,7 +6,7 @@ use affiant_supervise::{self as supervise, Ending};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::redact::Redactor;
+use crate::redact::{Cut, Redactor};
 use crate::snapshot::Omission;
 
 /// Bytes of text kept from the beginning of each stream, and as many from its end.
@@ -51,6 +51,7 @@ pub(super) struct Facts<'a> {
     pub(super) snapshot_method: &'a str,
     pub(super) omissions: Vec<&'a Omission>,
     pub(super) left_out: Vec<Value>,
+    pub(super) links: Vec<(&'a str, &'a str)>,
     pub(super) deleted: Vec<&'a str>,
     pub(super) rewritten: Vec<&'a str>,
     pub(super) selection: Value,
@@ -106,8 +107,11 @@ pub(super) fn predicate(facts: &Facts<'_>, redactor: &Redactor, pointer: &str, m
     }
     list(&mut ours, "omissions", &facts.omissions, |omission| {
         let mut value = serde_json::to_value(omission).unwrap_or_default();
-        redactor.redact_json(&mut value, &format!("{pointer}/affiant/omissions"), masked);
+        redactor.redact_json(&mut value, &format!("{pointer}/affiant/omissions"), &|_| false, masked);
         value
+    });
+    list(&mut ours, "links", &facts.links, |(path, text)| {
+        json!({ "path": redactor.redact_text(path), "link": redactor.redact_text(text) })
     });
     if !facts.left_out.is_empty() {
         ours["leftOut"] = Value::Array(facts.left_out.clone());
@@ -164,8 +168,9 @@ fn text(stream: &supervise::Stream, redactor: &Redactor) -> (Option<Text>, u64) 
         let masked = *shown != *whole;
         return (Some(Text { text: String::from_utf8_lossy(&shown).into_owned(), masked }), 0);
     }
-    let (head, head_masked) = redactor.redact_head(&stream.head, KEPT_TEXT);
-    let (tail, tail_masked) = redactor.redact_tail(&stream.tail, KEPT_TEXT);
+    let head = redactor.redact_cut(&stream.head, Cut { before: false, after: true });
+    let tail = redactor.redact_cut(&stream.tail, Cut { before: true, after: false });
+    let masked = *head != *stream.head || *tail != *stream.tail;
     let left_out = stream.length - kept;
     let text = format!(
         "{}\n[affiant: text left out here; the digest covers all {} bytes]\n{}",
@@ -173,5 +178,5 @@ fn text(stream: &supervise::Stream, redactor: &Redactor) -> (Option<Text>, u64) 
         stream.length,
         String::from_utf8_lossy(&tail)
     );
-    (Some(Text { text, masked: head_masked || tail_masked }), left_out)
+    (Some(Text { text, masked }), left_out)
 }

@@ -197,6 +197,11 @@ impl Plan {
         &self.before.dir
     }
 
+    /// Whether a failing command still makes a passing step.
+    pub fn ignores_exit_code(&self) -> bool {
+        self.ignore_exit_code
+    }
+
     /// What is known of the observation level.
     pub fn observation(&self) -> &Observation {
         &self.observation

@@ -77,8 +77,13 @@ impl Collected {
         let mut error = None;
         'all: for envelope in &mut envelopes {
             for signer in signers {
-                match dsse::sign(&envelope.payload, PAYLOAD_TYPE, signer.as_ref()) {
-                    Ok(signature) => envelope.signatures.push(signature),
+                let header = dsse::pae_header(PAYLOAD_TYPE, envelope.payload.len());
+                match signer.sign(&[&header, &envelope.payload]) {
+                    Ok(sig) => envelope.signatures.push(Signature {
+                        key_id: signer.public_key().key_id().to_owned(),
+                        sig,
+                        ..Signature::default()
+                    }),
                     Err(source) => {
                         error = Some(SealError::Sign { key_id: signer.public_key().key_id().to_owned(), source });
                         break 'all;
