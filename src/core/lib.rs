@@ -7,4 +7,5 @@ pub mod attestor;
 pub mod digest;
 pub mod product;
 pub mod redact;
+pub mod select;
 pub mod statement;
