@@ -5,7 +5,9 @@
 
 pub mod attestor;
 pub mod digest;
+pub mod mime;
 pub mod product;
 pub mod redact;
 pub mod select;
+pub mod snapshot;
 pub mod statement;
