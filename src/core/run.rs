@@ -16,7 +16,7 @@ mod seal;
 pub use collect::{Collected, Counts, OwnEvidence};
 pub use command_run::{KEPT_TEXT, Observation, ObservationLevel};
 pub use plan::{ALWAYS, Choice, Named, Plan, PlanError, Planned, Request, plan};
-pub use seal::{SealError, Sealed, SealedEnvelope};
+pub use seal::{RUN_SUBJECT, SealError, Sealed, SealedEnvelope};
 
 use affiant_supervise as supervise;
 use jiff::Timestamp;

@@ -15,7 +15,6 @@ pub(super) struct Attested {
     pub(super) name: &'static str,
     /// Whether the user named it: then "nothing to attest" is a gap.
     pub(super) named: bool,
-    pub(super) after: bool,
     pub(super) result: Result<Pieces, String>,
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
@@ -39,7 +38,7 @@ pub(super) fn attest_before(plan: &mut Plan, clock: &dyn Clock) -> Vec<Attested>
         }
         other @ Prepared::After(_) => Err(other),
     });
-    attest(jobs, limit, clock, false)
+    attest(jobs, limit, clock)
 }
 
 pub(super) fn attest_after(plan: &mut Plan, world: After, clock: &dyn Clock) -> Vec<Attested> {
@@ -52,12 +51,12 @@ pub(super) fn attest_after(plan: &mut Plan, world: After, clock: &dyn Clock) -> 
         }
         other @ Prepared::Before(_) => Err(other),
     });
-    attest(jobs, limit, clock, true)
+    attest(jobs, limit, clock)
 }
 
 /// Runs the jobs on threads of their own. A thread that outlives its limit is left behind: it holds no lock of ours and
 /// ends with the process.
-fn attest(jobs: Vec<(&'static str, bool, Job)>, limit: Duration, clock: &dyn Clock, after: bool) -> Vec<Attested> {
+fn attest(jobs: Vec<(&'static str, bool, Job)>, limit: Duration, clock: &dyn Clock) -> Vec<Attested> {
     let begun = Instant::now();
     let running: Vec<_> = jobs
         .into_iter()
@@ -92,7 +91,7 @@ fn attest(jobs: Vec<(&'static str, bool, Job)>, limit: Duration, clock: &dyn Clo
                     )),
                 },
             };
-            Attested { name, named, after, result, start, end: clock.now() }
+            Attested { name, named, result, start, end: clock.now() }
         })
         .collect()
 }
@@ -132,7 +131,7 @@ mod tests {
     use crate::clock::Fixed;
 
     fn run(job: Job, limit: Duration) -> Attested {
-        attest(vec![("probe", true, job)], limit, &Fixed(Timestamp::UNIX_EPOCH), false).remove(0)
+        attest(vec![("probe", true, job)], limit, &Fixed(Timestamp::UNIX_EPOCH)).remove(0)
     }
 
     #[test]

@@ -71,16 +71,13 @@ impl Ran {
         let Changes { products, deleted, omissions, omitted, links, .. } = changes;
         let products = Arc::new(Products::new(plan.before.dir.clone(), products));
         let products_end = clock.now();
-        let after = attest_after(
-            &mut plan,
-            After {
-                before: Arc::clone(&plan.before),
-                products: Arc::clone(&products),
-                success: outcome.success(),
-                engine: plan.engine.clone(),
-            },
-            clock,
-        );
+        let world = After {
+            before: Arc::clone(&plan.before),
+            products: Arc::clone(&products),
+            success: outcome.success(),
+            engine: plan.engine.clone(),
+        };
+        let after = attest_after(&mut plan, world, clock);
 
         let redactor = &plan.redactor;
         let hidden = composer.hide(redactor, &materials, &products);
@@ -88,6 +85,7 @@ impl Ran {
             composer.take(one, redactor);
         }
         let materials = Arc::new(materials);
+        let recorded = materials.len() - hidden.materials.len();
         composer.spine(MATERIAL_TYPE, Body::Materials(Arc::clone(&materials), hidden.materials), Vec::new(), observed);
         // Its place is here; what it says of masked places is known at the end.
         let command_at = composer.entries.len();
@@ -100,7 +98,7 @@ impl Ran {
             .map(|product| Subject::new(format!("file:{}", product.path), product.digests.clone()))
             .collect();
         let mut counts = Counts {
-            materials: materials.len() - hidden.materials.len(),
+            materials: recorded,
             products: products.len() - hidden.products.len(),
             deleted: deleted.len(),
             omissions: usize::try_from(materials.omitted() + omitted).unwrap_or(usize::MAX),
