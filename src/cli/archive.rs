@@ -1,9 +1,10 @@
 //! `affiant archive`: put, get, find, list and check evidence.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use affiant_core::dsse::Envelope;
-use affiant_core::store::{Access, Archive, Cursor, Query, Record, StoreError, SubjectDigest};
+use affiant_core::store::{Access, Archive, Cursor, Query, Record, Report, StoreError, SubjectDigest};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -219,6 +220,37 @@ fn line(record: &Record) -> String {
     plain(&format!("{}  {}  {:>10}  {what}\n", record.digest, record.stored, record.size))
 }
 
+fn report_text(report: &Report) -> String {
+    let mut text = format!("{} envelopes, {} bytes\n", report.objects, report.bytes);
+    let problems = [
+        ("changed", &report.mismatched),
+        ("unreadable", &report.unreadable),
+        ("damaged index", &report.damaged),
+    ];
+    for (what, list) in problems {
+        for problem in list {
+            let _ = writeln!(text, "{what}: {}: {}", problem.path, problem.reason);
+        }
+    }
+    for (what, list) in
+        [("not in the index", &report.unindexed), ("in the index only", &report.missing), ("differs from the index", &report.differing)]
+    {
+        for digest in list {
+            let _ = writeln!(text, "{what}: {digest}");
+        }
+    }
+    for path in &report.foreign {
+        let _ = writeln!(text, "nothing of ours: {path}");
+    }
+    for (what, count) in [("interrupted writes, tidied by the next one", report.interrupted), ("left-over temporary files", report.temporary)] {
+        if count > 0 {
+            let _ = writeln!(text, "{what}: {count}");
+        }
+    }
+    text.push_str(if report.is_sound() { "sound\n" } else { "NOT SOUND\n" });
+    text
+}
+
 fn check(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
     let archive = open(&args.place)?;
     if args.repair {
@@ -228,7 +260,7 @@ fn check(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
     let whole = report.is_sound();
     match args.output {
         Format::Json => output.data(format!("{:#}\n", json!(report)).as_bytes())?,
-        Format::Text => output.data(plain(&format!("{report}")).as_bytes())?,
+        Format::Text => output.data(plain(&report_text(&report)).as_bytes())?,
     }
     if !whole && !args.repair {
         output.message("hint: `affiant archive check --repair` makes the index again from the envelopes");

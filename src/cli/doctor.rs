@@ -8,7 +8,6 @@ use affiant_attestors::BUILT_IN;
 use affiant_core::attestor::Before;
 use affiant_core::outfile::Outfile;
 use affiant_core::redact::VariableMask;
-use affiant_core::store::Spool;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -145,7 +144,7 @@ fn archive(args: &DoctorArgs) -> Finding {
     };
     // The nearest folder that exists must take new entries.
     let nearest = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    match Outfile::check(&nearest.join(".affiant-doctor")) {
+    match Outfile::probe(&nearest.join(".affiant-doctor")) {
         Ok(_) => Finding::good("archive", folder.display().to_string()),
         Err(error) => Finding::bad(
             "archive",
@@ -159,7 +158,7 @@ fn spool() -> Finding {
     let Some(folder) = places().spool else {
         return Finding::bad("spool", "there is no folder for it: neither HOME nor AFFIANT_HOME is set", "set AFFIANT_HOME");
     };
-    let waiting = Spool::at(folder.clone()).list().map(|list| list.len()).unwrap_or(0);
+    let waiting = super::resume::waiting(&folder);
     if waiting == 0 {
         Finding::good("spool", format!("{} (empty)", folder.display()))
     } else {

@@ -93,7 +93,7 @@ fn read(file: &Path, archive: Option<&str>) -> Result<Vec<u8>, Failure> {
         let folder = places::archive_folder(archive)?;
         let message = || format!("sha256:{digest} cannot be read from the archive {}", folder.display());
         return store::Archive::open(&folder)
-            .and_then(|archive| archive.get(digest))
+            .and_then(|archive| archive.resolve(digest).and_then(|id| archive.get(&id)))
             .map_err(|error| Failure::because(Kind::NoAnswer, message(), &error));
     }
     read_file(file)

@@ -24,31 +24,6 @@ pub(crate) enum KeyVerb {
     Convert(ConvertArgs),
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum KindArg {
-    P256,
-    P384,
-    P521,
-    Ed25519,
-    #[value(name = "rsa-3072")]
-    Rsa3072,
-    #[value(name = "rsa-4096")]
-    Rsa4096,
-}
-
-impl KindArg {
-    fn kind(self) -> KeyKind {
-        match self {
-            Self::P256 => KeyKind::P256,
-            Self::P384 => KeyKind::P384,
-            Self::P521 => KeyKind::P521,
-            Self::Ed25519 => KeyKind::Ed25519,
-            Self::Rsa3072 => KeyKind::Rsa3072,
-            Self::Rsa4096 => KeyKind::Rsa4096,
-        }
-    }
-}
-
 /// The form of a private key file.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
@@ -63,9 +38,9 @@ pub(crate) struct GenerateArgs {
     /// Where the private key goes; the public key goes beside it, with `.pub` instead of the ending
     #[arg(short, long, value_name = "FILE", default_value = "affiant.key")]
     output: PathBuf,
-    /// Kind of key
-    #[arg(long, value_enum, default_value = "p256")]
-    kind: KindArg,
+    /// Kind of key: p256, p384, p521, ed25519, rsa2048, rsa3072, rsa4096
+    #[arg(long, default_value = "p256")]
+    kind: KeyKind,
     /// Form of the private key file
     #[arg(long, value_enum, default_value = "pkcs8")]
     form: Form,
@@ -145,7 +120,7 @@ fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
     } else {
         keys::new_password(args.key_password_file.as_deref(), &args.output.display().to_string())?
     };
-    let key = PrivateKey::generate(args.kind.kind())
+    let key = PrivateKey::generate(args.kind)
         .map_err(|error| Failure::because(Kind::NoAnswer, "no key can be made", &error))?;
     // An empty answer on the terminal means that no password is wanted.
     let password = password.filter(|password| !password.is_empty() || args.form == Form::Cosign);
@@ -155,7 +130,7 @@ fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
     output.message(&format!(
         "private key: {} ({}, {state})\npublic key:  {}\nkey id:      {}",
         args.output.display(),
-        key.public_key().kind_name(),
+        key.public_key().kind(),
         public.display(),
         key.public_key().key_id()
     ));
@@ -165,8 +140,8 @@ fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
 
 fn encode(key: &PrivateKey, form: Form, password: Option<&[u8]>) -> Result<Vec<u8>, Failure> {
     let written = match (form, password) {
-        (Form::Pkcs8, None) => key.to_pkcs8_pem(),
-        (Form::Pkcs8, Some(password)) => key.to_encrypted_pkcs8_pem(password),
+        (Form::Pkcs8, None) => Ok(key.to_pkcs8_pem()),
+        (Form::Pkcs8, Some(password)) => key.to_encrypted_pem(password),
         // cosign's form is always encrypted; an empty password is a password there.
         (Form::Cosign, password) => key.to_cosign_pem(password.unwrap_or_default()),
     };
@@ -217,12 +192,12 @@ fn public_of(args: &ShowArgs) -> Result<PublicKey, Failure> {
 fn show(args: &ShowArgs, output: &Output) -> Result<Ending, Failure> {
     let key = public_of(args)?;
     let text = match args.output {
-        Format::Pem => key.to_pem().clone(),
+        Format::Pem => key.to_pem(),
         Format::Json => format!(
             "{}\n",
-            serde_json::json!({ "kind": key.kind_name(), "keyid": key.key_id(), "publicKey": key.to_pem() })
+            serde_json::json!({ "kind": key.kind().to_string(), "keyid": key.key_id(), "publicKey": key.to_pem() })
         ),
-        Format::Text => format!("kind:   {}\nkey id: {}\n{}", key.kind_name(), key.key_id(), key.to_pem()),
+        Format::Text => format!("kind:   {}\nkey id: {}\n{}", key.kind(), key.key_id(), key.to_pem()),
     };
     output.data(text.as_bytes())?;
     Ok(Ending::Done)

@@ -287,6 +287,7 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
     };
     let (signers, consumed) = signers(&args, !args.plan)?;
     let keep = keep::Keep::check(&args, &dir)?;
+    keep.warn(output);
     let plan = make_plan(&args, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);
     if args.plan {
@@ -296,7 +297,7 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
     for name in &plan.always {
         output.message(&format!("note: `{name}` always runs and need not be named"));
     }
-    drop(args);
+    let reserve = keep.reserve();
     if let Err(error) = supervise::protect_process() {
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }
@@ -311,7 +312,7 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
     let collected = ran.collect(&*clock, &surroundings::real_clock, bar.progress());
     bar.finish();
 
-    let kept = keep.keep(&collected, &signers, output)?;
+    let kept = keep.keep(&collected, &signers, reserve, &*clock, output)?;
     log.collected(&collected, &kept);
     summary::tell(&collected, &kept, output);
     Ok(Ending::Code(exit_code(&collected, &kept, keep.on_gap)))

@@ -57,7 +57,7 @@ pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
         return Err(Failure::usage("--datatype is empty"));
     }
     let outfile = match &args.outfile {
-        Some(path) => Some(Outfile::check(path).map_err(|error| {
+        Some(path) => Some(Outfile::probe(path).map_err(|error| {
             Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
         })?),
         None => None,

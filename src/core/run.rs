@@ -13,7 +13,7 @@ mod command_run;
 mod plan;
 mod seal;
 
-pub use collect::{Collected, Counts, OwnEvidence};
+pub use collect::{Collected, Counts, OwnEvidence, is_digest};
 pub use command_run::{KEPT_TEXT, Observation, ObservationLevel};
 pub use plan::{ALWAYS, Choice, Named, Plan, PlanError, Planned, Request, plan};
 pub use seal::{RUN_SUBJECT, SealError, Sealed, SealedEnvelope};

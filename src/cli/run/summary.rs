@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use affiant_core::redact::Redactor;
-use affiant_core::run::{Collected, Outcome, Plan};
+use affiant_core::run::{Collected, Outcome, Plan, is_digest};
 use affiant_core::sign::Signer;
 use affiant_supervise::Ending;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -
         line("key", "none: name one with --key before this can run");
     }
     for signer in signers {
-        line("key", &format!("{} {}", signer.public_key().kind_name(), signer.public_key().key_id()));
+        line("key", &format!("{} {}", signer.public_key().kind(), signer.public_key().key_id()));
     }
     for place in keep.describe() {
         line("kept in", &place);
@@ -105,7 +105,7 @@ impl Log {
             "result": self.result,
         });
         if let Some(redactor) = &self.redactor {
-            redactor.redact_json(&mut report, "", &mut Vec::new());
+            redactor.redact_json(&mut report, "", &is_digest, &mut Vec::new());
         }
         let mut text = serde_json::to_vec_pretty(&report)?;
         text.push(b'\n');
@@ -151,7 +151,7 @@ pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
         }
     }
     output.message(&line);
-    for line in kept.last_lines() {
+    if let Some(line) = kept.last_line() {
         output.message(&format!("affiant: {line}"));
     }
 }

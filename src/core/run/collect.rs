@@ -165,7 +165,7 @@ fn selection(plan: &Plan) -> Value {
 }
 
 /// Whether a JSON pointer leads to a digest or a type: they are never masked (security rule 4).
-pub(super) fn is_digest(pointer: &str) -> bool {
+pub fn is_digest(pointer: &str) -> bool {
     const NAMES: [&str; 14] = [
         "sha1",
         "sha256",
