@@ -301,8 +301,9 @@ fn name(path: &str, raw: &RawValue) -> Result<String, ParseError> {
 
 fn bytes(path: &str, raw: &RawValue) -> Result<Vec<u8>, ParseError> {
     let mut base64 = text(path, raw)?;
-    if base64.contains(['\r', '\n']) {
-        base64.to_mut().retain(|c| !matches!(c, '\r' | '\n'));
+    // A line break can only stand in a JSON string as an escape, and then the text is a copy already.
+    if let Cow::Owned(text) = &mut base64 {
+        text.retain(|c| !matches!(c, '\r' | '\n'));
     }
     STANDARD
         .decode(base64.as_bytes())

@@ -298,3 +298,70 @@ mod parse {
         let _ = Envelope::parse(deep.as_bytes(), LIMIT);
     }
 }
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..100)
+    }
+
+    fn signature() -> impl Strategy<Value = Signature> {
+        let timestamp = (any::<String>(), bytes()).prop_map(|(kind, data)| Timestamp { kind, data });
+        let certificate = prop::option::of(prop::collection::vec(any::<u8>(), 1..100));
+        let lists = (prop::collection::vec(bytes(), 0..4), prop::collection::vec(timestamp, 0..4));
+        (any::<String>(), bytes(), certificate, lists).prop_map(
+            |(key_id, sig, certificate, (intermediates, timestamps))| Signature {
+                key_id,
+                sig,
+                certificate,
+                intermediates,
+                timestamps,
+            },
+        )
+    }
+
+    fn envelope() -> impl Strategy<Value = Envelope> {
+        let payload = prop::collection::vec(any::<u8>(), 0..2000);
+        (payload, any::<String>(), prop::collection::vec(signature(), 0..4))
+            .prop_map(|(payload, payload_type, signatures)| Envelope { payload, payload_type, signatures })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_written_is_read_again(envelope in envelope()) {
+            let json = envelope.to_json();
+            prop_assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
+            prop_assert_eq!(Envelope::parse(&json, LIMIT), Ok(envelope));
+        }
+
+        #[test]
+        fn what_is_read_is_one_reading(envelope in envelope(), at in any::<prop::sample::Index>(), value in any::<u8>()) {
+            let mut json = envelope.to_json();
+            let at = at.index(json.len());
+            json[at] = value;
+            // Never a panic; and what is read after damage is written in a form that means the same.
+            if let Ok(read) = Envelope::parse(&json, LIMIT) {
+                prop_assert_eq!(Envelope::parse(&read.to_json(), LIMIT), Ok(read));
+            }
+        }
+
+        #[test]
+        fn headers_are_never_ambiguous(a in "[ 0-9a-z]{0,12}", b in "[ 0-9a-z]{0,12}", p in "[ 0-9a-z]{0,12}", q in "[ 0-9a-z]{0,12}") {
+            let pae = |kind: &str, payload: &str| [&pae_header(kind, payload.len())[..], payload.as_bytes()].concat();
+            prop_assert_eq!(pae(&a, &p) == pae(&b, &q), a == b && p == q);
+        }
+    }
+}
+
+#[test]
+fn large_payloads_are_written_in_whole_pieces() {
+    for length in [0, 1, 2, 3, 49_151, 49_152, 49_153, 49_154, 100_000] {
+        let payload: Vec<u8> = (0..=255).cycle().take(length).collect();
+        let envelope = Envelope { payload, payload_type: TYPE.to_owned(), signatures: Vec::new() };
+        assert_eq!(Envelope::parse(&envelope.to_json(), LIMIT), Ok(envelope), "{length}");
+    }
+}

@@ -185,7 +185,7 @@ pub(super) fn encrypt(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<String>
 }
 
 /// The named curve of an `ECPrivateKey` (RFC 5915).
-pub(super) fn sec1(der: &[u8]) -> Result<ObjectIdentifier, KeyError> {
+pub(super) fn sec1_curve(der: &[u8]) -> Result<ObjectIdentifier, KeyError> {
     let damaged = |_| KeyError::damaged("EC private key");
     let outer = AnyRef::from_der(der).map_err(damaged)?;
     let mut reader = SliceReader::new(outer.value()).map_err(damaged)?;

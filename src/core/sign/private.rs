@@ -8,17 +8,22 @@ use std::fmt;
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding};
-use der::Decode as _;
+use der::asn1::OctetStringRef;
+use der::{Decode as _, Encode as _};
 use ed25519_dalek::SigningKey as Ed25519Key;
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::elliptic_curve::Generate as _;
+use pkcs8::spki::AlgorithmIdentifierRef;
 use pkcs8::{EncodePrivateKey as _, PrivateKeyInfoRef};
 use sha2::{Digest as _, Sha512};
 use zeroize::Zeroizing;
 
 use super::public::{self, p521_prehash};
 use super::{KeyError, KeyKind, Message, PublicKey, Scheme, SignError, Signer, cosign_key, key_file, pem};
+
+/// OCTET STRING of 32 bytes: what stands before the seed of an Ed25519 key.
+const ED25519_SEED_HEADER: [u8; 2] = [0x04, 0x20];
 
 /// A private key in memory.
 pub struct PrivateKey {
@@ -82,8 +87,7 @@ impl PrivateKey {
         let info = PrivateKeyInfoRef::from_der(der).map_err(|error| KeyError::damaged(format!("PKCS#8: {error}")))?;
         let oid = info.algorithm.oid;
         if oid == public::ED25519 {
-            let key = Ed25519Key::try_from(info).map_err(|_| KeyError::damaged("Ed25519 private key"))?;
-            return Self::from_ed25519(&key);
+            return Self::from_ed25519(&ed25519_of(&info)?);
         }
         if oid == public::EC {
             let curve = public::curve_of(info.algorithm)?;
@@ -104,10 +108,8 @@ impl PrivateKey {
 
     /// Reads `ECPrivateKey`; the curve must be named in it.
     pub(super) fn from_sec1(der: &[u8]) -> Result<Self, KeyError> {
-        // The type of any of the curves reads the structure; which curve it is stands in it.
-        let info = key_file::sec1(der)?;
         let damaged = |_| KeyError::damaged("EC private key, or its public key is another's");
-        match info {
+        match key_file::sec1_curve(der)? {
             curve if curve == public::P256 => Self::from_p256(&p256::SecretKey::from_sec1_der(der).map_err(damaged)?),
             curve if curve == public::P384 => Self::from_p384(&p384::SecretKey::from_sec1_der(der).map_err(damaged)?),
             curve if curve == public::P521 => Self::from_p521(&p521::SecretKey::from_sec1_der(der).map_err(damaged)?),
@@ -123,11 +125,18 @@ impl PrivateKey {
     }
 
     fn from_ed25519(key: &Ed25519Key) -> Result<Self, KeyError> {
-        // Without the public key: openssl and Go do not read the newer form that has it.
-        let bytes = ed25519_dalek::pkcs8::KeypairBytes { secret_key: key.to_bytes(), public_key: None };
-        let pkcs8 = bytes.to_pkcs8_der().map_err(|_| KeyError::damaged("Ed25519 private key"))?;
+        // PKCS#8 holds the seed as an OCTET STRING within one (RFC 8410 §7). The public key is left out: openssl and Go
+        // do not read the newer form that has it.
+        let mut inner = Zeroizing::new([0; 34]);
+        inner[..2].copy_from_slice(&ED25519_SEED_HEADER);
+        inner[2..].copy_from_slice(key.as_bytes());
+        let encode = || {
+            let algorithm = AlgorithmIdentifierRef { oid: public::ED25519, parameters: None };
+            PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(&inner[..])?).to_der().map(Zeroizing::new)
+        };
+        let pkcs8 = encode().map_err(|_| KeyError::damaged("Ed25519 private key"))?;
         let public = PublicKey::of_ed25519(key.verifying_key())?;
-        Ok(Self { key: Key::Ed25519(key.clone()), public, pkcs8: pkcs8.to_bytes() })
+        Ok(Self { key: Key::Ed25519(key.clone()), public, pkcs8 })
     }
 
     fn from_p256(key: &p256::SecretKey) -> Result<Self, KeyError> {
@@ -183,7 +192,7 @@ impl PrivateKey {
     }
 
     fn sign_ed25519(&self, key: &Ed25519Key, parts: &[&[u8]]) -> Result<Vec<u8>, SignError> {
-        let expanded = ExpandedSecretKey::from(&key.to_bytes());
+        let expanded = ExpandedSecretKey::from(key.as_bytes());
         let update = |state: &mut Sha512| {
             for part in parts {
                 state.update(part);
@@ -227,6 +236,15 @@ impl PrivateKey {
     pub fn to_cosign_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, KeyError> {
         cosign_key::encrypt(&self.pkcs8, password)
     }
+}
+
+/// The key in the PKCS#8 of an Ed25519 key, with or without its public key (RFC 8410 §7, RFC 5958).
+fn ed25519_of(info: &PrivateKeyInfoRef<'_>) -> Result<Ed25519Key, KeyError> {
+    let damaged = || KeyError::damaged("Ed25519 private key, or its public key is another's");
+    let seed = info.private_key.as_bytes().strip_prefix(&ED25519_SEED_HEADER).ok_or_else(damaged)?;
+    let key = Ed25519Key::from_bytes(seed.try_into().map_err(|_| damaged())?);
+    let public_fits = info.public_key.is_none_or(|public| public.as_bytes() == Some(key.verifying_key().as_bytes()));
+    if info.algorithm.parameters.is_some() || !public_fits { Err(damaged()) } else { Ok(key) }
 }
 
 impl Signer for PrivateKey {

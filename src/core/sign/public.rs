@@ -79,16 +79,19 @@ impl PublicKey {
 
     /// Reads one block; `None` when it is no key at all.
     fn from_block(block: &Block<'_>) -> Option<Result<Self, KeyError>> {
-        let private = block.label.ends_with("PRIVATE KEY");
-        if block.encrypted_header || private {
+        let body = block.body.as_deref().map(Vec::as_slice);
+        if let Some(body) = body.filter(|body| shape(body).is_some()) {
+            return Some(Self::from_der(body));
+        }
+        // By their labels: the keys that are no DER of their own, and those that are damaged.
+        if block.label.ends_with("PRIVATE KEY") {
             return Some(Err(KeyError::PrivateKeyGiven));
         }
-        let key_label = block.label.ends_with("PUBLIC KEY") || block.label.ends_with("CERTIFICATE");
-        match &block.body {
-            None if key_label => Some(Err(KeyError::damaged(format!("the base64 of `{}` is broken", block.label)))),
-            Some(body) if key_label || shape(body).is_some() => Some(Self::from_der(body)),
-            _ => None,
+        if !block.label.ends_with("PUBLIC KEY") && !block.label.ends_with("CERTIFICATE") {
+            return None;
         }
+        let reason = if body.is_some() { "holds no key in DER" } else { "is broken base64" };
+        Some(Err(KeyError::damaged(format!("`{}` {reason}", block.label))))
     }
 
     /// Reads `SubjectPublicKeyInfo`, `RSAPublicKey` or a certificate in DER. Trailing bytes are refused.

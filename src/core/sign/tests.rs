@@ -204,10 +204,15 @@ fn public_keys_are_read_in_every_form() {
         let wrong_label = String::from_utf8(fixture(name)).expect("text").replace("PUBLIC KEY", "CERTIFICATE");
         assert_eq!(PublicKey::from_file_bytes(wrong_label.as_bytes()), Ok(public(name)), "{name} under another label");
     }
-    // A compressed point is the same key.
-    let point = p256::PublicKey::from_sec1_bytes(&public("openssl/p256.pub").to_der()[26..]).expect("point");
-    let compressed = point.to_sec1_bytes();
-    assert_eq!(compressed.len(), 65);
+    let private_label = String::from_utf8(fixture("functionary.pub")).expect("text").replace("PUBLIC", "PRIVATE");
+    assert_eq!(PublicKey::from_file_bytes(private_label.as_bytes()), Ok(public("functionary.pub")));
+    // A compressed point is a spelling of the same key.
+    let full = public("openssl/p256.pub").to_der().to_vec();
+    let mut compressed = [&full[..26], &[2 | full[90] & 1], &full[27..59]].concat();
+    compressed[1] -= 32;
+    compressed[24] -= 32;
+    assert_eq!(PublicKey::from_file_bytes(&compressed), Ok(public("openssl/p256.pub")));
+    assert_eq!(PublicKey::from_file_bytes(&compressed).expect("reads").key_id(), public("openssl/p256.pub").key_id());
 }
 
 #[test]
@@ -226,7 +231,7 @@ fn public_keys_that_are_refused_say_why() {
     assert!(refused(&fixture("openssl/openssh.pub")).contains("ssh-keygen -e -m PKCS8"));
     assert_eq!(
         refused(b"-----BEGIN PUBLIC KEY-----\nAA\n-----END PUBLIC KEY-----\n"),
-        "damaged key: the base64 of `PUBLIC KEY` is broken"
+        "damaged key: `PUBLIC KEY` is broken base64"
     );
     let der = public("openssl/p256.pub").to_der().to_vec();
     refused(&[&der[..], &[0]].concat());
@@ -362,4 +367,128 @@ fn names_of_kinds() {
     }
     assert!("rsa1024".parse::<KeyKind>().is_err());
     assert!(matches!(PrivateKey::generate(KeyKind::Rsa { bits: 1024 }), Err(KeyError::UnsupportedKind { .. })));
+}
+
+#[test]
+fn a_public_key_inside_a_private_one_must_be_its_own() {
+    let der =
+        |name: &str| pem::blocks(std::str::from_utf8(&fixture(name)).expect("text"))[0].body.clone().expect("DER");
+    let read = |der: &[u8]| PrivateKey::from_file_bytes(der, None);
+    // Ed25519 in the newer form: version 1, and [1] IMPLICIT BIT STRING with the public key after the private one.
+    let spki = public("functionary.pub").to_der().to_vec();
+    let mut newer = [&der("functionary.pem")[..], &[0x81, 0x21, 0], &spki[12..]].concat();
+    newer[1] += 35;
+    newer[4] = 1;
+    assert_eq!(*read(&newer).expect("reads").public_key(), public("functionary.pub"));
+    *newer.last_mut().expect("not empty") ^= 1;
+    assert!(matches!(read(&newer), Err(KeyError::Damaged { .. })));
+    for name in ["openssl/p256.pem", "sbom-functionary.pem"] {
+        let mut other = der(name).to_vec();
+        read(&other).expect("reads");
+        let last = other.len() - 1;
+        other[last] ^= 1;
+        assert!(matches!(read(&other), Err(KeyError::Damaged { .. })), "{name}");
+    }
+    let mut rsa = der("openssl/rsa2048.pkcs1.pem").to_vec();
+    rsa[20] ^= 1; // of the modulus
+    assert_eq!(read(&rsa).expect_err("damaged").to_string(), "damaged key: RSA private key that does not compute");
+}
+
+#[test]
+fn costly_files_are_refused_before_they_are_opened() {
+    let block =
+        |name: &str| pem::blocks(std::str::from_utf8(&fixture(name)).expect("text"))[0].body.clone().expect("body");
+    // PBKDF2 with 2048 = 0x0800 rounds in the file: 0x7fff.
+    let patch = |name: &str, from: &[u8], to: &[u8]| {
+        let mut der = block(name).to_vec();
+        let at = der.windows(from.len()).position(|window| window == from).expect("the number is in the file");
+        der[at..at + to.len()].copy_from_slice(to);
+        PrivateKey::from_file_bytes(&der, Some(PASSWORD)).expect_err("is refused")
+    };
+    // scrypt: N = 0x4000, r = 8, p = 1.
+    let error =
+        patch("openssl/enc-scrypt.pem", &[2, 2, 0x40, 0, 2, 1, 8, 2, 1, 1], &[2, 2, 0x40, 0, 2, 1, 8, 2, 1, 0x7f]);
+    assert!(error.to_string().contains("scrypt with N=16384, r=8, p=127, the limit is"), "{error}");
+    let json = |from: &str, to: &str| {
+        let text = String::from_utf8(block("cosign/cosign.key").to_vec()).expect("JSON");
+        assert!(text.contains(from));
+        let file = pem::encode("ENCRYPTED SIGSTORE PRIVATE KEY", text.replace(from, to).as_bytes());
+        PrivateKey::from_file_bytes(file.as_bytes(), Some(PASSWORD)).expect_err("is refused").to_string()
+    };
+    assert!(json("65536", "1099511627776").contains("scrypt with N=1099511627776, r=8, p=1; cosign has N=32768"));
+    assert!(json("65536", "65537").contains("scrypt with N=65537"));
+    assert!(json("\"r\":8", "\"r\":9").contains("r=9"));
+    assert!(json("nacl/secretbox", "rot13").contains("`rot13`"));
+    assert!(json("\"nonce\":\"", "\"nonce\":\"AAAA").contains("`cipher.nonce` has not 24 bytes"));
+    assert!(json("\"salt\":\"", "\"salt\":\"!").contains("`kdf.salt` is not base64"));
+    assert!(json("\"kdf\":", "\"kdf\":{},\"kdf\":").contains("damaged key: encrypted sigstore key: "));
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FILES: [&str; 12] = [
+        "functionary.pem",
+        "functionary.pub",
+        "leaf.crt.pem",
+        "leaf.pem",
+        "openssl/p521.pem",
+        "openssl/rsa2048.pem",
+        "openssl/rsa2048.pkcs1.pem",
+        "openssl/rsa2048.pkcs1.pub",
+        "openssl/enc-pbkdf2-sha1-aes128.pem",
+        "openssl/enc-3des.pem",
+        "openssl/enc-pkcs12.pem",
+        "openssl/p256-explicit.pem",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_damage_to_a_key_file_panics(
+            name in prop::sample::select(&FILES[..]),
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+            as_pem in any::<bool>(),
+        ) {
+            let file = fixture(name);
+            let text = std::str::from_utf8(&file).expect("text");
+            let mut bytes = if as_pem {
+                file.clone()
+            } else {
+                pem::blocks(text)[0].body.as_ref().expect("DER").to_vec()
+            };
+            for (at, value) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            // Without a password: damage to the number of rounds must not make this test slow.
+            let _ = PublicKey::from_file_bytes(&bytes);
+            let _ = PrivateKey::from_file_bytes(&bytes, None);
+        }
+
+        #[test]
+        fn no_signature_panics(
+            name in prop::sample::select(&["functionary.pub", "openssl/p256.pub", "openssl/p521.pub", "cosign/p384.pub", "openssl/rsa2048.pub"][..]),
+            signature in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            prop_assert_eq!(public(name).verify(&MESSAGE, &signature), Err(BadSignature));
+        }
+
+        #[test]
+        fn keys_survive_writing_and_reading(seed in any::<[u8; 32]>()) {
+            let mut der = hex::decode("302e020100300506032b657004220420").expect("hex");
+            der.extend(seed);
+            let key = PrivateKey::from_file_bytes(&der, None).expect("each seed is a key");
+            let again = PrivateKey::from_file_bytes(key.to_pkcs8_pem().as_bytes(), None).expect("reads");
+            let public = PublicKey::from_file_bytes(key.public_key().to_pem().as_bytes()).expect("reads");
+            prop_assert_eq!(again.public_key(), &public);
+            prop_assert_eq!(again.sign(&MESSAGE).expect("signs"), key.sign(&MESSAGE).expect("signs"));
+        }
+    }
 }
