@@ -20,6 +20,7 @@ use affiant_core::product::{Product, Products};
 use serde::Deserialize;
 
 use crate::container_command::{self, Action, Command, Program};
+use crate::kinds::may_be_json;
 use crate::oci::is_hex64;
 
 pub use metadata::{Descriptor, Image, Material, Metadata, Provenance};
@@ -187,11 +188,11 @@ impl AttestAfter for Docker {
         let mut met = BTreeSet::new();
         for product in world.products.iter() {
             let named = is_named(&wanted.metadata, &product.path, &mut met);
-            if !named && !may_be_metadata(product) {
+            if !named && !may_be_json(product) {
                 continue;
             }
             match read_metadata(&world.products, product) {
-                Ok(metadata) => take_metadata(product, metadata, named, &wanted, &mut facts, &mut shortfalls),
+                Ok(metadata) => take_metadata(product, metadata, named, &mut facts, &mut shortfalls),
                 Err(broken) => {
                     let Broken { reason, metadata } = *broken;
                     if named || metadata.is_metadata() {
@@ -229,12 +230,15 @@ impl AttestAfter for Docker {
                     shortfalls.push(format!("the command line names no image to ask {} for", engine.endpoint()));
                 }
                 Some(engine) => {
-                    let required = options.engine || !found_before;
+                    // After a failed command the images may rightly be missing.
+                    let required = options.engine || (!found_before && world.success);
                     let asked = engine::ask(engine.as_ref(), &wanted.names, &mut facts);
                     if required {
                         shortfalls.extend(asked);
-                    } else {
+                    } else if found_before {
                         facts.notes.extend(asked);
+                    } else if !asked.is_empty() {
+                        why = Some(asked.join("; "));
                     }
                 }
             }
@@ -242,7 +246,10 @@ impl AttestAfter for Docker {
 
         if facts.is_empty() {
             if shortfalls.is_empty() {
-                let what = "no product is a buildx metadata file";
+                let what = match facts.no_image.as_slice() {
+                    [] => "no product is a buildx metadata file".to_owned(),
+                    files => format!("the build made no image, by {}", files.join(", ")),
+                };
                 let command =
                     wanted.command.map(|command| format!(" (the command is `{command}`)")).unwrap_or_default();
                 let why = why.map(|why| format!(", and {why}")).unwrap_or_default();
@@ -265,10 +272,6 @@ fn is_named(list: &[String], path: &str, met: &mut BTreeSet<String>) -> bool {
         }
     }
     named
-}
-
-fn may_be_metadata(product: &Product) -> bool {
-    product.mime.is_empty() || product.mime.starts_with("application/json")
 }
 
 /// A file that cannot be read as JSON, and what of it was read before.
@@ -304,7 +307,6 @@ fn take_metadata(
     product: &Product,
     metadata: Metadata,
     named: bool,
-    wanted: &Wanted,
     facts: &mut evidence::Facts,
     shortfalls: &mut Vec<String>,
 ) {
@@ -338,12 +340,8 @@ fn take_metadata(
                 "{path}{at}: `containerimage.digest` is `{}`, which is no sha256 digest",
                 image.digest.as_deref().unwrap_or_default()
             )),
-            // A build without an image as its result (`-o type=local`) has provenance and a build reference only.
-            None if named && target.is_none() && wanted.attestations.is_empty() => {
-                shortfalls
-                    .push(format!("{path}{at}: has no `containerimage.digest`: the build made no image, or says none"));
-            }
-            None => shortfalls.push(format!("{path}{at}: has no `containerimage.digest`")),
+            // A build with another result (`type=local`, `type=cacheonly`) has provenance and a build reference only.
+            None => facts.no_image.push(format!("{path}{at}")),
         }
     }
 }

@@ -6,6 +6,7 @@ use affiant_core::attestor::Attestor;
 
 pub mod container_command;
 pub mod docker;
+mod kinds;
 pub mod oci;
 pub mod sbom;
 mod subjects;

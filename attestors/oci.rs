@@ -26,6 +26,7 @@ pub(crate) use layout::is_hex64;
 pub use layout::{DockerImage, Graph, Image, Index, Layer, Other, candidate, understand};
 
 use crate::container_command::{self, Action};
+use crate::kinds::has_extension;
 
 /// What an archive may ask of us.
 #[derive(Clone, Debug)]
@@ -176,13 +177,12 @@ enum Kind {
 impl Kind {
     fn of(product: &Product) -> Option<Self> {
         let mime = product.mime.as_str();
-        let named = |ends: &[&str]| ends.iter().any(|end| product.path.ends_with(end));
         match mime {
             "application/x-tar" => Some(Self::Tar),
             "application/gzip" | "application/x-gzip" => Some(Self::Compressed(Compression::Gzip)),
             "application/zstd" | "application/x-zstd" => Some(Self::Compressed(Compression::Zstd)),
             // Damaged in its first header, it is no tar for the detector; its name still asks for an answer.
-            "application/octet-stream" if named(&[".tar"]) => Some(Self::Tar),
+            "application/octet-stream" if has_extension(&product.path, "tar") => Some(Self::Tar),
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ use affiant_core::product::{Product, Products};
 use affiant_core::statement::Subject;
 use serde::Deserialize;
 
+use crate::kinds::{has_extension, may_be_json};
 use crate::subjects::Subjects;
 
 use document::{Format, probe, read};
@@ -89,10 +90,8 @@ fn one(products: &Products, product: &Product) -> Result<Option<Evidence>, Strin
         "application/vnd.cyclonedx+xml" => {
             return Err("is CycloneDX in XML, which readers of evidence do not take; convert it to JSON".into());
         }
-        "application/json" | "" => false,
-        // Not sniffed as JSON, perhaps because it is broken; its name says what it should be.
-        _ if named(path) => true,
-        "text/plain" if ends(path, &[".spdx"]) => {
+        _ if may_be_json(product) => false,
+        "text/plain" if has_extension(path, "spdx") => {
             return Err("is SPDX as tag-value text, which readers of evidence do not take; convert it to JSON".into());
         }
         "text/xml" | "application/xml" if ends(path, &[".cdx.xml", "bom.xml"]) => {

@@ -33,6 +33,8 @@ pub(super) struct Facts {
     /// Digests of manifests, hex, and the files that hold them.
     pub(super) digests: Vec<(String, String)>,
     pub(super) answers: Vec<Answer>,
+    /// Metadata of builds that made no image.
+    pub(super) no_image: Vec<String>,
     pub(super) notes: Vec<String>,
 }
 
@@ -170,8 +172,10 @@ impl Facts {
             });
             ours.insert("engine".into(), list.collect());
         }
-        if !self.notes.is_empty() {
-            ours.insert("notes".into(), json!(self.notes));
+        let no_image = self.no_image.iter().map(|place| format!("{place}: the build made no image"));
+        let notes: Vec<Value> = self.notes.iter().cloned().chain(no_image).map(Value::from).collect();
+        if !notes.is_empty() {
+            ours.insert("notes".into(), notes.into());
         }
         Value::Object(ours)
     }
