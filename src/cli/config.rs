@@ -21,7 +21,7 @@ const NEVER: [&str; 4] = ["config", "help", "help-all", "plan"];
 const MAX_CONFIG: u64 = 1024 * 1024;
 
 /// Puts the values of the configuration in the place of the defaults.
-pub(crate) fn apply(mut command: Command, args: &[OsString]) -> Result<Command, Failure> {
+pub(crate) fn apply(command: Command, args: &[OsString]) -> Result<Command, Failure> {
     let Some(verb) = first_word(args).filter(|verb| CONFIGURED.contains(verb)).map(str::to_owned) else {
         return Ok(command);
     };
@@ -37,7 +37,6 @@ pub(crate) fn apply(mut command: Command, args: &[OsString]) -> Result<Command, 
     let Value::Table(settings) = settings else {
         return Err(Failure::usage(format!("{}: `{verb}` is not a table", path.display())));
     };
-    command.build();
     let sub = command.find_subcommand(&verb).cloned().unwrap_or_default();
     let mut defaults = Vec::new();
     for (key, value) in settings {

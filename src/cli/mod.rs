@@ -109,8 +109,8 @@ pub(crate) fn command() -> Command {
 }
 
 fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
-    let mut command = command();
-    if let Some(shown) = help_all(&mut command, args) {
+    let command = command();
+    if let Some(shown) = help_all(command.clone(), args) {
         return Ok(Parsed::Shown(shown));
     }
     let command = config::apply(command, args)?;
@@ -156,18 +156,15 @@ fn read(matches: &ArgMatches) -> Result<App, Failure> {
 }
 
 /// The help of a command with every option, for `--help-all`.
-fn help_all(command: &mut Command, args: &[OsString]) -> Option<String> {
+fn help_all(mut command: Command, args: &[OsString]) -> Option<String> {
     let before_command = args.iter().take_while(|arg| *arg != "--");
     if !before_command.clone().any(|arg| arg == "--help-all") {
         return None;
     }
     command.build();
     let name = first_word(args).unwrap_or_default().to_owned();
-    let command = match command.find_subcommand_mut(&name) {
-        Some(found) => found,
-        None => command,
-    };
-    let mut shown = command.clone().mut_args(|arg| arg.hide(false));
+    let found = command.find_subcommand(&name).cloned();
+    let mut shown = found.unwrap_or(command).mut_args(|arg| arg.hide(false));
     Some(shown.render_long_help().to_string())
 }
 
