@@ -590,3 +590,39 @@ impl Drop for Subreaper {
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, self.0) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(program: &str, path: Option<&str>) -> Vec<String> {
+        let mut request = Request { program: program.into(), ..Request::default() };
+        request.env.extend(path.map(|path| ("PATH".into(), path.into())));
+        let files = candidates(&request).expect("no NUL");
+        files.into_iter().map(|file| file.into_string().expect("text")).collect()
+    }
+
+    #[test]
+    fn files_that_are_tried() {
+        assert_eq!(tried("cc", Some("/a:/b/")), ["/a/cc", "/b//cc"]);
+        assert_eq!(tried("cc", Some("")), ["cc"]);
+        assert_eq!(tried("cc", Some("/a::/b:")), ["/a/cc", "cc", "/b/cc", "cc"]);
+        assert_eq!(tried("cc", None), ["/bin/cc", "/usr/bin/cc"]);
+        assert_eq!(tried("./cc", Some("/a")), ["./cc"]);
+    }
+
+    #[test]
+    fn nul_is_refused() {
+        let request = Request { program: "a\0b".into(), ..Request::default() };
+        assert!(matches!(candidates(&request), Err(Error::Nul { .. })));
+    }
+
+    #[test]
+    fn processes_are_found() {
+        let own = process(nix::unistd::getpid().as_raw()).expect("we are there");
+        assert_eq!(own.parent, nix::unistd::getppid().as_raw());
+        assert_eq!(own.group, nix::unistd::getpgrp().as_raw());
+        assert!(descendants_of(own.parent).contains(&own) || descendants_of(1).iter().any(|it| it.pid == own.pid));
+        assert_eq!(process(i32::MAX), None);
+    }
+}

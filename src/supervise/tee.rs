@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use crate::signals::retry;
+use crate::signals::{Blocked, retry};
 use crate::{LINGER, LINGER_LIMIT, Stream};
 
 /// How much is read at a time, in bytes.
@@ -141,7 +142,11 @@ impl Tee {
         let (send, done) = oneshot::channel();
         let terminal = route.terminal;
         let sums = Arc::clone(&kept);
+        // Signals are the main thread's: a stop must not be taken here while it thinks that it has been discarded. Only
+        // the terminal's answer to a write from the background has to come, where `stty tostop` asks for it.
+        let _blocked = Blocked::all()?;
         thread::Builder::new().name("tee".into()).spawn(move || {
+            let _ = SigSet::from(Signal::SIGTTOU).thread_unblock();
             let finish = copy(route, &sums);
             // Nobody listens any more when the supervisor has given up waiting.
             let _ = send.send(finish);
@@ -346,4 +351,34 @@ pub(crate) fn write_all(sink: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Head and tail after these pieces, with room for three bytes each.
+    fn kept(pieces: &[&str]) -> (String, String, u64) {
+        let mut kept =
+            Kept { sha256: Sha256::new(), length: 0, head: Vec::new(), head_limit: 3, tail: Vec::new(), tail_limit: 3 };
+        for piece in pieces {
+            kept.take(piece.as_bytes());
+        }
+        assert!(kept.tail.len() <= 2 * kept.tail_limit);
+        assert_eq!(kept.sha256.clone().finalize(), Sha256::digest(pieces.concat()));
+        let tail = kept.tail[kept.tail.len().saturating_sub(3)..].to_vec();
+        let text = |bytes| String::from_utf8(bytes).expect("the pieces are text");
+        (text(kept.head), text(tail), kept.length)
+    }
+
+    #[test]
+    fn head_and_tail_do_not_overlap() {
+        assert_eq!(kept(&[]), (String::new(), String::new(), 0));
+        assert_eq!(kept(&["ab"]), ("ab".into(), String::new(), 2));
+        assert_eq!(kept(&["abcd"]), ("abc".into(), "d".into(), 4));
+        assert_eq!(kept(&["abcdef"]), ("abc".into(), "def".into(), 6));
+        assert_eq!(kept(&["abcdefghi"]), ("abc".into(), "ghi".into(), 9));
+        assert_eq!(kept(&["a", "bc", "d", "e", "f", "g", "h", "i", "j", "k"]), ("abc".into(), "ijk".into(), 11));
+        assert_eq!(kept(&["abcde", "fg", "hijklm", "n"]), ("abc".into(), "lmn".into(), 14));
+    }
 }

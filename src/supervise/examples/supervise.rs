@@ -1,6 +1,8 @@
 //! `supervise [--timeout SECONDS] [--kill-after SECONDS] [--dir DIR] [--path PATH] [--report FILE] -- COMMAND…`: the
 //! crate as a program. The report has one `name=value` per line.
 
+#![allow(clippy::print_stderr, reason = "a program")]
+
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::process::ExitCode;

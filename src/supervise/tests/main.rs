@@ -4,6 +4,8 @@
 //! `examples/supervise.rs`. That needs a `main` of its own, which understands as much of the usual test arguments as cargo
 //! and nextest use.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and this one is its own runner")]
+
 mod pipes;
 mod signals;
 mod terminal;

@@ -84,8 +84,7 @@ fn inherited(number: u32) -> bool {
 
 fn bytes_are_unchanged() {
     let folder = Folder::new();
-    let output =
-        output(&mut script(&folder, &[], "head -c 9000000 /dev/urandom | tee \"$0\"; :").arg(folder.path("copy")));
+    let output = output(script(&folder, &[], "head -c 9000000 /dev/urandom | tee \"$0\"; :").arg(folder.path("copy")));
     let copy = fs::read(folder.path("copy")).unwrap();
     assert!(output.stdout == copy, "9 MB differ");
     let report = folder.report();

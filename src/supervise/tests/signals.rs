@@ -111,7 +111,8 @@ fn in_a_group(folder: &Folder, text: &str) -> std::process::Child {
 
 fn stop_and_continue() {
     let folder = Folder::new();
-    let mut outer = in_a_group(&folder, "echo $$ >$READY; while ! [ -e $READY.go ]; do sleep 0.05; done; exit 8");
+    // It must not start processes: while it does it cannot be stopped.
+    let mut outer = in_a_group(&folder, "echo $$ >$READY; while ! [ -e $READY.go ]; do :; done; exit 8");
     let (ours, child) = (number_in(&folder.path("ours")), number_in(&folder.path("ready")));
     let tell = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(ours), signal).unwrap();
     for _ in 0..2 {

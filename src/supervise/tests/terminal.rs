@@ -252,8 +252,9 @@ fn stop_by_key_and_fg() {
 }
 
 fn stop_in_a_pipeline() {
+    // It is up when its own child is: a shell that is about to start one cannot be stopped, without us either.
     let terminal = Terminal::shell();
-    terminal.keys("$S -- sh -c 'echo up; sleep 2; echo down' | cat\n");
+    terminal.keys("$S -- sh -c 'sh -c \"echo up; exec sleep 2\"; echo down' | cat\n");
     terminal.expect("up\r\n");
     terminal.keys("\x1a");
     terminal.expect("Stopped");

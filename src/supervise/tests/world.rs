@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long anything may take on a busy machine before it counts as hanging.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder that goes with the test.
 pub(crate) struct Folder(PathBuf);
@@ -84,13 +84,11 @@ pub(crate) fn output(command: &mut Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_raw(child.id().cast_signed());
     thread::spawn(move || send.send(child.wait_with_output()));
-    match receive.recv_timeout(PATIENCE) {
-        Ok(output) => output.unwrap(),
-        Err(_) => {
-            let _ = kill(pid, Signal::SIGKILL);
-            panic!("hangs: {command:?}");
-        }
-    }
+    let Ok(output) = receive.recv_timeout(PATIENCE) else {
+        let _ = kill(pid, Signal::SIGKILL);
+        panic!("hangs: {command:?}");
+    };
+    output.unwrap()
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
@@ -218,7 +216,12 @@ impl Terminal {
                 seen.drain(..at + wanted.len());
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "never on the screen: {wanted:?} in {:?}", text(&seen));
+            if start.elapsed() > PATIENCE {
+                let session = self.child.id().to_string();
+                let fields = "pid,ppid,pgid,tpgid,stat,wchan:20,pending,args";
+                let there = Command::new("ps").args(["-s", &session, "-o", fields]).output().unwrap();
+                panic!("never on the screen: {wanted:?} in {:?}\n{}", text(&seen), text(&there.stdout));
+            }
             drop(seen);
             thread::sleep(Duration::from_millis(10));
         }
