@@ -252,6 +252,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn key_isolation() {
+        protect_process().expect("a process may always do this");
+        // SAFETY: takes a number only.
+        assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 0);
+    }
+
+    #[test]
     fn exit_codes() {
         let timed_out = Ending::TimedOut { code: Some(0), signal: None, killed: false };
         let killed = Ending::Signalled { signal: 9, core: false };

@@ -142,7 +142,7 @@ impl Supervisor {
         }
         // The limit counts from before the child runs, so that a clock outside never sees us late.
         let limit = Limit::new(request);
-        let mut child = child::spawn(request, stdio, place, signals.inherited())?;
+        let mut child = child::spawn(request, stdio, place, &signals)?;
         drop(given);
         let reports = child.leader.as_mut().and_then(|leader| leader.reports.take());
         let reports = reports.map(|reports| watch(reports, Interest::READABLE));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::world::{Folder, number_in, output, program, script, send, shell, state, text, until, until_exists};
 
@@ -19,6 +19,7 @@ crate::tests![
     stop_and_continue,
     stopped_by_others,
     sigchld_ignored,
+    blocked_signals,
 ];
 
 /// A child that has told that it is ready.
@@ -152,4 +153,17 @@ fn sigchld_ignored() {
     assert_eq!(output.status.code(), Some(0));
     let mask = u64::from_str_radix(text(&output.stdout).trim().rsplit('\t').next().unwrap(), 16).unwrap();
     assert_ne!(mask & 1 << (Signal::SIGCHLD as i32 - 1), 0);
+}
+
+fn blocked_signals() {
+    // A parent that blocks them all, the end of a child among them.
+    let masks =
+        crate::world::with_and_without(&["sh", "-c", "grep SigBlk /proc/self/status; exit 3"]).map(|mut command| {
+            // SAFETY: `sigprocmask` is async-signal-safe.
+            unsafe { command.pre_exec(|| Ok(SigSet::all().thread_set_mask()?)) };
+            let output = output(&mut command);
+            assert_eq!(output.status.code(), Some(3));
+            text(&output.stdout)
+        });
+    assert_eq!(masks[0], masks[1]);
 }

@@ -26,6 +26,7 @@ crate::tests![
     changes_of_the_child_stay,
     last_bytes_are_not_lost,
     stop_by_key_and_fg,
+    stop_that_nobody_could_end,
     stop_in_a_pipeline,
     stop_of_a_script_around_us,
     background,
@@ -249,6 +250,19 @@ fn stop_by_key_and_fg() {
     terminal.expect("[line]");
     terminal.expect("code=4");
     until("cooked", || terminal.is_cooked());
+}
+
+fn stop_that_nobody_could_end() {
+    // No shell with job control above us: the kernel would have discarded the ^Z.
+    let folder = Folder::new();
+    let mut terminal = on_terminal(&folder, "echo ready; read x; echo \"[$x]\"");
+    terminal.expect("ready");
+    terminal.keys("\x1a");
+    thread::sleep(Duration::from_millis(500));
+    assert!(!terminal.is_cooked());
+    terminal.keys("abc\n");
+    terminal.expect("[abc]");
+    assert_eq!(terminal.wait().code(), Some(0));
 }
 
 fn stop_in_a_pipeline() {
