@@ -17,7 +17,7 @@ use nix::libc::{self, c_char, c_int};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::signals::{Blocked, Inherited};
+use crate::signals::{Blocked, Inherited, Signals};
 use crate::{Error, Request, Usage, tee};
 
 /// Searched when the child's environment has no `PATH`, as the C library does.
@@ -114,13 +114,8 @@ enum Step {
 /// Size of one report of a session leader, in bytes: process id, wait status, peak memory, user and system time.
 pub(crate) const REPORT: usize = 8 * 5;
 
-/// Starts the child. `dispositions` is what caught signals were set to before.
-pub(crate) fn spawn(
-    request: &Request,
-    stdio: [Stdio; 3],
-    place: Place,
-    dispositions: Vec<Inherited>,
-) -> Result<Child, Error> {
+/// Starts the child, with the mask and the dispositions that were in force before `signals` changed them.
+pub(crate) fn spawn(request: &Request, stdio: [Stdio; 3], place: Place, signals: &Signals) -> Result<Child, Error> {
     let system = |what| move |source| Error::Spawn { what, source };
     let (failed_read, failed_write) = tee::pipe().map_err(system("making a pipe"))?;
     let session = match place {
@@ -140,8 +135,8 @@ pub(crate) fn spawn(
         dir: request.dir.as_ref().map(|dir| c_string(dir.as_os_str())).transpose()?,
         stdio,
         place,
-        dispositions,
-        mask: *blocked.before(),
+        dispositions: signals.inherited(),
+        mask: *signals.mask(),
     };
     // SAFETY: the new process calls `in_child` alone, which makes only async-signal-safe calls and never returns.
     let forked = match unsafe { libc::fork() } {
@@ -588,5 +583,41 @@ impl Drop for Subreaper {
     fn drop(&mut self) {
         // SAFETY: takes a number only.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(program: &str, path: Option<&str>) -> Vec<String> {
+        let mut request = Request { program: program.into(), ..Request::default() };
+        request.env.extend(path.map(|path| ("PATH".into(), path.into())));
+        let files = candidates(&request).expect("no NUL");
+        files.into_iter().map(|file| file.into_string().expect("text")).collect()
+    }
+
+    #[test]
+    fn files_that_are_tried() {
+        assert_eq!(tried("cc", Some("/a:/b/")), ["/a/cc", "/b//cc"]);
+        assert_eq!(tried("cc", Some("")), ["cc"]);
+        assert_eq!(tried("cc", Some("/a::/b:")), ["/a/cc", "cc", "/b/cc", "cc"]);
+        assert_eq!(tried("cc", None), ["/bin/cc", "/usr/bin/cc"]);
+        assert_eq!(tried("./cc", Some("/a")), ["./cc"]);
+    }
+
+    #[test]
+    fn nul_is_refused() {
+        let request = Request { program: "a\0b".into(), ..Request::default() };
+        assert!(matches!(candidates(&request), Err(Error::Nul { .. })));
+    }
+
+    #[test]
+    fn processes_are_found() {
+        let own = process(nix::unistd::getpid().as_raw()).expect("we are there");
+        assert_eq!(own.parent, nix::unistd::getppid().as_raw());
+        assert_eq!(own.group, nix::unistd::getpgrp().as_raw());
+        assert!(descendants_of(own.parent).contains(&own) || descendants_of(1).iter().any(|it| it.pid == own.pid));
+        assert_eq!(process(i32::MAX), None);
     }
 }

@@ -246,3 +246,24 @@ pub fn protect_process() -> io::Result<()> {
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_isolation() {
+        protect_process().expect("a process may always do this");
+        // SAFETY: takes a number only.
+        assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 0);
+    }
+
+    #[test]
+    fn exit_codes() {
+        let timed_out = Ending::TimedOut { code: Some(0), signal: None, killed: false };
+        let killed = Ending::Signalled { signal: 9, core: false };
+        for (ending, code) in [(Ending::Exited(0), 0), (Ending::Exited(7), 7), (killed, 137), (timed_out, 124)] {
+            assert_eq!((ending.code(), ending.success()), (code, code == 0));
+        }
+    }
+}

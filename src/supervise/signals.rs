@@ -57,6 +57,8 @@ pub(crate) struct Inherited {
 pub(crate) struct Signals {
     events: AsyncFd<OwnedFd>,
     previous: Vec<(Signal, SigAction)>,
+    /// The mask of this thread as it was before.
+    mask: SigSet,
     /// Read from the pipe, not yet handed out.
     waiting: Vec<Event>,
 }
@@ -68,7 +70,7 @@ impl Signals {
         drain(read.as_fd(), &mut Vec::new());
         EVENTS.store(write.as_raw_fd(), Ordering::SeqCst);
         let events = watch(read.try_clone()?, Interest::READABLE)?;
-        let mut signals = Self { events, previous: Vec::new(), waiting: Vec::new() };
+        let mut signals = Self { events, previous: Vec::new(), mask: SigSet::thread_get_mask()?, waiting: Vec::new() };
         for signal in FORWARDED.into_iter().chain([Signal::SIGCHLD]) {
             if is_ignored(signal) && !NEEDED.contains(&signal) {
                 continue;
@@ -80,6 +82,9 @@ impl Signals {
         // SAFETY: SIG_IGN is no function of ours; nothing can be called.
         let previous = unsafe { sigaction(Signal::SIGPIPE, &ignore) }?;
         signals.previous.push((Signal::SIGPIPE, previous));
+        // Whoever started us may have blocked some, the end of a child among them. What is passed on then waits in the
+        // child, which has the same mask.
+        signals.previous.iter().map(|(signal, _)| *signal).collect::<SigSet>().thread_unblock()?;
         Ok(signals)
     }
 
@@ -95,6 +100,11 @@ impl Signals {
                 ignored: *signal != Signal::SIGPIPE && matches!(action.handler(), SigHandler::SigIgn),
             })
             .collect()
+    }
+
+    /// The signal mask that the child has to be given.
+    pub(crate) fn mask(&self) -> &SigSet {
+        &self.mask
     }
 
     /// The next signal. Cancel-safe.
@@ -119,6 +129,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        let _ = self.mask.thread_set_mask();
         for (signal, action) in &self.previous {
             // SAFETY: puts back an action that was in force when `catch` was called.
             let _ = unsafe { sigaction(*signal, action) };
@@ -153,11 +164,6 @@ impl Blocked {
         let mut before = SigSet::empty();
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
         Ok(Self(before))
-    }
-
-    /// The mask that was in force before, and will be again.
-    pub(crate) fn before(&self) -> &SigSet {
-        &self.0
     }
 }
 

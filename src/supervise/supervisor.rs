@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::child::{self, Child, News, Place, REPORT, Status, Subreaper};
 use crate::signals::{Event, Signals, stop_here, watch};
-use crate::tee::{self, Route, Tee};
+use crate::tee::{self, Route, Shared, Tee};
 use crate::terminal::{Layout, Output, Pty, Session};
 use crate::{DEFAULT_KILL_AFTER, Ending, Error, LINGER, Ran, Request, Stream, Usage};
 
@@ -55,7 +55,7 @@ struct Supervisor {
     limit: Limit,
     /// The end of a pipe whose hangup tells the tees that the child has ended.
     running: Option<OwnedFd>,
-    given_up: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     interrupted: Option<Signal>,
     /// `TSTP` was passed on: when the child stops, we do too.
     asked_to_stop: bool,
@@ -121,7 +121,7 @@ impl Supervisor {
         let Layout { place, stdio, outputs, ptys, mut session, given } =
             Layout::arrange().map_err(failed("connecting its streams"))?;
         let (ended, running) = tee::pipe().map_err(failed("making a pipe"))?;
-        let given_up = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared::default());
         let mut terminal = false;
         let mut start = |output| match output {
             Output::Closed => Ok(None),
@@ -130,8 +130,7 @@ impl Supervisor {
                 Ok(None)
             }
             Output::Copied { source, sink, terminal } => {
-                let route =
-                    Route { source, sink, ended: ended.try_clone()?, terminal, given_up: Arc::clone(&given_up) };
+                let route = Route { source, sink, ended: ended.try_clone()?, terminal, shared: Arc::clone(&shared) };
                 Tee::start(route, request.head, request.tail).map(Some)
             }
         };
@@ -143,7 +142,7 @@ impl Supervisor {
         }
         // The limit counts from before the child runs, so that a clock outside never sees us late.
         let limit = Limit::new(request);
-        let mut child = child::spawn(request, stdio, place, signals.inherited())?;
+        let mut child = child::spawn(request, stdio, place, &signals)?;
         drop(given);
         let reports = child.leader.as_mut().and_then(|leader| leader.reports.take());
         let reports = reports.map(|reports| watch(reports, Interest::READABLE));
@@ -156,7 +155,7 @@ impl Supervisor {
             session,
             limit,
             running: Some(running),
-            given_up,
+            shared,
             interrupted: None,
             asked_to_stop: false,
             _subreaper: subreaper,
@@ -364,7 +363,7 @@ impl Supervisor {
                     }
                 }
                 () = due(leave_at) => {
-                    self.given_up.store(true, Ordering::Relaxed);
+                    self.shared.given_up.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
             }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,15 +15,16 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use crate::signals::retry;
+use crate::signals::{Blocked, retry};
 use crate::{LINGER, LINGER_LIMIT, Stream};
 
 /// How much is read at a time, in bytes.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 1 << 20;
 /// What a pipe to the child is grown to, where the kernel allows it.
 const PIPE_SIZE: i32 = 1 << 20;
 /// After this many bytes a second thread takes over the digest: short output is not worth a thread.
@@ -113,8 +114,18 @@ pub(crate) struct Route {
     /// Hangs up when the child has ended.
     pub(crate) ended: OwnedFd,
     pub(crate) terminal: bool,
-    /// Set when nobody waits for this stream any more: nothing is written after that.
-    pub(crate) given_up: Arc<AtomicBool>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the two streams of a child have in common.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Set when nobody waits for the streams any more: nothing is written after that.
+    pub(crate) given_up: AtomicBool,
+    /// How many streams are passing bytes on just now.
+    busy: AtomicUsize,
+    /// How many chunks have been read. A descendant that writes to one stream may still want to write to the other.
+    chunks: AtomicUsize,
 }
 
 impl Tee {
@@ -131,7 +142,11 @@ impl Tee {
         let (send, done) = oneshot::channel();
         let terminal = route.terminal;
         let sums = Arc::clone(&kept);
+        // Signals are the main thread's: a stop must not be taken here while it thinks that it has been discarded. Only
+        // the terminal's answer to a write from the background has to come, where `stty tostop` asks for it.
+        let _blocked = Blocked::all()?;
         thread::Builder::new().name("tee".into()).spawn(move || {
+            let _ = SigSet::from(Signal::SIGTTOU).thread_unblock();
             let finish = copy(route, &sums);
             // Nobody listens any more when the supervisor has given up waiting.
             let _ = send.send(finish);
@@ -220,6 +235,7 @@ fn copy(route: Route, kept: &Arc<Mutex<Kept>>) -> Finish {
     let mut ended: Option<Instant> = None;
     // What the child had written when it ended is passed on without any limit; only what comes after can be too much.
     let mut owed = 0_u64;
+    let mut chunks = 0;
     loop {
         let filled = match retry(|| unistd::read(&route.source, &mut buffer)) {
             Ok(0) | Err(Errno::EIO) => break,
@@ -230,6 +246,7 @@ fn copy(route: Route, kept: &Arc<Mutex<Kept>>) -> Finish {
                     ended = Some(Instant::now());
                     continue;
                 }
+                Ok(Wait::Silence) if others_are_active(&route.shared, &mut chunks) => continue,
                 Ok(Wait::Silence) | Err(_) => {
                     finish.left_behind = true;
                     break;
@@ -237,12 +254,14 @@ fn copy(route: Route, kept: &Arc<Mutex<Kept>>) -> Finish {
             },
             Err(_) => break,
         };
+        route.shared.busy.fetch_add(1, Ordering::Relaxed);
+        chunks = route.shared.chunks.fetch_add(1, Ordering::Relaxed) + 1;
         if finish.cut.is_none()
             && let Err(error) = write_all(route.sink.as_fd(), &buffer[..filled])
         {
             finish.cut = Some(io::Error::from(error).kind());
         }
-        if route.given_up.load(Ordering::Relaxed) {
+        if route.shared.given_up.load(Ordering::Relaxed) {
             break;
         }
         length += filled as u64;
@@ -253,6 +272,7 @@ fn copy(route: Route, kept: &Arc<Mutex<Kept>>) -> Finish {
             None => lock(kept).take(&buffer[..filled]),
             Some(digester) => buffer = digester.exchange(buffer, filled),
         }
+        route.shared.busy.fetch_sub(1, Ordering::Relaxed);
         if finish.cut.is_some() && !route.terminal {
             // Closing our end tells the child what our reader told us. A pty has no such way, so its bytes are only
             // read and dropped; where the terminal is gone the hangup tells the child.
@@ -276,6 +296,15 @@ fn copy(route: Route, kept: &Arc<Mutex<Kept>>) -> Finish {
         drop(empty);
     }
     finish
+}
+
+/// After a silence of this stream: has the other one had bytes meanwhile, or is it still passing some on? `chunks` is the
+/// number at the last look.
+fn others_are_active(shared: &Shared, chunks: &mut usize) -> bool {
+    let now = shared.chunks.load(Ordering::Relaxed);
+    let active = now != *chunks || shared.busy.load(Ordering::Relaxed) > 0;
+    *chunks = now;
+    active
 }
 
 /// Waits for bytes; before the child's end also for that, after it at most [`LINGER`].
@@ -322,4 +351,34 @@ pub(crate) fn write_all(sink: BorrowedFd<'_>, mut bytes: &[u8]) -> nix::Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Head and tail after these pieces, with room for three bytes each.
+    fn kept(pieces: &[&str]) -> (String, String, u64) {
+        let mut kept =
+            Kept { sha256: Sha256::new(), length: 0, head: Vec::new(), head_limit: 3, tail: Vec::new(), tail_limit: 3 };
+        for piece in pieces {
+            kept.take(piece.as_bytes());
+        }
+        assert!(kept.tail.len() <= 2 * kept.tail_limit);
+        assert_eq!(kept.sha256.clone().finalize(), Sha256::digest(pieces.concat()));
+        let tail = kept.tail[kept.tail.len().saturating_sub(3)..].to_vec();
+        let text = |bytes| String::from_utf8(bytes).expect("the pieces are text");
+        (text(kept.head), text(tail), kept.length)
+    }
+
+    #[test]
+    fn head_and_tail_do_not_overlap() {
+        assert_eq!(kept(&[]), (String::new(), String::new(), 0));
+        assert_eq!(kept(&["ab"]), ("ab".into(), String::new(), 2));
+        assert_eq!(kept(&["abcd"]), ("abc".into(), "d".into(), 4));
+        assert_eq!(kept(&["abcdef"]), ("abc".into(), "def".into(), 6));
+        assert_eq!(kept(&["abcdefghi"]), ("abc".into(), "ghi".into(), 9));
+        assert_eq!(kept(&["a", "bc", "d", "e", "f", "g", "h", "i", "j", "k"]), ("abc".into(), "ijk".into(), 11));
+        assert_eq!(kept(&["abcde", "fg", "hijklm", "n"]), ("abc".into(), "lmn".into(), 14));
+    }
 }
