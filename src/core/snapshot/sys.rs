@@ -7,10 +7,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use rustix::fs::{FileType, RawDir};
+
+/// Bytes that one call for the names of a folder may fill.
+pub(super) const LISTING: usize = 32 * 1024;
 
 /// Longest path that is handed to one system call, below the kernel's `PATH_MAX` of 4096.
 const ONE_CALL: usize = 4000;
@@ -108,26 +111,27 @@ pub(super) fn stat_child(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Stat, Er
     fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|stat| Stat::from(&stat))
 }
 
-/// Calls `entry` with name and kind of each entry of a folder, in the order of the file system.
-pub(super) fn list(folder: &OwnedFd, mut entry: impl FnMut(&[u8], Kind)) -> Result<(), Errno> {
-    let copy = folder.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
-    let mut dir = Dir::from_fd(copy)?;
-    for item in dir.iter() {
-        let item = item?;
+/// Calls `entry` with name and kind of each entry of a folder, in the order of the file system. `buffer` is reused:
+/// its capacity is what one call of the kernel may fill.
+pub(super) fn list(folder: &OwnedFd, buffer: &mut Vec<u8>, mut entry: impl FnMut(&[u8], Kind)) -> Result<(), Errno> {
+    buffer.clear();
+    let mut dir = RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(item) = dir.next() {
+        let item = item.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
         let name = item.file_name().to_bytes();
         if name == b"." || name == b".." {
             continue;
         }
         let kind = match item.file_type() {
-            Some(nix::dir::Type::File) => Kind::File,
-            Some(nix::dir::Type::Directory) => Kind::Folder,
-            Some(nix::dir::Type::Symlink) => Kind::Link,
-            Some(nix::dir::Type::Fifo) => Kind::Fifo,
-            Some(nix::dir::Type::Socket) => Kind::Socket,
-            Some(nix::dir::Type::CharacterDevice) => Kind::CharacterDevice,
-            Some(nix::dir::Type::BlockDevice) => Kind::BlockDevice,
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Link,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice => Kind::CharacterDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
             // File systems may leave the type out.
-            None => match stat_child(folder.as_fd(), name) {
+            FileType::Unknown => match stat_child(folder.as_fd(), name) {
                 Ok(stat) => stat.kind,
                 Err(Errno::ENOENT) => continue,
                 Err(_) => Kind::Unknown,

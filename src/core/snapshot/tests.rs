@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::stat::{Mode as Bits, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
@@ -734,4 +736,270 @@ fn strange_names_survive() {
     let parsed: BTreeMap<String, serde_json::Value> = serde_json::from_str(&json).expect("is a map");
     assert!(names.iter().all(|name| parsed.contains_key(*name)));
     assert!(again(&snapshot).products.is_empty());
+}
+
+/// Makes `depth` nested folders with a file in each, by descriptors: the paths are too long for one call.
+fn make_deep(dir: &TempDir, depth: usize, name: &str) {
+    use nix::fcntl::{OFlag, open, openat};
+    use nix::sys::stat::mkdirat;
+    let mut here = open(dir.path(), OFlag::O_DIRECTORY, Bits::empty()).expect("opens");
+    for _ in 0..depth {
+        mkdirat(&here, name, Bits::S_IRWXU).expect("makes a folder");
+        here = openat(&here, name, OFlag::O_DIRECTORY, Bits::empty()).expect("opens");
+        drop(openat(&here, "f", OFlag::O_CREAT | OFlag::O_WRONLY, Bits::S_IRWXU).expect("makes a file"));
+    }
+}
+
+/// Removes nested folders from the inside, which the standard library cannot where paths are too long.
+fn remove_deep(dir: &TempDir, depth: usize, name: &str) {
+    use nix::fcntl::{OFlag, open, openat};
+    use nix::unistd::{UnlinkatFlags, unlinkat};
+    let mut way = vec![open(dir.path(), OFlag::O_DIRECTORY, Bits::empty()).expect("opens")];
+    for _ in 0..depth.min(500) {
+        let next = openat(way.last().expect("not empty"), name, OFlag::O_DIRECTORY, Bits::empty()).expect("opens");
+        way.push(next);
+    }
+    // What lies below is moved up, so that few descriptors do for any depth.
+    while let Some(folder) = way.pop() {
+        let _ = unlinkat(&folder, "f", UnlinkatFlags::NoRemoveDir);
+        if let Some(parent) = way.last()
+            && unlinkat(parent, name, UnlinkatFlags::RemoveDir).is_err()
+        {
+            let root = open(dir.path(), OFlag::O_DIRECTORY, Bits::empty()).expect("opens");
+            nix::fcntl::renameat(&folder, name, &root, "rest").expect("moves");
+            unlinkat(parent, name, UnlinkatFlags::RemoveDir).expect("removes");
+        }
+    }
+    if dir.path().join("rest").exists() {
+        fs::rename(dir.path().join("rest"), dir.path().join(name)).expect("moves");
+        remove_deep(dir, depth - depth.min(500) - usize::from(depth > 500), name);
+    }
+}
+
+#[test]
+fn deep_trees_need_neither_stack_nor_descriptors() {
+    const DEPTH: usize = 5000;
+    for beneath in [true, false] {
+        // Without `openat2` each component is opened by itself: a shallower tree shows it.
+        let depth = if beneath { DEPTH } else { 300 };
+        let dir = tree();
+        make_deep(&dir, depth, "d");
+        let mut root = Root::open(dir.path()).expect("opens");
+        if !beneath {
+            root = root.without_openat2();
+        }
+        let canonical = dir.path().canonicalize().expect("is there");
+        let snapshot = first_of(root, canonical, options(&dir), &later, &Progress::default()).expect("reads");
+        assert_eq!((snapshot.len(), snapshot.omitted()), (depth, 0));
+        let deepest = format!("{}f", "d/".repeat(depth));
+        assert!(snapshot.get(&deepest).is_some());
+        let changes = again(&snapshot);
+        assert_eq!((changes.products.len(), changes.deleted.len(), changes.reread), (0, 0, 0));
+        remove_deep(&dir, depth, "d");
+    }
+}
+
+#[test]
+fn paths_beyond_the_limit_are_omitted() {
+    let dir = tree();
+    let name = "n".repeat(255);
+    // 256 folders of 256 bytes are 64 KiB.
+    make_deep(&dir, 258, &name);
+    let snapshot = look(options(&dir));
+    assert_eq!(snapshot.len(), 255);
+    assert_eq!(snapshot.omitted(), 2);
+    assert!(snapshot.omissions().iter().all(|omission| omission.reason == Reason::PathTooLong));
+    assert_eq!(again(&snapshot).omitted, 2);
+    remove_deep(&dir, 258, &name);
+}
+
+#[test]
+fn wide_trees_need_few_descriptors() {
+    let dir = tree();
+    // More folders with folders than descriptors may wait.
+    for a in 0..400 {
+        for b in 0..3 {
+            write(&dir, &format!("{a}/{b}/{a}/f"), format!("{a}{b}"));
+        }
+    }
+    let snapshot = look(options(&dir));
+    assert_eq!((snapshot.len(), snapshot.omitted()), (1200, 0));
+}
+
+#[test]
+fn results_do_not_depend_on_the_threads() {
+    let dir = tree();
+    for number in 0..10_000 {
+        // Folders with many files, with few, and nested ones; names whose order differs from that of their folders.
+        let path = match number % 4 {
+            0 => format!("flat/{number}"),
+            1 => format!("a{}/b-{}/{number}", number % 7, number % 11),
+            2 => format!("a{}/b/{}/{number}.x", number % 7, number % 301),
+            _ => format!("a{}/b.{number}", number % 7),
+        };
+        write(&dir, &path, number.to_string());
+    }
+    for number in 0..100 {
+        symlink(format!("flat/{}", number * 4), dir.path().join(format!("link{number}"))).expect("links");
+        mkfifo(&dir.path().join(format!("fifo{number}")), Bits::S_IRWXU).expect("makes a fifo");
+    }
+    let json = |snapshot: &Snapshot| serde_json::to_string(&snapshot.material_map()).expect("serializes");
+    let one = look(Options { threads: 1, ..options(&dir) });
+    assert_eq!((one.len(), one.omitted()), (10_100, 100));
+    assert!(one.iter().map(|entry| entry.path).is_sorted());
+    let mut snapshots = Vec::new();
+    for threads in [2, 3, 8, 32] {
+        let many = look(Options { threads, ..options(&dir) });
+        assert_eq!(json(&many), json(&one), "{threads} threads");
+        assert_eq!(many.omissions(), one.omissions());
+        snapshots.push(many);
+    }
+    for number in (0..10_000).step_by(40) {
+        write(&dir, &format!("flat/{number}"), "changed");
+        write(&dir, &format!("new{}/{number}", number % 3), "new");
+    }
+    let want = again(&one);
+    assert_eq!(want.products.len(), 250 + 250 + 10);
+    for many in &snapshots {
+        let changes = again(many);
+        assert_eq!(products(&changes), products(&want));
+        assert_eq!(changes.omissions, want.omissions);
+    }
+}
+
+#[test]
+fn a_file_that_grows_is_an_omission_and_no_hang() {
+    let dir = tree();
+    write(&dir, "log", vec![b'x'; 4 << 20]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::io::Write as _;
+            let mut log = fs::File::options().append(true).open(dir.path().join("log")).expect("opens");
+            while !stop.load(Ordering::Relaxed) {
+                log.write_all(b"more\n").expect("writes");
+            }
+        });
+        let snapshot = look(options(&dir));
+        stop.store(true, Ordering::Relaxed);
+        // A machine that gives the writer no time during three reads of 4 MB is let pass.
+        if snapshot.is_empty() {
+            assert_eq!(reasons(snapshot.omissions()), [("log", "changed while it was read".to_owned())]);
+        }
+    });
+}
+
+#[test]
+fn a_tree_that_changes_all_the_time_is_no_error() {
+    let dir = tree();
+    let outside = tree();
+    write(&outside, "secret", "outside");
+    for number in 0..200 {
+        write(&dir, &format!("kept/{}/{number}", number % 10), number.to_string());
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (dir, outside, stop) = (&dir, &outside, &stop);
+            scope.spawn(move || {
+                let at = dir.path().join(format!("busy{thread}"));
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = fs::create_dir_all(at.join("a/b"));
+                    let _ = fs::write(at.join("a/b/file"), "x");
+                    let _ = fs::write(at.join("a/secret"), "x");
+                    let _ = fs::rename(at.join("a/b/file"), at.join("a/other"));
+                    // A folder that becomes a link to the outside under the walk's feet.
+                    let _ = fs::rename(at.join("a"), at.join("moved"));
+                    let _ = symlink(outside.path(), at.join("a"));
+                    let _ = fs::remove_file(at.join("a"));
+                    let _ = mkfifo(&at.join("a"), Bits::S_IRWXU);
+                    let _ = fs::remove_file(at.join("a"));
+                    let _ = fs::remove_dir_all(at.join("moved"));
+                }
+            });
+        }
+        let forbidden = sha256_hex(b"outside");
+        for _ in 0..30 {
+            let snapshot = look(Options { threads: 4, ..options(&dir) });
+            let kept = snapshot.iter().filter(|entry| entry.path.starts_with("kept/")).count();
+            let changes = again(&snapshot);
+            assert_eq!(kept, 200);
+            assert!(!changes.products.iter().any(|product| product.path.starts_with("kept/")));
+            assert!(!changes.deleted.iter().any(|path| path.starts_with("kept/")));
+            assert!(snapshot.iter().all(|entry| sha256(&entry) != forbidden), "left the root");
+            assert!(changes.products.iter().all(|product| product.digests.sha256() != Some(forbidden.as_str())));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// What a tap heard of one file.
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    path: String,
+    head: usize,
+    length: u64,
+    bytes: Vec<u8>,
+    digests: DigestSet,
+}
+
+struct Listener<'a>(Heard, &'a Mutex<Vec<Heard>>);
+
+impl Tap for Listener<'static> {
+    fn bytes(&mut self, chunk: &[u8]) {
+        self.0.bytes.extend_from_slice(chunk);
+    }
+
+    fn done(mut self: Box<Self>, digests: &DigestSet) {
+        self.0.digests = digests.clone();
+        self.1.lock().expect("not poisoned").push(std::mem::take(&mut self.0));
+    }
+}
+
+#[test]
+fn taps_hear_each_product_once_and_nothing_else() {
+    let dir = tree();
+    let big: Vec<u8> = (0..1_000_000_u32).map(|number| (number % 251) as u8).collect();
+    write(&dir, "image.tar", "before");
+    write(&dir, "young", "not changed");
+    write(&dir, "unchosen.o", "before");
+    // All are young, so that all are read again.
+    let none: [&str; 0] = [];
+    let products = Selection::new(&none, &["*.o"]).expect("compiles");
+    let snapshot = first(Options { products, ..options(&dir) }, &now, &Progress::default()).expect("reads");
+    write(&dir, "image.tar", &big);
+    write(&dir, "new", "new");
+    write(&dir, "unchosen.o", "after");
+    let heard: &'static Mutex<Vec<Heard>> = Box::leak(Box::default());
+    let asked = Mutex::new(Vec::new());
+    let make = |path: &str, head: &[u8], length: u64| -> Option<Box<dyn Tap>> {
+        asked.lock().expect("not poisoned").push(path.to_owned());
+        let first = Heard { path: path.to_owned(), head: head.len(), length, ..Heard::default() };
+        (path != "new").then(|| Box::new(Listener(first, heard)) as Box<dyn Tap>)
+    };
+    let changes = snapshot.second(&now, &Progress::default(), Some(&make));
+    assert_eq!(super::tests::products(&changes), [("image.tar", Change::Changed), ("new", Change::New)]);
+    let mut asked = asked.into_inner().expect("not poisoned");
+    asked.sort();
+    assert_eq!(asked, ["image.tar", "new", "young"]);
+    let heard = heard.lock().expect("not poisoned");
+    let want = Heard {
+        path: "image.tar".to_owned(),
+        head: crate::mime::HEAD,
+        length: 1_000_000,
+        digests: DigestSet::sha256_hex(sha256_hex(&big)),
+        bytes: big,
+    };
+    assert!(*heard == [want], "young did not change and is not told");
+}
+
+#[test]
+fn progress_counts_files_and_bytes() {
+    let dir = tree();
+    write(&dir, "a", "12345");
+    write(&dir, "b/c", vec![0; 300_000]);
+    let progress = Progress::default();
+    let snapshot = first(options(&dir), &later, &progress).expect("reads");
+    assert_eq!((progress.files(), progress.bytes()), (2, 300_005));
+    assert_eq!(snapshot.known(), (2, 2));
 }

@@ -173,6 +173,8 @@ pub(super) struct Walk<'a> {
 pub(super) struct Worker {
     buffer: Vec<u8>,
     path: Vec<u8>,
+    /// Where the kernel puts names.
+    listing: Vec<u8>,
     /// The first bytes of the file that was read last.
     head: Vec<u8>,
     device: Option<(u64, bool)>,
@@ -257,6 +259,7 @@ impl<'a> Walk<'a> {
         Worker {
             buffer: vec![0; BUFFER],
             path: Vec::new(),
+            listing: Vec::with_capacity(sys::LISTING),
             head: Vec::new(),
             device: None,
             found: Found::new(stride(self.algorithms)),
@@ -340,7 +343,7 @@ impl<'a> Walk<'a> {
         let Place { number, whole, git, .. } = place;
         let mut names = Vec::new();
         let mut entries: Vec<(Kind, u32, u16)> = Vec::new();
-        let listed = sys::list(&fd, |name, kind| {
+        let listed = sys::list(&fd, &mut worker.listing, |name, kind| {
             // A name has at most 255 bytes, and a folder less than 4 GB of names.
             if let (Ok(at), Ok(len)) = (u32::try_from(names.len()), u16::try_from(name.len())) {
                 names.extend_from_slice(name);
