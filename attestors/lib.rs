@@ -4,5 +4,13 @@
 
 use affiant_core::attestor::Attestor;
 
+pub mod container_command;
+pub mod docker;
+mod kinds;
+pub mod oci;
+pub mod sbom;
+mod subjects;
+
 /// All built-in attestors. Their order here is their order in a collection and in the documentation.
-pub const BUILT_IN: &[Attestor] = &[];
+pub const BUILT_IN: &[Attestor] =
+    &[Attestor::after::<docker::Docker>(), Attestor::after::<oci::Oci>(), Attestor::after::<sbom::Sbom>()];

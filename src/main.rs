@@ -1,3 +1,9 @@
-//! The `affiant` command.
+//! The `affiant` command: parse, run, end.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os().collect())
+}

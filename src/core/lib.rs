@@ -4,9 +4,19 @@
 #![deny(missing_docs)]
 
 pub mod attestor;
+pub mod clock;
+pub mod collection;
 pub mod digest;
 pub mod dsse;
+pub mod evidence;
+pub mod mime;
+pub mod outfile;
 pub mod product;
 pub mod redact;
+pub mod run;
+pub mod select;
 pub mod sign;
+pub mod snapshot;
 pub mod statement;
+pub mod step;
+pub mod store;

@@ -1,0 +1,112 @@
+//! Configuration files: flag > environment > file > default.
+//!
+//! A file has a table for each command, whose keys are the long names of its flags. Its values take the place of the
+//! defaults, so they are checked like flags. It is named with `--config`, or stands in the user's own configuration
+//! folder. A file in the working directory is never read (DESIGN §5).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Command};
+use toml::{Table, Value};
+
+use super::failure::{Failure, Kind, nearest};
+use super::{first_word, places};
+
+/// Commands that take a configuration.
+const CONFIGURED: [&str; 2] = ["run", "sign"];
+/// Flags that a file cannot set.
+const NEVER: [&str; 4] = ["config", "help", "help-all", "plan"];
+/// The longest configuration file.
+const MAX_CONFIG: u64 = 1024 * 1024;
+
+/// Puts the values of the configuration in the place of the defaults.
+pub(crate) fn apply(mut command: Command, args: &[OsString]) -> Result<Command, Failure> {
+    let Some(verb) = first_word(args).filter(|verb| CONFIGURED.contains(verb)).map(str::to_owned) else {
+        return Ok(command);
+    };
+    let Some(path) = named(args)?.or_else(|| places::user_config().filter(|path| path.exists())) else {
+        return Ok(command);
+    };
+    let config = read(&path)?;
+    if let Some(unknown) = config.keys().find(|key| !CONFIGURED.contains(&key.as_str())) {
+        return Err(Failure::usage(format!("{}: unknown table `{unknown}`", path.display()))
+            .hint(format!("known tables: {}", CONFIGURED.join(", "))));
+    }
+    let Some(settings) = config.get(&verb) else { return Ok(command) };
+    let Value::Table(settings) = settings else {
+        return Err(Failure::usage(format!("{}: `{verb}` is not a table", path.display())));
+    };
+    command.build();
+    let sub = command.find_subcommand(&verb).cloned().unwrap_or_default();
+    let mut defaults = Vec::new();
+    for (key, value) in settings {
+        let known = || sub.get_arguments().filter_map(clap::Arg::get_long).filter(|name| !NEVER.contains(name));
+        let Some(arg) = sub.get_arguments().find(|arg| names(arg, key) && !NEVER.contains(&key.as_str())) else {
+            let failure = Failure::usage(format!("{}: unknown setting `{verb}.{key}`", path.display()));
+            return Err(match nearest(key, known()) {
+                Some(name) => failure.hint(format!("did you mean `{name}`?")),
+                None => failure.hint(format!("`affiant {verb} --help-all` lists what can be set")),
+            });
+        };
+        let values = strings(value)
+            .ok_or_else(|| Failure::usage(format!("{}: `{verb}.{key}` is neither text, number, truth value nor a list of text", path.display())))?;
+        if matches!(arg.get_action(), ArgAction::SetTrue) && values != ["true"] && values != ["false"] {
+            return Err(Failure::usage(format!("{}: `{verb}.{key}` is true or false", path.display())));
+        }
+        if !matches!(arg.get_action(), ArgAction::Append) && values.len() != 1 {
+            return Err(Failure::usage(format!("{}: `{verb}.{key}` takes one value", path.display())));
+        }
+        defaults.push((arg.get_id().clone(), values));
+    }
+    Ok(command.mut_subcommand(&verb, |mut sub| {
+        for (id, values) in defaults {
+            sub = sub.mut_arg(id, |arg| arg.default_values(values.into_iter().map(OsString::from).collect::<Vec<_>>()));
+        }
+        sub
+    }))
+}
+
+fn names(arg: &clap::Arg, key: &str) -> bool {
+    arg.get_long() == Some(key) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&key))
+}
+
+/// The file that the command line or `AFFIANT_CONFIG` names. It is looked for before the flags are parsed, because its
+/// values are their defaults.
+fn named(args: &[OsString]) -> Result<Option<PathBuf>, Failure> {
+    let mut words = args.iter().skip(1).take_while(|arg| *arg != "--");
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            return words
+                .next()
+                .map(|path| Some(PathBuf::from(path)))
+                .ok_or_else(|| Failure::usage("--config names no file"));
+        }
+        if let Some(path) = word.to_str().and_then(|word| word.strip_prefix("--config=")) {
+            return Ok(Some(path.into()));
+        }
+    }
+    Ok(super::surroundings::variable("AFFIANT_CONFIG").map(PathBuf::from))
+}
+
+fn read(path: &Path) -> Result<Table, Failure> {
+    let message = || format!("the configuration {} cannot be read", path.display());
+    let length = std::fs::metadata(path).map_err(|error| Failure::because(Kind::Usage, message(), &error))?.len();
+    if length > MAX_CONFIG {
+        return Err(Failure::usage(format!("{}: {length} bytes, more than {MAX_CONFIG}", path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::because(Kind::Usage, message(), &error))?;
+    text.parse().map_err(|error: toml::de::Error| Failure::because(Kind::Usage, message(), &error))
+}
+
+/// A value as the texts that a flag would have.
+fn strings(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(list) => list.iter().map(|item| strings(item)?.pop()).collect(),
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Boolean(truth) => Some(vec![truth.to_string()]),
+        Value::Float(number) => Some(vec![number.to_string()]),
+        Value::Datetime(_) | Value::Table(_) => None,
+    }
+}

@@ -1,0 +1,138 @@
+//! How a command ends when it does not do what was asked: kind, text, hints, exit code.
+//!
+//! The table in `docs/reference/exit-codes.md` is printed from [`TABLE`].
+
+use std::error::Error;
+use std::fmt::{self, Write as _};
+
+/// What kind of thing went wrong; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The command line or a configuration file is wrong.
+    Usage,
+    /// `run` said no before anything ran, or its evidence failed although the command succeeded.
+    Run,
+    /// Denied, not valid, not found: the answer is no.
+    Denied,
+    /// Nothing that answers the question was found.
+    NotFound,
+    /// No answer could be given: a file cannot be read, a store cannot be reached.
+    NoAnswer,
+}
+
+/// Exit codes with their meaning, for the reference.
+pub(crate) const TABLE: &[(&str, &str, &str)] = &[
+    ("run", "0", "the command ended with 0 and its evidence is sealed and kept"),
+    ("run", "1–255", "the command's own code"),
+    ("run", "124", "the command was ended by `--timeout`"),
+    ("run", "125", "affiant's own: refused before the command ran, or the evidence failed although the command succeeded"),
+    ("run", "126", "the command was found but cannot be executed"),
+    ("run", "127", "the command was not found"),
+    ("run", "128+n", "the command was ended by signal n"),
+    ("other commands", "0", "done; the answer is yes"),
+    ("other commands", "1", "the answer is no: a signature does not verify, a check found damage"),
+    ("other commands", "2", "usage: the command line or a configuration file is wrong"),
+    ("other commands", "3", "nothing found"),
+    ("other commands", "4", "no answer possible: a file cannot be read, a store is missing"),
+];
+
+/// A failure as it is shown: one error line, its causes, and what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    message: String,
+    causes: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// A failure with the chain of an error as its causes.
+    pub(crate) fn because(kind: Kind, message: impl Into<String>, error: &dyn Error) -> Self {
+        let mut failure = Self::new(kind, message);
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let text = error.to_string();
+            if failure.causes.last() != Some(&text) {
+                failure.causes.push(text);
+            }
+            next = error.source();
+        }
+        failure
+    }
+
+    /// Adds what the reader can do.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self.kind {
+            Kind::Denied => 1,
+            Kind::Usage => 2,
+            Kind::NotFound => 3,
+            Kind::NoAnswer => 4,
+            Kind::Run => 125,
+        }
+    }
+
+    /// The whole text in one line, for reports.
+    pub(crate) fn one_line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        for cause in &self.causes {
+            write!(f, "\n  caused by: {cause}")?;
+        }
+        for hint in &self.hints {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The reference page of the exit codes.
+pub(crate) fn reference() -> String {
+    let mut page = String::from("# Exit codes\n\n| command | code | meaning |\n|---|---|---|\n");
+    for (command, code, meaning) in TABLE {
+        let _ = writeln!(page, "| {command} | {code} | {meaning} |");
+    }
+    page
+}
+
+/// The entry of `known` that is nearest to `given`, when one is near enough to be meant.
+pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().min(given.len()) / 3)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_offered_only_when_it_is_near() {
+        let known = ["environment", "git", "docker", "oci", "sbom"];
+        assert_eq!(nearest("enviroment", known), Some("environment"));
+        assert_eq!(nearest("dokcer", known), Some("docker"));
+        assert_eq!(nearest("kubernetes", known), None);
+    }
+}

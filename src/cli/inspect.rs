@@ -1,0 +1,444 @@
+//! `affiant inspect`: checks and shows evidence.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use affiant_core::digest::sha256_hex;
+use affiant_core::dsse::{Envelope, Mismatch};
+use affiant_core::evidence::{CollectionView, EntryView, FileView, Statement, short_name};
+use affiant_core::sign::PublicKey;
+use affiant_core::statement::PAYLOAD_TYPE;
+use affiant_core::store;
+use clap::{Args, ValueEnum};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::failure::{Failure, Kind};
+use super::output::{Output, plain};
+use super::{Ending, keys, places};
+
+/// The largest envelope that is read, in bytes.
+pub(crate) const MAX_ENVELOPE: usize = 1 << 30;
+/// How many lines of a list are shown unless all are asked for.
+const SHOWN: usize = 40;
+
+#[derive(Args)]
+pub(crate) struct InspectArgs {
+    /// Envelopes: files, or digests in the archive (`sha256:…`, at least 8 digits)
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Public key to check the signatures with (repeatable; one valid signature is enough)
+    #[arg(short = 'k', long = "key", visible_alias = "publickey", value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// Form of what is printed
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+    /// Print only the predicate of this type: the whole type, or a short name such as `git`
+    #[arg(long, value_name = "TYPE")]
+    predicate: Option<String>,
+    /// Show long lists whole
+    #[arg(long)]
+    all: bool,
+    /// Archive to look digests up in: `dir:PATH`
+    #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
+    archive: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub(crate) fn inspect(args: &InspectArgs, output: &Output) -> Result<Ending, Failure> {
+    let keys = args.key.iter().map(|path| keys::public_key(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut worst = 0;
+    let mut found = false;
+    for file in &args.files {
+        let bytes = read(file, args.archive.as_deref())?;
+        let message = || format!("{} is no envelope", file.display());
+        let envelope = Envelope::parse(&bytes, MAX_ENVELOPE)
+            .map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+        let state = State::of(envelope, &keys);
+        if state.denied() {
+            worst = 1;
+        }
+        let shown = Shown { file, digest: sha256_hex(&bytes), state, all: args.all };
+        if let Some(wanted) = &args.predicate {
+            for predicate in shown.predicates(wanted)? {
+                found = true;
+                output.data(format!("{}\n", predicate.get()).as_bytes())?;
+            }
+            if shown.state.denied() {
+                output.message(&format!("error: {}: {}", file.display(), shown.state.text()));
+            }
+            continue;
+        }
+        let text = match args.output {
+            Format::Json => shown.json()?,
+            Format::Text => shown.text()?,
+        };
+        output.data(text.as_bytes())?;
+    }
+    if let Some(wanted) = args.predicate.as_ref().filter(|_| !found) {
+        return Err(Failure::new(Kind::NotFound, format!("no predicate of type `{wanted}` in what was given")));
+    }
+    Ok(Ending::Code(worst))
+}
+
+/// Reads an envelope: a file, or an object of the archive by its digest.
+fn read(file: &Path, archive: Option<&str>) -> Result<Vec<u8>, Failure> {
+    if let Some(digest) = file.to_str().and_then(|text| text.strip_prefix("sha256:")).filter(|_| !file.exists()) {
+        let folder = places::archive_folder(archive)?;
+        let message = || format!("sha256:{digest} cannot be read from the archive {}", folder.display());
+        return store::Archive::open(&folder)
+            .and_then(|archive| archive.resolve(digest).and_then(|id| archive.get(&id)))
+            .map_err(|error| Failure::because(Kind::NoAnswer, message(), &error));
+    }
+    read_file(file)
+}
+
+/// Reads a file that may be an envelope: at most [`MAX_ENVELOPE`] bytes, `-` for stdin.
+pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
+    use std::io::Read as _;
+    let message = || format!("{} cannot be read", file.display());
+    let mut bytes = Vec::new();
+    let result = if file == Path::new("-") {
+        std::io::stdin().take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes))
+    };
+    result.map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+    Ok(bytes)
+}
+
+/// What is known of the signatures.
+enum State {
+    Verified(affiant_core::dsse::Verified),
+    Unchecked(Envelope),
+    Bad(Envelope, String),
+}
+
+impl State {
+    fn of(envelope: Envelope, keys: &[PublicKey]) -> Self {
+        if keys.is_empty() {
+            return Self::Unchecked(envelope);
+        }
+        match envelope.verify(keys) {
+            Ok(verified) => Self::Verified(verified),
+            Err(unverified) => Self::Bad(unverified.envelope, unverified.reason.to_string()),
+        }
+    }
+
+    fn denied(&self) -> bool {
+        matches!(self, Self::Bad(..))
+    }
+
+    fn envelope(&self) -> &Envelope {
+        match self {
+            Self::Verified(verified) => verified.envelope(),
+            Self::Unchecked(envelope) | Self::Bad(envelope, _) => envelope,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Verified(verified) => {
+                let valid: Vec<_> =
+                    verified.signatures().iter().map(|one| format!("{} ({})", one.key_id, one.scheme)).collect();
+                let mut text = format!("valid: key {}", valid.join(", key "));
+                for failed in verified.failed() {
+                    let _ = write!(text, "; {failed}");
+                }
+                text
+            }
+            Self::Unchecked(envelope) if envelope.signatures.is_empty() => "none".to_owned(),
+            Self::Unchecked(envelope) => {
+                let ids: Vec<_> = envelope.signatures.iter().map(|one| one.key_id.as_str()).collect();
+                format!("not checked (name a key with --key); said to be by {}", ids.join(", "))
+            }
+            Self::Bad(_, reason) => format!("NOT VALID: {reason}"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let state = |index: usize| match self {
+            Self::Unchecked(_) => "unchecked",
+            Self::Bad(..) => "invalid",
+            Self::Verified(verified) => {
+                if verified.signatures().iter().any(|one| one.index == index) {
+                    "valid"
+                } else if verified.failed().iter().any(|one| one.index == index && one.mismatch == Mismatch::Altered) {
+                    "invalid"
+                } else {
+                    "other-key"
+                }
+            }
+        };
+        let signatures = &self.envelope().signatures;
+        signatures
+            .iter()
+            .enumerate()
+            .map(|(index, one)| {
+                json!({
+                    "keyid": one.key_id,
+                    "state": state(index),
+                    "certificate": one.certificate.as_ref().map(|pem| String::from_utf8_lossy(pem).into_owned()),
+                    "intermediates": one.intermediates.len(),
+                    "timestamps": one.timestamps.len(),
+                })
+            })
+            .collect()
+    }
+}
+
+struct Shown<'a> {
+    file: &'a Path,
+    /// SHA-256 of the file.
+    digest: String,
+    state: State,
+    all: bool,
+}
+
+impl Shown<'_> {
+    fn failure(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        Failure::because(Kind::NoAnswer, format!("{} cannot be shown", self.file.display()), error)
+    }
+
+    /// The statement, `None` where the payload is something else (a policy).
+    fn statement(&self) -> Result<Option<Statement<'_>>, Failure> {
+        let envelope = self.state.envelope();
+        if envelope.payload_type != PAYLOAD_TYPE {
+            return Ok(None);
+        }
+        Statement::parse(&envelope.payload).map(Some).map_err(|error| self.failure(&error))
+    }
+
+    /// The predicates of a type: that of the statement, or of an entry of its collection.
+    fn predicates(&self, wanted: &str) -> Result<Vec<&RawValue>, Failure> {
+        let Some(statement) = self.statement()? else { return Ok(Vec::new()) };
+        if statement.predicate_type == wanted {
+            return Ok(vec![statement.predicate]);
+        }
+        let collection = statement.collection().transpose().map_err(|error| self.failure(&error))?;
+        let entries = collection.map(|collection| collection.attestations).unwrap_or_default();
+        Ok(entries
+            .into_iter()
+            .filter(|entry| entry.kind == wanted || entry.short_name() == wanted)
+            .map(|entry| entry.attestation)
+            .collect())
+    }
+
+    /// Everything in the envelope, the payload as it was written.
+    fn json(&self) -> Result<String, Failure> {
+        let envelope = self.state.envelope();
+        let payload: Box<RawValue> = serde_json::from_slice(&envelope.payload).map_err(|error| self.failure(&error))?;
+        let head = json!({
+            "file": self.file.display().to_string(),
+            "sha256": self.digest,
+            "payloadType": envelope.payload_type,
+            "payloadSha256": sha256_hex(&envelope.payload),
+            "signatures": self.state.json(),
+        });
+        let mut text = head.to_string();
+        text.pop();
+        let _ = write!(text, ",\"payload\":{}}}\n", payload.get());
+        Ok(text)
+    }
+
+    fn text(&self) -> Result<String, Failure> {
+        let mut text = format!("{}\n", self.file.display());
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(text, "  {name:<12} {}", plain(value));
+        };
+        line("sha256", &self.digest);
+        line("signature", &self.state.text());
+        let Some(statement) = self.statement()? else {
+            line("payload type", &self.state.envelope().payload_type);
+            return Ok(text);
+        };
+        match statement.collection() {
+            None => {
+                line("predicate", &statement.predicate_type);
+            }
+            Some(collection) => {
+                let collection = collection.map_err(|error| self.failure(&error))?;
+                collection_text(&collection, &mut line);
+                self.files(&collection, &mut text);
+                if !collection.gaps.is_empty() {
+                    let lines = collection.gaps.iter().map(|gap| format!("{}: {}", gap.attestor, gap.reason));
+                    self.list("gaps", lines, collection.gaps.len(), &mut text);
+                }
+            }
+        }
+        let lines = statement.subject.iter().map(|subject| {
+            let digests: Vec<_> = subject.digest.0.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            format!("{}  {}", shorten(&subject.name), digests.join(" "))
+        });
+        self.list("subjects", lines, statement.subject.len(), &mut text);
+        Ok(text)
+    }
+
+    fn list(&self, name: &str, lines: impl Iterator<Item = String>, count: usize, text: &mut String) {
+        let _ = writeln!(text, "  {name} ({count})");
+        let limit = if self.all { usize::MAX } else { SHOWN };
+        for line in lines.take(limit) {
+            let _ = writeln!(text, "    {}", plain(&line));
+        }
+        if count > limit {
+            let _ = writeln!(text, "    … and {} more (--all shows them)", count - limit);
+        }
+    }
+
+    fn files(&self, collection: &CollectionView<'_>, text: &mut String) {
+        for entry in &collection.attestations {
+            let Some(files) = entry.files() else { continue };
+            if entry.short_name() == "product" {
+                let tree = tree(&files);
+                self.list("products", tree.iter().cloned(), tree.len(), text);
+            } else {
+                let _ = writeln!(text, "  materials ({})", files.len());
+            }
+        }
+    }
+}
+
+/// A subject's name without the long prefix of its type.
+fn shorten(name: &str) -> String {
+    let Some((kind, rest)) = name.split_once("/v0.").and_then(|(kind, rest)| Some((kind, rest.split_once('/')?.1)))
+    else {
+        return name.to_owned();
+    };
+    format!("{} {rest}", short_name(&format!("{kind}/v0")))
+}
+
+/// Who, when and what, from the entries that tell it.
+fn collection_text(collection: &CollectionView<'_>, line: &mut impl FnMut(&str, &str)) {
+    line("step", &collection.name);
+    let entries = &collection.attestations;
+    if let (Some(first), Some(last)) = (
+        entries.iter().map(|entry| entry.starttime.as_str()).min(),
+        entries.iter().map(|entry| entry.endtime.as_str()).max(),
+    ) {
+        line("when", &format!("{first} to {last}"));
+    }
+    for entry in entries {
+        let value: Value = match entry.short_name() {
+            "command-run" | "git" | "environment" => {
+                serde_json::from_str(entry.attestation.get()).unwrap_or(Value::Null)
+            }
+            _ => continue,
+        };
+        match entry.short_name() {
+            "command-run" => command_text(&value, line),
+            "git" => {
+                let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                let dirty = value.get("status").and_then(Value::as_object).is_some_and(|status| !status.is_empty());
+                line(
+                    "commit",
+                    &format!(
+                        "{} {} by {} <{}>{}",
+                        field("commithash"),
+                        field("branch"),
+                        field("author"),
+                        field("authoremail"),
+                        if dirty { ", with changes that are not committed" } else { "" }
+                    ),
+                );
+            }
+            _ => {
+                let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                line("where", &format!("{}@{} ({})", field("username"), field("hostname"), field("os")));
+            }
+        }
+    }
+    let names: Vec<_> = entries.iter().map(EntryView::short_name).collect();
+    line("attested", &names.join(", "));
+}
+
+fn command_text(value: &Value, line: &mut impl FnMut(&str, &str)) {
+    let words: Vec<_> = value.get("cmd").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    line("command", &words.join(" "));
+    // cilock leaves out an exit code of 0.
+    let code = value.get("exitcode").and_then(Value::as_i64).unwrap_or(0);
+    let kind = value.pointer("/affiant/ending/kind").and_then(Value::as_str).unwrap_or("exited");
+    line("ending", &format!("{kind}, code {code}"));
+    if let Some(level) = value.pointer("/affiant/observation/level").and_then(Value::as_str) {
+        let reason = value.pointer("/affiant/observation/reason").and_then(Value::as_str).unwrap_or_default();
+        line("observed", &format!("{level} ({reason})"));
+    }
+    if let Some(masked) = value.pointer("/affiant/redactions").and_then(Value::as_array) {
+        line("masked", &format!("{} places", masked.len()));
+    }
+}
+
+/// The files as the lines of a tree.
+fn tree(files: &[FileView]) -> Vec<String> {
+    #[derive(Default)]
+    struct Folder<'a> {
+        folders: BTreeMap<&'a str, Folder<'a>>,
+        files: Vec<(&'a str, &'a FileView)>,
+    }
+    fn lines(folder: &Folder<'_>, indent: &str, out: &mut Vec<String>) {
+        let count = folder.folders.len() + folder.files.len();
+        let marks = |at: usize| if at + 1 == count { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        for (at, (name, inner)) in folder.folders.iter().enumerate() {
+            let (mark, next) = marks(at);
+            out.push(format!("{indent}{mark}{name}/"));
+            lines(inner, &format!("{indent}{next}"), out);
+        }
+        for (at, (name, file)) in folder.files.iter().enumerate() {
+            let (mark, _) = marks(folder.folders.len() + at);
+            let digest = file.digest.0.iter().next().map(|(name, value)| format!("{name}:{value}")).unwrap_or_default();
+            let mime = file.mime.as_deref().unwrap_or_default();
+            out.push(format!("{indent}{mark}{name}  {mime}  {digest}"));
+        }
+    }
+    /// Deeper folders are shown as one name: a hostile path must not exhaust the stack.
+    const DEPTH: usize = 32;
+    let mut root = Folder::default();
+    for file in files {
+        let mut folder = &mut root;
+        let mut rest = file.path.as_str();
+        let mut depth = 0;
+        while depth < DEPTH
+            && let Some((name, inner)) = rest.split_once('/')
+        {
+            if inner.is_empty() {
+                break;
+            }
+            folder = folder.folders.entry(name).or_default();
+            rest = inner;
+            depth += 1;
+        }
+        folder.files.push((rest, file));
+    }
+    let mut out = Vec::new();
+    lines(&root, "", &mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use affiant_core::digest::DigestSet;
+
+    #[test]
+    fn files_are_shown_as_a_tree() {
+        let file = |path: &str| FileView { path: path.into(), mime: None, digest: DigestSet::sha256_hex("00") };
+        let lines = tree(&[file("a/b/c"), file("a/d"), file("e")]);
+        assert_eq!(
+            lines,
+            ["├─ a/", "│  ├─ b/", "│  │  └─ c    sha256:00", "│  └─ d    sha256:00", "└─ e    sha256:00"]
+        );
+        let deep = file(&"x/".repeat(100_000));
+        assert_eq!(tree(&[deep]).len(), 33);
+    }
+
+    #[test]
+    fn subject_names_lose_their_long_prefix() {
+        assert_eq!(shorten("https://witness.dev/attestations/git/v0.1/commithash:ab"), "git commithash:ab");
+        assert_eq!(shorten("release=1"), "release=1");
+    }
+}

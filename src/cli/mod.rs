@@ -1,0 +1,191 @@
+//! The command line: the only code that prints, ends the process, or reads flags and environment.
+
+mod archive;
+mod attestors;
+mod completions;
+mod config;
+mod doctor;
+mod failure;
+mod inspect;
+mod key;
+mod keys;
+mod output;
+mod places;
+mod resume;
+mod run;
+mod sign;
+mod surroundings;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use failure::{Failure, Kind};
+use output::Output;
+
+/// Wraps build commands in signed evidence, and shows and keeps it.
+#[derive(Parser)]
+#[command(name = "affiant", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Start with `affiant key generate` and `affiant run -- make`.")]
+pub(crate) struct App {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a command and keep signed evidence of it
+    Run(Box<run::RunArgs>),
+    /// Sign a document (a policy, unless told otherwise)
+    Sign(sign::SignArgs),
+    /// Make, show and convert keys
+    #[command(subcommand)]
+    Key(key::KeyVerb),
+    /// Check and show evidence
+    Inspect(inspect::InspectArgs),
+    /// List and describe the attestors
+    #[command(subcommand)]
+    Attestors(attestors::AttestorsVerb),
+    /// Finish what was interrupted after a command had run
+    Resume(resume::ResumeArgs),
+    /// Say what would be attested here, and what is missing
+    Doctor(doctor::DoctorArgs),
+    /// Use the archive of evidence
+    #[command(subcommand)]
+    Archive(archive::ArchiveVerb),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the version
+    Version,
+    /// Print pages of the reference
+    #[command(hide = true, subcommand)]
+    Docs(completions::DocsVerb),
+}
+
+/// How a command ended.
+pub(crate) enum Ending {
+    /// Done.
+    Done,
+    /// `run`: this exit code, the command's own or ours.
+    Code(i32),
+}
+
+/// Parses the command line, runs the command, and says how it ended.
+pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+    let output = Output::new();
+    let verb = first_word(&args).map(str::to_owned);
+    let result = parse(&args).and_then(|parsed| match parsed {
+        Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
+        Parsed::App(app) => dispatch(app, &output),
+    });
+    match result {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Code(code)) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125)),
+        Err(mut failure) => {
+            // `run` says 125 for everything that is ours, so that it cannot be taken for the command's own code.
+            if verb.as_deref() == Some("run") {
+                failure.kind = Kind::Run;
+            }
+            output.message(&failure.to_string());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+enum Parsed {
+    App(Box<App>),
+    /// Help or version: goes to stdout.
+    Shown(String),
+}
+
+fn first_word(args: &[OsString]) -> Option<&str> {
+    args.iter().skip(1).filter_map(|arg| arg.to_str()).find(|arg| !arg.starts_with('-'))
+}
+
+/// The whole command line, with the options of the attestors.
+pub(crate) fn command() -> Command {
+    App::command().mut_subcommand("run", run::with_attestor_options)
+}
+
+fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
+    let mut command = command();
+    if let Some(shown) = help_all(&mut command, args) {
+        return Ok(Parsed::Shown(shown));
+    }
+    let command = config::apply(command, args)?;
+    match command.clone().try_get_matches_from(args) {
+        Ok(matches) => Ok(Parsed::App(Box::new(read(&matches)?))),
+        Err(error) => {
+            use clap::error::ErrorKind;
+            let text = error.render().to_string();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Shown(text)),
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::usage(format!("what to do?\n\n{text}"))),
+                _ => Err(usage(&text)),
+            }
+        }
+    }
+}
+
+/// clap's message without its own `error:` prefix; its tips become hints.
+fn usage(text: &str) -> Failure {
+    let text = text.trim_start_matches("error: ").trim_end();
+    let mut message = Vec::new();
+    let mut hints = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_end();
+        if let Some(tip) = line.trim_start().strip_prefix("tip: ") {
+            hints.push(tip.to_owned());
+        } else if line.starts_with("For more information") || line.is_empty() {
+        } else if let Some(usage) = line.strip_prefix("Usage: ") {
+            hints.push(format!("usage: {usage}"));
+        } else {
+            message.push(line.trim().to_owned());
+        }
+    }
+    hints.into_iter().fold(Failure::usage(message.join(" ")), Failure::hint)
+}
+
+fn read(matches: &ArgMatches) -> Result<App, Failure> {
+    let mut app = App::from_arg_matches(matches).map_err(|error| usage(&error.render().to_string()))?;
+    if let (Verb::Run(run), Some(("run", matches))) = (&mut app.command, matches.subcommand()) {
+        run.read_attestor_options(matches)?;
+    }
+    Ok(app)
+}
+
+/// The help of a command with every option, for `--help-all`.
+fn help_all(command: &mut Command, args: &[OsString]) -> Option<String> {
+    let before_command = args.iter().take_while(|arg| *arg != "--");
+    if !before_command.clone().any(|arg| arg == "--help-all") {
+        return None;
+    }
+    command.build();
+    let name = first_word(args).unwrap_or_default().to_owned();
+    let command = match command.find_subcommand_mut(&name) {
+        Some(found) => found,
+        None => command,
+    };
+    let mut shown = command.clone().mut_args(|arg| arg.hide(false));
+    Some(shown.render_long_help().to_string())
+}
+
+fn dispatch(app: Box<App>, output: &Output) -> Result<Ending, Failure> {
+    match app.command {
+        Verb::Run(args) => run::run(*args, output),
+        Verb::Sign(args) => sign::sign(&args, output),
+        Verb::Key(verb) => key::key(verb, output),
+        Verb::Inspect(args) => inspect::inspect(&args, output),
+        Verb::Attestors(verb) => attestors::attestors(&verb, output),
+        Verb::Resume(args) => resume::resume(&args, output),
+        Verb::Doctor(args) => doctor::doctor(&args, output),
+        Verb::Archive(verb) => archive::archive(&verb, output),
+        Verb::Completions(args) => completions::completions(&args, output),
+        Verb::Docs(verb) => completions::docs(&verb, output),
+        Verb::Version => {
+            output.data(format!("affiant {}\n", env!("CARGO_PKG_VERSION")).as_bytes())?;
+            Ok(Ending::Done)
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `affiant resume`: finishes what was interrupted after a command had run.
+
+use std::path::{Path, PathBuf};
+
+use affiant_core::dsse::Envelope;
+use affiant_core::sign::Signer;
+use affiant_core::store::ObjectId;
+use affiant_core::store::spool::{Entry, Kind as Spooled, Spool, Want};
+use clap::Args;
+
+use super::failure::{Failure, Kind};
+use super::output::Output;
+use super::{Ending, keys, places, surroundings};
+
+#[derive(Args)]
+pub(crate) struct ResumeArgs {
+    /// Only what waits under this digest; needed to sign what is not signed yet
+    #[arg(long, value_name = "sha256:DIGEST")]
+    digest: Option<String>,
+    /// Signing key, for what is not signed yet
+    #[arg(short = 'k', long = "key", value_name = "KEY", env = "AFFIANT_KEY", hide_env_values = true)]
+    key: Vec<String>,
+    /// File whose first line is the password of the signing key
+    #[arg(long, value_name = "FILE", env = "AFFIANT_KEY_PASSWORD_FILE", hide_env_values = true)]
+    key_password_file: Option<PathBuf>,
+    /// Write it here instead of where it should have gone
+    #[arg(short, long, value_name = "FILE")]
+    outfile: Option<PathBuf>,
+    /// Archive it here instead of where it should have gone: `dir:PATH`
+    #[arg(long, value_name = "dir:PATH")]
+    archive: Option<String>,
+    /// The spool folder (default: a folder in the user's state)
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// Only say what waits
+    #[arg(long)]
+    list: bool,
+}
+
+pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failure> {
+    let cannot = |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, "the spool cannot be used", error);
+    let folder = args.spool.clone().or_else(|| places::places().spool).ok_or_else(|| {
+        Failure::new(Kind::NoAnswer, "there is no spool: neither HOME nor AFFIANT_HOME is set").hint("name it with --spool DIR")
+    })?;
+    let wanted = match &args.digest {
+        None => None,
+        Some(text) => Some(ObjectId::parse(text).ok_or_else(|| {
+            Failure::usage(format!("--digest {text}: not `sha256:` and 64 hex digits"))
+        })?),
+    };
+    if !folder.exists() {
+        return nothing(wanted, output);
+    }
+    let spool = Spool::open(&folder).map_err(|error| cannot(&error))?;
+    let waiting = spool.list().map_err(|error| cannot(&error))?;
+    for path in &waiting.strange {
+        output.message(&format!("warning: {} is nothing of ours", path.display()));
+    }
+    let entries: Vec<_> = waiting.entries.iter().filter(|entry| wanted.is_none_or(|wanted| wanted == entry.digest)).collect();
+    if entries.is_empty() {
+        return nothing(wanted, output);
+    }
+    if args.list {
+        let text: String = entries.iter().map(|entry| line(entry)).collect();
+        output.data(text.as_bytes())?;
+        return Ok(Ending::Done);
+    }
+    let mut left = 0;
+    for entry in entries {
+        let result = match entry.kind {
+            Spooled::Envelope => deliver(args, &spool, &entry.digest, output),
+            Spooled::Payload => sign(args, &spool, entry, wanted.is_some(), output),
+        };
+        if let Err(failure) = result {
+            left += 1;
+            output.message(&failure.to_string());
+        }
+    }
+    if left == 0 {
+        return Ok(Ending::Done);
+    }
+    output.message(&format!("{left} still waiting in {}", folder.display()));
+    Ok(Ending::Code(4))
+}
+
+fn nothing(wanted: Option<ObjectId>, output: &Output) -> Result<Ending, Failure> {
+    match wanted {
+        Some(digest) => Err(Failure::new(Kind::NotFound, format!("nothing waits under {digest}"))),
+        None => {
+            output.message("nothing waits");
+            Ok(Ending::Done)
+        }
+    }
+}
+
+fn line(entry: &Entry) -> String {
+    let kind = match entry.kind {
+        Spooled::Envelope => "signed",
+        Spooled::Payload => "not signed",
+    };
+    let want = entry.wants.first();
+    let step = want.and_then(|want| want.step.as_deref()).unwrap_or("?");
+    let reason = want.map(|want| want.reason.as_str()).unwrap_or_default();
+    super::output::plain(&format!("{}  {kind:<10}  {step}  {reason}\n", entry.digest))
+}
+
+/// Where the user wants it instead of where it should have gone.
+fn instead(args: &ResumeArgs, clock: jiff::Timestamp) -> Result<Option<Want>, Failure> {
+    if args.outfile.is_none() && args.archive.is_none() {
+        return Ok(None);
+    }
+    let archive = args.archive.as_deref().map(places::named_archive).transpose()?;
+    Ok(Some(Want { outfile: args.outfile.clone(), archive, saved: clock, ..Want::default() }))
+}
+
+fn deliver(args: &ResumeArgs, spool: &Spool, digest: &ObjectId, output: &Output) -> Result<(), Failure> {
+    let now = surroundings::clock()?.now();
+    let delivered = spool
+        .resume(digest, instead(args, now)?.as_ref(), now)
+        .map_err(|error| Failure::because(Kind::NoAnswer, format!("{digest} still waits"), &error))?;
+    let places: Vec<_> = delivered
+        .outfiles
+        .iter()
+        .map(|path| path.display().to_string())
+        .chain(delivered.archives.iter().map(|path| format!("the archive {}", path.display())))
+        .collect();
+    output.message(&format!("{digest} is in {}", places.join(" and ")));
+    Ok(())
+}
+
+/// Signs a payload that was named by its digest, and delivers the envelope. Nothing is signed that was not named: the
+/// spool may have been written by somebody else (security rule 6).
+fn sign(args: &ResumeArgs, spool: &Spool, entry: &Entry, named: bool, output: &Output) -> Result<(), Failure> {
+    let digest = &entry.digest;
+    if !named {
+        return Err(Failure::new(Kind::NoAnswer, format!("{digest} is not signed, so it must be named"))
+            .hint(format!("affiant resume --key KEY --digest {digest}")));
+    }
+    if args.key.is_empty() {
+        return Err(Failure::usage(format!("{digest} is not signed, and there is no signing key")).hint("name one with --key KEY"));
+    }
+    let keys = args
+        .key
+        .iter()
+        .map(|key| keys::signing_key(key, args.key_password_file.as_deref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let signers: Vec<&dyn Signer> = keys.iter().map(|loaded| &loaded.key as &dyn Signer).collect();
+    let cannot = |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, format!("{digest} cannot be signed"), error);
+    let payload = spool.load(digest, Spooled::Payload).map_err(|error| cannot(&error))?;
+    let want = entry.wants.first().cloned().unwrap_or_default();
+    let payload_type = want.payload_type.clone().unwrap_or_else(|| affiant_core::statement::PAYLOAD_TYPE.to_owned());
+    let envelope = Envelope::seal(payload, &payload_type, &signers).map_err(|error| cannot(&error))?;
+    let saved = spool.save(Spooled::Envelope, &want, &envelope.to_json()).map_err(|error| cannot(&error))?;
+    spool.remove(digest, Spooled::Payload).map_err(|error| cannot(&error))?;
+    deliver(args, spool, &saved.digest, output)
+}
+
+/// What waits in the spool at `folder`, for `doctor`.
+pub(super) fn waiting(folder: &Path) -> usize {
+    if !folder.exists() {
+        return 0;
+    }
+    Spool::open(folder).and_then(|spool| spool.list()).map_or(0, |waiting| waiting.entries.len())
+}

@@ -1,0 +1,375 @@
+//! Where the evidence of a run is kept: archive and outfile, or the spool when they fail.
+//!
+//! The archive comes first: when the process is ended between the two, what was sealed is there.
+
+use std::path::{Path, PathBuf};
+
+use affiant_core::clock::Clock;
+use affiant_core::outfile::Outfile;
+use affiant_core::run::{Collected, SealedEnvelope};
+use affiant_core::sign::Signer;
+use affiant_core::statement::PAYLOAD_TYPE;
+use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want};
+use affiant_core::store::{Access, Archive};
+use serde_json::{Value, json};
+
+use super::{OnGap, RunArgs};
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::output::Output;
+use crate::cli::places;
+
+/// The places, checked before the command runs.
+pub(super) struct Keep {
+    pub(super) on_gap: OnGap,
+    outfile: Option<(PathBuf, Outfile)>,
+    archive: Option<Archive>,
+    /// Whether the user named the archive: then its failure fails the run.
+    archive_named: bool,
+    spool: Option<Spool>,
+    report: Option<PathBuf>,
+    /// The public key beside the signing key, for the next command.
+    public_key: Option<PathBuf>,
+    /// What is not as it should be, but does not stop a run.
+    warnings: Vec<String>,
+}
+
+/// What became of the evidence.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Whether something that was asked for could not be kept.
+    pub(super) failed: bool,
+    envelopes: Vec<KeptEnvelope>,
+    next: Option<String>,
+}
+
+struct KeptEnvelope {
+    attestor: Option<&'static str>,
+    payload_digest: String,
+    digest: Option<String>,
+    gitoid: Option<String>,
+    outfile: Option<PathBuf>,
+    archive: Option<PathBuf>,
+    spool: Option<PathBuf>,
+}
+
+impl Keep {
+    /// Looks at every place before the command runs.
+    pub(super) fn check(args: &RunArgs, dir: &Path) -> Result<Self, Failure> {
+        let refuse = |message: String, error: &(dyn std::error::Error + 'static)| Failure::because(Kind::Run, message, error);
+        let outfile = match &args.outfile {
+            None => None,
+            Some(path) if path == Path::new("-") => {
+                return Err(Failure::usage("--outfile -: stdout belongs to the command").hint("name a file"));
+            }
+            Some(path) => {
+                let checked = Outfile::probe(path)
+                    .map_err(|error| refuse(format!("the outfile {} cannot be written", path.display()), &error))?;
+                Some((absolute(path), checked))
+            }
+        };
+        if let Some(path) = &args.report {
+            Outfile::probe(path)
+                .map_err(|error| refuse(format!("the report {} cannot be written", path.display()), &error))?;
+        }
+        let mut warnings = Vec::new();
+        let folders = places::places();
+        let archive = match &args.archive {
+            Some(value) => {
+                let folder = absolute(&places::named_archive(value)?);
+                let archive = Archive::create(&folder, Access::Shared)
+                    .and_then(|archive| archive.probe().map(|()| archive))
+                    .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?;
+                Some(archive)
+            }
+            None => folders.archive.and_then(|folder| {
+                let archive = Archive::create(&folder, Access::Private).and_then(|archive| archive.probe().map(|()| archive));
+                archive.map_err(|error| warnings.push(format!("the default archive cannot be used: {error}"))).ok()
+            }),
+        };
+        let spool = folders.spool.and_then(|folder| {
+            Spool::create(&folder).map_err(|error| warnings.push(format!("there is no spool: {error}"))).ok()
+        });
+        if outfile.is_none() && archive.is_none() {
+            let failure = Failure::new(Kind::Run, "there is nowhere to keep the evidence, so nothing was run")
+                .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
+            return Err(warnings.into_iter().fold(failure, Failure::hint));
+        }
+        let public_key = args
+            .key
+            .first()
+            .map(|key| Path::new(key).with_extension("pub"))
+            .filter(|path| path.is_file());
+        let _ = dir;
+        Ok(Self {
+            on_gap: args.on_gap,
+            outfile,
+            archive,
+            archive_named: args.archive.is_some(),
+            spool,
+            report: args.report.as_deref().map(absolute),
+            public_key,
+            warnings,
+        })
+    }
+
+    /// Files and folders that affiant itself writes: no materials, no products.
+    pub(super) fn own_outputs(&self) -> Vec<PathBuf> {
+        let mut own: Vec<PathBuf> = self.report.iter().cloned().collect();
+        if let Some((path, outfile)) = &self.outfile {
+            own.push(path.clone());
+            own.extend(outfile.file().map(Path::to_owned));
+        }
+        own.extend(self.archive.as_ref().map(|archive| archive.root().to_owned()));
+        own.extend(self.spool.as_ref().map(|spool| spool.folder().to_owned()));
+        own
+    }
+
+    /// The outfile, whose siblings `<outfile>-*.json` are ours too.
+    pub(super) fn outfile(&self) -> Option<PathBuf> {
+        self.outfile.as_ref().map(|(path, _)| path.clone())
+    }
+
+    /// The places, for the plan.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let mut places: Vec<_> = self.outfile.iter().map(|(path, _)| path.display().to_string()).collect();
+        places.extend(self.archive.as_ref().map(|archive| format!("archive {}", archive.root().display())));
+        places
+    }
+
+    pub(super) fn warn(&self, output: &Output) {
+        for warning in &self.warnings {
+            output.message(&format!("warning: {warning}"));
+        }
+    }
+
+    /// Takes room on the disk before the command can fill it. `None` where nothing can be promised.
+    pub(super) fn reserve(&self) -> Option<Reserve<'_>> {
+        self.spool.as_ref().and_then(|spool| spool.reserve(RESERVE).ok())
+    }
+
+    /// Seals the evidence and puts it where it belongs. The command has run: nothing is an error any more that loses
+    /// what is known.
+    pub(super) fn keep(
+        &self,
+        collected: &Collected,
+        signers: &[Box<dyn Signer>],
+        reserve: Option<Reserve<'_>>,
+        clock: &dyn Clock,
+        output: &Output,
+    ) -> Result<Kept, Failure> {
+        let sealed = collected
+            .seal(signers)
+            .map_err(|error| Failure::because(Kind::Run, "the evidence cannot be composed", &error))?;
+        let mut kept = Kept::default();
+        let mut reserve = reserve;
+        let step = collected.collection.name.clone();
+        if let Some(error) = sealed.error {
+            kept.failed = true;
+            let failure = Failure::because(Kind::Run, "the evidence cannot be signed", &error);
+            output.message(&failure.to_string());
+            for envelope in &sealed.envelopes {
+                let want = self.want(envelope, &step, clock, failure.one_line());
+                let saved = self.spool(Spooled::Payload, &want, reserve.take(), output, |out| {
+                    out.write_all(&envelope.payload)
+                });
+                if let Some((digest, path)) = saved {
+                    output.message(&format!("hint: finish with `affiant resume --key KEY --digest {digest}`"));
+                    kept.envelopes.push(KeptEnvelope { spool: Some(path), ..KeptEnvelope::of(envelope) });
+                }
+            }
+            return Ok(kept);
+        }
+        let mut names = Names::default();
+        for envelope in &sealed.envelopes {
+            let mut one = KeptEnvelope::of(envelope);
+            let mut troubles = Vec::new();
+            if let Some(archive) = &self.archive {
+                match archive.put_with(clock.now(), |mut out| envelope.write(&mut out)) {
+                    Ok(stored) => {
+                        one.digest = Some(stored.digest.to_string());
+                        one.gitoid = Some(stored.gitoid);
+                        one.archive = Some(archive.root().to_owned());
+                        if let Some(warning) = stored.warning {
+                            output.message(&format!("warning: {warning}"));
+                        }
+                    }
+                    Err(error) => troubles.push((self.archive_named || self.outfile.is_none(), format!("not archived: {error}"))),
+                }
+            }
+            if let Some((path, outfile)) = &self.outfile {
+                let (path, written) = match envelope.attestor {
+                    None => (path.clone(), outfile.write_with(|mut out| envelope.write(&mut out))),
+                    Some(attestor) => {
+                        let path = names.own(path, attestor);
+                        let written =
+                            Outfile::probe(&path).and_then(|file| file.write_with(|mut out| envelope.write(&mut out)));
+                        (path, written)
+                    }
+                };
+                match written {
+                    Ok(()) => one.outfile = Some(path),
+                    Err(error) => troubles.push((true, format!("the outfile was not written: {error}"))),
+                }
+            }
+            if !troubles.is_empty() {
+                let reasons: Vec<_> = troubles.iter().map(|(_, reason)| reason.as_str()).collect();
+                let failed = troubles.iter().any(|(fails, _)| *fails);
+                kept.failed |= failed;
+                output.message(&format!("{}: {}", if failed { "error" } else { "warning" }, reasons.join("; ")));
+                let mut want = self.want(envelope, &step, clock, reasons.join("; "));
+                // What is written already need not be written again.
+                if one.outfile.is_some() {
+                    want.outfile = None;
+                }
+                if one.archive.is_some() {
+                    want.archive = None;
+                }
+                let saved = self.spool(Spooled::Envelope, &want, reserve.take(), output, |out| {
+                    envelope.write(&mut &mut *out)
+                });
+                if let Some((digest, path)) = saved {
+                    output.message("hint: finish with `affiant resume`");
+                    one.digest.get_or_insert(digest);
+                    one.spool = Some(path);
+                }
+            }
+            kept.envelopes.push(one);
+        }
+        kept.next = self.next(&kept);
+        Ok(kept)
+    }
+
+    fn want(&self, envelope: &SealedEnvelope, step: &str, clock: &dyn Clock, reason: String) -> Want {
+        Want {
+            outfile: self.outfile.as_ref().map(|(path, _)| match envelope.attestor {
+                None => path.clone(),
+                Some(attestor) => Names::default().own(path, attestor),
+            }),
+            archive: self.archive.as_ref().map(|archive| archive.root().to_owned()),
+            payload_type: Some(PAYLOAD_TYPE.to_owned()),
+            step: Some(step.to_owned()),
+            reason,
+            saved: clock.now(),
+        }
+    }
+
+    /// Spools, first in the reserved room. Returns digest and place.
+    fn spool(
+        &self,
+        kind: Spooled,
+        want: &Want,
+        reserve: Option<Reserve<'_>>,
+        output: &Output,
+        produce: impl Fn(&mut dyn std::io::Write) -> std::io::Result<()>,
+    ) -> Option<(String, PathBuf)> {
+        let saved = match (reserve, &self.spool) {
+            (Some(reserve), _) => reserve.save_with(kind, want, &produce),
+            (None, Some(spool)) => spool.save_with(kind, want, &produce),
+            (None, None) => {
+                output.message("error: there is no spool, so the evidence is lost; set AFFIANT_HOME to have one");
+                return None;
+            }
+        };
+        match saved {
+            Ok(saved) => {
+                output.message(&format!("affiant: the evidence waits in {}", saved.path.display()));
+                Some((saved.digest.to_string(), saved.path))
+            }
+            Err(error) => {
+                output.message(&format!("error: the evidence could not be spooled either: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The next command to type.
+    fn next(&self, kept: &Kept) -> Option<String> {
+        let first = kept.envelopes.first()?;
+        let key = self.public_key.as_ref().map_or_else(|| "PUBLIC_KEY".to_owned(), |path| path.display().to_string());
+        let place = match (&first.outfile, &first.digest) {
+            (Some(path), _) => relative(path),
+            (None, Some(digest)) => digest.clone(),
+            (None, None) => return None,
+        };
+        Some(format!("affiant inspect --key {key} {place}"))
+    }
+}
+
+impl KeptEnvelope {
+    fn of(envelope: &SealedEnvelope) -> Self {
+        Self {
+            attestor: envelope.attestor,
+            payload_digest: envelope.payload_digest(),
+            digest: None,
+            gitoid: None,
+            outfile: None,
+            archive: None,
+            spool: None,
+        }
+    }
+}
+
+/// Names of own envelopes: `<outfile>-<attestor>.json`, from the second on `<outfile>-<attestor>-2.json`.
+#[derive(Default)]
+struct Names(Vec<PathBuf>);
+
+impl Names {
+    fn own(&mut self, outfile: &Path, attestor: &str) -> PathBuf {
+        let mut number = 1;
+        loop {
+            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            let path = PathBuf::from(format!("{}-{attestor}{suffix}.json", outfile.display()));
+            if !self.0.contains(&path) {
+                self.0.push(path.clone());
+                return path;
+            }
+            number += 1;
+        }
+    }
+}
+
+impl Kept {
+    /// For the report.
+    pub(super) fn report(&self) -> Value {
+        let show = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        self.envelopes
+            .iter()
+            .map(|one| {
+                json!({
+                    "attestor": one.attestor,
+                    "payloadSha256": one.payload_digest,
+                    "sha256": one.digest.as_ref().map(|digest| digest.trim_start_matches("sha256:")),
+                    "gitoid": one.gitoid,
+                    "outfile": show(&one.outfile),
+                    "archive": show(&one.archive),
+                    "spool": show(&one.spool),
+                })
+            })
+            .collect()
+    }
+
+    /// Where the evidence is, and the next command: the last line.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let first = self.envelopes.first()?;
+        let mut places = Vec::new();
+        places.extend(first.outfile.as_deref().map(relative));
+        places.extend(first.archive.as_ref().map(|_| {
+            let digest = first.digest.as_deref().unwrap_or_default();
+            format!("the archive as {}", digest.get(..19).unwrap_or(digest))
+        }));
+        places.extend(first.spool.as_ref().map(|path| format!("the spool: {}", path.display())));
+        let next = self.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
+        Some(format!("evidence in {}{next}", places.join(" and ")))
+    }
+}
+
+/// The absolute path, links not resolved.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The path as it is seen from here, when it lies below.
+fn relative(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,157 @@
+//! What a run says: the plan, the last lines on stderr, and the report file.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use affiant_core::redact::Redactor;
+use affiant_core::run::{Collected, Outcome, Plan, is_digest};
+use affiant_core::sign::Signer;
+use affiant_supervise::Ending;
+use serde_json::{Value, json};
+
+use super::keep::{Keep, Kept};
+use crate::cli::output::Output;
+
+/// The plan for people: what would run, in which order, and why.
+pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -> String {
+    let mut text = String::new();
+    let redactor = plan.redactor();
+    let command: Vec<_> = plan.command().iter().map(|word| redactor.redact_text(&word.to_string_lossy()).into_owned()).collect();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    line("step", &plan.before.step);
+    line("folder", &plan.dir().display().to_string());
+    line("command", &command.join(" "));
+    line("observation", &format!("{} ({})", plan.observation().level.wire_name(), plan.observation().reason));
+    for attestor in &plan.attestors {
+        let when = if attestor.after { "after" } else { "before" };
+        line("attestor", &format!("{:<12} {when:<6}  {}", attestor.about.name, attestor.reason));
+    }
+    line("attestor", "material     before  always: every file of the folder");
+    line("attestor", "command-run  during  always");
+    line("attestor", "product      after   always: what the command made or changed");
+    if signers.is_empty() {
+        line("key", "none: name one with --key before this can run");
+    }
+    for signer in signers {
+        line("key", &format!("{} {}", signer.public_key().kind(), signer.public_key().key_id()));
+    }
+    for place in keep.describe() {
+        line("kept in", &place);
+    }
+    text
+}
+
+/// What is known of the run so far; becomes the report.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) redactor: Option<Redactor>,
+    pub(super) failure: Option<String>,
+    pub(super) code: i32,
+    plan: Option<Value>,
+    result: Option<Value>,
+}
+
+impl Log {
+    pub(super) fn planned(&mut self, plan: &Plan) {
+        self.plan = Some(json!({
+            "step": plan.before.step,
+            "workingDirectory": plan.dir().display().to_string(),
+            "command": plan.command().iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>(),
+            "observation": { "level": plan.observation().level.wire_name(), "reason": plan.observation().reason },
+            "attestors": plan.attestors.iter().map(|attestor| json!({
+                "name": attestor.about.name,
+                "type": attestor.about.predicate_type,
+                "named": attestor.named,
+                "reason": attestor.reason,
+            })).collect::<Vec<_>>(),
+        }));
+    }
+
+    pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept) {
+        let counts = collected.counts;
+        self.result = Some(json!({
+            "collection": collected.collection.name,
+            "ending": ending(&collected.outcome),
+            "commandCode": collected.outcome.code(),
+            "materials": counts.materials,
+            "products": counts.products,
+            "deleted": counts.deleted,
+            "omissions": counts.omissions,
+            "redactions": counts.redactions,
+            "gaps": collected.collection.gaps,
+            "evidence": kept.report(),
+        }));
+    }
+
+    /// Writes the report; the schema is `docs/reference/run-report.schema.json`.
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        let kind = match (&self.failure, &self.result, self.code) {
+            (Some(_), _, _) => "refused",
+            (None, None, _) => "planned",
+            (None, Some(_), 0) => "passed",
+            (None, Some(_), 125) => "evidence-failed",
+            (None, Some(_), _) => "command-failed",
+        };
+        let mut report = json!({
+            "schema": "affiant/run-report/v1",
+            "version": env!("CARGO_PKG_VERSION"),
+            "kind": kind,
+            "exitCode": self.code,
+            "error": self.failure,
+            "plan": self.plan,
+            "result": self.result,
+        });
+        if let Some(redactor) = &self.redactor {
+            redactor.redact_json(&mut report, "", &is_digest, &mut Vec::new());
+        }
+        let mut text = serde_json::to_vec_pretty(&report)?;
+        text.push(b'\n');
+        std::fs::write(path, text)
+    }
+}
+
+fn ending(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::NoCommand => "no command".to_owned(),
+        Outcome::NotStarted(error) => format!("not started: {error}"),
+        Outcome::Ran(ran) => match ran.ending {
+            Ending::Exited(code) => format!("exited with {code}"),
+            Ending::Signalled { signal, .. } => format!("ended by signal {signal}"),
+            Ending::TimedOut { .. } => "ended by --timeout".to_owned(),
+        },
+    }
+}
+
+/// The last lines of a run on stderr: how it ended, what is missing, where the evidence is, and the next command.
+pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
+    let counts = collected.counts;
+    if !collected.outcome.success() {
+        output.message(&format!("affiant: the command {}", ending(&collected.outcome)));
+    }
+    for gap in &collected.collection.gaps {
+        let word = if gap.named { "gap" } else { "note" };
+        output.message(&format!("affiant: {word}: {}: {}", gap.attestor, gap.reason));
+    }
+    let mut line = format!(
+        "affiant: {}: {} material{}, {} product{}",
+        collected.collection.name,
+        counts.materials,
+        if counts.materials == 1 { "" } else { "s" },
+        counts.products,
+        if counts.products == 1 { "" } else { "s" },
+    );
+    for (count, what) in
+        [(counts.deleted, "deleted"), (counts.omissions, "left out with a reason"), (counts.redactions, "masked")]
+    {
+        if count > 0 {
+            let _ = write!(line, ", {count} {what}");
+        }
+    }
+    output.message(&line);
+    if let Some(line) = kept.last_line() {
+        output.message(&format!("affiant: {line}"));
+    }
+}

@@ -1,0 +1,100 @@
+//! `affiant sign`: signs a document into a DSSE envelope.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use affiant_core::dsse::Envelope;
+use affiant_core::outfile::Outfile;
+use affiant_core::redact::{Redactor, VariableMask};
+use affiant_core::sign::Signer;
+use clap::Args;
+use serde::de::IgnoredAny;
+
+use super::failure::{Failure, Kind};
+use super::inspect::read_file;
+use super::output::Output;
+use super::{Ending, keys, surroundings};
+
+/// `payloadType` of a policy, as both peers sign it (wire-formats §5.1).
+const POLICY_TYPE: &str = "https://witness.testifysec.com/policy/v0.1";
+
+#[derive(Args)]
+pub(crate) struct SignArgs {
+    /// The document to sign; `-` for stdin
+    #[arg(value_name = "FILE", required_unless_present = "infile")]
+    file: Option<PathBuf>,
+    /// The document to sign
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "file", env = "AFFIANT_INFILE", hide_env_values = true)]
+    infile: Option<PathBuf>,
+    /// Where the envelope goes; stdout when not given
+    #[arg(short, long, value_name = "FILE", env = "AFFIANT_OUTFILE", hide_env_values = true)]
+    outfile: Option<PathBuf>,
+    /// Type of the document: the payload type of the envelope
+    #[arg(short = 't', long, value_name = "TYPE", default_value = POLICY_TYPE, env = "AFFIANT_DATATYPE", hide_env_values = true)]
+    datatype: String,
+    /// Signing key: a file, or `env:NAME` (repeatable: several signatures)
+    #[arg(short = 'k', long = "key", visible_alias = "signer-file-key-path", value_name = "KEY", required = true, env = "AFFIANT_KEY", hide_env_values = true)]
+    key: Vec<String>,
+    /// File whose first line is the password of the signing key
+    #[arg(long, visible_alias = "signer-file-key-passphrase-path", value_name = "FILE", env = "AFFIANT_KEY_PASSWORD_FILE", hide_env_values = true)]
+    key_password_file: Option<PathBuf>,
+    /// Read settings from this file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Show every option
+    #[arg(long)]
+    help_all: bool,
+}
+
+pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> {
+    let environment = Arc::new(surroundings::environment());
+    let redactor = Redactor::new(&environment, &[], &VariableMask::default());
+    output.mask(redactor.clone());
+    let Some(file) = args.infile.as_ref().or(args.file.as_ref()) else {
+        return Err(Failure::usage("no document is named"));
+    };
+    if args.datatype.is_empty() {
+        return Err(Failure::usage("--datatype is empty"));
+    }
+    let outfile = match &args.outfile {
+        Some(path) => Some(Outfile::probe(path).map_err(|error| {
+            Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
+        })?),
+        None => None,
+    };
+    let document = read_file(file)?;
+    if args.datatype == POLICY_TYPE {
+        serde_json::from_slice::<IgnoredAny>(&document).map_err(|error| {
+            Failure::because(Kind::Usage, format!("{} is no policy", file.display()), &error)
+                .hint("a policy is a JSON document; name another type with --datatype TYPE")
+        })?;
+    }
+    // A document is kept as it was written, so a secret in it cannot be masked (security rule 4).
+    if redactor.hits_document(&document) {
+        return Err(Failure::new(
+            Kind::Denied,
+            format!("{} holds the value of a secret variable of this environment, so it is not signed", file.display()),
+        )
+        .hint("take the value out of the document, or the variable out of the environment"));
+    }
+    let mut signers = Vec::new();
+    for key in &args.key {
+        let loaded = keys::signing_key(key, args.key_password_file.as_deref()).map_err(|mut failure| {
+            failure.kind = Kind::NoAnswer;
+            failure
+        })?;
+        signers.push(loaded.key);
+    }
+    let signers: Vec<&dyn Signer> = signers.iter().map(|key| key as &dyn Signer).collect();
+    let envelope = Envelope::seal(document, &args.datatype, &signers)
+        .map_err(|error| Failure::because(Kind::NoAnswer, "the document cannot be signed", &error))?;
+    let mut bytes = envelope.to_json();
+    bytes.push(b'\n');
+    match outfile {
+        Some(outfile) => outfile.write(&bytes).map_err(|error| {
+            Failure::because(Kind::NoAnswer, "the envelope cannot be written", &error)
+        })?,
+        None => output.data(&bytes)?,
+    }
+    Ok(Ending::Done)
+}

@@ -1,0 +1,137 @@
+//! What the process finds around itself: variables, clock, host, container engine.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use affiant_core::attestor::{Engine, Environment, Host};
+use affiant_core::clock::{Clock, Fixed};
+use affiant_core::snapshot;
+use jiff::Timestamp;
+
+use super::failure::Failure;
+
+/// A variable that is set and not empty.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// All variables.
+pub(crate) fn environment() -> Environment {
+    Environment(
+        std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect(),
+    )
+}
+
+struct System;
+
+impl Clock for System {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// The system's clock, or the fixed one of `SOURCE_DATE_EPOCH` (reproducible-builds.org specification: seconds since
+/// 1970 in decimal).
+pub(crate) fn clock() -> Result<Box<dyn Clock>, Failure> {
+    let Some(epoch) = variable("SOURCE_DATE_EPOCH") else { return Ok(Box::new(System)) };
+    epoch
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .map(|time| Box::new(Fixed(time)) as Box<dyn Clock>)
+        .ok_or_else(|| {
+            Failure::usage(format!("SOURCE_DATE_EPOCH={}: not a number of seconds since 1970", epoch.display()))
+        })
+}
+
+/// The real clock, which snapshots compare with the times of files.
+pub(crate) fn real_clock() -> snapshot::Timestamp {
+    let now = Timestamp::now();
+    snapshot::Timestamp { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) }
+}
+
+/// Machine and account.
+pub(crate) fn host() -> Host {
+    let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let uid = nix::unistd::Uid::effective();
+    // The password file is read directly: name services need the host's C library, which a static binary does without.
+    let username = std::fs::read_to_string("/etc/passwd")
+        .ok()
+        .and_then(|text| account_name(&text, uid.as_raw()))
+        .unwrap_or_else(|| uid.to_string());
+    Host { hostname, username }
+}
+
+fn account_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// The container engine on this machine: `DOCKER_HOST`, the docker context in use, or the usual sockets. `None` when
+/// there is no socket, or when the engine is on another machine.
+#[cfg(feature = "remote")]
+pub(crate) fn engine() -> Option<Arc<dyn Engine>> {
+    use affiant_remote::{DEFAULT_SOCKETS, UnixEngine, socket_of};
+    let named = match variable("DOCKER_HOST").or_else(|| variable("CONTAINER_HOST")) {
+        Some(host) => Some(socket_of(host.to_str()?)?),
+        None => match docker_context() {
+            Some(host) => Some(socket_of(&host)?),
+            None => None,
+        },
+    };
+    let rootless = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let usual = rootless
+        .iter()
+        .flat_map(|dir| [dir.join("docker.sock"), dir.join("podman/podman.sock")])
+        .chain(DEFAULT_SOCKETS.iter().map(PathBuf::from))
+        .find(|socket| socket.exists());
+    named.or(usual).map(|socket| Arc::new(UnixEngine::new(socket)) as Arc<dyn Engine>)
+}
+
+/// A build without the remote crate asks nobody.
+#[cfg(not(feature = "remote"))]
+pub(crate) fn engine() -> Option<Arc<dyn Engine>> {
+    None
+}
+
+/// The host of the docker context in use, when one other than `default` is (docker's `config.json` and
+/// `contexts/meta/<sha256 of the name>/meta.json`).
+#[cfg(feature = "remote")]
+fn docker_context() -> Option<String> {
+    let config = variable("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".docker")))?;
+    let name = match variable("DOCKER_CONTEXT") {
+        Some(name) => name.into_string().ok()?,
+        None => {
+            let text = std::fs::read(config.join("config.json")).ok()?;
+            let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+            value.get("currentContext")?.as_str()?.to_owned()
+        }
+    };
+    if name.is_empty() || name == "default" {
+        return None;
+    }
+    let folder = affiant_core::digest::sha256_hex(name.as_bytes());
+    let text = std::fs::read(config.join("contexts/meta").join(folder).join("meta.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    Some(value.pointer("/Endpoints/docker/Host")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_is_found_by_its_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nci:x:1000:1000::/home/ci:/bin/sh\n";
+        assert_eq!(account_name(passwd, 1000).as_deref(), Some("ci"));
+        assert_eq!(account_name(passwd, 7), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! Times both looks at a tree: `snapshot_bench ROOT [THREADS] [full]`.
+#![allow(clippy::print_stdout)] // a tool for the terminal
+
+use std::time::Instant;
+
+use affiant_core::snapshot::{Mode, Options, Progress, Timestamp, first};
+
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("VmHWM: ?");
+    line.split_once(':').map_or(line, |(_, value)| value.trim()).to_owned()
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let root = std::path::absolute(args.next().ok_or("usage: snapshot_bench ROOT [THREADS] [full]")?)?;
+    let threads = match args.next() {
+        Some(threads) => threads.parse()?,
+        None => std::thread::available_parallelism()?.get(),
+    };
+    let mode = if args.next().as_deref() == Some("full") { Mode::Full } else { Mode::Keys };
+    let clock = || {
+        let now = jiff::Timestamp::now();
+        Timestamp { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) }
+    };
+    let progress = Progress::default();
+    let start = Instant::now();
+    let snapshot = first(Options { threads, mode, ..Options::new(root) }, &clock, &progress)?;
+    let first = start.elapsed();
+    println!(
+        "first look   {:>8.3} s  {} files, {:.1} MB, {} omissions, peak {}",
+        first.as_secs_f64(),
+        progress.files(),
+        progress.bytes() as f64 / 1e6,
+        snapshot.omitted(),
+        peak()
+    );
+    for _ in 0..3 {
+        let start = Instant::now();
+        let changes = snapshot.second(&clock, &progress, None);
+        let second = start.elapsed();
+        println!(
+            "second look  {:>8.3} s  {:.1} % of the first, {} read again, {} products, {} deleted, peak {}",
+            second.as_secs_f64(),
+            100.0 * second.as_secs_f64() / first.as_secs_f64(),
+            changes.reread,
+            changes.products.len(),
+            changes.deleted.len(),
+            peak()
+        );
+    }
+    let start = Instant::now();
+    let bytes = serde_json::to_vec(&snapshot.material_map(&Default::default()))?.len();
+    println!("material map {:>8.3} s  {:.1} MB, peak {}", start.elapsed().as_secs_f64(), bytes as f64 / 1e6, peak());
+    Ok(())
+}

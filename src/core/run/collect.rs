@@ -1,0 +1,299 @@
+//! After the command: the second snapshot, the attestors of after, and the collection.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::attest::{Attested, attest_after};
+use super::command_run::{self, Facts};
+use super::plan::Plan;
+use super::{Outcome, Ran};
+use crate::attestor::{After, Evidence, Place, Predicate};
+use crate::clock::Clock;
+use crate::collection::{
+    Body, COMMAND_RUN_TYPE, Collection, Entry, FAILED_SUFFIX, Gap, MATERIAL_TYPE, PRODUCT_TYPE,
+};
+use crate::product::{Change, Products};
+use crate::redact::Redactor;
+use crate::snapshot::{self, Changes, Progress, Snapshot};
+use crate::statement::Subject;
+
+/// All evidence of a run, not yet signed.
+pub struct Collected {
+    /// The plan, for what follows.
+    pub plan: Plan,
+    /// How the command went.
+    pub outcome: Outcome,
+    /// The collection.
+    pub collection: Collection,
+    /// Evidence that gets envelopes of its own.
+    pub own: Vec<OwnEvidence>,
+    /// Counts for the summary.
+    pub counts: Counts,
+}
+
+/// Evidence that stands in an envelope of its own.
+pub struct OwnEvidence {
+    /// Name of the attestor.
+    pub attestor: &'static str,
+    /// The predicate type.
+    pub predicate_type: String,
+    /// The predicate.
+    pub body: Body,
+    /// Its subjects.
+    pub subjects: Vec<Subject>,
+}
+
+/// Counts for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Files recorded as materials.
+    pub materials: usize,
+    /// Files recorded as products.
+    pub products: usize,
+    /// Files that went away.
+    pub deleted: usize,
+    /// What was left out of the snapshots, with a reason each.
+    pub omissions: usize,
+    /// Places where a secret was masked.
+    pub redactions: usize,
+}
+
+impl Ran {
+    /// Takes the second snapshot, runs the attestors of after and composes the collection.
+    pub fn collect(self, clock: &dyn Clock, real: &snapshot::Clock<'_>, progress: &Progress) -> Collected {
+        let Self { mut plan, attested: before, materials, observed, outcome, ran } = self;
+        let mut composer = Composer::default();
+        let products_start = clock.now();
+        let changes = materials.second(real, progress, None);
+        let Changes { products, deleted, omissions, omitted, links, .. } = changes;
+        let products = Arc::new(Products::new(plan.before.dir.clone(), products));
+        let products_end = clock.now();
+        let world = After {
+            before: Arc::clone(&plan.before),
+            products: Arc::clone(&products),
+            success: outcome.success(),
+            engine: plan.engine.clone(),
+        };
+        let after = attest_after(&mut plan, world, clock);
+
+        let redactor = &plan.redactor;
+        let hidden = composer.hide(redactor, &materials, &products);
+        for one in before {
+            composer.take(one, redactor);
+        }
+        let materials = Arc::new(materials);
+        let recorded = materials.len() - hidden.materials.len();
+        composer.spine(MATERIAL_TYPE, Body::Materials(Arc::clone(&materials), hidden.materials), Vec::new(), observed);
+        // Its place is here; what it says of masked places is known at the end.
+        let command_at = composer.entries.len();
+        if !matches!(outcome, Outcome::NoCommand) {
+            composer.spine(COMMAND_RUN_TYPE, Body::Composed(Value::Null), Vec::new(), ran);
+        }
+        let subjects = products
+            .iter()
+            .filter(|product| !hidden.products.contains(&product.path) && plan.product_subjects.takes(&product.path))
+            .map(|product| Subject::new(format!("file:{}", product.path), product.digests.clone()))
+            .collect();
+        let mut counts = Counts {
+            materials: recorded,
+            products: products.len() - hidden.products.len(),
+            deleted: deleted.len(),
+            omissions: usize::try_from(materials.omitted() + omitted).unwrap_or(usize::MAX),
+            redactions: 0,
+        };
+        let body = Body::Products(Arc::clone(&products), hidden.products);
+        composer.spine(PRODUCT_TYPE, body, subjects, (products_start, products_end));
+        for one in after {
+            composer.take(one, redactor);
+        }
+
+        if !matches!(outcome, Outcome::NoCommand) {
+            let pointer = entry_pointer(command_at);
+            let facts = Facts {
+                command: &plan.before.command,
+                outcome: &outcome,
+                observation: &plan.observation,
+                withheld: &plan.withheld,
+                snapshot_method: materials.mode().name(),
+                omissions: materials.omissions().iter().chain(&omissions).collect(),
+                left_out: materials.left_out().iter().map(|one| json!({ "rule": one.rule, "count": one.count })).collect(),
+                links: materials.links().chain(links.iter().map(|(path, text)| (path.as_str(), text.as_str()))).collect(),
+                deleted: deleted.iter().map(String::as_str).collect(),
+                rewritten: products
+                    .iter()
+                    .filter(|product| product.change == Change::Rewritten)
+                    .map(|product| product.path.as_str())
+                    .collect(),
+                selection: selection(&plan),
+            };
+            let mut predicate = command_run::predicate(&facts, redactor, &pointer, &mut composer.masked);
+            composer.masked.sort();
+            if !composer.masked.is_empty() {
+                predicate["affiant"]["redactions"] = json!(composer.masked);
+            }
+            composer.entries[command_at].body = Body::Composed(predicate);
+        }
+        counts.redactions = composer.masked.len();
+
+        let mut name = plan.before.step.clone();
+        if !outcome.success() && !plan.ignore_exit_code {
+            name.push_str(FAILED_SUFFIX);
+        }
+        let Composer { entries, own, gaps, .. } = composer;
+        let subjects = plan.subjects.clone();
+        Collected { collection: Collection { name, entries, gaps, subjects }, plan, outcome, own, counts }
+    }
+}
+
+/// The globs that chose what is recorded, so that a policy sees them.
+fn selection(plan: &Plan) -> Value {
+    let mut globs = serde_json::Map::new();
+    for (name, patterns) in [
+        ("materialInclude", plan.snapshot.materials.include()),
+        ("materialExclude", plan.snapshot.materials.exclude()),
+        ("productSubjectInclude", plan.product_subjects.include()),
+        ("productSubjectExclude", plan.product_subjects.exclude()),
+    ] {
+        if !patterns.is_empty() {
+            globs.insert(name.to_owned(), patterns.iter().map(|glob| json!(glob.pattern())).collect());
+        }
+    }
+    Value::Object(globs)
+}
+
+/// Whether a JSON pointer leads to a digest or a type: they are never masked (security rule 4).
+pub fn is_digest(pointer: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "sha1",
+        "sha256",
+        "sha512",
+        "gitoid:sha1",
+        "gitoid:sha256",
+        "dirHash",
+        "digest",
+        "commithash",
+        "treehash",
+        "parenthashes",
+        "mime_type",
+        "mediaType",
+        "type",
+        "payloadType",
+    ];
+    pointer.rsplit('/').next().is_some_and(|name| NAMES.contains(&name))
+}
+
+/// Whether what follows the kind in a subject's name is its own digest.
+fn is_own_digest(subject: &Subject) -> bool {
+    subject.digest.0.values().any(|value| subject.name.ends_with(value.as_str()))
+}
+
+fn entry_pointer(at: usize) -> String {
+    format!("/predicate/attestations/{at}/attestation")
+}
+
+/// Paths that hold a secret.
+struct Hidden {
+    materials: BTreeSet<String>,
+    products: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Composer {
+    entries: Vec<Entry>,
+    own: Vec<OwnEvidence>,
+    gaps: Vec<Gap>,
+    /// JSON pointers of the places where a secret was masked.
+    masked: Vec<String>,
+}
+
+impl Composer {
+    /// Files whose name holds a secret are left out; the gap carries the digest only (security rule 4).
+    fn hide(&mut self, redactor: &Redactor, materials: &Snapshot, products: &Products) -> Hidden {
+        let mut hidden = Hidden { materials: BTreeSet::new(), products: BTreeSet::new() };
+        let mut gap = |kind: &str, digest: &str| {
+            self.gaps.push(Gap {
+                attestor: kind.to_owned(),
+                reason: format!("left out a file whose name holds a secret (sha256:{digest})"),
+                named: false,
+            });
+        };
+        for entry in materials.iter() {
+            if !redactor.scan(entry.path.as_bytes()).is_empty() {
+                gap("material", entry.digest_set().sha256().unwrap_or("unknown"));
+                hidden.materials.insert(entry.path.to_owned());
+            }
+        }
+        for product in products.iter() {
+            if !redactor.scan(product.path.as_bytes()).is_empty() {
+                gap("product", product.digests.sha256().unwrap_or("unknown"));
+                hidden.products.insert(product.path.clone());
+            }
+        }
+        hidden
+    }
+
+    /// Puts an entry of the pipeline itself: materials, command, products.
+    fn spine(&mut self, predicate_type: &str, body: Body, subjects: Vec<Subject>, (start, end): (Timestamp, Timestamp)) {
+        self.entries.push(Entry {
+            predicate_type: predicate_type.to_owned(),
+            body,
+            subjects,
+            back_references: Vec::new(),
+            start,
+            end,
+        });
+    }
+
+    /// Puts what an attestor found.
+    fn take(&mut self, attested: Attested, redactor: &Redactor) {
+        let Attested { name, named, result, start, end, .. } = attested;
+        let gap =
+            |reason: &str| Gap { attestor: name.to_owned(), reason: redactor.redact_text(reason).into_owned(), named };
+        let pieces = match result {
+            Ok(pieces) => pieces,
+            Err(reason) => return self.gaps.push(gap(&reason)),
+        };
+        self.gaps.extend(pieces.shortfalls.iter().map(|reason| gap(reason)));
+        for piece in pieces.evidence {
+            let Evidence { predicate_type, predicate, mut subjects, mut back_references, place } = piece;
+            let pointer = match place {
+                Place::Collection => entry_pointer(self.entries.len()),
+                Place::OwnEnvelope => format!("/own/{}/predicate", self.own.len()),
+            };
+            let body = match predicate {
+                Predicate::Composed(mut value) => {
+                    let mut masked = Vec::new();
+                    redactor.redact_json(&mut value, &pointer, &is_digest, &mut masked);
+                    // Half a document is none.
+                    if masked.iter().any(|place| place.ends_with("/manifestraw")) {
+                        self.gaps.push(gap("the image's manifest holds a secret, so it was not kept"));
+                        continue;
+                    }
+                    self.masked.extend(masked);
+                    Body::Composed(value)
+                }
+                Predicate::Verbatim(text) if redactor.hits_document(text.get().as_bytes()) => {
+                    self.gaps.push(gap("the document holds a secret, so it was not kept"));
+                    continue;
+                }
+                Predicate::Verbatim(text) => Body::Verbatim(text),
+            };
+            // A subject's digest may be that of its text: with a secret in it, both must go.
+            for list in [&mut subjects, &mut back_references] {
+                list.retain(|subject| is_own_digest(subject) || redactor.scan(subject.name.as_bytes()).is_empty());
+            }
+            match place {
+                Place::Collection => {
+                    self.entries.push(Entry { predicate_type, body, subjects, back_references, start, end });
+                }
+                Place::OwnEnvelope => {
+                    subjects.extend(back_references);
+                    self.own.push(OwnEvidence { attestor: name, predicate_type, body, subjects });
+                }
+            }
+        }
+    }
+}

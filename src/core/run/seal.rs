@@ -1,0 +1,146 @@
+//! Sealing: statements become signed DSSE envelopes.
+
+use std::io::{self, Write};
+
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::collect::{Collected, OwnEvidence};
+use crate::collection::{Body, Collection};
+use crate::digest::{DigestSet, sha256_hex};
+use crate::dsse::{self, Signature};
+use crate::sign::{SignError, Signer};
+use crate::statement::{PAYLOAD_TYPE, STATEMENT_V1, Subject};
+
+/// Name of the subject that ties an own envelope to its run (security rule 12). Its digest is the SHA-256 of the
+/// collection's payload.
+pub const RUN_SUBJECT: &str = "affiant:run";
+
+/// Why something could not be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The statement could not be written.
+    #[error("the statement cannot be composed")]
+    Compose(#[from] serde_json::Error),
+    /// A key refused.
+    #[error("the key {key_id} cannot sign")]
+    Sign {
+        /// Id of the key.
+        key_id: String,
+        /// What it said.
+        source: SignError,
+    },
+}
+
+/// A signed statement.
+pub struct SealedEnvelope {
+    /// The attestor whose own envelope it is; `None` for the collection.
+    pub attestor: Option<&'static str>,
+    /// The exact bytes that are signed.
+    pub payload: Vec<u8>,
+    /// One signature for each key. Empty when sealing failed: then only the payload is known.
+    pub signatures: Vec<Signature>,
+}
+
+impl SealedEnvelope {
+    /// Writes the envelope as compact JSON without a trailing newline.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        dsse::write_envelope(&self.payload, PAYLOAD_TYPE, &self.signatures, out)
+    }
+
+    /// SHA-256 of the payload, 64 hex digits.
+    pub fn payload_digest(&self) -> String {
+        sha256_hex(&self.payload)
+    }
+}
+
+/// All envelopes of a run: the collection first.
+pub struct Sealed {
+    /// The envelopes.
+    pub envelopes: Vec<SealedEnvelope>,
+    /// Why there are no signatures, when there are none.
+    pub error: Option<SealError>,
+}
+
+impl Collected {
+    /// Composes the statements and signs each with every key. Never loses the payloads: when a key refuses, they come
+    /// back without signatures.
+    pub fn seal(&self, signers: &[Box<dyn Signer>]) -> Result<Sealed, SealError> {
+        let collection = compose(&self.collection)?;
+        let run = Subject::new(RUN_SUBJECT, DigestSet::sha256_hex(sha256_hex(&collection)));
+        let mut envelopes = vec![SealedEnvelope { attestor: None, payload: collection, signatures: Vec::new() }];
+        for own in &self.own {
+            let payload = serde_json::to_vec(&OwnStatement { own, run: &run })?;
+            envelopes.push(SealedEnvelope { attestor: Some(own.attestor), payload, signatures: Vec::new() });
+        }
+        let mut error = None;
+        'all: for envelope in &mut envelopes {
+            for signer in signers {
+                let header = dsse::pae_header(PAYLOAD_TYPE, envelope.payload.len());
+                match signer.sign(&[&header, &envelope.payload]) {
+                    Ok(sig) => envelope.signatures.push(Signature {
+                        key_id: signer.public_key().key_id().to_owned(),
+                        sig,
+                        ..Signature::default()
+                    }),
+                    Err(source) => {
+                        error = Some(SealError::Sign { key_id: signer.public_key().key_id().to_owned(), source });
+                        break 'all;
+                    }
+                }
+            }
+        }
+        if error.is_some() {
+            for envelope in &mut envelopes {
+                envelope.signatures.clear();
+            }
+        }
+        Ok(Sealed { envelopes, error })
+    }
+}
+
+/// The payload of the collection, in a buffer that was sized beforehand: growing by doubling would cost twice its memory.
+fn compose(collection: &Collection) -> Result<Vec<u8>, serde_json::Error> {
+    let mut counter = Counter(0);
+    collection.write_statement(&mut counter)?;
+    let mut payload = Vec::with_capacity(counter.0);
+    collection.write_statement(&mut payload)?;
+    Ok(payload)
+}
+
+struct Counter(usize);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct OwnStatement<'a> {
+    own: &'a OwnEvidence,
+    run: &'a Subject,
+}
+
+impl Serialize for OwnStatement<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut subjects: Vec<&Subject> = self.own.subjects.iter().collect();
+        subjects.push(self.run);
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("_type", STATEMENT_V1)?;
+        map.serialize_entry("subject", &subjects)?;
+        map.serialize_entry("predicateType", &self.own.predicate_type)?;
+        match &self.own.body {
+            Body::Composed(value) => map.serialize_entry("predicate", value)?,
+            Body::Verbatim(text) => map.serialize_entry("predicate", text)?,
+            // Snapshots stand in the collection only.
+            Body::Materials(..) | Body::Products(..) => map.serialize_entry("predicate", &Value::Null)?,
+        }
+        map.end()
+    }
+}
