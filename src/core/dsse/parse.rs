@@ -88,7 +88,7 @@ pub(super) fn envelope(json: &[u8], limit: usize) -> Result<Envelope, ParseError
     let object = Object::read("", text, &["payload", "payloadType", "signatures"])?;
     let payload = object.require("", "payload")?;
     let payload_type = object.require("", "payloadType")?;
-    let signatures = object.require("", "signatures")?;
+    let signatures = object.member("", "signatures")?;
     Ok(Envelope {
         payload: bytes("payload", payload)?,
         payload_type: name("payloadType", payload_type)?,
@@ -137,7 +137,9 @@ fn timestamp(path: &str, raw: &RawValue) -> Result<Timestamp, ParseError> {
     })
 }
 
-/// The members of a JSON object, `null` ones left out.
+const NULL: &str = "null";
+
+/// The members of a JSON object.
 struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Object<'a> {
@@ -160,15 +162,23 @@ impl<'a> Object<'a> {
                 return Err(ParseError::Lookalike { member: join(path, &shown(name)), known });
             }
         }
-        Ok(Self(list.into_iter().filter(|(_, raw)| raw.get() != "null").collect()))
+        Ok(Self(list))
     }
 
+    /// The member, if it is there and not `null`.
     fn get(&self, member: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(name, _)| name == member).map(|(_, raw)| *raw)
+        self.0.iter().find(|(name, raw)| name == member && raw.get() != NULL).map(|(_, raw)| *raw)
     }
 
+    /// The member, which must be there and not `null`.
     fn require(&self, path: &str, member: &str) -> Result<&'a RawValue, ParseError> {
         self.get(member).ok_or_else(|| ParseError::Missing { member: join(path, member) })
+    }
+
+    /// The member, which must be there and may be `null`.
+    fn member(&self, path: &str, member: &str) -> Result<&'a RawValue, ParseError> {
+        let found = self.0.iter().find(|(name, _)| name == member).map(|(_, raw)| *raw);
+        found.ok_or_else(|| ParseError::Missing { member: join(path, member) })
     }
 }
 
@@ -267,6 +277,9 @@ impl<'de> Visitor<'de> for Elements {
 }
 
 fn elements<'a>(path: &str, raw: &'a RawValue, limit: usize) -> Result<Vec<&'a RawValue>, ParseError> {
+    if raw.get() == NULL {
+        return Ok(Vec::new()); // how Go writes a list that was never made
+    }
     if !raw.get().starts_with('[') {
         return Err(ParseError::Type { member: path.to_owned(), expected: "a list" });
     }

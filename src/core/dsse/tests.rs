@@ -147,6 +147,22 @@ fn key_ids_are_hints_that_must_be_proven() {
 }
 
 #[test]
+fn rule_17_a_policy_is_no_evidence_and_the_other_way_round() {
+    let a = key();
+    let keys = [a.public_key().clone()];
+    let policy_type = "https://witness.testifysec.com/policy/v0.1";
+    for (signed, other) in [(TYPE, policy_type), (policy_type, TYPE)] {
+        let sealed = Envelope::seal(b"{}".to_vec(), signed, &[&a]).expect("signs");
+        let mut relabelled = sealed.clone();
+        relabelled.payload_type = other.to_owned();
+        relabelled.verify(&keys).expect_err("the type is signed");
+        let verified = sealed.verify(&keys).expect("verifies");
+        assert_eq!(verified.payload(signed), Ok(&b"{}"[..]));
+        assert!(verified.payload(other).is_err());
+    }
+}
+
+#[test]
 fn everything_that_is_signed_is_checked() {
     let a = key();
     let keys = [a.public_key().clone()];
@@ -209,6 +225,8 @@ mod parse {
         assert_eq!(without_id.signatures[0].key_id, "");
         let none = GOOD.replace("{\"keyid\":\"k\",\"sig\":\"AQ==\"}", "");
         assert!(Envelope::parse(none.as_bytes(), LIMIT).expect("reads").signatures.is_empty());
+        let null = none.replace("[]", "null");
+        assert!(Envelope::parse(null.as_bytes(), LIMIT).expect("reads").signatures.is_empty());
     }
 
     #[test]
@@ -216,6 +234,7 @@ mod parse {
         let with = |from: &str, to: &str| refused(&GOOD.replace(from, to));
         assert_eq!(with("\"payload\":\"e30=\",", ""), "not a DSSE envelope: `payload` is missing");
         assert_eq!(with("\"sig\":\"AQ==\"", "\"x\":1"), "not a DSSE envelope: `signatures[0].sig` is missing");
+        assert_eq!(refused(r#"{"payload":"","payloadType":""}"#), "not a DSSE envelope: `signatures` is missing");
         assert_eq!(with("\"e30=\"", "null"), "not a DSSE envelope: `payload` is missing");
         assert_eq!(with("\"e30=\"", "[1]"), "not a DSSE envelope: `payload` is not a string");
         assert_eq!(
@@ -248,7 +267,7 @@ mod parse {
     }
 
     #[test]
-    fn one_file_has_one_reading() {
+    fn rule_17_one_file_has_one_reading() {
         let with = |from: &str, to: &str| refused(&GOOD.replace(from, to));
         assert_eq!(with("\"payload\"", "\"payload\":\"e30=\",\"payload\""), "the envelope has `payload` twice");
         assert_eq!(with("\"payload\"", "\"p\\u0061yload\":\"e30=\",\"payload\""), "the envelope has `payload` twice");

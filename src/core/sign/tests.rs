@@ -166,12 +166,26 @@ mod malleability {
         }
         assert_eq!(carry, 0);
         assert_eq!(key.public_key().verify(&MESSAGE, &bad), Err(BadSignature));
-        // R = the neutral point, in both its spellings.
-        for neutral in [1_u8, 0xee] {
-            let mut bad = good.clone();
-            bad[..32].fill(if neutral == 1 { 0 } else { 0xff });
-            bad[0] = neutral;
-            bad[31] = if neutral == 1 { 0 } else { 0x7f };
+        // R = the neutral point and S = H(R, A, M) * a: the owner of the key can make one that holds without
+        // these checks. The second has the neutral point in its other spelling.
+        let spki = key.public_key().to_der();
+        let lax = ed25519_dalek::VerifyingKey::from_bytes(spki[12..].try_into().expect("32 bytes")).expect("point");
+        for (bad, holds_without) in [
+            (
+                "0100000000000000000000000000000000000000000000000000000000000000\
+                 520816351dcb79d49b3885dcaf00a1ed9237f2b8a3bf6efbae4cee2fb64a4702",
+                true,
+            ),
+            (
+                "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f\
+                 1d288757c4a1802b1f70d470048a331f6de7bf045aa243aafa18fe3d77330802",
+                false,
+            ),
+        ] {
+            let bad = hex::decode(bad).expect("hex");
+            let signature = ed25519_dalek::Signature::from_slice(&bad).expect("64 bytes");
+            let accepted = ed25519_dalek::Verifier::verify(&lax, &MESSAGE.concat(), &signature).is_ok();
+            assert_eq!(accepted, holds_without);
             assert_eq!(key.public_key().verify(&MESSAGE, &bad), Err(BadSignature));
         }
         // With the neutral point as key, R = S = 0 would hold for every message.
