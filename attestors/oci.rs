@@ -204,9 +204,16 @@ fn plain(products: &Products, product: &Product) -> Result<Option<One>, String> 
 /// A tar that is compressed as a whole. `Ok(None)` where the first entry is not of an image.
 fn compressed(products: &Products, product: &Product, compression: Compression) -> Result<Option<One>, String> {
     let reader = products.open(product).map_err(|error| error.to_string())?;
-    let first = inflate::first_block(reader, compression).and_then(|block| archive::header_name(&block));
-    if !first.is_some_and(|name| evidence::begins_image(&name)) {
-        return Ok(None);
+    match inflate::first_block(reader, compression) {
+        Ok(block) => {
+            let first = block.and_then(|block| archive::header_name(&block));
+            if !first.is_some_and(|name| evidence::begins_image(&name)) {
+                return Ok(None);
+            }
+        }
+        // A broken file is ours to tell of only where its name says that it is an archive.
+        Err(error) if is_archive_name(&product.path) => return Err(format!("{}: {error}", product.path)),
+        Err(_) => return Ok(None),
     }
     let mut reader = products.open(product).map_err(|error| error.to_string())?;
     let mut inflating = inflate::Inflating::new(&mut reader, compression, &Limits::DEFAULT);
@@ -224,6 +231,12 @@ fn compressed(products: &Products, product: &Product, compression: Compression) 
     }))
 }
 
+/// Names of compressed tar archives.
+fn is_archive_name(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    [".tar.gz", ".tgz", ".tar.zst", ".tar.zstd", ".tzst"].iter().any(|end| path.ends_with(end))
+}
+
 fn finish(
     product: &Product,
     reader: CheckedReader,
@@ -235,11 +248,14 @@ fn finish(
     reader.finish().map_err(|error| error.to_string())?;
     let analysis = analysis.map_err(|error| format!("{path}: {error}"))?;
     let Some(graph) = &analysis.graph else {
-        if !evidence::looks_like_image(&analysis.contents) {
+        let mut reasons = analysis.contents.faults;
+        if evidence::looks_like_image(&analysis.contents.files) {
+            reasons.insert(0, "has the files of an image, but neither `manifest.json` nor `index.json`".into());
+        } else if analysis.contents.incomplete {
+            reasons.push("whether it holds an image cannot be said".into());
+        } else {
             return Ok(None);
         }
-        let mut reasons = vec!["has the files of an image, but neither `manifest.json` nor `index.json`".to_owned()];
-        reasons.extend(analysis.contents.faults);
         return Err(format!("{path}: {}", reasons.join("; ")));
     };
     let subject = evidence::Whole::Archive { product, compressed };

@@ -85,12 +85,11 @@ impl AttestAfter for Sbom {
 /// Evidence of one product; `None` where it is no SBOM.
 fn one(products: &Products, product: &Product) -> Result<Option<Evidence>, String> {
     let path = product.path.as_str();
-    let marked = match product.mime.split(';').next().unwrap_or_default().trim() {
-        "application/spdx+json" | "application/vnd.cyclonedx+json" => true,
+    match product.mime.split(';').next().unwrap_or_default().trim() {
         "application/vnd.cyclonedx+xml" => {
             return Err("is CycloneDX in XML, which readers of evidence do not take; convert it to JSON".into());
         }
-        _ if may_be_json(product) => false,
+        _ if may_be_json(product) => {}
         "text/plain" if has_extension(path, "spdx") => {
             return Err("is SPDX as tag-value text, which readers of evidence do not take; convert it to JSON".into());
         }
@@ -98,14 +97,11 @@ fn one(products: &Products, product: &Product) -> Result<Option<Evidence>, Strin
             return Err("is CycloneDX in XML, which readers of evidence do not take; convert it to JSON".into());
         }
         _ => return Ok(None),
-    };
-    if !marked {
-        let mut reader = products.open(product).map_err(|error| reason(&error, path))?;
-        let found = probe(&mut reader);
-        reader.finish().map_err(|error| reason(&error, path))?;
-        if !found && !named(path) {
-            return Ok(None);
-        }
+    }
+    // The detector's word is not enough: a marker in an inner object (a statement about an SBOM) makes no SBOM. What is
+    // read here only decides whether to look; what is attested is read again and checked.
+    if !named(path) && !probe(products.open(product).map_err(|error| reason(&error, path))?) {
+        return Ok(None);
     }
     let bytes = products.read(product, DOCUMENT_LIMIT).map_err(|error| reason(&error, path))?;
     let document = read(&bytes)?;

@@ -83,7 +83,9 @@ fn one(engine: &dyn Engine, name: &str) -> Result<Answer, String> {
         _ => None,
     };
     let descriptor = inspected.descriptor.unwrap_or_default();
+    let id_is_manifest = descriptor.digest.as_deref().and_then(hex_of) == Some(id);
     Ok(Answer {
+        id_is_manifest,
         name: name.to_owned(),
         endpoint,
         id: id.to_owned(),

@@ -22,6 +22,8 @@ pub(super) struct Answer {
     pub(super) platform: Option<String>,
     pub(super) media_type: Option<String>,
     pub(super) descriptor_digest: Option<String>,
+    /// Whether the engine's image id is the digest of a manifest or index, as with the containerd image store.
+    pub(super) id_is_manifest: bool,
 }
 
 /// All that was found out, with its sources.
@@ -115,7 +117,12 @@ impl Facts {
                 subjects.digest("imagedigest", hex);
                 products.entry(hex.clone()).or_default().refer(&answer.name, &mut subjects);
             }
-            subjects.digest("imageid", &answer.id);
+            if answer.id_is_manifest {
+                subjects.digest("imagedigest", &answer.id);
+                products.entry(answer.id.clone()).or_default().refer(&answer.name, &mut subjects);
+            } else {
+                subjects.digest("imageid", &answer.id);
+            }
             subjects.text("imagereference", &answer.name);
         }
         let products: Map<String, Value> = products
@@ -184,7 +191,7 @@ impl Facts {
 impl Entry {
     /// Adds the raw text of the names, as witness does, and each name of a list as a subject of its own.
     fn refer(&mut self, names: &str, subjects: &mut Subjects) {
-        if !self.references.iter().any(|reference| reference == names) {
+        if !names.is_empty() && !self.references.iter().any(|reference| reference == names) {
             self.references.push(names.to_owned());
         }
         subjects.text("imagereference", names);

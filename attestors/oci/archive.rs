@@ -72,6 +72,8 @@ pub struct Contents {
     pub notes: Vec<String>,
     /// Number of entries that were seen.
     pub entries: u64,
+    /// Whether there is, or should be, more than was looked at.
+    pub incomplete: bool,
     more_faults: u64,
 }
 
@@ -139,6 +141,7 @@ impl<'a> Collector<'a> {
         }
         if !self.full {
             self.full = true;
+            self.contents.incomplete = true;
             let limit = self.limits.names;
             self.contents.fault(format!("has more than {limit} entries; those after them are not looked at"));
         }
@@ -401,6 +404,12 @@ impl<'c, 'l> Walker<'c, 'l> {
         self.collector.contents.fault(text);
     }
 
+    /// Notes a fault after which nothing is known of the rest.
+    fn stop(&mut self, text: String) {
+        self.collector.contents.incomplete = true;
+        self.fault(text);
+    }
+
     /// Takes the next bytes. `false`: no more are wanted.
     fn push(&mut self, buffer: &Buffer, length: usize) -> Result<bool, ArchiveError> {
         let mut at = 0;
@@ -483,7 +492,7 @@ impl<'c, 'l> Walker<'c, 'l> {
             }
             _ => format!("is cut off after byte {}", self.offset),
         };
-        self.fault(text);
+        self.stop(text);
     }
 
     fn header(&mut self, block: &[u8]) -> Result<bool, ArchiveError> {
@@ -493,11 +502,11 @@ impl<'c, 'l> Walker<'c, 'l> {
             return Ok(true);
         }
         let header = tar::Header::from_byte_slice(block);
-        let size = match check(header).and_then(|()| header.entry_size().map_err(|error| error.to_string())) {
+        let size = match check(header).and_then(|()| size(header)) {
             Ok(size) => size,
             Err(reason) if self.headers == 0 => return Err(ArchiveError::NotTar(reason)),
             Err(reason) => {
-                self.fault(format!("header at byte {}: {reason}; nothing after it is known", self.offset));
+                self.stop(format!("header at byte {}: {reason}; nothing after it is known", self.offset));
                 return Ok(false);
             }
         };
@@ -505,7 +514,7 @@ impl<'c, 'l> Walker<'c, 'l> {
         let kind = header.entry_type();
         if kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions() {
             if size > EXTENDED_LIMIT {
-                self.fault(format!("header at byte {}: an extended header of {size} bytes", self.offset));
+                self.stop(format!("header at byte {}: an extended header of {size} bytes", self.offset));
                 return Ok(false);
             }
             self.state = State::Extended { kind, text: Vec::new(), left: size, padding: padded(size) - size };
@@ -516,7 +525,7 @@ impl<'c, 'l> Walker<'c, 'l> {
         }
         self.collector.contents.entries += 1;
         if self.collector.contents.entries > self.collector.limits.entries {
-            self.fault(format!("has more than {} entries; it was not read further", self.collector.limits.entries));
+            self.stop(format!("has more than {} entries; it was not read further", self.collector.limits.entries));
             return Ok(false);
         }
         let name = self.long_name.take().unwrap_or_else(|| header.path_bytes().into_owned());
@@ -623,6 +632,12 @@ fn check(header: &tar::Header) -> Result<(), String> {
     let unsigned: u32 = bytes.iter().enumerate().map(|(at, &byte)| u32::from(with_blanks(at, byte))).sum();
     let signed: i32 = bytes.iter().enumerate().map(|(at, &byte)| i32::from(with_blanks(at, byte).cast_signed())).sum();
     if want == unsigned || i64::from(want) == i64::from(signed) { Ok(()) } else { Err("its checksum is wrong".into()) }
+}
+
+/// The size that a header says; a blank one is 0, as Go's reader takes it.
+fn size(header: &tar::Header) -> Result<u64, String> {
+    let blank = header.as_bytes()[124..136].iter().all(|byte| matches!(byte, 0 | b' '));
+    if blank { Ok(0) } else { header.entry_size().map_err(|error| error.to_string()) }
 }
 
 /// A name as it is shown in messages.

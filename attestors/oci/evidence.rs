@@ -1,5 +1,7 @@
 //! From the graph of an image archive to evidence in the shape that witness reads.
 
+use std::collections::BTreeMap;
+
 use affiant_core::attestor::{Evidence, Place, Predicate};
 use affiant_core::digest::sha256_hex;
 use affiant_core::product::Product;
@@ -7,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::archive::Contents;
+use super::archive::{Contents, File};
 use super::inflate::{Compression, Inflated};
 use super::layout::{DockerImage, Graph, Image, candidate, is_hex64};
 use super::{ABOUT, One};
@@ -33,8 +35,8 @@ pub(super) enum Whole<'a> {
 }
 
 /// Whether an archive without entry point was meant to be an image.
-pub(super) fn looks_like_image(contents: &Contents) -> bool {
-    contents.files.keys().any(|name| name.starts_with("blobs/sha256/") || name == "oci-layout" || names_a_digest(name))
+pub(super) fn looks_like_image(files: &BTreeMap<String, File>) -> bool {
+    files.keys().any(|name| name.starts_with("blobs/sha256/") || name == "oci-layout" || names_a_digest(name))
 }
 
 /// Names as docker and crane give them in archives: `<id>/layer.tar`, `<id>.json`, `sha256:<id>`, `<id>.tar.gz`.

@@ -368,10 +368,10 @@ impl<R: Read> Read for Inflating<R> {
     }
 }
 
-/// The first tar header of a compressed file, where it begins with one.
-pub(super) fn first_block(reader: impl Read, compression: Compression) -> Option<[u8; 512]> {
+/// The first block of 512 bytes of a compressed file; `None` where it holds less.
+pub(super) fn first_block(reader: impl Read, compression: Compression) -> io::Result<Option<[u8; 512]>> {
     let mut inflater = Inflater::new(compression, BufReader::new(reader), &Limits::DEFAULT);
     let mut block = [0; 512];
-    inflater.read_exact(&mut block).ok()?;
-    Some(block)
+    let (n, _) = fill(&mut inflater, &mut block)?;
+    Ok((n == block.len()).then_some(block))
 }

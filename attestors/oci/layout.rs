@@ -92,6 +92,8 @@ pub struct Layer {
     pub diff_id: Option<String>,
     /// How it is compressed.
     pub compression: Option<Compression>,
+    /// Why it could not be inflated.
+    pub broken: Option<String>,
 }
 
 /// An image for one platform.
@@ -306,8 +308,15 @@ impl Reader<'_> {
     }
 
     fn layer(&mut self, from: &str, name: &str, media_type: Option<String>, elsewhere: bool) -> Layer {
-        let mut layer =
-            Layer { name: name.to_owned(), sha256: None, size: None, media_type, diff_id: None, compression: None };
+        let mut layer = Layer {
+            name: name.to_owned(),
+            sha256: None,
+            size: None,
+            media_type,
+            diff_id: None,
+            compression: None,
+            broken: None,
+        };
         let Some((_, file)) = self.contents.resolve(name) else {
             if !elsewhere {
                 self.fault(format!("`{from}` names the layer `{name}`, which is not there"));
@@ -322,20 +331,32 @@ impl Reader<'_> {
                 layer.diff_id = Some(hex::encode(inflated.sha256));
                 layer.compression = Some(inflated.compression);
             }
-            Some(Err(reason)) => {
-                let text = format!("layer `{name}`: {reason}");
-                if !self.graph.faults.contains(&text) {
-                    self.fault(text);
-                }
-            }
+            Some(Err(reason)) => layer.broken = Some(reason.clone()),
         }
         layer
     }
 
     /// Compares the diff ids with what the configuration says.
     fn check_diff_ids(&mut self, from: &str, image: &mut Image, config: Option<Config>) {
-        let Some(config) = config else { return };
-        let says = config.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
+        let known = config.is_some();
+        let says = config.and_then(|config| config.rootfs).and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
+        let says: Vec<&str> = says.iter().map(|says| says.strip_prefix("sha256:").unwrap_or(says)).collect();
+        for (at, layer) in image.layers.iter_mut().enumerate() {
+            let Some(reason) = layer.broken.take() else { continue };
+            // A stored layer may begin as a compressed one does: then the configuration means the very file.
+            if layer.sha256.is_some() && layer.sha256.as_deref() == says.get(at).copied() {
+                layer.diff_id.clone_from(&layer.sha256);
+                continue;
+            }
+            let text = format!("layer `{}`: {reason}", layer.name);
+            layer.broken = Some(reason);
+            if !self.graph.faults.contains(&text) {
+                self.graph.faults.push(text);
+            }
+        }
+        if !known {
+            return;
+        }
         if says.len() != image.layers.len() {
             self.fault(format!(
                 "`{from}` has {} layers for the configuration `{}`, which has {}",
@@ -346,9 +367,9 @@ impl Reader<'_> {
         }
         let mut wrong = Vec::new();
         for (at, (layer, says)) in image.layers.iter_mut().zip(&says).enumerate() {
-            let says = says.strip_prefix("sha256:").unwrap_or(says);
+            let says = *says;
             if layer.diff_id.as_deref().is_some_and(|diff_id| diff_id != says) {
-                // A stored layer may begin as a compressed one does; then it is what the configuration means.
+                // It can be inflated, but the configuration means the file as stored.
                 if layer.sha256.as_deref() == Some(says) {
                     layer.diff_id = layer.sha256.clone();
                     layer.compression = None;

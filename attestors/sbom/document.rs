@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -16,6 +16,8 @@ use crate::oci::is_hex64;
 /// evidence around it.
 const DEPTH_LIMIT: usize = 100;
 
+/// What some editors put before UTF-8; no part of JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Versions of `CycloneDX` that are known.
 const CYCLONEDX: &[&str] = &["1.2", "1.3", "1.4", "1.5", "1.6", "1.7"];
 /// Versions of SPDX with one JSON object as their document.
@@ -77,7 +79,11 @@ pub(super) fn probe(reader: impl Read) -> bool {
     }
 
     let mut found = false;
-    let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(reader));
+    let mut reader = BufReader::new(reader);
+    if reader.fill_buf().is_ok_and(|start| start.starts_with(BYTE_ORDER_MARK)) {
+        reader.consume(BYTE_ORDER_MARK.len());
+    }
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
     // A text that breaks before the marker is no SBOM for us: its name may still say so.
     let _ = deserializer.deserialize_map(Probe(&mut found));
     found
@@ -132,7 +138,7 @@ impl<'a> Members<'a> {
 
 /// Reads a document.
 pub(super) fn read(bytes: &[u8]) -> Result<Document, String> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {error}"))?;
     let depth = depth(text);
     if depth > DEPTH_LIMIT {

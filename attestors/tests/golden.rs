@@ -219,6 +219,28 @@ fn sbom() {
     check("sbom");
 }
 
+/// What buildx says of an image in its metadata is what we find in the archive that it wrote.
+#[test]
+fn metadata_and_archive_agree() {
+    let mut compared = 0;
+    for folder in cases("oci") {
+        if !folder.join("products/out/metadata.json").exists() {
+            continue;
+        }
+        let subjects = |attestor: &str, kinds: &[&str]| -> Vec<String> {
+            let Ok(Found::Evidence { pieces, .. }) = run(attestor, &folder) else { panic!("{}", folder.display()) };
+            let all = pieces.iter().flat_map(|piece| &piece.subjects).map(|subject| subject.name.clone());
+            all.filter(|name| kinds.iter().any(|kind| name.starts_with(kind))).collect()
+        };
+        let archive = subjects("oci", &["imagedigest:", "imageid:"]);
+        for name in subjects("docker", &["imagedigest:", "imageid:"]) {
+            assert!(archive.contains(&name), "{}: {name} is not in {archive:?}", folder.display());
+            compared += 1;
+        }
+    }
+    assert!(compared >= 10, "{compared}");
+}
+
 #[test]
 fn schemas_are_json_objects() {
     for attestor in BUILT_IN {
