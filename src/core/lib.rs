@@ -5,6 +5,8 @@
 
 pub mod attestor;
 pub mod digest;
+pub mod outfile;
 pub mod product;
 pub mod redact;
 pub mod statement;
+pub mod store;

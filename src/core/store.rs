@@ -1,0 +1,524 @@
+//! The embedded archive: a folder that keeps envelopes and finds them again.
+//!
+//! ```text
+//! affiant-archive.json          says that this is an archive, and its format
+//! objects/sha256/ab/cdef…       the exact bytes of each envelope, named by their SHA-256
+//! index/                        what is known of each envelope and its subjects (see `index`)
+//! ```
+//! An envelope is stored in this order: its bytes are written aside and flushed; its record goes into the index and
+//! is flushed; it gets its name. So an envelope that has a name is whole and can be found, whenever a process is
+//! killed or the power fails, and any number of processes can write at the same time. The index can be made again
+//! from the objects at any time ([`Archive::reindex`]).
+//!
+//! Why it is made so, and what else was considered: `docs/decisions/004-archive-layout.md`.
+
+use std::fmt;
+use std::io::{self, Read, Seek as _, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+mod check;
+pub(crate) mod disk;
+mod extract;
+mod index;
+mod merge;
+mod outline;
+mod query;
+mod segment;
+pub mod spool;
+mod stream;
+
+pub use check::{Problem, Reindexed, Report};
+pub use extract::{MAX_DIGESTS_OF_SUBJECT, MAX_SUBJECTS, MAX_TEXT, MAX_TYPES};
+pub use query::{Cursor, MIN_PREFIX, Query, SubjectDigest};
+pub use stream::CheckedReader;
+
+use disk::Modes;
+use extract::ExtractError;
+use index::Index;
+use segment::{Key, Position};
+use stream::{HashingWriter, Tee, WriteFailure};
+
+/// Length in bytes of the largest envelope that an archive takes or gives, unless told otherwise: 1 GiB.
+pub const MAX_OBJECT: u64 = 1 << 30;
+/// Length in bytes of the format file.
+const MAX_MARKER: u64 = 4096;
+/// The format that this code writes and reads.
+const FORMAT: u32 = 1;
+const MARKER: &str = "affiant-archive.json";
+
+/// What went wrong with an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused.
+    #[error("{}: cannot {action} it: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no archive at this place.
+    #[error("{}: no archive (it has no {MARKER})", path.display())]
+    NotAnArchive {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An archive is not made in a folder with other things in it.
+    #[error("{}: neither an archive nor an empty folder", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The archive was made by a later version.
+    #[error("{}: archive format {found}, this version knows {FORMAT}", path.display())]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// What its format file says.
+        found: String,
+    },
+    /// The envelope is longer than the limit.
+    #[error("the envelope has more than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// What was given is no DSSE envelope.
+    #[error("not an envelope: {reason}")]
+    NotAnEnvelope {
+        /// Why, and at which byte.
+        reason: String,
+    },
+    /// Whoever should write the envelope failed.
+    #[error("the envelope cannot be written: {0}")]
+    Producer(#[source] io::Error),
+    /// A reference that is no digest.
+    #[error("`{reference}` is no digest: sha256:<hex>, at least {MIN_PREFIX} hex digits, or gitoid:blob:sha256:<hex>")]
+    Reference {
+        /// What was given.
+        reference: String,
+    },
+    /// No envelope has this digest.
+    #[error("no envelope `{reference}` in {}", archive.display())]
+    NotFound {
+        /// What was asked for.
+        reference: String,
+        /// The archive.
+        archive: PathBuf,
+    },
+    /// A shortened digest fits several envelopes.
+    #[error("`{reference}` fits several envelopes: {}", candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        reference: String,
+        /// The first few that fit.
+        candidates: Vec<String>,
+    },
+    /// A stored envelope does not have the digest that it is named by.
+    #[error("{}: the content has changed: expected {expected}, found {found}", path.display())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        expected: ObjectId,
+        /// Digest of what it holds.
+        found: ObjectId,
+    },
+    /// A part of the index cannot be read. It can be made again from the envelopes.
+    #[error("{}: the index is damaged: {reason}", path.display())]
+    DamagedIndex {
+        /// The part.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Other processes changed the index faster than it could be read.
+    #[error("{}: the index changes too fast to be read", path.display())]
+    Busy {
+        /// The index.
+        path: PathBuf,
+    },
+}
+
+/// SHA-256 of the exact bytes of a stored envelope.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectId(pub [u8; 32]);
+
+impl ObjectId {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(crate::digest::sha256(bytes))
+    }
+
+    /// 64 lowercase hex digits.
+    pub fn hex(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// Reads 64 hex digits.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digits, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
+    /// Reads `sha256:<64 hex digits>`, the form in which it is printed, or the digits alone.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::from_hex(text.strip_prefix("sha256:").unwrap_or(text))
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ObjectId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a SHA-256"))
+    }
+}
+
+/// What the index knows of an envelope. Nothing of it is checked: it serves to find, not to judge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// SHA-256 of the envelope's bytes.
+    pub digest: ObjectId,
+    /// Git object id of the same bytes as a blob in SHA-256 format, 64 hex digits: the name that archivista gives.
+    pub gitoid: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was stored.
+    #[serde(with = "time")]
+    pub stored: Timestamp,
+    /// `payloadType` of the envelope; empty if it is longer than [`MAX_TEXT`].
+    #[serde(rename = "payloadType")]
+    pub payload_type: String,
+    /// SHA-256 of the payload, 64 hex digits.
+    #[serde(rename = "payloadSha256")]
+    pub payload_sha256: String,
+    /// `predicateType` of the statement, if the payload is one.
+    #[serde(rename = "predicateType", default, skip_serializing_if = "Option::is_none")]
+    pub predicate_type: Option<String>,
+    /// Name of the collection, which is the name of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Types of the collection's attestations, sorted, none twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<String>,
+    /// Number of subjects of the statement.
+    #[serde(default)]
+    pub subjects: u64,
+    /// Number of signatures.
+    #[serde(default)]
+    pub signatures: u64,
+    /// What could not be indexed, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+impl Record {
+    fn position(&self) -> Position {
+        Position::new(self.stored, self.digest)
+    }
+}
+
+/// RFC 3339 in UTC, to the nanosecond.
+mod time {
+    use jiff::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Who may read a new archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever the umask lets: for a folder that the user named.
+    Shared,
+    /// The owner alone (folders 0700, files 0600): for the default one.
+    Private,
+}
+
+/// What became of [`Archive::put`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// SHA-256 of the envelope's bytes.
+    pub digest: ObjectId,
+    /// Git object id, 64 hex digits.
+    pub gitoid: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// It was there before; nothing was changed.
+    pub already: bool,
+    /// The envelope is stored, but tidying the index afterwards failed: worth a warning.
+    pub warning: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    format: u32,
+}
+
+/// An archive in a folder.
+#[derive(Debug)]
+pub struct Archive {
+    root: PathBuf,
+    objects: PathBuf,
+    index: Index,
+    modes: Modes,
+    max_object: u64,
+}
+
+impl Archive {
+    /// Opens the archive in the folder `root`, which must be there.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join(MARKER);
+        let failed = |source| StoreError::Io { action: "read", path: path.clone(), source };
+        let mut text = Vec::new();
+        match disk::open_regular(&path) {
+            Ok(file) => file.take(MAX_MARKER).read_to_end(&mut text).map_err(failed)?,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(StoreError::NotAnArchive { path: root.to_owned() });
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        match serde_json::from_slice::<Marker>(&text) {
+            Ok(Marker { format: FORMAT }) => Ok(Self::at(root, Modes::SHARED)),
+            other => Err(StoreError::Format {
+                path: root.to_owned(),
+                found: other.map_or_else(|_| "unreadable".to_owned(), |marker| marker.format.to_string()),
+            }),
+        }
+    }
+
+    /// Opens the archive in the folder `root`, or makes it there: in a new or an empty folder.
+    pub fn create(root: &Path, access: Access) -> Result<Self, StoreError> {
+        let modes = match access {
+            Access::Shared => Modes::SHARED,
+            Access::Private => Modes::PRIVATE,
+        };
+        match Self::open(root) {
+            Err(StoreError::NotAnArchive { .. }) => {}
+            other => {
+                return other.map(|archive| Self { index: Index::new(root.join("index"), modes), modes, ..archive });
+            }
+        }
+        let archive = Self::at(root, modes);
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Io { action: "create", path, source }
+        };
+        disk::make_folders(root, modes).map_err(failed(root))?;
+        for entry in std::fs::read_dir(root).map_err(failed(root))? {
+            let name = entry.map_err(failed(root))?.file_name();
+            // Others may be making the same archive at this moment.
+            let ours = name.to_str().is_some_and(|name| {
+                matches!(name, "objects" | "index" | MARKER) || name.starts_with(disk::TEMPORARY_PREFIX)
+            });
+            if !ours {
+                return Err(StoreError::Occupied { path: root.to_owned() });
+            }
+        }
+        for folder in [&archive.objects, &archive.objects.join("sha256"), &archive.index.folder().to_owned()] {
+            disk::make_folder(folder, modes).map_err(failed(folder))?;
+        }
+        let mut file = disk::temporary(root, modes).map_err(failed(root))?;
+        writeln!(file, "{{\"format\":{FORMAT}}}").map_err(failed(root))?;
+        disk::publish(file, &root.join(MARKER)).map_err(failed(root))?;
+        Ok(archive)
+    }
+
+    fn at(root: &Path, modes: Modes) -> Self {
+        Self {
+            root: root.to_owned(),
+            objects: root.join("objects"),
+            index: Index::new(root.join("index"), modes),
+            modes,
+            max_object: MAX_OBJECT,
+        }
+    }
+
+    /// Takes and gives envelopes up to `bytes` long instead of [`MAX_OBJECT`].
+    #[must_use]
+    pub fn with_max_object(self, bytes: u64) -> Self {
+        Self { max_object: bytes, ..self }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Tries whether envelopes can be stored, before there is one: writes and removes a small file in each folder.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        for folder in [self.objects.as_path(), self.index.folder()] {
+            let failed = |source| StoreError::Io { action: "write to", path: folder.to_owned(), source };
+            let mut file = disk::temporary(folder, self.modes).map_err(failed)?;
+            file.write_all(b"probe\n").map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Stores an envelope that is in memory. `stored` is the time that is kept with it.
+    pub fn put(&self, envelope: &[u8], stored: Timestamp) -> Result<Stored, StoreError> {
+        self.put_with(stored, |out| out.write_all(envelope))
+    }
+
+    /// Stores an envelope that `produce` writes. When this returns, the envelope is on the disk and can be found;
+    /// when it fails, nothing is changed. Equal bytes are stored once, and keep the time of the first.
+    pub fn put_with(
+        &self,
+        stored: Timestamp,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Stored, StoreError> {
+        let failed = |source| StoreError::Io { action: "write to", path: self.objects.clone(), source };
+        let mut file = disk::temporary(&self.objects, self.modes).map_err(failed)?;
+        let mut writer = HashingWriter::new(file.as_file_mut(), self.max_object);
+        let outcome = produce(&mut writer).and_then(|()| writer.flush());
+        let (id, size) = match (outcome, writer.failed.take()) {
+            (_, Some(WriteFailure::TooLarge)) => return Err(StoreError::TooLarge { limit: self.max_object }),
+            (_, Some(WriteFailure::Io(source))) => return Err(failed(source)),
+            (Err(error), None) => return Err(StoreError::Producer(error)),
+            (Ok(()), None) => writer.finish(),
+        };
+        file.rewind().map_err(failed)?;
+        let (record, keys) = describe(file.as_file_mut(), id, size, stored).map_err(|error| match error {
+            ExtractError::Read(source) => failed(source),
+            error @ ExtractError::Syntax(..) => StoreError::NotAnEnvelope { reason: error.to_string() },
+        })?;
+        let mut answer = Stored { digest: id, gitoid: record.gitoid.clone(), size, already: false, warning: None };
+
+        // One that is there but no longer whole is replaced.
+        if self.verify(&id).is_ok() {
+            answer.already = true;
+            // A damaged index does not keep evidence out: saying a thing twice is harmless.
+            if self.index.contains(&id).unwrap_or(false) {
+                return Ok(answer);
+            }
+        }
+        // The time is on the file too: the index can be made again from the files alone.
+        let times = std::fs::FileTimes::new().set_modified(SystemTime::from(stored));
+        file.as_file().set_times(times).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        self.index.add(record.clone(), keys.clone())?;
+        let path = self.path(&id);
+        if !answer.already {
+            let folder = path.parent().unwrap_or(&self.objects);
+            disk::make_folder(folder, self.modes).map_err(failed)?;
+            disk::publish(file, &path).map_err(failed)?;
+        }
+        // A process that stood still between the last two steps for long may find its record tidied away.
+        if !self.index.has_own_segment(&id) && !self.index.contains(&id).unwrap_or(false) {
+            self.index.add(record, keys)?;
+        }
+        if let Err(error) = self.index.tidy(|id| self.exists(id)) {
+            answer.warning = Some(error.to_string());
+        }
+        Ok(answer)
+    }
+
+    /// Where an envelope lies. The name is made of the digest alone, never of anything that an envelope says.
+    fn path(&self, id: &ObjectId) -> PathBuf {
+        let digits = id.hex();
+        let (folder, name) = digits.split_at(2);
+        self.objects.join("sha256").join(folder).join(name)
+    }
+
+    fn exists(&self, id: &ObjectId) -> bool {
+        std::fs::symlink_metadata(self.path(id)).is_ok()
+    }
+
+    fn verify(&self, id: &ObjectId) -> Result<(), StoreError> {
+        let mut reader = self.reader(id)?;
+        io::copy(&mut reader, &mut io::sink()).map_err(|error| reader.explain(error))?;
+        Ok(())
+    }
+
+    /// The bytes of an envelope, checked against its digest.
+    pub fn get(&self, id: &ObjectId) -> Result<Vec<u8>, StoreError> {
+        let mut reader = self.reader(id)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(reader.length()).unwrap_or_default());
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(reader.explain(error)),
+        }
+    }
+
+    /// Reads an envelope in pieces. The last read fails if the bytes do not have the digest: whoever uses them before
+    /// the end was reached uses bytes that are not checked.
+    pub fn reader(&self, id: &ObjectId) -> Result<CheckedReader, StoreError> {
+        let path = self.path(id);
+        let failed = |source| StoreError::Io { action: "read", path: path.clone(), source };
+        let file = match disk::open_regular(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFound { reference: id.to_string(), archive: self.root.clone() });
+            }
+            other => other.map_err(failed)?,
+        };
+        let length = file.metadata().map_err(failed)?.len();
+        if length > self.max_object {
+            return Err(StoreError::TooLarge { limit: self.max_object });
+        }
+        Ok(CheckedReader::new(file, path, length, self.max_object, *id))
+    }
+}
+
+/// Reads a stored envelope from its beginning and makes the record that the index keeps.
+fn describe(
+    file: impl Read,
+    digest: ObjectId,
+    size: u64,
+    stored: Timestamp,
+) -> Result<(Record, Vec<Key>), ExtractError> {
+    let mut state = Sha256::new();
+    state.update(format!("blob {size}\0").as_bytes());
+    let mut reader = Tee { inner: file, state };
+    let found = extract::extract(&mut reader)?;
+    let record = Record {
+        digest,
+        gitoid: hex::encode(reader.state.finalize()),
+        size,
+        stored,
+        payload_type: found.payload_type,
+        payload_sha256: found.payload_sha256,
+        predicate_type: found.predicate_type,
+        step: found.step,
+        attestations: found.attestations,
+        subjects: found.subjects,
+        signatures: found.signatures,
+        notes: found.notes,
+    };
+    Ok((record, found.keys))
+}
+
+#[cfg(test)]
+#[path = "store/tests.rs"]
+mod tests;

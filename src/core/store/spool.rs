@@ -1,0 +1,592 @@
+//! The spool: where evidence waits that could not be written, stored or signed.
+//!
+//! ```text
+//! <sha256>.envelope.json        a signed envelope
+//! <sha256>.payload.json         a payload that waits for its signature
+//! <sha256>.<8 hex digits>.want.json   where it should have gone, and why it did not
+//! ```
+//! The folder is its owner's alone (0700, files 0600): what waits may be unsigned. A file whose content has not the
+//! digest that it is named by is never used (security rule 6): a payload is signed only if the caller gives the digest
+//! that was printed when it was spooled.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read as _, Seek as _, Write};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::fcntl::{FallocateFlags, fallocate};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::disk::{self, Modes};
+use super::stream::{HashingWriter, WriteFailure};
+use super::{Access, Archive, CheckedReader, MAX_OBJECT, ObjectId, StoreError, extract, index};
+use crate::outfile::{Outfile, OutfileError};
+
+/// Room in bytes that is good to have before a build, which may fill the disk (see [`Spool::reserve`]).
+pub const RESERVE: u64 = 16 << 20;
+/// Room in bytes that is kept for a want.
+const RESERVE_WANT: u64 = 64 << 10;
+/// Length in bytes of a want.
+const MAX_WANT: u64 = 64 << 10;
+/// Length in bytes of a reason that is kept; the rest is cut off.
+const MAX_REASON: usize = 4096;
+
+/// What went wrong with the spool.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The system refused.
+    #[error("{}: cannot {action} it: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others could change what waits here.
+    #[error("{}: a spool must belong to its user, and only the user may write to it ({reason})", path.display())]
+    Unsafe {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// What should be spooled is too long.
+    #[error("more than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Whoever should write the content failed.
+    #[error("the content cannot be written: {0}")]
+    Producer(#[source] io::Error),
+    /// Nothing with this digest waits.
+    #[error("nothing waits as {digest} in {}", spool.display())]
+    NotFound {
+        /// What was asked for.
+        digest: ObjectId,
+        /// The folder.
+        spool: PathBuf,
+    },
+    /// The content is not what was spooled. It is not used.
+    #[error("{}: the content has changed: expected {expected}, found {found}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        expected: ObjectId,
+        /// Digest of what it holds.
+        found: ObjectId,
+    },
+    /// It waits for a signature; it cannot be delivered as it is.
+    #[error("{digest}: not signed")]
+    NotSigned {
+        /// What was asked for.
+        digest: ObjectId,
+    },
+    /// An outfile that came into being meanwhile and is no evidence is not overwritten.
+    #[error("{}: there is another file by now", path.display())]
+    Occupied {
+        /// The outfile.
+        path: PathBuf,
+    },
+    /// Nobody wrote down where it should go.
+    #[error("{digest}: nothing tells where it should go")]
+    NoDestination {
+        /// What was asked for.
+        digest: ObjectId,
+    },
+    /// The outfile cannot be written.
+    #[error(transparent)]
+    Outfile(#[from] OutfileError),
+    /// The archive does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A signed envelope.
+    Envelope,
+    /// A payload without signature.
+    Payload,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Envelope, Self::Payload];
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Envelope => ".envelope.json",
+            Self::Payload => ".payload.json",
+        }
+    }
+}
+
+/// Where something should have gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// The file that should hold it.
+    pub outfile: Option<PathBuf>,
+    /// The folder of the archive that should keep it.
+    pub archive: Option<PathBuf>,
+    /// `payloadType` that a payload is to be signed with.
+    pub payload_type: Option<String>,
+    /// Name of the step, for messages.
+    pub step: Option<String>,
+    /// Why it waits, for messages.
+    pub reason: String,
+    /// When it was spooled.
+    pub saved: Timestamp,
+}
+
+/// The form of a want on the disk: a path that is not UTF-8 stands in hex.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WantOnDisk {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outfile: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outfile_hex: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    archive: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    archive_hex: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+    #[serde(default)]
+    reason: String,
+    saved: String,
+}
+
+impl Want {
+    fn to_json(&self) -> Vec<u8> {
+        let split = |path: &Option<PathBuf>| match path.as_ref().map(|path| (path.to_str(), path)) {
+            None => (None, None),
+            Some((Some(text), _)) => (Some(text.to_owned()), None),
+            Some((None, path)) => (None, Some(hex::encode(path.as_os_str().as_bytes()))),
+        };
+        let (outfile, outfile_hex) = split(&self.outfile);
+        let (archive, archive_hex) = split(&self.archive);
+        let mut reason = self.reason.clone();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        let form = WantOnDisk {
+            outfile,
+            outfile_hex,
+            archive,
+            archive_hex,
+            payload_type: self.payload_type.clone(),
+            step: self.step.clone(),
+            reason,
+            saved: self.saved.to_string(),
+        };
+        // Strings only: this cannot fail.
+        serde_json::to_vec(&form).unwrap_or_default()
+    }
+
+    fn from_json(text: &[u8]) -> Option<Self> {
+        let form: WantOnDisk = serde_json::from_slice(text).ok()?;
+        let join = |text: Option<String>, digits: Option<String>| match (text, digits) {
+            (Some(text), _) => Some(Some(PathBuf::from(text))),
+            (None, Some(digits)) => {
+                hex::decode(digits).ok().map(|bytes| Some(PathBuf::from(std::ffi::OsString::from_vec(bytes))))
+            }
+            (None, None) => Some(None),
+        };
+        Some(Self {
+            outfile: join(form.outfile, form.outfile_hex)?,
+            archive: join(form.archive, form.archive_hex)?,
+            payload_type: form.payload_type,
+            step: form.step,
+            reason: form.reason,
+            saved: form.saved.parse().ok()?,
+        })
+    }
+}
+
+/// Something that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// SHA-256 of the content, by which it is named. Only loading checks it.
+    pub digest: ObjectId,
+    /// Whether it is signed.
+    pub kind: Kind,
+    /// Length in bytes.
+    pub size: u64,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Where it should go, the oldest first. Empty when the process was ended while it spooled.
+    pub wants: Vec<Want>,
+}
+
+/// What lies in the spool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// What waits, the oldest first.
+    pub entries: Vec<Entry>,
+    /// Files that cannot be understood.
+    pub strange: Vec<PathBuf>,
+}
+
+/// What was spooled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// SHA-256 of the content: the argument of `resume --digest`.
+    pub digest: ObjectId,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Where something was delivered to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Outfiles that hold it now.
+    pub outfiles: Vec<PathBuf>,
+    /// Archives that keep it now.
+    pub archives: Vec<PathBuf>,
+}
+
+/// A spool in a folder.
+#[derive(Debug)]
+pub struct Spool {
+    folder: PathBuf,
+}
+
+/// Room on the disk that was taken before it was needed.
+#[derive(Debug)]
+pub struct Reserve<'a> {
+    spool: &'a Spool,
+    content: NamedTempFile,
+    want: NamedTempFile,
+}
+
+impl Spool {
+    /// Opens the spool in `folder`, which is made if it is missing.
+    pub fn create(folder: &Path) -> Result<Self, SpoolError> {
+        let failed = |source| SpoolError::Io { action: "create", path: folder.to_owned(), source };
+        disk::make_folders(folder, Modes::PRIVATE).map_err(failed)?;
+        Self::open(folder)
+    }
+
+    /// Opens the spool in `folder`, which must be there.
+    pub fn open(folder: &Path) -> Result<Self, SpoolError> {
+        let failed = |source| SpoolError::Io { action: "read", path: folder.to_owned(), source };
+        let data = fs::metadata(folder).map_err(failed)?;
+        let unsafe_because = |reason| SpoolError::Unsafe { path: folder.to_owned(), reason };
+        if !data.is_dir() {
+            return Err(failed(io::Error::from(io::ErrorKind::NotADirectory)));
+        }
+        if data.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(unsafe_because("it belongs to another user"));
+        }
+        if data.mode() & 0o022 != 0 {
+            return Err(unsafe_because("others may write to it"));
+        }
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> SpoolError {
+        let path = self.folder.clone();
+        move |source| SpoolError::Io { action, path: path.clone(), source }
+    }
+
+    /// Takes `bytes` of room on the disk now, so that evidence can be spooled even when the build fills the disk.
+    /// It is given back when the reserve is dropped. Where the file system cannot promise room, nothing is promised.
+    pub fn reserve(&self, bytes: u64) -> Result<Reserve<'_>, SpoolError> {
+        let take = |bytes: u64| {
+            let file = disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?;
+            let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+            match fallocate(file.as_file(), FallocateFlags::empty(), 0, length) {
+                Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(file),
+                Err(error) => Err(self.failed("reserve room in")(error.into())),
+            }
+        };
+        let (content, want) = (take(bytes)?, take(RESERVE_WANT)?);
+        // Reserves of processes that were killed.
+        let now = content.as_file().metadata().and_then(|data| data.modified()).map_err(self.failed("read"))?;
+        for entry in fs::read_dir(&self.folder).map_err(self.failed("read"))? {
+            let entry = entry.map_err(self.failed("read"))?;
+            if entry.file_name().as_bytes().starts_with(disk::TEMPORARY_PREFIX.as_bytes()) {
+                index::remove_if_stale(&entry.path(), now).map_err(self.failed("tidy"))?;
+            }
+        }
+        Ok(Reserve { spool: self, content, want })
+    }
+
+    /// Spools `content`. When this returns it is on the disk.
+    pub fn save(&self, kind: Kind, want: &Want, content: &[u8]) -> Result<Saved, SpoolError> {
+        self.save_with(kind, want, |out| out.write_all(content))
+    }
+
+    /// Spools what `produce` writes. When this returns it is on the disk.
+    pub fn save_with(
+        &self,
+        kind: Kind,
+        want: &Want,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Saved, SpoolError> {
+        let file = || disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"));
+        Reserve { spool: self, content: file()?, want: file()? }.save_with(kind, want, produce)
+    }
+
+    fn content_path(&self, digest: &ObjectId, kind: Kind) -> PathBuf {
+        self.folder.join(format!("{}{}", digest.hex(), kind.suffix()))
+    }
+
+    /// What waits. Nothing is checked yet but the form of the names.
+    pub fn list(&self) -> Result<Waiting, SpoolError> {
+        let failed = self.failed("read");
+        let mut entries: BTreeMap<(ObjectId, Kind), Entry> = BTreeMap::new();
+        let mut wants: BTreeMap<ObjectId, Vec<Want>> = BTreeMap::new();
+        let mut strange = Vec::new();
+        for file in fs::read_dir(&self.folder).map_err(&failed)? {
+            let file = file.map_err(&failed)?;
+            let (name, path) = (file.file_name(), file.path());
+            if name.as_bytes().starts_with(disk::TEMPORARY_PREFIX.as_bytes()) {
+                continue;
+            }
+            match Self::parse_name(&name) {
+                Some((digest, Some(kind))) => {
+                    let data = match fs::symlink_metadata(&path) {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        other => other.map_err(&failed)?,
+                    };
+                    if data.is_file() {
+                        let entry = Entry { digest, kind, size: data.len(), path, wants: Vec::new() };
+                        entries.insert((digest, kind), entry);
+                    } else {
+                        strange.push(path);
+                    }
+                }
+                Some((digest, None)) => match Self::read_want(&path) {
+                    Some(want) => wants.entry(digest).or_default().push(want),
+                    None => strange.push(path),
+                },
+                None => strange.push(path),
+            }
+        }
+        let mut entries: Vec<Entry> = entries.into_values().collect();
+        for entry in &mut entries {
+            entry.wants = wants.get(&entry.digest).cloned().unwrap_or_default();
+            entry.wants.sort_by(|a, b| (a.saved, &a.outfile, &a.archive).cmp(&(b.saved, &b.outfile, &b.archive)));
+        }
+        entries.sort_by_key(|entry| (entry.wants.first().map(|want| want.saved), entry.digest, entry.kind));
+        strange.sort();
+        Ok(Waiting { entries, strange })
+    }
+
+    /// The digest and, for content, the kind that a name tells.
+    fn parse_name(name: &OsStr) -> Option<(ObjectId, Option<Kind>)> {
+        let name = name.to_str()?;
+        if let Some(rest) = name.strip_suffix(".want.json") {
+            let (digest, _) = rest.split_once('.')?;
+            return Some((ObjectId::from_hex(digest)?, None));
+        }
+        let kind = Kind::ALL.into_iter().find(|kind| name.ends_with(kind.suffix()))?;
+        Some((ObjectId::from_hex(name.strip_suffix(kind.suffix())?)?, Some(kind)))
+    }
+
+    fn read_want(path: &Path) -> Option<Want> {
+        let mut text = Vec::new();
+        disk::open_regular(path).ok()?.take(MAX_WANT).read_to_end(&mut text).ok()?;
+        Want::from_json(&text)
+    }
+
+    /// What waits under `digest`.
+    pub fn entry(&self, digest: &ObjectId, kind: Kind) -> Result<Entry, SpoolError> {
+        let found = self.list()?.entries.into_iter().find(|entry| entry.digest == *digest && entry.kind == kind);
+        found.ok_or_else(|| SpoolError::NotFound { digest: *digest, spool: self.folder.clone() })
+    }
+
+    /// The content of what waits under `digest`, checked against it: for a payload, to be signed.
+    pub fn load(&self, digest: &ObjectId, kind: Kind) -> Result<Vec<u8>, SpoolError> {
+        let mut reader = self.reader(digest, kind)?;
+        let mut content = Vec::new();
+        match reader.read_to_end(&mut content) {
+            Ok(_) => Ok(content),
+            Err(error) => Err(explain(&reader, error)),
+        }
+    }
+
+    fn reader(&self, digest: &ObjectId, kind: Kind) -> Result<CheckedReader, SpoolError> {
+        let path = self.content_path(digest, kind);
+        let failed = |source| SpoolError::Io { action: "read", path: path.clone(), source };
+        let file = match disk::open_regular(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SpoolError::NotFound { digest: *digest, spool: self.folder.clone() });
+            }
+            other => other.map_err(failed)?,
+        };
+        let length = file.metadata().map_err(failed)?.len();
+        if length > MAX_OBJECT {
+            return Err(SpoolError::TooLarge { limit: MAX_OBJECT });
+        }
+        Ok(CheckedReader::new(file, path, length, MAX_OBJECT, *digest))
+    }
+
+    /// Brings a signed envelope where it should go, and forgets it when that is done. `stored` is the time that an
+    /// archive keeps with it. `instead` goes before what was written down; without it, an existing outfile is
+    /// overwritten only if it is empty or an envelope itself: what was written down may come from another machine.
+    ///
+    /// What fails stays in the spool; the first failure is returned after everything was tried.
+    pub fn resume(
+        &self,
+        digest: &ObjectId,
+        instead: Option<&Want>,
+        stored: Timestamp,
+    ) -> Result<Delivered, SpoolError> {
+        let entry = match self.entry(digest, Kind::Envelope) {
+            Err(SpoolError::NotFound { .. }) if self.content_path(digest, Kind::Payload).exists() => {
+                return Err(SpoolError::NotSigned { digest: *digest });
+            }
+            other => other?,
+        };
+        // First the bytes: nothing is delivered before all of them are known to be the right ones.
+        let mut reader = self.reader(digest, Kind::Envelope)?;
+        let extract = extract::extract(&mut reader);
+        io::copy(&mut reader, &mut io::sink()).map_err(|error| explain(&reader, error))?;
+        if !extract.is_ok_and(|extract| extract.signatures > 0) {
+            return Err(SpoolError::NotSigned { digest: *digest });
+        }
+        let wants = instead.map_or(entry.wants, |want| vec![want.clone()]);
+        if !wants.iter().any(|want| want.outfile.is_some() || want.archive.is_some()) {
+            return Err(SpoolError::NoDestination { digest: *digest });
+        }
+        let mut done = Delivered::default();
+        let mut first_failure = None;
+        for want in &wants {
+            let outcome = self.deliver(digest, want, instead.is_some(), stored, &mut done);
+            match outcome {
+                Ok(()) if instead.is_none() => self.forget_want(digest, want)?,
+                Ok(()) => {}
+                Err(error) => first_failure = first_failure.or(Some(error)),
+            }
+        }
+        match first_failure {
+            Some(error) => Err(error),
+            None => self.remove(digest, Kind::Envelope).map(|()| done),
+        }
+    }
+
+    fn deliver(
+        &self,
+        digest: &ObjectId,
+        want: &Want,
+        is_explicit: bool,
+        stored: Timestamp,
+        done: &mut Delivered,
+    ) -> Result<(), SpoolError> {
+        let copy = |out: &mut dyn Write| -> io::Result<()> {
+            let mut reader = self.reader(digest, Kind::Envelope).map_err(io::Error::other)?;
+            io::copy(&mut reader, out).map(drop)
+        };
+        if let Some(folder) = &want.archive {
+            let archive = match Archive::open(folder) {
+                Err(StoreError::NotAnArchive { .. }) => Archive::create(folder, Access::Private)?,
+                other => other?,
+            };
+            archive.put_with(stored, copy)?;
+            done.archives.push(folder.clone());
+        }
+        if let Some(path) = &want.outfile {
+            let outfile = Outfile::probe(path)?;
+            if !is_explicit && outfile.file().is_some_and(|file| !may_be_replaced(file)) {
+                return Err(SpoolError::Occupied { path: path.clone() });
+            }
+            outfile.write_with(copy)?;
+            done.outfiles.push(path.clone());
+        }
+        Ok(())
+    }
+
+    fn want_path(&self, digest: &ObjectId, json: &[u8]) -> PathBuf {
+        let own = ObjectId::of(json).hex();
+        self.folder.join(format!("{}.{}.want.json", digest.hex(), &own[..8]))
+    }
+
+    fn forget_want(&self, digest: &ObjectId, want: &Want) -> Result<(), SpoolError> {
+        disk::remove(&self.want_path(digest, &want.to_json())).map_err(self.failed("tidy"))
+    }
+
+    /// Forgets what waits under `digest`: after it was delivered, or signed and delivered.
+    pub fn remove(&self, digest: &ObjectId, kind: Kind) -> Result<(), SpoolError> {
+        let failed = self.failed("tidy");
+        disk::remove(&self.content_path(digest, kind)).map_err(&failed)?;
+        for file in fs::read_dir(&self.folder).map_err(&failed)? {
+            let file = file.map_err(&failed)?;
+            if matches!(Self::parse_name(&file.file_name()), Some((found, None)) if found == *digest) {
+                disk::remove(&file.path()).map_err(&failed)?;
+            }
+        }
+        disk::sync_folder(&self.folder).map_err(failed)
+    }
+}
+
+impl Reserve<'_> {
+    /// Spools `content` in the reserved room. When this returns it is on the disk.
+    pub fn save(self, kind: Kind, want: &Want, content: &[u8]) -> Result<Saved, SpoolError> {
+        self.save_with(kind, want, |out| out.write_all(content))
+    }
+
+    /// Spools what `produce` writes in the reserved room. When this returns it is on the disk.
+    pub fn save_with(
+        self,
+        kind: Kind,
+        want: &Want,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Saved, SpoolError> {
+        let Self { spool, mut content, want: mut want_file } = self;
+        let failed = spool.failed("write to");
+        let mut writer = HashingWriter::new(content.as_file_mut(), MAX_OBJECT);
+        let outcome = produce(&mut writer).and_then(|()| writer.flush());
+        let (digest, size) = match (outcome, writer.failed.take()) {
+            (_, Some(WriteFailure::TooLarge)) => return Err(SpoolError::TooLarge { limit: MAX_OBJECT }),
+            (_, Some(WriteFailure::Io(source))) => return Err(failed(source)),
+            (Err(source), None) => return Err(SpoolError::Producer(source)),
+            (Ok(()), None) => writer.finish(),
+        };
+        // Gives back what was reserved and not needed.
+        content.as_file().set_len(size).map_err(&failed)?;
+        let path = spool.content_path(&digest, kind);
+        disk::publish(content, &path).map_err(&failed)?;
+        // The content comes first: without a want it can still be delivered by hand.
+        let json = want.to_json();
+        want_file.rewind().and_then(|()| want_file.write_all(&json)).map_err(&failed)?;
+        want_file.as_file().set_len(json.len() as u64).map_err(&failed)?;
+        disk::publish(want_file, &spool.want_path(&digest, &json)).map_err(&failed)?;
+        Ok(Saved { digest, path, size })
+    }
+}
+
+fn explain(reader: &CheckedReader, error: io::Error) -> SpoolError {
+    match reader.explain(error) {
+        StoreError::Mismatch { path, expected, found } => SpoolError::Changed { path, expected, found },
+        StoreError::Io { action, path, source } => SpoolError::Io { action, path, source },
+        other => SpoolError::Store(other),
+    }
+}
+
+/// Whether a file that lies where an outfile should go is missing, empty, or evidence itself.
+fn may_be_replaced(path: &Path) -> bool {
+    match disk::open_regular(path) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(file) => file.metadata().is_ok_and(|data| data.len() == 0) || extract::extract(file).is_ok(),
+    }
+}
