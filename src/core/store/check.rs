@@ -232,8 +232,12 @@ impl Archive {
             new.insert(self.index.add_many(&mut batch)?);
         }
 
-        // A record of level 0 whose envelope was not seen belongs to a put that was under way.
-        let replaced = |name: &&Name| !new.contains(*name) && name.object().is_none_or(|id| objects.ids.contains(&id));
+        // A record of level 0 whose envelope was not seen belongs to a put that was under way, if it is whole.
+        let replaced = |name: &&Name| {
+            let of_others = name.object().is_some_and(|id| !objects.ids.contains(&id))
+                && Segment::open(&self.index.path(name)).is_ok();
+            !new.contains(*name) && !of_others
+        };
         {
             let _publishing = self.index.publish_lock();
             self.index.remove(old.iter().filter(replaced))?;

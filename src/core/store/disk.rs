@@ -182,7 +182,6 @@ fn step() -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(unused_imports)]
 pub(crate) use fuse::{burn, step};
 
 #[cfg(test)]
