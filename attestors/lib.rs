@@ -6,6 +6,7 @@ use affiant_core::attestor::Attestor;
 
 pub mod container_command;
 pub mod docker;
+mod environment;
 mod kinds;
 pub mod oci;
 pub mod sbom;
@@ -13,4 +14,4 @@ mod subjects;
 
 /// All built-in attestors. Their order here is their order in a collection and in the documentation.
 pub const BUILT_IN: &[Attestor] =
-    &[Attestor::after::<docker::Docker>(), Attestor::after::<oci::Oci>(), Attestor::after::<sbom::Sbom>()];
+    &[Attestor::before::<environment::Environment>(), Attestor::after::<docker::Docker>(), Attestor::after::<oci::Oci>(), Attestor::after::<sbom::Sbom>()];
