@@ -475,9 +475,8 @@ impl Child {
         };
     }
 
-    /// Sends a signal to the child's process group and to every descendant of ours outside it. Says whether there was
-    /// anybody.
-    pub(crate) fn send_to_all(&self, signals: &[Signal]) -> bool {
+    /// Sends signals to the child's process group and to every descendant of ours outside it.
+    pub(crate) fn send_to_all(&self, signals: &[Signal]) {
         if self.place != Place::OurGroup {
             // The group at once, so that nobody escapes by forking meanwhile.
             for signal in signals {
@@ -485,15 +484,20 @@ impl Child {
             }
         }
         let descendants = self.descendants();
-        for process in &descendants {
-            if self.place != Place::OurGroup && process.group == self.pid.as_raw() {
-                continue;
+        let mut targets: Vec<i32> = descendants.iter().map(|process| process.pid).collect();
+        if self.place == Place::OurGroup {
+            // Whatever `/proc` says, or does not where there is none.
+            if !self.ended && !targets.contains(&self.pid.as_raw()) {
+                targets.push(self.pid.as_raw());
             }
+        } else {
+            targets = descendants.iter().filter(|it| it.group != self.pid.as_raw()).map(|it| it.pid).collect();
+        }
+        for pid in targets {
             for signal in signals {
-                let _ = kill(Pid::from_raw(process.pid), *signal);
+                let _ = kill(Pid::from_raw(pid), *signal);
             }
         }
-        !descendants.is_empty()
     }
 
     /// The living descendants of this process, without a session leader of ours.

@@ -17,9 +17,16 @@
 //! | a terminal that we share (in a pipeline, in the background, stdin or output redirected to a pipe) | stays in our process group, so the terminal's foreground, ^C, ^Z and `SIGTTIN` work as without us; where its output goes to the terminal it gets a pty for that, so that `isatty` holds |
 //! | the foreground of a terminal, on stdin and an output, no pipes | gets a session of its own on a new pty; ours is raw, keystrokes are passed on, stops are mirrored |
 //!
+//! Staying in our process group is what lets the kernel do the rest: a pager behind us in a pipeline keeps its keys, a
+//! background job that reads is stopped, `fg` continues it, and the terminal's signals reach the child once (those that
+//! the kernel has sent to the whole group are not passed on again).
+//!
 //! Not transparent, and known: the `SIGPIPE` disposition (see [`Request`]); a grandchild that keeps the output open
 //! after the child's end loses its reader after [`LINGER`] (it gets `SIGPIPE`, or a hangup on a pty); `KILL` sent to us
-//! cannot be passed on: the child then sees broken pipes, or a hangup on a pty.
+//! cannot be passed on: the child then sees broken pipes, or a hangup on a pty; a standard stream that was closed when
+//! we were started is `/dev/null` for the child, since Rust's runtime opens that in its place; a signal that somebody
+//! sends to our whole process group while the child is in it (`kill %1`) reaches the child twice; what a child writes to
+//! stdout and to stderr at the same time may pass each other where these are pipes or files.
 
 mod child;
 mod signals;
@@ -37,7 +44,7 @@ use nix::libc;
 
 /// How long after a timeout's `TERM` everything that is still alive gets `KILL`, when [`Request::kill_after`] is not given.
 pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
-/// After the child's end, reading goes on until the stream ends or has been silent for this long.
+/// After the child's end, reading goes on until the streams end or have been silent for this long.
 pub const LINGER: Duration = Duration::from_millis(200);
 /// After the child's end, what descendants write without a pause is read for this long; what the child itself has
 /// written is always read.

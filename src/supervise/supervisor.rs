@@ -286,7 +286,12 @@ impl Supervisor {
             Place::OurGroup => {
                 // It may have been continued together with us, just now.
                 sleep(LOOK).await;
-                if !child::process(self.child.pid.as_raw()).is_some_and(|process| process.stopped) {
+                let runs = match child::process(self.child.pid.as_raw()) {
+                    Some(process) => !process.stopped,
+                    // Gone, unless there is no `/proc` to ask.
+                    None => child::process(unistd::getpid().as_raw()).is_some(),
+                };
+                if runs {
                     return Ok(());
                 }
             }
