@@ -13,5 +13,9 @@ pub mod sbom;
 mod subjects;
 
 /// All built-in attestors. Their order here is their order in a collection and in the documentation.
-pub const BUILT_IN: &[Attestor] =
-    &[Attestor::before::<environment::Environment>(), Attestor::after::<docker::Docker>(), Attestor::after::<oci::Oci>(), Attestor::after::<sbom::Sbom>()];
+pub const BUILT_IN: &[Attestor] = &[
+    Attestor::before::<environment::Environment>(),
+    Attestor::after::<docker::Docker>(),
+    Attestor::after::<oci::Oci>(),
+    Attestor::after::<sbom::Sbom>(),
+];

@@ -75,7 +75,8 @@ fn main_only_parses_runs_and_ends() {
 
 #[test]
 fn unsafe_code_stands_in_supervise_only() {
-    let found = uses(&["src/cli", "src/core", "src/remote", "attestors"], &["unsafe {", "unsafe fn", "allow(unsafe_code)"]);
+    let found =
+        uses(&["src/cli", "src/core", "src/remote", "attestors"], &["unsafe {", "unsafe fn", "allow(unsafe_code)"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -84,8 +85,21 @@ fn core_and_attestors_have_no_terminal_clock_environment_or_network() {
     let found = uses(
         &["src/core", "attestors"],
         &[
-            "println!", "eprintln!", "print!(", "eprint!(", "env::var", "env::vars", "SystemTime::now", "Timestamp::now",
-            "process::exit", "HashMap", "HashSet", "Command::new", "TcpStream", "UnixStream", "UdpSocket",
+            "println!",
+            "eprintln!",
+            "print!(",
+            "eprint!(",
+            "env::var",
+            "env::vars",
+            "SystemTime::now",
+            "Timestamp::now",
+            "process::exit",
+            "HashMap",
+            "HashSet",
+            "Command::new",
+            "TcpStream",
+            "UnixStream",
+            "UdpSocket",
         ],
     );
     assert!(found.is_empty(), "{found:#?}");
@@ -106,7 +120,16 @@ fn nothing_is_left_over() {
 #[test]
 fn no_host_stands_in_a_default() {
     // Type URIs are names, not places; examples stand in comments.
-    let known = ["witness.dev", "aflock.ai", "witness.testifysec.com", "in-toto.io", "spdx.dev", "cyclonedx.org", "slsa.dev", "json-schema.org"];
+    let known = [
+        "witness.dev",
+        "aflock.ai",
+        "witness.testifysec.com",
+        "in-toto.io",
+        "spdx.dev",
+        "cyclonedx.org",
+        "slsa.dev",
+        "json-schema.org",
+    ];
     let found: Vec<_> = uses(&["src", "attestors"], &["https://", "http://"])
         .into_iter()
         .filter(|line| !known.iter().any(|host| line.contains(host)))

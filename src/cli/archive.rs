@@ -212,29 +212,24 @@ fn show(archive: &Archive, mut query: Query, shown: &Shown, output: &Output) -> 
 }
 
 fn line(record: &Record) -> String {
-    let what = record
-        .step
-        .as_deref()
-        .or(record.predicate_type.as_deref())
-        .unwrap_or(&record.payload_type);
+    let what = record.step.as_deref().or(record.predicate_type.as_deref()).unwrap_or(&record.payload_type);
     plain(&format!("{}  {}  {:>10}  {what}\n", record.digest, record.stored, record.size))
 }
 
 fn report_text(report: &Report) -> String {
     let mut text = format!("{} envelopes, {} bytes\n", report.objects, report.bytes);
-    let problems = [
-        ("changed", &report.mismatched),
-        ("unreadable", &report.unreadable),
-        ("damaged index", &report.damaged),
-    ];
+    let problems =
+        [("changed", &report.mismatched), ("unreadable", &report.unreadable), ("damaged index", &report.damaged)];
     for (what, list) in problems {
         for problem in list {
             let _ = writeln!(text, "{what}: {}: {}", problem.path, problem.reason);
         }
     }
-    for (what, list) in
-        [("not in the index", &report.unindexed), ("in the index only", &report.missing), ("differs from the index", &report.differing)]
-    {
+    for (what, list) in [
+        ("not in the index", &report.unindexed),
+        ("in the index only", &report.missing),
+        ("differs from the index", &report.differing),
+    ] {
         for digest in list {
             let _ = writeln!(text, "{what}: {digest}");
         }
@@ -242,7 +237,10 @@ fn report_text(report: &Report) -> String {
     for path in &report.foreign {
         let _ = writeln!(text, "nothing of ours: {path}");
     }
-    for (what, count) in [("interrupted writes, tidied by the next one", report.interrupted), ("left-over temporary files", report.temporary)] {
+    for (what, count) in [
+        ("interrupted writes, tidied by the next one", report.interrupted),
+        ("left-over temporary files", report.temporary),
+    ] {
         if count > 0 {
             let _ = writeln!(text, "{what}: {count}");
         }

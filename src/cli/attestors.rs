@@ -57,10 +57,8 @@ pub(crate) fn attestors(verb: &AttestorsVerb, output: &Output) -> Result<Ending,
 }
 
 fn find(name: &str) -> Result<&'static Attestor, Failure> {
-    BUILT_IN
-        .iter()
-        .find(|attestor| attestor.about.name == name || attestor.about.predicate_type == name)
-        .ok_or_else(|| {
+    BUILT_IN.iter().find(|attestor| attestor.about.name == name || attestor.about.predicate_type == name).ok_or_else(
+        || {
             let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
             if ALWAYS.contains(&name) {
                 return Failure::usage(format!("`{name}` is no attestor: it is part of every run"))
@@ -71,7 +69,8 @@ fn find(name: &str) -> Result<&'static Attestor, Failure> {
                 Some(near) => failure.hint(format!("did you mean `{near}`?")),
                 None => failure.hint(format!("known attestors: {}", names.collect::<Vec<_>>().join(", "))),
             }
-        })
+        },
+    )
 }
 
 fn list(format: Format) -> String {

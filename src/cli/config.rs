@@ -48,8 +48,12 @@ pub(crate) fn apply(command: Command, args: &[OsString]) -> Result<Command, Fail
                 None => failure.hint(format!("`affiant {verb} --help-all` lists what can be set")),
             });
         };
-        let values = strings(value)
-            .ok_or_else(|| Failure::usage(format!("{}: `{verb}.{key}` is neither text, number, truth value nor a list of text", path.display())))?;
+        let values = strings(value).ok_or_else(|| {
+            Failure::usage(format!(
+                "{}: `{verb}.{key}` is neither text, number, truth value nor a list of text",
+                path.display()
+            ))
+        })?;
         if matches!(arg.get_action(), ArgAction::SetTrue) && values != ["true"] && values != ["false"] {
             return Err(Failure::usage(format!("{}: `{verb}.{key}` is true or false", path.display())));
         }

@@ -34,7 +34,7 @@ pub(crate) struct DoctorArgs {
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
     /// A command that would be wrapped
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
@@ -123,7 +123,11 @@ fn attestors(args: &DoctorArgs, dir: PathBuf) -> Vec<Finding> {
 
 fn key(args: &DoctorArgs) -> Finding {
     let Some(name) = args.key.first() else {
-        return Finding::bad("key", "no signing key is named", "make one with `affiant key generate`, and name it with --key");
+        return Finding::bad(
+            "key",
+            "no signing key is named",
+            "make one with `affiant key generate`, and name it with --key",
+        );
     };
     match keys::signing_key(name, args.key_password_file.as_deref()) {
         Ok(loaded) => {
@@ -156,7 +160,11 @@ fn archive(args: &DoctorArgs) -> Finding {
 
 fn spool() -> Finding {
     let Some(folder) = places().spool else {
-        return Finding::bad("spool", "there is no folder for it: neither HOME nor AFFIANT_HOME is set", "set AFFIANT_HOME");
+        return Finding::bad(
+            "spool",
+            "there is no folder for it: neither HOME nor AFFIANT_HOME is set",
+            "set AFFIANT_HOME",
+        );
     };
     let waiting = super::resume::waiting(&folder);
     if waiting == 0 {

@@ -25,7 +25,11 @@ pub(crate) const TABLE: &[(&str, &str, &str)] = &[
     ("run", "0", "the command ended with 0 and its evidence is sealed and kept"),
     ("run", "1–255", "the command's own code"),
     ("run", "124", "the command was ended by `--timeout`"),
-    ("run", "125", "affiant's own: refused before the command ran, or the evidence failed although the command succeeded"),
+    (
+        "run",
+        "125",
+        "affiant's own: refused before the command ran, or the evidence failed although the command succeeded",
+    ),
     ("run", "126", "the command was found but cannot be executed"),
     ("run", "127", "the command was not found"),
     ("run", "128+n", "the command was ended by signal n"),

@@ -233,7 +233,12 @@ impl Shown<'_> {
     /// Everything in the envelope, the payload as it was written.
     fn json(&self) -> Result<String, Failure> {
         let envelope = self.state.envelope();
-        let payload: Box<RawValue> = serde_json::from_slice(&envelope.payload).map_err(|error| self.failure(&error))?;
+        let payload: Box<RawValue> = match serde_json::from_slice(&envelope.payload) {
+            Ok(payload) => payload,
+            // What was tampered with may be no JSON any more; that it is not valid is the answer then.
+            Err(_) if self.state.denied() => RawValue::NULL.to_owned(),
+            Err(error) => return Err(self.failure(&error)),
+        };
         let head = json!({
             "file": self.file.display().to_string(),
             "sha256": self.digest,
@@ -254,16 +259,31 @@ impl Shown<'_> {
         };
         line("sha256", &self.digest);
         line("signature", &self.state.text());
-        let Some(statement) = self.statement()? else {
-            line("payload type", &self.state.envelope().payload_type);
-            return Ok(text);
+        let statement = match self.statement() {
+            Ok(Some(statement)) => statement,
+            Ok(None) => {
+                line("payload type", &self.state.envelope().payload_type);
+                return Ok(text);
+            }
+            Err(failure) if self.state.denied() => {
+                line("payload", &failure.one_line());
+                return Ok(text);
+            }
+            Err(failure) => return Err(failure),
         };
         match statement.collection() {
             None => {
                 line("predicate", &statement.predicate_type);
             }
             Some(collection) => {
-                let collection = collection.map_err(|error| self.failure(&error))?;
+                let collection = match collection {
+                    Ok(collection) => collection,
+                    Err(error) if self.state.denied() => {
+                        line("payload", &error.to_string());
+                        return Ok(text);
+                    }
+                    Err(error) => return Err(self.failure(&error)),
+                };
                 collection_text(&collection, &mut line);
                 self.files(&collection, &mut text);
                 if !collection.gaps.is_empty() {
@@ -358,7 +378,8 @@ fn collection_text(collection: &CollectionView<'_>, line: &mut impl FnMut(&str, 
 }
 
 fn command_text(value: &Value, line: &mut impl FnMut(&str, &str)) {
-    let words: Vec<_> = value.get("cmd").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let words: Vec<_> =
+        value.get("cmd").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     line("command", &words.join(" "));
     // cilock leaves out an exit code of 0.
     let code = value.get("exitcode").and_then(Value::as_i64).unwrap_or(0);

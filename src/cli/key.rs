@@ -204,8 +204,8 @@ fn show(args: &ShowArgs, output: &Output) -> Result<Ending, Failure> {
 }
 
 fn convert(args: &ConvertArgs, output: &Output) -> Result<Ending, Failure> {
-    let loaded = keys::signing_key(&args.file.to_string_lossy(), args.key_password_file.as_deref())
-        .map_err(|mut failure| {
+    let loaded =
+        keys::signing_key(&args.file.to_string_lossy(), args.key_password_file.as_deref()).map_err(|mut failure| {
             failure.kind = Kind::NoAnswer;
             failure
         })?;

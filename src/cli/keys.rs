@@ -51,7 +51,9 @@ pub(crate) fn signing_key(key: &str, password_file: Option<&Path>) -> Result<Loa
         Reference::Variable(name) => {
             consumed.push(name.to_owned());
             variable(name)
-                .ok_or_else(|| Failure::usage(format!("the signing key cannot be used: the variable {name} is not set")))?
+                .ok_or_else(|| {
+                    Failure::usage(format!("the signing key cannot be used: the variable {name} is not set"))
+                })?
                 .into_string()
                 .map_err(|_| Failure::usage(format!("the signing key in {name} is not text")))?
                 .into_bytes()
@@ -69,7 +71,8 @@ pub(crate) fn signing_key(key: &str, password_file: Option<&Path>) -> Result<Loa
     match PrivateKey::from_file_bytes(&bytes, Some(&password)) {
         Ok(key) => Ok(Loaded { key, consumed }),
         Err(error) => {
-            let from = source.unwrap_or_else(|| password_file.map_or("the terminal".into(), |f| f.display().to_string()));
+            let from =
+                source.unwrap_or_else(|| password_file.map_or("the terminal".into(), |f| f.display().to_string()));
             Err(unusable(key, &error).hint(format!("the password came from {from}")))
         }
     }

@@ -38,15 +38,18 @@ pub(crate) struct ResumeArgs {
 }
 
 pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failure> {
-    let cannot = |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, "the spool cannot be used", error);
+    let cannot =
+        |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, "the spool cannot be used", error);
     let folder = args.spool.clone().or_else(|| places::places().spool).ok_or_else(|| {
-        Failure::new(Kind::NoAnswer, "there is no spool: neither HOME nor AFFIANT_HOME is set").hint("name it with --spool DIR")
+        Failure::new(Kind::NoAnswer, "there is no spool: neither HOME nor AFFIANT_HOME is set")
+            .hint("name it with --spool DIR")
     })?;
     let wanted = match &args.digest {
         None => None,
-        Some(text) => Some(ObjectId::parse(text).ok_or_else(|| {
-            Failure::usage(format!("--digest {text}: not `sha256:` and 64 hex digits"))
-        })?),
+        Some(text) => Some(
+            ObjectId::parse(text)
+                .ok_or_else(|| Failure::usage(format!("--digest {text}: not `sha256:` and 64 hex digits")))?,
+        ),
     };
     if !folder.exists() {
         return nothing(wanted, output);
@@ -56,7 +59,8 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
     for path in &waiting.strange {
         output.message(&format!("warning: {} is nothing of ours", path.display()));
     }
-    let entries: Vec<_> = waiting.entries.iter().filter(|entry| wanted.is_none_or(|wanted| wanted == entry.digest)).collect();
+    let entries: Vec<_> =
+        waiting.entries.iter().filter(|entry| wanted.is_none_or(|wanted| wanted == entry.digest)).collect();
     if entries.is_empty() {
         return nothing(wanted, output);
     }
@@ -137,7 +141,8 @@ fn sign(args: &ResumeArgs, spool: &Spool, entry: &Entry, named: bool, output: &O
             .hint(format!("affiant resume --key KEY --digest {digest}")));
     }
     if args.key.is_empty() {
-        return Err(Failure::usage(format!("{digest} is not signed, and there is no signing key")).hint("name one with --key KEY"));
+        return Err(Failure::usage(format!("{digest} is not signed, and there is no signing key"))
+            .hint("name one with --key KEY"));
     }
     let keys = args
         .key
@@ -145,7 +150,9 @@ fn sign(args: &ResumeArgs, spool: &Spool, entry: &Entry, named: bool, output: &O
         .map(|key| keys::signing_key(key, args.key_password_file.as_deref()))
         .collect::<Result<Vec<_>, _>>()?;
     let signers: Vec<&dyn Signer> = keys.iter().map(|loaded| &loaded.key as &dyn Signer).collect();
-    let cannot = |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, format!("{digest} cannot be signed"), error);
+    let cannot = |error: &(dyn std::error::Error + 'static)| {
+        Failure::because(Kind::NoAnswer, format!("{digest} cannot be signed"), error)
+    };
     let payload = spool.load(digest, Spooled::Payload).map_err(|error| cannot(&error))?;
     let want = entry.wants.first().cloned().unwrap_or_default();
     let payload_type = want.payload_type.clone().unwrap_or_else(|| affiant_core::statement::PAYLOAD_TYPE.to_owned());

@@ -141,7 +141,7 @@ pub(crate) struct RunArgs {
     attestor_time_limit: Option<Duration>,
 
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<OsString>,
 
     /// Options of attestors, by attestor: read from the flags that [`with_attestor_options`] adds.
@@ -298,6 +298,8 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
         output.message(&format!("note: `{name}` always runs and need not be named"));
     }
     let reserve = keep.reserve();
+    // No thread has been started yet.
+    supervise::wipe_variables(&plan.withheld());
     if let Err(error) = supervise::protect_process() {
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }
@@ -341,8 +343,9 @@ fn mask(args: &RunArgs) -> Result<VariableMask, Failure> {
 
 fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let dir = named.unwrap_or(Path::new("."));
-    let absolute = std::fs::canonicalize(dir)
-        .map_err(|error| Failure::because(Kind::Run, format!("the working directory {} cannot be used", dir.display()), &error))?;
+    let absolute = std::fs::canonicalize(dir).map_err(|error| {
+        Failure::because(Kind::Run, format!("the working directory {} cannot be used", dir.display()), &error)
+    })?;
     if absolute.is_dir() {
         Ok(absolute)
     } else {
@@ -402,21 +405,19 @@ fn make_plan(
             head: run::KEPT_TEXT,
             tail: run::KEPT_TEXT,
         }),
-        snapshot: snapshot_options(args, keep, &dir, selection("--material-…-glob", &args.material_include_glob, &args.material_exclude_glob)?)?,
+        snapshot: snapshot_options(
+            args,
+            keep,
+            &dir,
+            selection("--material-…-glob", &args.material_include_glob, &args.material_exclude_glob)?,
+        )?,
         product_subjects: selection(
             "--attestor-product-…-glob",
             &args.attestor_product_include_glob,
             &args.attestor_product_exclude_glob,
         )?,
         subjects: subjects(&args.subjects)?,
-        before: Before {
-            step,
-            dir,
-            env: environment,
-            mask,
-            host: surroundings::host(),
-            command: args.command.clone(),
-        },
+        before: Before { step, dir, env: environment, mask, host: surroundings::host(), command: args.command.clone() },
         choice: if args.attestations.is_empty() { Choice::Automatic } else { Choice::Named(args.named()) },
         options: args.attestor_options.clone(),
         withheld,
@@ -489,7 +490,8 @@ fn observation(command: &[OsString]) -> Observation {
 
 /// The command's environment: ours, less what this run itself consumed (security rule 2).
 fn child_environment(consumed: &[String], keep: &[String]) -> (Vec<(OsString, OsString)>, Vec<String>) {
-    let consumed_values: Vec<OsString> = consumed.iter().filter_map(std::env::var_os).filter(|v| !v.is_empty()).collect();
+    let consumed_values: Vec<OsString> =
+        consumed.iter().filter_map(std::env::var_os).filter(|v| !v.is_empty()).collect();
     let mut withheld = Vec::new();
     let env = std::env::vars_os()
         .filter(|(name, value)| {
@@ -515,7 +517,11 @@ fn subjects(values: &[String]) -> Result<Vec<Subject>, Failure> {
         .map(|value| {
             let bad = |reason: &str| Failure::usage(format!("--subjects {value}: {reason}"));
             let Some((name, digest)) = value.rsplit_once('=').filter(|(_, digest)| digest.contains(':')) else {
-                return if value.is_empty() { Err(bad("is empty")) } else { Ok(Subject::new(value, DigestSet::of_text(value))) };
+                return if value.is_empty() {
+                    Err(bad("is empty"))
+                } else {
+                    Ok(Subject::new(value, DigestSet::of_text(value)))
+                };
             };
             let (algorithm, hex) = digest.split_once(':').unwrap_or_default();
             let size = match algorithm {

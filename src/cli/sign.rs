@@ -24,7 +24,14 @@ pub(crate) struct SignArgs {
     #[arg(value_name = "FILE", required_unless_present = "infile")]
     file: Option<PathBuf>,
     /// The document to sign
-    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "file", env = "AFFIANT_INFILE", hide_env_values = true)]
+    #[arg(
+        short = 'f',
+        long,
+        value_name = "FILE",
+        conflicts_with = "file",
+        env = "AFFIANT_INFILE",
+        hide_env_values = true
+    )]
     infile: Option<PathBuf>,
     /// Where the envelope goes; stdout when not given
     #[arg(short, long, value_name = "FILE", env = "AFFIANT_OUTFILE", hide_env_values = true)]
@@ -33,10 +40,24 @@ pub(crate) struct SignArgs {
     #[arg(short = 't', long, value_name = "TYPE", default_value = POLICY_TYPE, env = "AFFIANT_DATATYPE", hide_env_values = true)]
     datatype: String,
     /// Signing key: a file, or `env:NAME` (repeatable: several signatures)
-    #[arg(short = 'k', long = "key", visible_alias = "signer-file-key-path", value_name = "KEY", required = true, env = "AFFIANT_KEY", hide_env_values = true)]
+    #[arg(
+        short = 'k',
+        long = "key",
+        visible_alias = "signer-file-key-path",
+        value_name = "KEY",
+        required = true,
+        env = "AFFIANT_KEY",
+        hide_env_values = true
+    )]
     key: Vec<String>,
     /// File whose first line is the password of the signing key
-    #[arg(long, visible_alias = "signer-file-key-passphrase-path", value_name = "FILE", env = "AFFIANT_KEY_PASSWORD_FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        visible_alias = "signer-file-key-passphrase-path",
+        value_name = "FILE",
+        env = "AFFIANT_KEY_PASSWORD_FILE",
+        hide_env_values = true
+    )]
     key_password_file: Option<PathBuf>,
     /// Read settings from this file
     #[arg(long, value_name = "FILE")]
@@ -91,9 +112,9 @@ pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     let mut bytes = envelope.to_json();
     bytes.push(b'\n');
     match outfile {
-        Some(outfile) => outfile.write(&bytes).map_err(|error| {
-            Failure::because(Kind::NoAnswer, "the envelope cannot be written", &error)
-        })?,
+        Some(outfile) => outfile
+            .write(&bytes)
+            .map_err(|error| Failure::because(Kind::NoAnswer, "the envelope cannot be written", &error))?,
         None => output.data(&bytes)?,
     }
     Ok(Ending::Done)

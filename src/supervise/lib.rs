@@ -29,18 +29,18 @@
 //! stdout and to stderr at the same time may pass each other where these are pipes or files.
 
 mod child;
+mod protect;
 mod signals;
 mod supervisor;
 mod tee;
 mod terminal;
 
+pub use protect::{protect_process, wipe_variables};
+
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use nix::errno::Errno;
-use nix::libc;
 
 /// How long after a timeout's `TERM` everything that is still alive gets `KILL`, when [`Request::kill_after`] is not given.
 pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
@@ -241,29 +241,9 @@ pub fn supervise(request: &Request) -> Result<Ran, Error> {
     supervisor::run(request)
 }
 
-/// Keeps others of the same user out of this process's memory (`PR_SET_DUMPABLE` 0): no core dump, no ptrace, and
-/// `/proc/self/mem` belongs to root. The child is not affected, since an exec resets it.
-///
-/// To be called early by a process that holds keys.
-///
-/// # Errors
-/// When the kernel refuses, which it does not.
-pub fn protect_process() -> io::Result<()> {
-    // SAFETY: takes numbers only.
-    Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn key_isolation() {
-        protect_process().expect("a process may always do this");
-        // SAFETY: takes a number only.
-        assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 0);
-    }
 
     #[test]
     fn exit_codes() {

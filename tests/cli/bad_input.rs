@@ -22,7 +22,7 @@ fn refused_before_the_command() {
     refused(&place, &with(&["-a", "enviroment"]), &["unknown attestor `enviroment`", "did you mean `environment`?"]);
     refused(&place, &with(&["--atestations", "git"]), &["--atestations", "--attestations"]);
     refused(&place, &with(&["--attestor-product-include-glob", "a[b"]), &["--attestor-product-…-glob", "a[b"]);
-    refused(&place, &with(&["--dirhash-glob", "{a"]), &["--dirhash-glob", "{a"]);
+    refused(&place, &with(&["--dirhash-glob", "[a"]), &["--dirhash-glob", "[a"]);
     refused(&place, &with(&["--hashes", "md5"]), &["--hashes", "md5", "sha256"]);
     refused(&place, &with(&["-o", "no/such/folder/a.json"]), &["no/such/folder/a.json"]);
     refused(&place, &with(&["--archive", "dir:/proc/nothing"]), &["/proc/nothing"]);
@@ -33,8 +33,21 @@ fn refused_before_the_command() {
     refused(&place, &["-k", "missing.pem"], &["missing.pem", "cannot be used"]);
     refused(&place, &["-k", "../k.pub"], &["../k.pub", "private key is wanted"]);
     refused(&place, &["-k", "awskms:///alias/x"], &["awskms"]);
-    refused(&place, &[], &["there is no signing key, so nothing was run", "affiant key generate", "affiant run --key affiant.key -- touch …"]);
-    place.affiant(["run", "-k", "../k.pem"]).run().code(125).stdout("").stderr_has(&["there is no command to run", "affiant run -- make"]);
+    refused(
+        &place,
+        &[],
+        &[
+            "there is no signing key, so nothing was run",
+            "affiant key generate",
+            "affiant run --key affiant.key -- touch …",
+        ],
+    );
+    place
+        .affiant(["run", "-k", "../k.pem"])
+        .run()
+        .code(125)
+        .stdout("")
+        .stderr_has(&["there is no command to run", "affiant run -- make"]);
 }
 
 #[test]
@@ -78,7 +91,12 @@ fn bad_products_become_gaps() {
     gap(&place, "docker", "true", "");
     gap(&place, "docker", r#"printf '{"containerimage.digest":"md5:00"}' > m.json"#, "m.json");
     gap(&place, "sbom", r#"printf '{"bomFormat":"CycloneDX","specVersion":' > b.cdx.json"#, "b.cdx.json");
-    gap(&place, "oci", "mkdir d && echo '[]' > d/manifest.json && tar -C d -cf image.tar manifest.json && head -c 700 image.tar > t && mv t image.tar", "image.tar");
+    gap(
+        &place,
+        "oci",
+        "mkdir d && echo '[]' > d/manifest.json && tar -C d -cf image.tar manifest.json && head -c 700 image.tar > t && mv t image.tar",
+        "image.tar",
+    );
     gap(&place, "git", "true", "");
 }
 
@@ -104,7 +122,14 @@ fn bad_configuration_is_refused() {
 #[test]
 fn files_in_the_working_directory_are_not_configuration() {
     let place = Place::new();
-    for name in ["affiant.toml", ".affiant.toml", ".affiant/config.toml", ".witness.yaml", "config.toml", ".config/affiant/config.toml"] {
+    for name in [
+        "affiant.toml",
+        ".affiant.toml",
+        ".affiant/config.toml",
+        ".witness.yaml",
+        "config.toml",
+        ".config/affiant/config.toml",
+    ] {
         place.write(name, "[run]\nstep = \"evil\"\nkey = \"evil.pem\"\n");
     }
     place.capture(["-a", "environment", "--", "true"]).run().code(0);
@@ -121,5 +146,8 @@ fn flag_before_variable_before_file() {
     };
     assert_eq!(step(place.capture(["--config", "c.toml", "--", "true"])), "file");
     assert_eq!(step(place.capture(["--config", "c.toml", "--", "true"]).env("AFFIANT_STEP", "variable")), "variable");
-    assert_eq!(step(place.capture(["--config", "c.toml", "-s", "flag", "--", "true"]).env("AFFIANT_STEP", "variable")), "flag");
+    assert_eq!(
+        step(place.capture(["--config", "c.toml", "-s", "flag", "--", "true"]).env("AFFIANT_STEP", "variable")),
+        "flag"
+    );
 }

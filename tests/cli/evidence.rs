@@ -25,7 +25,19 @@ fn the_example_build_is_attested_and_equal_inputs_give_equal_bytes() {
         let key = include_bytes!("../../fixtures/keys/functionary.pem");
         std::fs::write(place.beside("k.pem"), key).expect("writes");
         place
-            .affiant(["run", "-k", "../k.pem", "-o", "../a.json", "-s", "docker-build", "--", "sh", "build.sh", "image.tar"])
+            .affiant([
+                "run",
+                "-k",
+                "../k.pem",
+                "-o",
+                "../a.json",
+                "-s",
+                "docker-build",
+                "--",
+                "sh",
+                "build.sh",
+                "image.tar",
+            ])
             .env("HOME", "/nonexistent")
             .env("AFFIANT_HOME", "/nonexistent")
             .run()
@@ -42,7 +54,16 @@ fn the_form_is_portable() {
     let place = Place::new();
     hello_image(&place);
     place
-        .capture(["-s", "docker-build", "--attestor-product-include-glob", "image.tar", "--", "sh", "-c", "sh build.sh image.tar; echo x > other"])
+        .capture([
+            "-s",
+            "docker-build",
+            "--attestor-product-include-glob",
+            "image.tar",
+            "--",
+            "sh",
+            "-c",
+            "sh build.sh image.tar; echo x > other",
+        ])
         .run()
         .code(0);
     let statement = place.statement();
@@ -76,7 +97,19 @@ fn products_are_new_changed_and_rewritten_files() {
     place.write("changed", "a");
     place.write("gone", "x");
     place.write("untouched", "x");
-    place.capture(["-s", "b", "-a", "environment", "--", "sh", "-c", "sleep 0.05; echo new > new; echo b > changed; printf same > same; rm gone"]).run().code(0);
+    place
+        .capture([
+            "-s",
+            "b",
+            "-a",
+            "environment",
+            "--",
+            "sh",
+            "-c",
+            "sleep 0.05; echo new > new; echo b > changed; printf same > same; rm gone",
+        ])
+        .run()
+        .code(0);
     let products = place.predicate("product");
     let names: Vec<_> = products.as_object().expect("a map").keys().cloned().collect();
     assert_eq!(names, ["changed", "new", "same"]);
@@ -93,7 +126,8 @@ fn what_cannot_be_recorded_is_said() {
     std::os::unix::fs::symlink("nowhere", place.work().join("dangling")).expect("links");
     place.capture(["-s", "b", "-a", "environment", "--", "true"]).run().code(0);
     let omissions = place.predicate("command-run")["affiant"]["omissions"].clone();
-    let paths: Vec<_> = omissions.as_array().expect("a list").iter().map(|one| one["path"].as_str().expect("a path")).collect();
+    let paths: Vec<_> =
+        omissions.as_array().expect("a list").iter().map(|one| one["path"].as_str().expect("a path")).collect();
     assert_eq!(paths, ["dangling", "fifo", "out"]);
 }
 
@@ -113,16 +147,13 @@ fn evidence_of_both_peers_is_shown_without_loss() {
         let shown: Value = serde_json::from_str(&ended.stdout_text()).expect("JSON");
         assert_eq!(shown["payload"], statement_of(&file), "{peer}");
         assert_eq!(shown["signatures"][0]["state"], "valid", "{peer}");
-        let text = place.affiant(["inspect", "--key"]).with([key.as_os_str(), file.as_os_str()]).run().code(0).stdout_text();
+        let text =
+            place.affiant(["inspect", "--key"]).with([key.as_os_str(), file.as_os_str()]).run().code(0).stdout_text();
         for part in ["step         docker-build", "image.tar", "signature    valid", "Ada <ada@example.org>"] {
             assert!(text.contains(part), "{peer}: no `{part}` in {text}");
         }
         let tampered = fixtures().join(format!("envelopes/{peer}/docker-build.tampered.json"));
-        place
-            .affiant(["inspect", "--key"])
-            .with([key.as_os_str(), tampered.as_os_str()])
-            .run()
-            .code(1);
+        place.affiant(["inspect", "--key"]).with([key.as_os_str(), tampered.as_os_str()]).run().code(1);
     }
 }
 
@@ -134,7 +165,9 @@ fn signatures_hold_for_others_and_only_as_written() {
     place.capture(["-s", "b", "-a", "environment", "--", "true"]).run().code(0);
     let bytes = std::fs::read(place.beside("a.json")).expect("evidence");
     let envelope: Value = serde_json::from_slice(&bytes).expect("JSON");
-    let decode = |value: &Value| base64::engine::general_purpose::STANDARD.decode(value.as_str().expect("text")).expect("base64");
+    let decode = |value: &Value| {
+        base64::engine::general_purpose::STANDARD.decode(value.as_str().expect("text")).expect("base64")
+    };
     let payload = decode(&envelope["payload"]);
     let kind = envelope["payloadType"].as_str().expect("text");
     let mut pae = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
@@ -163,10 +196,16 @@ fn signatures_hold_for_others_and_only_as_written() {
 fn inspect_prints_one_predicate() {
     let place = Place::new();
     place.capture(["-s", "b", "-a", "environment", "--", "true"]).run().code(0);
-    let text = place.affiant(["inspect", "--predicate", "command-run", "../a.json"]).run().code(0).stderr("").stdout_text();
+    let text =
+        place.affiant(["inspect", "--predicate", "command-run", "../a.json"]).run().code(0).stderr("").stdout_text();
     let predicate: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(predicate["cmd"], serde_json::json!(["true"]));
-    place.affiant(["inspect", "--predicate", "nothing", "../a.json"]).run().code(3).stdout("").stderr_has(&["no predicate of type `nothing`"]);
+    place
+        .affiant(["inspect", "--predicate", "nothing", "../a.json"])
+        .run()
+        .code(3)
+        .stdout("")
+        .stderr_has(&["no predicate of type `nothing`"]);
     place.affiant(["inspect", "nowhere.json"]).run().code(4).stdout("").stderr_has(&["nowhere.json cannot be read"]);
     place.write("text", "no envelope");
     place.affiant(["inspect", "text"]).run().code(4).stdout("").stderr_has(&["text is no envelope"]);
@@ -191,7 +230,20 @@ fn what_cannot_be_written_waits_in_the_spool() {
     let place = Place::new();
     std::fs::create_dir(place.beside("out")).expect("makes a folder");
     place
-        .affiant(["run", "-k", "../k.pem", "-o", "../out/a.json", "--archive", "dir:../archive", "-s", "b", "-a", "environment", "--"])
+        .affiant([
+            "run",
+            "-k",
+            "../k.pem",
+            "-o",
+            "../out/a.json",
+            "--archive",
+            "dir:../archive",
+            "-s",
+            "b",
+            "-a",
+            "environment",
+            "--",
+        ])
         .with(["sh", "-c", "rm -rf ../out ../archive; echo > ../out; echo > ../archive"])
         .run()
         .code(125)

@@ -164,8 +164,7 @@ impl Call {
 
     #[must_use]
     pub(crate) fn run(mut self) -> Ended {
-        let mut child =
-            self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("affiant starts");
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("affiant starts");
         if let Some(input) = self.input.take() {
             let mut stdin = child.stdin.take().expect("piped");
             std::thread::spawn(move || stdin.write_all(&input));
@@ -198,7 +197,13 @@ impl Ended {
 
     #[track_caller]
     pub(crate) fn code(self, code: i32) -> Self {
-        assert_eq!(self.output.status.code(), Some(code), "stdout: {}\nstderr: {}", self.stdout_text(), self.stderr_text());
+        assert_eq!(
+            self.output.status.code(),
+            Some(code),
+            "stdout: {}\nstderr: {}",
+            self.stdout_text(),
+            self.stderr_text()
+        );
         self
     }
 

@@ -21,7 +21,11 @@ fn every_kind_of_key_signs_and_is_checked() {
             .run()
             .code(0)
             .stdout("")
-            .stderr_has(&["private key: ../k.pem", "public key:  ../k.pub", "next: affiant run --key ../k.pem -- make"]);
+            .stderr_has(&[
+                "private key: ../k.pem",
+                "public key:  ../k.pub",
+                "next: affiant run --key ../k.pem -- make",
+            ]);
         place.capture(["-s", "b", "-a", "environment", "--", "true"]).run().code(0).stdout("");
         place.affiant(["inspect", "--key", "../k.pub", "../a.json"]).run().code(0).stderr("");
         if let Some(done) = openssl(&["pkey", "-in", "../k.pem", "-noout"], &place) {
@@ -51,7 +55,8 @@ fn forms_and_passwords() {
             .code(0)
             .stdout("")
             .stderr_has(&["wrote ", id.trim()]);
-        let same = place.affiant(["key", "id", &file]).env("COSIGN_PASSWORD", "one two three").run().code(0).stdout_text();
+        let same =
+            place.affiant(["key", "id", &file]).env("COSIGN_PASSWORD", "one two three").run().code(0).stdout_text();
         assert_eq!(same, id);
         place.affiant(["key", "id", &file]).env("WITNESS_KEY_PASSPHRASE", "wrong").run().code(4).stdout("");
         // Set but empty is a password, and the wrong one.

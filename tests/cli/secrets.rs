@@ -73,12 +73,8 @@ fn redaction() {
 #[test]
 fn messages_on_stderr_are_masked_too() {
     let place = Place::new();
-    let ended = place
-        .affiant(["run", "-k", CANARY, "--", "true"])
-        .env("DEPLOY_TOKEN", CANARY)
-        .run()
-        .code(125)
-        .stdout("");
+    let ended =
+        place.affiant(["run", "-k", CANARY, "--", "true"]).env("DEPLOY_TOKEN", CANARY).run().code(125).stdout("");
     assert!(!ended.stderr_text().contains(CANARY), "{}", ended.stderr_text());
 }
 

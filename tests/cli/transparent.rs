@@ -9,7 +9,8 @@ use crate::harness::Place;
 #[test]
 fn the_exit_code_is_the_commands_own_and_the_evidence_says_failed() {
     let place = Place::new();
-    place.capture(["-s", "build", "-a", "environment", "--", "sh", "-c", "echo out; echo err >&2; exit 7"])
+    place
+        .capture(["-s", "build", "-a", "environment", "--", "sh", "-c", "echo out; echo err >&2; exit 7"])
         .run()
         .code(7)
         .stdout("out\n")
@@ -36,7 +37,10 @@ fn a_failed_build_cannot_pass() {
 #[test]
 fn an_ignored_exit_code_stands_in_the_evidence() {
     let place = Place::new();
-    place.capture(["-s", "b", "-a", "environment", "--ignore-command-exit-code", "--", "sh", "-c", "exit 7"]).run().code(0);
+    place
+        .capture(["-s", "b", "-a", "environment", "--ignore-command-exit-code", "--", "sh", "-c", "exit 7"])
+        .run()
+        .code(0);
     assert_eq!(place.statement()["predicate"]["name"], "b");
     assert_eq!(place.predicate("command-run")["exitcode"], 7);
 }
@@ -60,13 +64,24 @@ fn stdin_reaches_the_command() {
 fn a_time_limit_ends_the_whole_group_and_keeps_the_evidence() {
     let place = Place::new();
     let begun = Instant::now();
-    place.capture([
-        "-s", "b", "-a", "environment", "--timeout", "1", "--kill-after", "1", "--",
-        "sh", "-c", "trap '' TERM; (trap '' TERM; sleep 600) & sleep 600; sleep 600",
-    ])
-    .run()
-    .code(124)
-    .stderr_has(&["ended by --timeout"]);
+    place
+        .capture([
+            "-s",
+            "b",
+            "-a",
+            "environment",
+            "--timeout",
+            "1",
+            "--kill-after",
+            "1",
+            "--",
+            "sh",
+            "-c",
+            "trap '' TERM; (trap '' TERM; sleep 600) & sleep 600; sleep 600",
+        ])
+        .run()
+        .code(124)
+        .stderr_has(&["ended by --timeout"]);
     assert!(begun.elapsed() < Duration::from_secs(60));
     let command = place.predicate("command-run");
     assert_eq!(command["exitcode"], 124);
@@ -76,7 +91,16 @@ fn a_time_limit_ends_the_whole_group_and_keeps_the_evidence() {
 #[test]
 fn a_signal_is_passed_on() {
     let place = Place::new();
-    let call = place.capture(["-s", "b", "-a", "environment", "--", "sh", "-c", "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.1; done"]);
+    let call = place.capture([
+        "-s",
+        "b",
+        "-a",
+        "environment",
+        "--",
+        "sh",
+        "-c",
+        "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.1; done",
+    ]);
     let mut child = call.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
     let mut stdout = child.stdout.take().expect("piped");
     let mut ready = [0; 6];
@@ -103,9 +127,28 @@ fn long_output_is_kept_in_part_and_digested_whole() {
 #[test]
 fn key_isolation() {
     let place = Place::new();
-    place.affiant(["key", "generate", "-o", "../locked.pem"]).env("AFFIANT_KEY_PASSWORD", "correct horse battery").run().code(0);
+    place
+        .affiant(["key", "generate", "-o", "../locked.pem"])
+        .env("AFFIANT_KEY_PASSWORD", "correct horse battery")
+        .run()
+        .code(0);
     let script = "env; echo fds:; ls /proc/self/fd; cat /proc/$PPID/environ || echo unreadable";
-    let ended = place.affiant(["run", "-k", "../locked.pem", "-o", "../a.json", "-s", "b", "-a", "environment", "--", "sh", "-c", script])
+    let ended = place
+        .affiant([
+            "run",
+            "-k",
+            "../locked.pem",
+            "-o",
+            "../a.json",
+            "-s",
+            "b",
+            "-a",
+            "environment",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
         .env("AFFIANT_KEY_PASSWORD", "correct horse battery")
         .env("OTHER_COPY", "correct horse battery")
         .env("STAYS", "here")
@@ -117,7 +160,20 @@ fn key_isolation() {
     let withheld = &place.predicate("command-run")["affiant"]["withheldVariables"];
     assert_eq!(withheld, &serde_json::json!(["AFFIANT_KEY_PASSWORD", "OTHER_COPY"]));
 
-    let ended = place.affiant(["run", "-k", "../locked.pem", "-s", "b", "-a", "environment", "--child-env-keep", "AFFIANT_KEY_PASSWORD", "--", "env"])
+    let ended = place
+        .affiant([
+            "run",
+            "-k",
+            "../locked.pem",
+            "-s",
+            "b",
+            "-a",
+            "environment",
+            "--child-env-keep",
+            "AFFIANT_KEY_PASSWORD",
+            "--",
+            "env",
+        ])
         .env("AFFIANT_KEY_PASSWORD", "correct horse battery")
         .run()
         .code(0);

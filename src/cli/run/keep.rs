@@ -55,7 +55,8 @@ struct KeptEnvelope {
 impl Keep {
     /// Looks at every place before the command runs.
     pub(super) fn check(args: &RunArgs, dir: &Path) -> Result<Self, Failure> {
-        let refuse = |message: String, error: &(dyn std::error::Error + 'static)| Failure::because(Kind::Run, message, error);
+        let refuse =
+            |message: String, error: &(dyn std::error::Error + 'static)| Failure::because(Kind::Run, message, error);
         let outfile = match &args.outfile {
             None => None,
             Some(path) if path == Path::new("-") => {
@@ -82,7 +83,8 @@ impl Keep {
                 Some(archive)
             }
             None => folders.archive.and_then(|folder| {
-                let archive = Archive::create(&folder, Access::Private).and_then(|archive| archive.probe().map(|()| archive));
+                let archive =
+                    Archive::create(&folder, Access::Private).and_then(|archive| archive.probe().map(|()| archive));
                 archive.map_err(|error| warnings.push(format!("the default archive cannot be used: {error}"))).ok()
             }),
         };
@@ -94,11 +96,7 @@ impl Keep {
                 .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
             return Err(warnings.into_iter().fold(failure, Failure::hint));
         }
-        let public_key = args
-            .key
-            .first()
-            .map(|key| Path::new(key).with_extension("pub"))
-            .filter(|path| path.is_file());
+        let public_key = args.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
         let _ = dir;
         Ok(Self {
             on_gap: args.on_gap,
@@ -169,9 +167,8 @@ impl Keep {
             output.message(&failure.to_string());
             for envelope in &sealed.envelopes {
                 let want = self.want(envelope, &step, clock, failure.one_line());
-                let saved = self.spool(Spooled::Payload, &want, reserve.take(), output, |out| {
-                    out.write_all(&envelope.payload)
-                });
+                let saved =
+                    self.spool(Spooled::Payload, &want, reserve.take(), output, |out| out.write_all(&envelope.payload));
                 if let Some((digest, path)) = saved {
                     output.message(&format!("hint: finish with `affiant resume --key KEY --digest {digest}`"));
                     kept.envelopes.push(KeptEnvelope { spool: Some(path), ..KeptEnvelope::of(envelope) });
@@ -193,7 +190,9 @@ impl Keep {
                             output.message(&format!("warning: {warning}"));
                         }
                     }
-                    Err(error) => troubles.push((self.archive_named || self.outfile.is_none(), format!("not archived: {error}"))),
+                    Err(error) => {
+                        troubles.push((self.archive_named || self.outfile.is_none(), format!("not archived: {error}")))
+                    }
                 }
             }
             if let Some((path, outfile)) = &self.outfile {
@@ -224,9 +223,8 @@ impl Keep {
                 if one.archive.is_some() {
                     want.archive = None;
                 }
-                let saved = self.spool(Spooled::Envelope, &want, reserve.take(), output, |out| {
-                    envelope.write(&mut &mut *out)
-                });
+                let saved =
+                    self.spool(Spooled::Envelope, &want, reserve.take(), output, |out| envelope.write(&mut &mut *out));
                 if let Some((digest, path)) = saved {
                     output.message("hint: finish with `affiant resume`");
                     one.digest.get_or_insert(digest);

@@ -58,8 +58,9 @@ fn draw(what: &'static str, progress: &Progress, over: &AtomicBool) {
         if begun.elapsed() < QUIET {
             continue;
         }
-        let bar =
-            bar.get_or_insert_with(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_prefix("affiant"));
+        let bar = bar.get_or_insert_with(|| {
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_prefix("affiant")
+        });
         bar.set_message(format!("{what}: {} files, {}", HumanCount(progress.files()), HumanBytes(progress.bytes())));
         bar.tick();
     }

@@ -17,7 +17,8 @@ use crate::cli::output::Output;
 pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -> String {
     let mut text = String::new();
     let redactor = plan.redactor();
-    let command: Vec<_> = plan.command().iter().map(|word| redactor.redact_text(&word.to_string_lossy()).into_owned()).collect();
+    let command: Vec<_> =
+        plan.command().iter().map(|word| redactor.redact_text(&word.to_string_lossy()).into_owned()).collect();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<12} {value}");
     };

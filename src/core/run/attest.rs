@@ -82,9 +82,7 @@ fn attest(jobs: Vec<(&'static str, bool, Job)>, limit: Duration, clock: &dyn Clo
                 Err(error) => Err(format!("no thread for it: {error}")),
                 Ok(_) => match receiver.recv_timeout(left) {
                     Ok(outcome) => pieces(outcome, named),
-                    Err(RecvTimeoutError::Timeout) => {
-                        Err(format!("did not finish within {} s", limit.as_secs()))
-                    }
+                    Err(RecvTimeoutError::Timeout) => Err(format!("did not finish within {} s", limit.as_secs())),
                     Err(RecvTimeoutError::Disconnected) => Err(format!(
                         "panicked: this is a bug of affiant {}, please report it",
                         env!("CARGO_PKG_VERSION")
@@ -108,10 +106,7 @@ fn pieces(outcome: Outcome, named: bool) -> Result<Pieces, String> {
 
 impl Plan {
     /// Takes the jobs of one phase out of the plan; `phase` gives the other phase's functions back.
-    fn take_jobs(
-        &mut self,
-        phase: impl Fn(Prepared) -> Result<Job, Prepared>,
-    ) -> Vec<(&'static str, bool, Job)> {
+    fn take_jobs(&mut self, phase: impl Fn(Prepared) -> Result<Job, Prepared>) -> Vec<(&'static str, bool, Job)> {
         let mut jobs = Vec::new();
         for Planned { about, named, prepared, .. } in &mut self.attestors {
             if let Some(function) = prepared.take() {

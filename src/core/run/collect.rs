@@ -12,9 +12,7 @@ use super::plan::Plan;
 use super::{Outcome, Ran};
 use crate::attestor::{After, Evidence, Place, Predicate};
 use crate::clock::Clock;
-use crate::collection::{
-    Body, COMMAND_RUN_TYPE, Collection, Entry, FAILED_SUFFIX, Gap, MATERIAL_TYPE, PRODUCT_TYPE,
-};
+use crate::collection::{Body, COMMAND_RUN_TYPE, Collection, Entry, FAILED_SUFFIX, Gap, MATERIAL_TYPE, PRODUCT_TYPE};
 use crate::product::{Change, Products};
 use crate::redact::Redactor;
 use crate::snapshot::{self, Changes, Progress, Snapshot};
@@ -118,9 +116,23 @@ impl Ran {
                 observation: &plan.observation,
                 withheld: &plan.withheld,
                 snapshot_method: materials.mode().name(),
-                omissions: materials.omissions().iter().chain(&omissions).collect(),
-                left_out: materials.left_out().iter().map(|one| json!({ "rule": one.rule, "count": one.count })).collect(),
-                links: materials.links().chain(links.iter().map(|(path, text)| (path.as_str(), text.as_str()))).collect(),
+                // Most are there before and after.
+                omissions: materials
+                    .omissions()
+                    .iter()
+                    .chain(&omissions)
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect(),
+                left_out: materials
+                    .left_out()
+                    .iter()
+                    .map(|one| json!({ "rule": one.rule, "count": one.count }))
+                    .collect(),
+                links: materials
+                    .links()
+                    .chain(links.iter().map(|(path, text)| (path.as_str(), text.as_str())))
+                    .collect(),
                 deleted: deleted.iter().map(String::as_str).collect(),
                 rewritten: products
                     .iter()
@@ -236,7 +248,13 @@ impl Composer {
     }
 
     /// Puts an entry of the pipeline itself: materials, command, products.
-    fn spine(&mut self, predicate_type: &str, body: Body, subjects: Vec<Subject>, (start, end): (Timestamp, Timestamp)) {
+    fn spine(
+        &mut self,
+        predicate_type: &str,
+        body: Body,
+        subjects: Vec<Subject>,
+        (start, end): (Timestamp, Timestamp),
+    ) {
         self.entries.push(Entry {
             predicate_type: predicate_type.to_owned(),
             body,

@@ -110,9 +110,12 @@ pub(super) fn predicate(facts: &Facts<'_>, redactor: &Redactor, pointer: &str, m
         redactor.redact_json(&mut value, &format!("{pointer}/affiant/omissions"), &|_| false, masked);
         value
     });
-    list(&mut ours, "links", &facts.links, |(path, text)| {
-        json!({ "path": redactor.redact_text(path), "link": redactor.redact_text(text) })
-    });
+    list(
+        &mut ours,
+        "links",
+        &facts.links,
+        |(path, text)| json!({ "path": redactor.redact_text(path), "link": redactor.redact_text(text) }),
+    );
     if !facts.left_out.is_empty() {
         ours["leftOut"] = Value::Array(facts.left_out.clone());
     }

@@ -154,7 +154,13 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
     for (attestor, named, reason) in chosen {
         let options = request.options.remove(attestor.about.name).unwrap_or_default();
         let prepared = attestor.prepare(Value::Object(options))?;
-        attestors.push(Planned { about: attestor.about, named, after: attestor.after, reason, prepared: Some(prepared) });
+        attestors.push(Planned {
+            about: attestor.about,
+            named,
+            after: attestor.after,
+            reason,
+            prepared: Some(prepared),
+        });
     }
     if let Some((attestor, _)) = request.options.pop_first() {
         return Err(PlanError::OptionUnused { attestor });
@@ -181,9 +187,9 @@ fn answers_to(attestor: &Attestor, name: &str) -> bool {
     let about = attestor.about;
     about.name == name
         || about.predicate_type == name
-        || name.strip_prefix("https://aflock.ai/attestations/").is_some_and(|rest| {
-            about.predicate_type.strip_prefix("https://witness.dev/attestations/") == Some(rest)
-        })
+        || name
+            .strip_prefix("https://aflock.ai/attestations/")
+            .is_some_and(|rest| about.predicate_type.strip_prefix("https://witness.dev/attestations/") == Some(rest))
 }
 
 impl Plan {
@@ -195,6 +201,11 @@ impl Plan {
     /// Where the command runs.
     pub fn dir(&self) -> &PathBuf {
         &self.before.dir
+    }
+
+    /// Variables that the command does not get.
+    pub fn withheld(&self) -> Vec<String> {
+        self.withheld.clone()
     }
 
     /// Whether a failing command still makes a passing step.
