@@ -306,3 +306,166 @@ impl<W: Write> Write for Noting<W> {
         self.out.flush().map_err(|error| self.note(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::store::tests::SmallDisk;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .expect("read")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn probing_changes_nothing_and_writing_replaces_at_once() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("build.att.json");
+        let outfile = Outfile::probe(&path).expect("it can be written");
+        assert_eq!(names(folder.path()), [""; 0]);
+        outfile.write(b"one").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"one");
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("changed");
+        let outfile = Outfile::probe(&path).expect("it can be written");
+        assert_eq!(fs::read(&path).expect("read"), b"one");
+        let mut reader = File::open(&path).expect("opened");
+        outfile.write(b"two").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"two");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o640);
+        let mut old = String::new();
+        reader.read_to_string(&mut old).expect("read");
+        assert_eq!(old, "one", "who has the old file open keeps it");
+        assert_eq!(names(folder.path()), ["build.att.json"]);
+    }
+
+    #[test]
+    fn a_producer_that_fails_leaves_the_old_content() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("out");
+        fs::write(&path, "old").expect("written");
+        let outfile = Outfile::probe(&path).expect("it can be written");
+        let error = outfile
+            .write_with(|out| {
+                out.write_all(&vec![b'x'; 300_000])?;
+                Err(io::Error::other("the signer failed"))
+            })
+            .expect_err("the producer failed");
+        assert!(matches!(error, OutfileError::Producer { .. }), "{error}");
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        assert_eq!(names(folder.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_link_stays_and_its_target_is_written() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let real = folder.path().join("real");
+        fs::create_dir(&real).expect("made");
+        let (link, second) = (folder.path().join("link"), folder.path().join("second"));
+        symlink("real/out", &link).expect("linked");
+        symlink("link", &second).expect("linked");
+        for text in ["made", "replaced"] {
+            let outfile = Outfile::probe(&second).expect("it can be written");
+            assert_eq!(outfile.file(), Some(real.join("out").as_path()));
+            outfile.write(text.as_bytes()).expect("written");
+            assert_eq!(fs::read_to_string(real.join("out")).expect("read"), text);
+        }
+        assert!(fs::symlink_metadata(&second).expect("there").is_symlink());
+        symlink("circle", folder.path().join("circle")).expect("linked");
+        let error = Outfile::probe(&folder.path().join("circle")).expect_err("a circle");
+        assert!(matches!(error, OutfileError::Links { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_before() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "x").expect("written");
+        let missing = Outfile::probe(&path("no/such/out")).expect_err("no folder");
+        assert!(missing.to_string().contains("no/such/out"), "{missing}");
+        Outfile::probe(&path("file/out")).expect_err("a file is no folder");
+        for name in ["", ".", "..", "new/"] {
+            let error = Outfile::probe(&path(name)).expect_err("a folder");
+            assert!(matches!(error, OutfileError::Folder { .. }), "`{name}`: {error}");
+        }
+        Outfile::probe(Path::new("")).expect_err("no name");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_read_only_place_is_told_before_and_after() {
+        let Some(disk) = SmallDisk::mount("size=256k") else { return };
+        let path = disk.path().join("out");
+        fs::write(&path, "old").expect("written");
+        let before = Outfile::probe(&path).expect("it can be written");
+        let mut filler = File::create(disk.path().join("filler")).expect("made");
+        while filler.write_all(&[0; 512]).is_ok() {}
+        let error = before.write(&[b'x'; 10_000]).expect_err("the disk is full");
+        let OutfileError::Io { source, path: named, .. } = &error else { panic!("{error}") };
+        assert_eq!((source.kind(), named), (io::ErrorKind::StorageFull, &path));
+        drop(filler);
+        disk.remount("ro");
+        for path in [&path, &disk.path().join("new")] {
+            let error = Outfile::probe(path).expect_err("nothing can be written");
+            assert!(error.to_string().contains("Read-only"), "{error}");
+        }
+        before.write(b"new").expect_err("nothing can be written");
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+    }
+
+    #[test]
+    fn a_file_that_is_a_mount_of_its_own_is_written_in_place() {
+        let Some(disk) = SmallDisk::mount("size=256k") else { return };
+        let (inner, outer) = (disk.path().join("inner"), disk.path().join("outer"));
+        fs::write(&inner, "a long old content").expect("written");
+        fs::write(&outer, "").expect("written");
+        let mount = |arguments: &[&std::ffi::OsStr]| {
+            std::process::Command::new(arguments[0]).args(&arguments[1..]).status().is_ok_and(|status| status.success())
+        };
+        assert!(mount(&["mount".as_ref(), "--bind".as_ref(), inner.as_ref(), outer.as_ref()]), "it could mount before");
+        let outcome = Outfile::probe(&outer).and_then(|outfile| outfile.write(b"new"));
+        assert!(mount(&["umount".as_ref(), outer.as_ref()]));
+        outcome.expect("written");
+        assert_eq!(fs::read(&inner).expect("read"), b"new");
+        assert_eq!(names(disk.path()), ["inner", "outer"]);
+    }
+
+    #[test]
+    fn devices_and_fifos_are_written_directly() {
+        let null = Outfile::probe(Path::new("/dev/null")).expect("it can be written");
+        assert_eq!(null.target, Target::Stream("/dev/null".into()));
+        null.write(b"gone").expect("written");
+        for (path, target) in [("/dev/stdout", Target::Stdout), ("/dev/fd/2", Target::Stderr)] {
+            assert_eq!(Outfile::probe(Path::new(path)).expect("it can be written").target, target);
+        }
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let outfile = Outfile::probe(&fifo).expect("it can be written");
+        let reader = std::thread::spawn({
+            let fifo = fifo.clone();
+            move || {
+                let mut out = Vec::new();
+                File::open(fifo).and_then(|mut file| file.read_to_end(&mut out)).expect("read");
+                out
+            }
+        });
+        // More than a pipe holds: the writer must wait, not fail.
+        let content = vec![b'x'; 1 << 20];
+        outfile.write(&content).expect("written");
+        assert_eq!(reader.join().expect("read").len(), content.len());
+        let descriptor = File::create(folder.path().join("open")).expect("made");
+        let number = std::os::fd::AsRawFd::as_raw_fd(&descriptor);
+        (&descriptor).write_all(b"before ").expect("written");
+        let outfile = Outfile::probe(Path::new(&format!("/proc/self/fd/{number}"))).expect("it can be written");
+        outfile.write(b"after").expect("written");
+        assert_eq!(fs::read(folder.path().join("open")).expect("read"), b"before after");
+    }
+}

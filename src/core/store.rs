@@ -14,6 +14,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Seek as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -311,7 +312,11 @@ impl Archive {
             Err(error) => return Err(failed(error)),
         };
         match serde_json::from_slice::<Marker>(&text) {
-            Ok(Marker { format: FORMAT }) => Ok(Self::at(root, Modes::SHARED)),
+            Ok(Marker { format: FORMAT }) => {
+                // What is added to a private archive is private too.
+                let mode = std::fs::metadata(root).map_err(failed)?.permissions().mode();
+                Ok(Self::at(root, if mode & 0o077 != 0 { Modes::SHARED } else { Modes::PRIVATE }))
+            }
             other => Err(StoreError::Format {
                 path: root.to_owned(),
                 found: other.map_or_else(|_| "unreadable".to_owned(), |marker| marker.format.to_string()),
@@ -327,9 +332,7 @@ impl Archive {
         };
         match Self::open(root) {
             Err(StoreError::NotAnArchive { .. }) => {}
-            other => {
-                return other.map(|archive| Self { index: Index::new(root.join("index"), modes), modes, ..archive });
-            }
+            other => return other,
         }
         let archive = Self::at(root, modes);
         let failed = |path: &Path| {
@@ -521,4 +524,4 @@ fn describe(
 
 #[cfg(test)]
 #[path = "store/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -395,3 +395,146 @@ impl<R: Read> Read for Digested<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+
+    use super::*;
+    use crate::statement::PAYLOAD_TYPE;
+
+    fn read(text: &str) -> Result<Extract, ExtractError> {
+        extract(text.as_bytes())
+    }
+
+    fn statement(text: &str) -> Extract {
+        let payload = STANDARD.encode(text);
+        read(&format!(r#"{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"sig":""}}]}}"#))
+            .expect("an envelope")
+    }
+
+    #[test]
+    fn members_come_in_any_order_with_any_space_and_any_escape() {
+        let text = r#"{"_type":"t","subject":[{"digest":{"sha256":"aa"},"name":"n"}],"predicateType":"??>>~~","predicate":[1]}"#;
+        let payload = STANDARD.encode(text);
+        assert!(payload.contains('/') || payload.contains('+'), "{payload}");
+        let escaped = payload.replace('/', "\\/").replace('+', "\\u002b");
+        let (left, right) = payload.split_at(17);
+        let plain = statement(text);
+        assert_eq!((plain.subjects, plain.predicate_type.as_deref()), (1, Some("??>>~~")));
+        assert_eq!(plain.keys, [Key::of_subject("sha256", "aa")]);
+        assert_eq!(plain.payload_sha256, crate::digest::sha256_hex(text.as_bytes()));
+        for other in [
+            format!(r#"{{"signatures":[ {{"sig":"]}}\""}} ],"payloadType":"{PAYLOAD_TYPE}","payload":"{payload}"}}"#),
+            format!(
+                "\n{{ \"x\" : {{\"payload\":[1,{{}}]}} ,\t\"payload\":\"{escaped}\",\"payloadType\":\"{PAYLOAD_TYPE}\",\"signatures\":[{{}}]}}\n"
+            ),
+            format!(r#"{{"payload":"{left}\r\n{right}","payloadType":"{PAYLOAD_TYPE}","signatures":[null]}}"#),
+            format!(
+                r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","dsseEnvelope":{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"sig":"x"}}]}}}}"#
+            ),
+        ] {
+            assert_eq!(read(&other).expect("an envelope"), plain, "{other}");
+        }
+    }
+
+    #[test]
+    fn signatures_are_counted() {
+        for (list, count) in
+            [("[]", 0), ("[ ]", 0), ("[{}]", 1), ("[{\"a\":[1,2]},{\"b\":{},\"c\":1}]", 2), ("{}", 0), ("null", 0)]
+        {
+            let text = format!(r#"{{"payload":"","payloadType":"x","signatures":{list}}}"#);
+            assert_eq!(read(&text).expect("an envelope").signatures, count, "{list}");
+        }
+    }
+
+    #[test]
+    fn only_a_collection_has_a_step() {
+        let body = r#"{"name":"build","attestations":[{"type":"b"},{"type":"a"},{"type":"b"},{"type":7},3]}"#;
+        let of = |predicate_type: &str, body: &str| {
+            statement(&format!(r#"{{"subject":[],"predicateType":"{predicate_type}","predicate":{body}}}"#))
+        };
+        for address in ["https://witness.testifysec.com", "https://aflock.ai"] {
+            let found = of(&format!("{address}/attestation-collection/v0.1"), body);
+            assert_eq!(
+                (found.step.as_deref(), found.attestations),
+                (Some("build"), vec!["a".to_owned(), "b".to_owned()])
+            );
+        }
+        let found = of("https://spdx.dev/Document", body);
+        assert_eq!((found.step, found.attestations.len(), found.notes.len()), (None, 0, 0));
+        for body in ["null", "1", "\"x\"", "[{}]", r#"{"name":{},"attestations":{"type":"a"}}"#, "-1.5", "true"] {
+            let found = of("https://aflock.ai/attestation-collection/v0.1", body);
+            assert_eq!((found.step, found.notes), (None, vec![]), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_indexed_is_noted() {
+        let twice = statement(r#"{"subject":[],"subject":[],"predicateType":"x"}"#);
+        assert!(twice.notes[0].contains("duplicate field"), "{:?}", twice.notes);
+        let twice = statement(r#"{"predicateType":"x/attestation-collection/1","predicate":{"name":"a","name":"b"}}"#);
+        assert!(twice.notes[0].contains("twice"), "{:?}", twice.notes);
+        for text in ["", "[]", "{}", "{\"predicateType\":1}", "{\"predicateType\":\"x\"} more"] {
+            let found = statement(text);
+            assert_eq!((found.notes.len(), found.predicate_type), (1, None), "{text}");
+        }
+        let long = "x".repeat(MAX_TEXT + 1);
+        let found = statement(&format!(
+            r#"{{"predicateType":"x/attestation-collection/1","predicate":{{"name":"{long}","attestations":[{{"type":"{long}"}}]}}}}"#
+        ));
+        assert_eq!((found.step, found.attestations.len(), found.notes.len()), (None, 0, 2));
+        let digests: Vec<_> = (0..=MAX_DIGESTS_OF_SUBJECT).map(|index| format!("\"a{index}\":\"1\"")).collect();
+        let found =
+            statement(&format!(r#"{{"predicateType":"x","subject":[{{"digest":{{{}}}}}]}}"#, digests.join(",")));
+        assert_eq!((found.keys.len(), found.notes.len()), (MAX_DIGESTS_OF_SUBJECT, 1));
+        let long_type = format!(r#"{{"payload":"","payloadType":"{long}"}}"#);
+        let found = read(&long_type).expect("an envelope");
+        assert_eq!((found.payload_type.as_str(), found.notes.len()), ("", 1));
+    }
+
+    #[test]
+    fn more_subjects_than_the_limit_are_counted_and_noted() {
+        let count = MAX_SUBJECTS + 3;
+        let mut text = String::from(r#"{"predicateType":"x","subject":["#);
+        for index in 0..count {
+            text.push_str(if index == 0 { "" } else { "," });
+            text.push_str(r#"{"digest":{"a":"1"}}"#);
+        }
+        text.push_str("]}");
+        let found = statement(&text);
+        assert_eq!((found.subjects, found.keys.len()), (count, 1));
+        assert!(found.notes[0].starts_with("3 subject digests"), "{:?}", found.notes);
+    }
+
+    #[test]
+    fn what_is_cut_short_or_no_envelope_is_an_error() {
+        let payload = STANDARD.encode(r#"{"predicateType":"x","subject":[{"digest":{"sha256":"aa"}}]}"#);
+        let good =
+            format!(r#"{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"sig":"a\"b"}}]}}"#);
+        read(&good).expect("an envelope");
+        for length in 0..good.len() {
+            read(&good[..length]).expect_err("cut short");
+        }
+        let member = |text: &str| format!(r#"{{"payload":"e30=","payloadType":"x"{text}}}"#);
+        read(&member("")).expect("an envelope");
+        for text in [
+            r#","payload":"e30=""#,
+            r#","payloadType":"y""#,
+            r#","dsseEnvelope":{"payload":"e30="}"#,
+            r#","a":[}"#,
+            r#","a":"#,
+            r#","a""#,
+            ",",
+            r#","a":@"#,
+            &format!(r#","a":{}{}"#, "[".repeat(1000), "]".repeat(1000)),
+            &format!(r#","a":{}"#, "[".repeat(100_000)),
+        ] {
+            read(&member(text)).expect_err("no envelope");
+        }
+        for payload in ["e30", "e3_=", "e30=x", "e30=\\u00e9", "e30=\\x", "\u{1}", "====", "e30=e30="] {
+            read(&format!(r#"{{"payload":"{payload}","payloadType":"x"}}"#)).expect_err(payload);
+        }
+        read(&format!("{}x", member(""))).expect_err("more data");
+    }
+}

@@ -590,3 +590,195 @@ fn may_be_replaced(path: &Path) -> bool {
         Ok(file) => file.metadata().is_ok_and(|data| data.len() == 0) || extract::extract(file).is_ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::super::Query;
+    use super::super::tests::{SmallDisk, envelope_of};
+    use super::*;
+
+    const TIME: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn spool() -> (tempfile::TempDir, Spool) {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let spool = Spool::create(&folder.path().join("data/spool")).expect("a new spool");
+        (folder, spool)
+    }
+
+    fn envelope(text: &str) -> Vec<u8> {
+        envelope_of("text/plain", text.as_bytes())
+    }
+
+    fn files(spool: &Spool) -> usize {
+        fs::read_dir(spool.folder()).expect("read").count()
+    }
+
+    #[test]
+    fn what_is_spooled_is_its_owners_alone_and_is_resumed() {
+        let (folder, spool) = spool();
+        let (outfile, archive) = (folder.path().join("out.json"), folder.path().join("archive"));
+        let want = Want {
+            outfile: Some(outfile.clone()),
+            archive: Some(archive.clone()),
+            step: Some("build".into()),
+            reason: "no space left on device".into(),
+            ..Want::default()
+        };
+        let envelope = envelope("one");
+        let saved = spool.save(Kind::Envelope, &want, &envelope).expect("spooled");
+        assert_eq!((saved.digest, saved.size), (ObjectId::of(&envelope), envelope.len() as u64));
+        assert_eq!(fs::read(&saved.path).expect("read"), envelope, "the file is usable as it is");
+        assert_eq!(fs::metadata(spool.folder()).expect("there").permissions().mode() & 0o777, 0o700);
+        for file in fs::read_dir(spool.folder()).expect("read") {
+            let path = file.expect("an entry").path();
+            assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600, "{}", path.display());
+        }
+        let waiting = spool.list().expect("listed");
+        assert_eq!((waiting.entries.len(), waiting.strange.len()), (1, 0));
+        assert_eq!(waiting.entries[0].wants, [want]);
+
+        let done = spool.resume(&saved.digest, None, TIME).expect("delivered");
+        assert_eq!((done.outfiles, done.archives), (vec![outfile.clone()], vec![archive.clone()]));
+        assert_eq!(fs::read(&outfile).expect("read"), envelope);
+        let records = Archive::open(&archive).and_then(|archive| archive.find(&Query::default())).expect("an answer");
+        assert_eq!(records[0].digest, saved.digest);
+        assert_eq!(files(&spool), 0);
+        let error = spool.resume(&saved.digest, None, TIME).expect_err("it is gone");
+        assert!(matches!(error, SpoolError::NotFound { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_delivered_yet_stays() {
+        let (folder, spool) = spool();
+        let good = Want { outfile: Some(folder.path().join("good")), ..Want::default() };
+        let bad = Want { outfile: Some(folder.path().join("no/bad")), ..Want::default() };
+        let envelope = envelope("one");
+        spool.save(Kind::Envelope, &bad, &envelope).expect("spooled");
+        let id = spool.save(Kind::Envelope, &good, &envelope).expect("spooled once more").digest;
+        let error = spool.resume(&id, None, TIME).expect_err("one place is missing");
+        assert!(error.to_string().contains("no/bad"), "{error}");
+        assert_eq!(fs::read(folder.path().join("good")).expect("read"), envelope);
+        assert_eq!(spool.entry(&id, Kind::Envelope).expect("it is there").wants, [bad]);
+        fs::create_dir(folder.path().join("no")).expect("made");
+        spool.resume(&id, None, TIME).expect("delivered");
+        assert_eq!(fs::read(folder.path().join("no/bad")).expect("read"), envelope);
+        assert_eq!(files(&spool), 0);
+    }
+
+    /// Security rule 6.
+    #[test]
+    fn rule_6_what_was_changed_in_the_spool_is_not_used() {
+        let (folder, spool) = spool();
+        let want = Want { outfile: Some(folder.path().join("out")), ..Want::default() };
+        let saved = spool.save(Kind::Payload, &want, b"{\"honest\":1}").expect("spooled");
+        assert_eq!(spool.load(&saved.digest, Kind::Payload).expect("it is whole"), b"{\"honest\":1}");
+        let error = spool.resume(&saved.digest, None, TIME).expect_err("it is not signed");
+        assert!(matches!(error, SpoolError::NotSigned { .. }), "{error}");
+        fs::write(&saved.path, b"{\"honest\":0}").expect("changed");
+        let error = spool.load(&saved.digest, Kind::Payload).expect_err("it was changed");
+        assert!(matches!(&error, SpoolError::Changed { expected, .. } if *expected == saved.digest), "{error}");
+
+        let saved = spool.save(Kind::Envelope, &want, &envelope("one")).expect("spooled");
+        fs::write(&saved.path, envelope("two")).expect("changed");
+        let error = spool.resume(&saved.digest, None, TIME).expect_err("it was changed");
+        assert!(matches!(error, SpoolError::Changed { .. }), "{error}");
+        assert!(!folder.path().join("out").exists());
+
+        // A name that says "signed" proves nothing.
+        for unsigned in [&b"{\"payload\":\"e30=\",\"payloadType\":\"x\",\"signatures\":[]}"[..], b"not an envelope"] {
+            let id = spool.save(Kind::Envelope, &want, unsigned).expect("spooled").digest;
+            let error = spool.resume(&id, None, TIME).expect_err("it is not signed");
+            assert!(matches!(error, SpoolError::NotSigned { .. }), "{error}");
+        }
+        // A link to what has the right digest is not followed.
+        let text = envelope("three");
+        let id = ObjectId::of(&text);
+        fs::write(folder.path().join("elsewhere"), &text).expect("written");
+        symlink(folder.path().join("elsewhere"), spool.content_path(&id, Kind::Envelope)).expect("linked");
+        spool.load(&id, Kind::Envelope).expect_err("a link");
+        assert!(!folder.path().join("out").exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_evidence_is_not_overwritten_on_somebody_elses_word() {
+        let (folder, spool) = spool();
+        let path = folder.path().join("authorized_keys");
+        let want = Want { outfile: Some(path.clone()), ..Want::default() };
+        let one = envelope("one");
+        let id = spool.save(Kind::Envelope, &want, &one).expect("spooled").digest;
+        fs::write(&path, "ssh-ed25519 AAAA").expect("written");
+        let error = spool.resume(&id, None, TIME).expect_err("there is another file");
+        assert!(matches!(error, SpoolError::Occupied { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "ssh-ed25519 AAAA");
+        fs::write(&path, envelope("an older one")).expect("written");
+        spool.resume(&id, None, TIME).expect("evidence replaces evidence");
+        assert_eq!(fs::read(&path).expect("read"), one);
+
+        fs::write(&path, "anything").expect("written");
+        let id = spool.save(Kind::Envelope, &Want::default(), &one).expect("spooled").digest;
+        let error = spool.resume(&id, None, TIME).expect_err("nothing tells where to");
+        assert!(matches!(error, SpoolError::NoDestination { .. }), "{error}");
+        spool.resume(&id, Some(&want), TIME).expect("the user named the file");
+        assert_eq!(fs::read(&path).expect("read"), one);
+    }
+
+    #[test]
+    fn a_spool_that_others_could_change_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        for (mode, fits) in [(0o777, false), (0o770, false), (0o702, false), (0o755, true), (0o700, true)] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("changed");
+            let outcome = Spool::create(folder.path());
+            assert_eq!(outcome.is_ok(), fits, "{mode:o}: {outcome:?}");
+            assert!(fits || matches!(outcome, Err(SpoolError::Unsafe { .. })));
+        }
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(12345), None).expect("given away");
+            assert!(matches!(Spool::open(folder.path()), Err(SpoolError::Unsafe { .. })));
+        }
+        Spool::open(&folder.path().join("none")).expect_err("it is not there");
+    }
+
+    #[test]
+    fn names_that_are_not_text_and_strange_files_are_kept_apart() {
+        let (folder, spool) = spool();
+        let name = OsStr::from_bytes(b"out-\xff.json");
+        let want = Want { outfile: Some(folder.path().join(name)), archive: Some(name.into()), ..Want::default() };
+        let id = spool.save(Kind::Envelope, &want, &envelope("one")).expect("spooled").digest;
+        assert_eq!(spool.entry(&id, Kind::Envelope).expect("it is there").wants, [want]);
+        for (name, content) in [("notes.txt", "x"), ("zz.envelope.json", "x"), ("\u{fe}.want.json", "{}")] {
+            fs::write(spool.folder().join(name), content).expect("written");
+        }
+        fs::write(spool.folder().join(format!("{}.12345678.want.json", id.hex())), "{").expect("written");
+        fs::create_dir(spool.content_path(&ObjectId::of(b""), Kind::Payload)).expect("made");
+        fs::write(spool.folder().join(OsStr::from_bytes(b"\xff")), "").expect("written");
+        let waiting = spool.list().expect("listed");
+        assert_eq!((waiting.entries.len(), waiting.strange.len()), (1, 6), "{waiting:?}");
+        assert_eq!(waiting.entries[0].wants.len(), 1);
+    }
+
+    #[test]
+    fn reserved_room_takes_evidence_when_the_disk_is_full() {
+        let Some(disk) = SmallDisk::mount("size=2m") else { return };
+        let spool = Spool::create(&disk.path().join("spool")).expect("a new spool");
+        let reserve = spool.reserve(200_000).expect("there is room");
+        assert_eq!(spool.list().expect("listed"), Waiting::default(), "a reserve is no entry");
+        let mut filler = fs::File::create(disk.path().join("filler")).expect("made");
+        while filler.write_all(&[0; 512]).is_ok() {}
+        let content = envelope(&"x".repeat(100_000));
+        let want = Want { outfile: Some(disk.path().join("out")), ..Want::default() };
+        let error = spool.save(Kind::Envelope, &want, &content).expect_err("the disk is full");
+        assert!(error.to_string().contains("No space left"), "{error}");
+        assert_eq!(spool.list().expect("listed"), Waiting::default());
+        let id = reserve.save(Kind::Envelope, &want, &content).expect("there was room in reserve").digest;
+        assert_eq!(spool.load(&id, Kind::Envelope).expect("it is whole"), content);
+        spool.reserve(1 << 20).expect_err("there is no room to reserve");
+        fs::remove_file(disk.path().join("filler")).expect("removed");
+        drop(filler);
+        spool.resume(&id, None, TIME).expect("delivered");
+        assert_eq!(fs::read(disk.path().join("out")).expect("read"), content);
+        drop(spool.reserve(1 << 20).expect("there is room"));
+        assert_eq!(files(&spool), 0, "a reserve leaves nothing");
+    }
+}

@@ -468,21 +468,38 @@ fn assert_whole(root: &Path, stored: &BTreeSet<u64>) -> Report {
 #[test]
 fn eight_processes_can_write_at_once_while_others_read() {
     let folder = folder();
+    write_and_read_at_once(&folder.path().join("archive"), 8, 200);
+}
+
+#[test]
+fn processes_can_write_at_once_where_there_are_no_locks() {
+    let folder = folder();
     let root = folder.path().join("archive");
-    let mut children: Vec<_> = (0..8).map(|process| start_other(&root, process * 1000, 200)).collect();
+    let archive = Archive::create(&root, Access::Shared).expect("a new archive");
+    for name in ["publish.lock", "merge.lock"] {
+        // A link is not followed, so there is nothing to lock.
+        symlink("nothing", archive.index.folder().join(name)).expect("linked");
+    }
+    assert!(matches!(archive.index.publish_lock(), disk::Locked::Without));
+    write_and_read_at_once(&root, 4, 200);
+}
+
+fn write_and_read_at_once(root: &Path, processes: u64, each: u64) {
+    let mut children: Vec<_> = (0..processes).map(|process| start_other(root, process * 1000, each)).collect();
     let outputs: Vec<_> = children
         .iter_mut()
         .map(|child| {
             let output = child.stdout.take().expect("piped");
             std::thread::spawn(move || {
-                BufReader::new(output).lines().map_while(Result::ok).filter(|line| number_in(line).is_some()).count()
+                let lines = BufReader::new(output).lines().map_while(Result::ok);
+                lines.filter(|line| number_in(line).is_some()).count() as u64
             })
         })
         .collect();
     // What was seen once is seen from then on, whatever is merged meanwhile.
     let mut seen = 0;
     while outputs.iter().any(|output| !output.is_finished()) {
-        if let Ok(archive) = Archive::open(&root) {
+        if let Ok(archive) = Archive::open(root) {
             let found = archive.find(&subject("c0ffee")).expect("an answer").len();
             assert!(found >= seen, "{found} after {seen}");
             seen = found;
@@ -491,9 +508,9 @@ fn eight_processes_can_write_at_once_while_others_read() {
     for mut child in children {
         assert!(child.wait().expect("ended").success());
     }
-    assert_eq!(outputs.into_iter().map(|output| output.join().expect("counted")).collect::<Vec<_>>(), [200; 8]);
-    let stored = (0..8).flat_map(|process| process * 1000..process * 1000 + 200).collect();
-    assert_eq!(assert_whole(&root, &stored).objects, 1600);
+    assert!(outputs.into_iter().all(|output| output.join().expect("counted") == each));
+    let stored: BTreeSet<_> = (0..processes).flat_map(|process| process * 1000..process * 1000 + each).collect();
+    assert_eq!(assert_whole(root, &stored).objects, processes * each);
 }
 
 /// A file system of 256 KiB; `None`, and a loud line, where one may not mount.
@@ -658,7 +675,8 @@ fn an_archive_is_made_only_where_nothing_else_is() {
 fn a_private_archive_is_its_owners_alone() {
     let folder = folder();
     let root = folder.path().join("archive");
-    let archive = Archive::create(&root, Access::Private).expect("a new archive");
+    Archive::create(&root, Access::Private).expect("a new archive");
+    let archive = Archive::open(&root).expect("opened");
     let id = archive.put(&numbered(1), at(1)).expect("it is stored").digest;
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     let object = archive.path(&id);
