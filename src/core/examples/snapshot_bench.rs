@@ -28,10 +28,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let snapshot = first(Options { threads, mode, ..Options::new(root) }, &clock, &progress)?;
     let first = start.elapsed();
     println!(
-        "first look   {:>8.3} s  {} files, {:.1} MB, {} omissions, peak {}",
+        "first look   {:>8.3} s  {} files, {} MB, {} omissions, peak {}",
         first.as_secs_f64(),
         progress.files(),
-        progress.bytes() as f64 / 1e6,
+        progress.bytes() / 1_000_000,
         snapshot.omitted(),
         peak()
     );
@@ -51,6 +51,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let start = Instant::now();
     let bytes = serde_json::to_vec(&snapshot.material_map())?.len();
-    println!("material map {:>8.3} s  {:.1} MB, peak {}", start.elapsed().as_secs_f64(), bytes as f64 / 1e6, peak());
+    println!("material map {:>8.3} s  {} MB, peak {}", start.elapsed().as_secs_f64(), bytes / 1_000_000, peak());
     Ok(())
 }

@@ -176,12 +176,12 @@ pub(super) fn detect(head: &[u8]) -> Cow<'static, str> {
     }
     let start = trim(head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head));
     if HTML.iter().any(|tag| begins_with_tag(start, tag)) {
-        return with_charset("text/html", html_charset(limited(head)));
+        return with_charset("text/html", &html_charset(limited(head)));
     }
     if begins_with_tag(start, b"<?XML") {
         return xml(head);
     }
-    other(head).map_or_else(|| with_charset("text/plain", plain_charset(limited(head))), Cow::Borrowed)
+    other(head).map_or_else(|| with_charset("text/plain", &plain_charset(limited(head))), Cow::Borrowed)
 }
 
 /// Text that is neither markup nor plain; asked in the order of the Go library.
@@ -288,7 +288,7 @@ fn xml(head: &[u8]) -> Cow<'static, str> {
     if (0..start.len()).any(|at| spaced(&start[at..], b"<!DOCTYPE HTML") || spaced(&start[at..], b"<HTML XMLNS=")) {
         return "application/xhtml+xml".into();
     }
-    with_charset("text/xml", xml_charset(limited(head)))
+    with_charset("text/xml", &xml_charset(limited(head)))
 }
 
 /// Where a needle stands; an empty one stands nowhere.
@@ -609,8 +609,8 @@ fn limited(head: &[u8]) -> &[u8] {
     &head[..head.len().min(1024)]
 }
 
-fn with_charset(mime: &'static str, charset: Cow<'static, str>) -> Cow<'static, str> {
-    match (mime, charset.as_ref()) {
+fn with_charset(mime: &'static str, charset: &str) -> Cow<'static, str> {
+    match (mime, charset) {
         (_, "") => mime.into(),
         ("text/plain", "utf-8") => "text/plain; charset=utf-8".into(),
         (_, charset) => format!("{mime}; charset={charset}").into(),

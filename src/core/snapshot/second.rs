@@ -290,7 +290,7 @@ impl Snapshot {
             }
             match members(&self.table, seen, old, &own, path, &self.algorithms).finish() {
                 Err(name) => {
-                    omissions.push(whole.path.clone(), Reason::FolderNotWhole(format!("{}{name}", whole.path)))
+                    omissions.push(whole.path.clone(), Reason::FolderNotWhole(format!("{}{name}", whole.path)));
                 }
                 Ok((digest, length)) => {
                     let change = match self.before(&whole.path) {
