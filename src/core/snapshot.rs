@@ -540,19 +540,30 @@ impl Snapshot {
     /// The material map of witness's material v0.1 (wire-formats §3.1): path to digest set, sorted by path, written
     /// straight from the table.
     pub fn material_map(&self) -> MaterialMap<'_> {
-        MaterialMap(self)
+        MaterialMap { snapshot: self, without: None }
+    }
+
+    /// The material map without the paths that `without` says yes to: a path with a secret in it is left out and
+    /// becomes a gap that carries its digest only (security rule 4).
+    pub fn material_map_without<'a>(&'a self, without: &'a dyn Fn(&str) -> bool) -> MaterialMap<'a> {
+        MaterialMap { snapshot: self, without: Some(without) }
     }
 }
 
 /// Serializes as the material map of witness's material v0.1.
-#[derive(Clone, Copy, Debug)]
-pub struct MaterialMap<'a>(&'a Snapshot);
+#[derive(Clone, Copy)]
+pub struct MaterialMap<'a> {
+    snapshot: &'a Snapshot,
+    without: Option<&'a dyn Fn(&str) -> bool>,
+}
 
 impl Serialize for MaterialMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for entry in self.0.iter() {
-            map.serialize_entry(entry.path, &Digests(entry))?;
+        let mut map = serializer.serialize_map(None)?;
+        for entry in self.snapshot.iter() {
+            if !self.without.is_some_and(|without| without(entry.path)) {
+                map.serialize_entry(entry.path, &Digests(entry))?;
+            }
         }
         map.end()
     }

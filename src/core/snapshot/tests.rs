@@ -105,6 +105,9 @@ fn files_are_recorded_with_all_digests_in_the_order_of_bytes() {
     let json = serde_json::to_string(&snapshot.material_map()).expect("serializes");
     let parsed: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(&json).expect("is a map");
     assert_eq!(parsed["b"], set.0);
+    let without = |path: &str| path.contains("hidden") || path == "b";
+    let fewer = serde_json::to_value(snapshot.material_map_without(&without)).expect("serializes");
+    assert_eq!(fewer.as_object().map(serde_json::Map::len), Some(4), "rule 4: {fewer}");
     assert!(json.starts_with(r#"{".hidden/.x":{"gitoid:sha1":"#), "sorted in both levels: {json}");
 }
 
