@@ -10,6 +10,8 @@
 
 mod links;
 mod omission;
+mod pool;
+mod read;
 mod rules;
 mod second;
 mod sys;
@@ -359,7 +361,7 @@ fn resolve_links(
     const PIECE: usize = 64;
     found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     let known = &*table;
-    let gathered = walk::spread(
+    let gathered = pool::spread(
         walk.options.threads,
         found.len(),
         PIECE,
