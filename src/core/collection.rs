@@ -169,7 +169,8 @@ impl Serialize for Entry {
         map.serialize_entry("type", &self.predicate_type)?;
         match &self.body {
             Body::Materials(snapshot, without) => {
-                map.serialize_entry("attestation", &snapshot.material_map(without))?;
+                let hidden = |path: &str| without.contains(path);
+                map.serialize_entry("attestation", &snapshot.material_map_without(&hidden))?;
             }
             Body::Products(products, without) => {
                 map.serialize_entry("attestation", &ProductsOf(products, without))?;

@@ -6,6 +6,7 @@
 //! which attestors depend, are told apart here as the Go library 1.4.13 does. Names with a path are not looked at.
 
 mod json;
+mod markup;
 mod text;
 
 use std::borrow::Cow;

@@ -10,6 +10,8 @@
 
 mod links;
 mod omission;
+mod pool;
+mod read;
 mod rules;
 mod second;
 mod sys;
@@ -19,7 +21,6 @@ mod tests;
 mod walk;
 mod whole;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -360,7 +361,7 @@ fn resolve_links(
     const PIECE: usize = 64;
     found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     let known = &*table;
-    let gathered = walk::spread(
+    let gathered = pool::spread(
         walk.options.threads,
         found.len(),
         PIECE,
@@ -540,21 +541,31 @@ impl Snapshot {
 
     /// The material map of witness's material v0.1 (wire-formats §3.1): path to digest set, sorted by path, written
     /// straight from the table.
-    /// Paths in `without` are left out.
-    pub fn material_map<'a>(&'a self, without: &'a BTreeSet<String>) -> MaterialMap<'a> {
-        MaterialMap(self, without)
+    pub fn material_map(&self) -> MaterialMap<'_> {
+        MaterialMap { snapshot: self, without: None }
+    }
+
+    /// The material map without the paths that `without` says yes to: a path with a secret in it is left out and
+    /// becomes a gap that carries its digest only (security rule 4).
+    pub fn material_map_without<'a>(&'a self, without: &'a dyn Fn(&str) -> bool) -> MaterialMap<'a> {
+        MaterialMap { snapshot: self, without: Some(without) }
     }
 }
 
 /// Serializes as the material map of witness's material v0.1.
-#[derive(Clone, Copy, Debug)]
-pub struct MaterialMap<'a>(&'a Snapshot, &'a BTreeSet<String>);
+#[derive(Clone, Copy)]
+pub struct MaterialMap<'a> {
+    snapshot: &'a Snapshot,
+    without: Option<&'a dyn Fn(&str) -> bool>,
+}
 
 impl Serialize for MaterialMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for entry in self.0.iter().filter(|entry| !self.1.contains(entry.path)) {
-            map.serialize_entry(entry.path, &Digests(entry))?;
+        for entry in self.snapshot.iter() {
+            if !self.without.is_some_and(|without| without(entry.path)) {
+                map.serialize_entry(entry.path, &Digests(entry))?;
+            }
         }
         map.end()
     }

@@ -11,7 +11,7 @@ pub(super) struct Scan {
     complete: bool,
     /// First byte of the value.
     first: u8,
-    /// `type` of the object itself is one of GeoJSON's.
+    /// `type` of the object itself is one of those of `GeoJSON`.
     geo: bool,
     /// `asset.version` is one of glTF's.
     gltf: bool,

@@ -1,8 +1,8 @@
-//! Text: scripts by their first line, markup by its first tag, tables by their commas, and the character set.
+//! Text: scripts by their first line, tables by their commas, and the character set.
 
 use std::borrow::Cow;
 
-use super::{HEAD, find, json};
+use super::{HEAD, find, json, markup};
 
 const BOMS: [(&[u8], &str); 5] = [
     (b"\xef\xbb\xbf", "utf-8"),
@@ -10,56 +10,6 @@ const BOMS: [(&[u8], &str); 5] = [
     (b"\xff\xfe\0\0", "utf-32le"),
     (b"\xfe\xff", "utf-16be"),
     (b"\xff\xfe", "utf-16le"),
-];
-
-/// The tags that make HTML, in capitals.
-const HTML: [&[u8]; 17] = [
-    b"<!DOCTYPE HTML",
-    b"<HTML",
-    b"<HEAD",
-    b"<SCRIPT",
-    b"<IFRAME",
-    b"<H1",
-    b"<DIV",
-    b"<FONT",
-    b"<TABLE",
-    b"<A",
-    b"<STYLE",
-    b"<TITLE",
-    b"<B",
-    b"<BODY",
-    b"<BR",
-    b"<P",
-    b"<!--",
-];
-
-/// Kinds of XML: the root's tag and its name space, of which one may be missing.
-const XML: [(&[u8], &[u8], &str); 17] = [
-    (b"<rss", b"", "application/rss+xml"),
-    (b"<feed", b"xmlns=\"http://www.w3.org/2005/Atom\"", "application/atom+xml"),
-    (b"<X3D", b"xmlns:xsd=\"http://www.w3.org/2001/XMLSchema-instance\"", "model/x3d+xml"),
-    (b"<kml", b"xmlns=\"http://www.opengis.net/kml/2.2\"", "application/vnd.google-earth.kml+xml"),
-    (b"<kml", b"xmlns=\"http://earth.google.com/kml/2.0\"", "application/vnd.google-earth.kml+xml"),
-    (b"<kml", b"xmlns=\"http://earth.google.com/kml/2.1\"", "application/vnd.google-earth.kml+xml"),
-    (b"<kml", b"xmlns=\"http://earth.google.com/kml/2.2\"", "application/vnd.google-earth.kml+xml"),
-    (b"<xliff", b"xmlns=\"urn:oasis:names:tc:xliff:document:1.2\"", "application/x-xliff+xml"),
-    (b"<COLLADA", b"xmlns=\"http://www.collada.org/2005/11/COLLADASchema\"", "model/vnd.collada+xml"),
-    (b"", b"xmlns:gml=\"http://www.opengis.net/gml", "application/gml+xml"),
-    (b"<gpx", b"xmlns=\"http://www.topografix.com/GPX/1/1\"", "application/gpx+xml"),
-    (
-        b"<TrainingCenterDatabase",
-        b"xmlns=\"http://www.garmin.com/xmlschemas/TrainingCenterDatabase/v2\"",
-        "application/vnd.garmin.tcx+xml",
-    ),
-    (b"<amf", b"", "application/x-amf"),
-    (
-        b"<model",
-        b"xmlns=\"http://schemas.microsoft.com/3dmanufacturing/core/2015/02\"",
-        "application/vnd.ms-package.3dmanufacturing-3dmodel+xml",
-    ),
-    (b"<xfdf", b"xmlns=\"http://ns.adobe.com/xfdf/\"", "application/vnd.adobe.xfdf"),
-    (b"<Ontology", b"xmlns=\"http://www.w3.org/2002/07/owl#\"", "application/owl+xml"),
-    (b"", b"\0", ""),
 ];
 
 /// Programs that run scripts: the paths before `bin/`, the program, and whether its name ends there. `env` means
@@ -139,11 +89,11 @@ const MAIL: [&[u8]; 15] = [
     b"Content-Transfer-Encoding: ",
 ];
 
-fn space(byte: u8) -> bool {
+pub(super) fn space(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | 0x0C | b'\r' | b' ')
 }
 
-fn trim(bytes: &[u8]) -> &[u8] {
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     &bytes[bytes.iter().position(|&byte| !space(byte)).unwrap_or(bytes.len())..]
 }
 
@@ -155,7 +105,7 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn bom(head: &[u8]) -> Option<&'static str> {
+pub(super) fn bom(head: &[u8]) -> Option<&'static str> {
     BOMS.iter().find(|(mark, _)| head.starts_with(mark)).map(|(_, name)| *name)
 }
 
@@ -171,17 +121,10 @@ pub(super) fn detect(head: &[u8]) -> Cow<'static, str> {
     if head.starts_with(b"sha256:") {
         return "text/sha256+text".into();
     }
-    if svg(head) {
-        return "image/svg+xml".into();
+    if let Some(markup) = markup::detect(head) {
+        return markup;
     }
-    let start = trim(head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head));
-    if HTML.iter().any(|tag| begins_with_tag(start, tag)) {
-        return with_charset("text/html", html_charset(limited(head)));
-    }
-    if begins_with_tag(start, b"<?XML") {
-        return xml(head);
-    }
-    other(head).map_or_else(|| with_charset("text/plain", plain_charset(limited(head))), Cow::Borrowed)
+    other(head).map_or_else(|| with_charset("text/plain", &plain_charset(limited(head))), Cow::Borrowed)
 }
 
 /// Text that is neither markup nor plain; asked in the order of the Go library.
@@ -252,185 +195,12 @@ fn between(rest: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether `bytes` begin with `pattern`, whose capitals stand for small letters too.
-fn same(bytes: &[u8], pattern: &[u8]) -> bool {
+pub(super) fn same(bytes: &[u8], pattern: &[u8]) -> bool {
     bytes.len() >= pattern.len()
         && bytes
             .iter()
             .zip(pattern)
             .all(|(byte, want)| byte == want || (want.is_ascii_uppercase() && byte.to_ascii_uppercase() == *want))
-}
-
-/// A tag, with space or `>` behind it.
-fn begins_with_tag(bytes: &[u8], tag: &[u8]) -> bool {
-    same(bytes, tag) && bytes.get(tag.len()).is_some_and(|&byte| space(byte) || byte == b'>')
-}
-
-fn xml(head: &[u8]) -> Cow<'static, str> {
-    const ROOT: usize = 512;
-    const CYCLONEDX: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?><bom xmlns=\"http://cyclonedx.org/schema/bom/";
-    // The Go library looks for a document type or name space in this part.
-    const XHTML: usize = 1024;
-    if head.starts_with(CYCLONEDX) {
-        return "application/vnd.cyclonedx+xml".into();
-    }
-    let start = trim(head);
-    let start = &start[..start.len().min(ROOT)];
-    let kind = XML.iter().find(|(tag, space, _)| match (find_some(start, tag), find_some(start, space)) {
-        (Some(tag), None) => space.is_empty() && tag > 0,
-        (None, Some(at)) => tag.is_empty() && at > 0,
-        (Some(tag), Some(space)) => tag < space,
-        (None, None) => false,
-    });
-    if let Some((_, _, name)) = kind {
-        return (*name).into();
-    }
-    let start = &head[..head.len().min(XHTML)];
-    if (0..start.len()).any(|at| spaced(&start[at..], b"<!DOCTYPE HTML") || spaced(&start[at..], b"<HTML XMLNS=")) {
-        return "application/xhtml+xml".into();
-    }
-    with_charset("text/xml", xml_charset(limited(head)))
-}
-
-/// Where a needle stands; an empty one stands nowhere.
-fn find_some(hay: &[u8], needle: &[u8]) -> Option<usize> {
-    if needle.is_empty() { None } else { find(hay, needle) }
-}
-
-/// As [`same`], where a space of the pattern stands for one or more.
-fn spaced(mut bytes: &[u8], pattern: &[u8]) -> bool {
-    for (at, want) in pattern.iter().enumerate() {
-        match bytes.first() {
-            Some(&byte) if space(*want) => {
-                if !space(byte) {
-                    return false;
-                }
-                bytes = if pattern.get(at + 1).is_some_and(|&next| space(next)) { &bytes[1..] } else { trim(bytes) };
-            }
-            Some(&byte) if byte == *want || (want.is_ascii_uppercase() && byte.to_ascii_uppercase() == *want) => {
-                bytes = &bytes[1..];
-            }
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// Skips comments of markup.
-fn skip_comments(mut bytes: &[u8]) -> &[u8] {
-    while let Some(rest) = skip_comment(bytes) {
-        bytes = rest;
-    }
-    bytes
-}
-
-fn skip_comment(bytes: &[u8]) -> Option<&[u8]> {
-    // The dashes that begin it may end it.
-    let rest = bytes.starts_with(b"<!--").then(|| &bytes[2..])?;
-    find(rest, b"-->").map(|at| &rest[at + 3..])
-}
-
-fn svg(head: &[u8]) -> bool {
-    let start = trim(head);
-    let mut plain = skip_comments(start);
-    if plain.starts_with(b"<svg") {
-        loop {
-            let Attribute { name, value, more } = attribute(&mut plain);
-            if name == b"xmlns" && value == b"http://www.w3.org/2000/svg" {
-                return true;
-            }
-            if !more {
-                return false;
-            }
-        }
-    }
-    let mut declared = start;
-    if !declared.starts_with(b"<?xml") {
-        return false;
-    }
-    loop {
-        let Attribute { name, more, .. } = attribute(&mut declared);
-        if name == b"version" {
-            return find(declared, b"<svg").is_some();
-        }
-        if !more {
-            return false;
-        }
-    }
-}
-
-/// An attribute of a tag.
-struct Attribute<'a> {
-    name: &'a [u8],
-    value: &'a [u8],
-    more: bool,
-}
-
-/// Takes the next attribute, as HTML's prescan of a byte stream for its encoding does.
-fn attribute<'a>(bytes: &mut &'a [u8]) -> Attribute<'a> {
-    const NONE: Attribute<'static> = Attribute { name: b"", value: b"", more: false };
-    while bytes.first().is_some_and(|&byte| space(byte) || byte == b'/') {
-        *bytes = &bytes[1..];
-    }
-    if bytes.first() == Some(&b'>') {
-        return NONE;
-    }
-    let start = *bytes;
-    let mut length = 0;
-    loop {
-        let Some(byte) = pop(bytes) else { return NONE };
-        if byte == b'=' && length > 0 {
-            let (value, more) = attribute_value(bytes);
-            return Attribute { name: &start[..length], value, more };
-        }
-        if space(byte) {
-            *bytes = trim(bytes);
-            if bytes.first() != Some(&b'=') {
-                return Attribute { name: &start[..length], value: b"", more: true };
-            }
-            *bytes = &bytes[1..];
-            let (value, more) = attribute_value(bytes);
-            return Attribute { name: &start[..length], value, more };
-        }
-        if byte == b'/' || byte == b'>' {
-            return Attribute { name: &start[..length], value: b"", more: false };
-        }
-        length += 1;
-    }
-}
-
-fn attribute_value<'a>(bytes: &mut &'a [u8]) -> (&'a [u8], bool) {
-    *bytes = trim(bytes);
-    let start = *bytes;
-    match pop(bytes) {
-        None | Some(b'>') => (b"", false),
-        Some(quote @ (b'"' | b'\'')) => {
-            let Some(end) = bytes.iter().position(|&byte| byte == quote) else {
-                *bytes = b"";
-                return (b"", false);
-            };
-            let value = &bytes[..end];
-            *bytes = &bytes[end + 1..];
-            (value, bytes.first().is_some_and(|&byte| byte != b'>' && byte != 0))
-        }
-        Some(_) => {
-            let mut length = 1;
-            loop {
-                match pop(bytes) {
-                    None => return (b"", false),
-                    Some(byte) if space(byte) => return (&start[..length], true),
-                    Some(b'>') => return (&start[..length], false),
-                    Some(_) => length += 1,
-                }
-            }
-        }
-    }
-}
-
-/// The next byte; a NUL counts as the end.
-fn pop(bytes: &mut &[u8]) -> Option<u8> {
-    let (&first, rest) = bytes.split_first()?;
-    *bytes = rest;
-    (first != 0).then_some(first)
 }
 
 /// Comma or tab separated values: two or more fields, as many in each line, quotes as in RFC 4180.
@@ -605,19 +375,19 @@ fn mail(head: &[u8]) -> bool {
 }
 
 /// The part in which the character set is looked for.
-fn limited(head: &[u8]) -> &[u8] {
+pub(super) fn limited(head: &[u8]) -> &[u8] {
     &head[..head.len().min(1024)]
 }
 
-fn with_charset(mime: &'static str, charset: Cow<'static, str>) -> Cow<'static, str> {
-    match (mime, charset.as_ref()) {
+pub(super) fn with_charset(mime: &'static str, charset: &str) -> Cow<'static, str> {
+    match (mime, charset) {
         (_, "") => mime.into(),
         ("text/plain", "utf-8") => "text/plain; charset=utf-8".into(),
         (_, charset) => format!("{mime}; charset={charset}").into(),
     }
 }
 
-fn plain_charset(bytes: &[u8]) -> Cow<'static, str> {
+pub(super) fn plain_charset(bytes: &[u8]) -> Cow<'static, str> {
     if bytes.is_empty() {
         return "".into();
     }
@@ -645,106 +415,4 @@ fn plain_charset(bytes: &[u8]) -> Cow<'static, str> {
         return "".into();
     }
     if bytes.contains(&0x85) { "windows-1252" } else { "iso-8859-1" }.into()
-}
-
-fn owned(bytes: &[u8]) -> Cow<'static, str> {
-    String::from_utf8_lossy(bytes).into_owned().into()
-}
-
-fn xml_charset(bytes: &[u8]) -> Cow<'static, str> {
-    let mut rest = bytes;
-    while let Some(at) = find(rest, b"<?xml") {
-        rest = &rest[at + 5..];
-        loop {
-            let Attribute { name, value, more } = attribute(&mut rest);
-            if name.starts_with(b"encoding") && !value.is_empty() {
-                return owned(value);
-            }
-            if !more {
-                break;
-            }
-        }
-    }
-    plain_charset(bytes)
-}
-
-fn html_charset(bytes: &[u8]) -> Cow<'static, str> {
-    if let Some(mark) = bom(bytes) {
-        return mark.into();
-    }
-    match declared_charset(bytes) {
-        Some(charset) if !charset.is_empty() => owned(charset),
-        _ => plain_charset(bytes),
-    }
-}
-
-/// The character set that a `meta` before the body names.
-fn declared_charset(bytes: &[u8]) -> Option<&[u8]> {
-    let mut rest = bytes;
-    loop {
-        if let Some(after) = skip_comment(rest) {
-            rest = after;
-            continue;
-        }
-        if rest.len() <= b"<META".len() || same(rest, b"<BODY") {
-            return None;
-        }
-        if !same(rest, b"<META") {
-            rest = &rest[1..];
-            continue;
-        }
-        rest = &rest[b"<META".len()..];
-        if !pop(&mut rest).is_some_and(|byte| space(byte) || byte == b'/') {
-            return None;
-        }
-        let mut seen: Vec<Vec<u8>> = Vec::new();
-        let (mut pragma, mut needs_pragma) = (false, None);
-        let mut charset: &[u8] = b"";
-        loop {
-            let Attribute { name, value, more } = attribute(&mut rest);
-            let name = name.to_ascii_lowercase();
-            if !seen.contains(&name) {
-                match name.as_slice() {
-                    b"http-equiv" => pragma |= same(value, b"CONTENT-TYPE"),
-                    b"content" => {
-                        charset = content_charset(value);
-                        if !charset.is_empty() {
-                            needs_pragma = Some(true);
-                        }
-                    }
-                    b"charset" => {
-                        charset = value;
-                        needs_pragma = Some(false);
-                    }
-                    _ => {}
-                }
-                seen.push(name);
-            }
-            if !more {
-                break;
-            }
-        }
-        if needs_pragma == Some(false) || (needs_pragma == Some(true) && pragma) {
-            return Some(charset);
-        }
-    }
-}
-
-/// The character set in `text/html; charset=…`.
-fn content_charset(mut value: &[u8]) -> &[u8] {
-    while let Some(at) = find(value, b"charset") {
-        value = trim(&value[at + 7..]);
-        let Some(rest) = value.strip_prefix(b"=") else {
-            value = value.get(1..).unwrap_or_default();
-            continue;
-        };
-        let rest = trim(rest);
-        return match rest.first() {
-            Some(quote @ (b'"' | b'\'')) => {
-                rest[1..].split(|byte| byte == quote).next().unwrap_or_default().trim_ascii()
-            }
-            _ => rest.split(|&byte| byte == b';' || space(byte)).next().unwrap_or_default(),
-        };
-    }
-    b""
 }

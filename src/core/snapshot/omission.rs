@@ -1,7 +1,7 @@
 //! What of a tree could not be recorded, and why.
 
 use std::collections::BinaryHeap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Serialize, Serializer};
 
@@ -168,7 +168,7 @@ pub(super) fn show(path: &[u8]) -> String {
     for chunk in path.utf8_chunks() {
         out.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
+            let _ = write!(out, "\\x{byte:02x}"); // a String takes everything
         }
     }
     out

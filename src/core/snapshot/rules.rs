@@ -31,11 +31,9 @@ impl Git {
     /// What the folder `name` of this folder is.
     pub(super) fn child(self, name: &[u8]) -> Self {
         match (self, name) {
-            (Self::Dir, b"modules") => Self::Modules,
             (Self::Dir, b"worktrees") => Self::Worktrees,
-            (Self::Modules, _) => Self::Modules,
-            (Self::Worktrees, _) => Self::Dir,
-            (_, b".git") => Self::Dir,
+            (Self::Dir, b"modules") | (Self::Modules, _) => Self::Modules,
+            (Self::Worktrees, _) | (_, b".git") => Self::Dir,
             _ => Self::No,
         }
     }
@@ -59,7 +57,7 @@ struct Own {
 
 /// The rules of a run, with counts.
 pub(super) struct Rules {
-    rules: Vec<(String, AtomicU64)>,
+    counts: Vec<(String, AtomicU64)>,
     own: Vec<Own>,
     globs: usize,
 }
@@ -80,11 +78,11 @@ impl Rules {
         }
         let globs = rules.len();
         rules.push("not selected by the globs for materials and products".to_owned());
-        Self { rules: rules.into_iter().map(|rule| (rule, AtomicU64::new(0))).collect(), own, globs }
+        Self { counts: rules.into_iter().map(|rule| (rule, AtomicU64::new(0))).collect(), own, globs }
     }
 
     fn count(&self, rule: usize) {
-        self.rules[rule].1.fetch_add(1, Ordering::Relaxed);
+        self.counts[rule].1.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_unselected(&self) {
@@ -116,7 +114,7 @@ impl Rules {
 
     /// The rules that left something out, with the number of entries; what is in a folder is not counted.
     pub(super) fn applied(&self) -> Vec<LeftOut> {
-        let counts = self.rules.iter().map(|(rule, count)| (rule, count.load(Ordering::Relaxed)));
+        let counts = self.counts.iter().map(|(rule, count)| (rule, count.load(Ordering::Relaxed)));
         counts.filter(|(_, count)| *count > 0).map(|(rule, count)| LeftOut { rule: rule.clone(), count }).collect()
     }
 }
@@ -143,8 +141,7 @@ fn below(path: &Path, root: &Path, canonical_root: &Path) -> Option<PathBuf> {
     // The path may lead through links and need not exist yet: the longest part that does is resolved.
     let mut missing = Vec::new();
     let mut part = path;
-    loop {
-        let (Some(parent), Some(name)) = (part.parent(), part.file_name()) else { break };
+    while let (Some(parent), Some(name)) = (part.parent(), part.file_name()) {
         missing.push(name);
         part = parent;
         if let Ok(real) = part.canonicalize() {

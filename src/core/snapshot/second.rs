@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::links::{self, Whereabouts};
 use super::omission::{Omissions, Reason};
+use super::pool;
 use super::rules::Rules;
 use super::sys::{Key, Kind, Root};
 use super::table::{MEMBER, NONE, NodeKind, RECHECK, Table};
@@ -124,7 +125,7 @@ impl Snapshot {
         let nodes = &self.table.nodes;
         let full = self.options.mode == Mode::Full;
         let parts =
-            walk::spread(self.options.threads, nodes.len(), STAT_PIECE, Vec::new, |out, range: Range<usize>| {
+            pool::spread(self.options.threads, nodes.len(), STAT_PIECE, Vec::new, |out, range: Range<usize>| {
                 for at in range {
                     let node = &nodes[at];
                     let wanted = match node.kind {
@@ -203,7 +204,7 @@ impl Snapshot {
         let mut all: Vec<(FoundLink, Option<&Link>)> = new.chain(old).collect();
         all.sort_by(|a, b| a.0.path.cmp(&b.0.path));
         let fresh = &found.fresh;
-        let gathered = walk::spread(
+        let gathered = pool::spread(
             walk.options.threads,
             all.len(),
             PIECE,
@@ -290,7 +291,7 @@ impl Snapshot {
             }
             match members(&self.table, seen, old, &own, path, &self.algorithms).finish() {
                 Err(name) => {
-                    omissions.push(whole.path.clone(), Reason::FolderNotWhole(format!("{}{name}", whole.path)))
+                    omissions.push(whole.path.clone(), Reason::FolderNotWhole(format!("{}{name}", whole.path)));
                 }
                 Ok((digest, length)) => {
                     let change = match self.before(&whole.path) {

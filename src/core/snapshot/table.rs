@@ -99,7 +99,7 @@ impl Table {
     /// Moves everything of `other` here and leaves it empty.
     pub(super) fn absorb(&mut self, other: &mut Self) {
         let arena = self.arena.len() as u64;
-        let digests = if self.stride == 0 { 0 } else { self.digests.len() / self.stride };
+        let digests = self.digests.len().checked_div(self.stride).unwrap_or(0);
         let digests = u32::try_from(digests).unwrap_or(NONE);
         self.arena.append(&mut other.arena);
         self.digests.append(&mut other.digests);

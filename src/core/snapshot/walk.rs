@@ -5,35 +5,27 @@
 //! number of descriptors that wait is limited; past it folders are opened again by path.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
 use super::omission::{Omissions, Reason, show};
+use super::pool::{Pool, lock};
+use super::read::Content;
 use super::rules::{Git, Rules};
 use super::sys::{self, Key, Kind, Root, Stat};
 use super::table::{self, Folder, MEMBER, NO_MATERIAL, NONE, NodeKind, RECHECK, Table};
-use super::{Clock, MakeTap, Options, Progress, Tap};
-use crate::digest::{Algorithm, BUFFER, Hasher};
-use crate::mime;
+use super::{Clock, MakeTap, Options, Progress};
+use crate::digest::{Algorithm, BUFFER};
 
 /// Files of one piece of work.
 const CHUNK: usize = 64;
 /// Folder descriptors that wait for somebody to use them; below the usual limit of 1024 for a process.
 const OPEN_FOLDERS: usize = 192;
-/// How often a file that changes while it is read is tried.
-const ATTEMPTS: u32 = 3;
-/// Pause before such a file is tried again.
-const PAUSE: Duration = Duration::from_millis(5);
 /// Longest path that is recorded, in bytes. The kernel takes 4096 at once; deeper trees are walked in steps.
 pub(super) const MAX_PATH: usize = 64 * 1024;
-/// A file whose change time is this close to the moment of reading may change again without a new time.
-pub(super) const YOUNG_NANOS: i64 = 2_000_000_000;
 /// Nodes that a thread gathers before it hands them over.
 const BATCH: usize = 512;
 
@@ -164,33 +156,21 @@ pub(super) struct Walk<'a> {
     pub(super) next_whole: AtomicU32,
     open: Arc<AtomicUsize>,
     /// File systems seen, and whether their change times count.
-    devices: Mutex<Vec<(u64, bool)>>,
+    pub(super) devices: Mutex<Vec<(u64, bool)>>,
     pool: Pool,
     found: Mutex<Found>,
 }
 
 /// What one thread keeps.
 pub(super) struct Worker {
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     path: Vec<u8>,
     /// Where the kernel puts names.
     listing: Vec<u8>,
     /// The first bytes of the file that was read last.
-    head: Vec<u8>,
-    device: Option<(u64, bool)>,
+    pub(super) head: Vec<u8>,
+    pub(super) device: Option<(u64, bool)>,
     pub(super) found: Found,
-}
-
-/// A file that was read to its end.
-pub(super) struct Content {
-    pub(super) key: Key,
-    pub(super) recheck: bool,
-    pub(super) digests: Vec<u8>,
-    tap: Option<Box<dyn Tap>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The part of `errno` that people read.
@@ -231,11 +211,11 @@ impl<'a> Walk<'a> {
 
     /// Works until nothing is left and returns what was found, in no order.
     pub(super) fn run(self, items: Vec<Item>) -> Found {
-        lock(&self.pool.state).stack = items;
+        self.pool.start(items);
         let work = || {
             let mut worker = self.worker();
             while let Some(item) = self.pool.take() {
-                let done = Done(&self.pool);
+                let done = self.pool.working();
                 self.item(&mut worker, item);
                 if worker.found.table.nodes.len() >= BATCH {
                     lock(&self.found).absorb(&mut worker.found);
@@ -417,7 +397,7 @@ impl<'a> Walk<'a> {
 
     /// Gives the second half of `at..to` away when a thread waits; returns the new end.
     pub(super) fn share(&self, at: usize, to: usize, item: impl FnOnce(usize, usize) -> Item) -> usize {
-        if at >= to || self.pool.idle.load(Ordering::Relaxed) == 0 {
+        if at >= to || !self.pool.someone_waits() {
             return to;
         }
         let middle = at + (to - at) / 2;
@@ -500,101 +480,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads and hashes a file; tries again while it changes.
-    pub(super) fn read(
-        &self,
-        worker: &mut Worker,
-        path: &str,
-        open: &dyn Fn() -> Result<OwnedFd, Errno>,
-    ) -> Result<Content, Reason> {
-        let mut attempt = 1;
-        loop {
-            match self.read_once(worker, path, open) {
-                Err(Reason::Changing) if attempt < ATTEMPTS => {
-                    std::thread::sleep(PAUSE * attempt);
-                    attempt += 1;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn read_once(
-        &self,
-        worker: &mut Worker,
-        path: &str,
-        open: &dyn Fn() -> Result<OwnedFd, Errno>,
-    ) -> Result<Content, Reason> {
-        let now = self.now();
-        let mut file = File::from(open().map_err(refusal)?);
-        let before = sys::stat_fd(file.as_fd()).map_err(refusal)?;
-        if before.kind != Kind::File {
-            return Err(Reason::Replaced);
-        }
-        let size = before.key.size;
-        let mut hasher = Hasher::new(self.algorithms, size);
-        let mut tap = None;
-        let mut first = true;
-        loop {
-            let filled = fill(&mut file, &mut worker.buffer, if first { mime::HEAD } else { 1 })
-                .map_err(|error| Reason::Unreadable(describe(&error)))?;
-            let bytes = &worker.buffer[..filled];
-            if first && self.second.is_some() {
-                worker.head.clear();
-                worker.head.extend_from_slice(&bytes[..filled.min(mime::HEAD)]);
-                tap = self
-                    .tap
-                    .filter(|_| self.options.products.takes(path))
-                    .and_then(|tap| tap(path, &worker.head, size));
-            }
-            first = false;
-            hasher.update(bytes);
-            if let Some(tap) = &mut tap {
-                tap.bytes(bytes);
-            }
-            self.progress.add_bytes(filled as u64);
-            // A regular file that filled less than was asked for has ended; past its size it grows.
-            if filled == 0 || hasher.length() > size || (hasher.length() == size && filled < worker.buffer.len()) {
-                break;
-            }
-        }
-        let after = sys::stat_fd(file.as_fd()).map_err(refusal)?;
-        if after.key != before.key {
-            return Err(Reason::Changing);
-        }
-        if hasher.length() != size {
-            return Err(Reason::SizeDiffers);
-        }
-        self.progress.add_file();
-        let recheck = self.recheck(worker, &file, &before.key, now);
-        Ok(Content { key: before.key, recheck, digests: hasher.finish(), tap })
-    }
-
-    pub(super) fn now(&self) -> i64 {
-        (self.clock)().nanos()
-    }
-
-    /// Whether the key of an entry that was looked at after `now` does not tell if it changes.
-    fn recheck(&self, worker: &mut Worker, fd: &impl AsFd, key: &Key, now: i64) -> bool {
-        if key.ctime >= now.saturating_sub(YOUNG_NANOS) {
-            return true;
-        }
-        if let Some((device, keeps)) = worker.device
-            && device == key.device
-        {
-            return !keeps;
-        }
-        let mut devices = lock(&self.devices);
-        let known = devices.iter().find(|(device, _)| *device == key.device).map(|(_, keeps)| *keeps);
-        let keeps = known.unwrap_or_else(|| {
-            let keeps = sys::keeps_change_time(fd.as_fd());
-            devices.push((key.device, keeps));
-            keeps
-        });
-        worker.device = Some((key.device, keeps));
-        !keeps
-    }
-
     /// Notes an omission, and keeps a node for it, so that the second look asks again.
     pub(super) fn omit_node(&self, worker: &mut Worker, path: &[u8], name: &[u8], place: Place, reason: Reason) {
         if self.second.is_none() {
@@ -612,25 +497,6 @@ impl<'a> Walk<'a> {
             worker.found.broken.push((whole, shown.clone()));
         }
         worker.found.omissions.push(shown, reason);
-    }
-}
-
-impl Content {
-    /// The result of a second look; what listened to the bytes is told the digests.
-    pub(super) fn fresh(mut self, walk: &Walk<'_>, worker: &Worker, path: &str, whole: u32) -> Fresh {
-        if let Some(tap) = self.tap.take()
-            && whole == NONE
-        {
-            tap.done(&super::digest_set(&walk.options.hashes, &self.digests));
-        }
-        Fresh {
-            path: path.to_owned(),
-            whole,
-            key: self.key,
-            digests: self.digests,
-            mime: mime::detect(&worker.head),
-            own_changed: false,
-        }
     }
 }
 
@@ -662,126 +528,9 @@ pub(super) fn unfit(path: &[u8], name: &[u8]) -> Option<Reason> {
     }
 }
 
-/// Fills `buffer` with at least `wanted` bytes, fewer only at the end of the file.
-fn fill(file: &mut File, buffer: &mut [u8], wanted: usize) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < wanted {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-fn describe(error: &std::io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |raw| Errno::from_raw(raw).desc().to_lowercase())
-}
-
 /// Bytes of the digests of one file.
 pub(super) fn stride(algorithms: &[Algorithm]) -> usize {
     algorithms.iter().map(|algorithm| algorithm.size()).sum()
-}
-
-/// The stack that the threads share.
-#[derive(Default)]
-struct Pool {
-    state: Mutex<State>,
-    wake: Condvar,
-    /// Threads that wait; read without the lock, as a hint.
-    idle: AtomicUsize,
-}
-
-#[derive(Default)]
-struct State {
-    stack: Vec<Item>,
-    /// Threads that work on an item and may put new ones here.
-    busy: usize,
-}
-
-/// Gives the place of a thread back, also when it panics: the others would wait for ever.
-struct Done<'a>(&'a Pool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.busy -= 1;
-        if state.busy == 0 && state.stack.is_empty() {
-            self.0.wake.notify_all();
-        }
-    }
-}
-
-impl Pool {
-    fn take(&self) -> Option<Item> {
-        let mut state = lock(&self.state);
-        loop {
-            if let Some(item) = state.stack.pop() {
-                // Of a list of folders one is taken, the rest stays for whoever comes.
-                if let Item::Folders(listing, at, end) = &item
-                    && at + 1 < *end
-                {
-                    let rest = Item::Folders(Arc::clone(listing), at + 1, *end);
-                    state.stack.push(rest);
-                }
-                state.busy += 1;
-                return Some(item);
-            }
-            if state.busy == 0 {
-                return None;
-            }
-            self.idle.fetch_add(1, Ordering::Relaxed);
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            self.idle.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn give(&self, items: Vec<Item>) {
-        if items.is_empty() {
-            return;
-        }
-        let mut state = lock(&self.state);
-        state.stack.extend(items);
-        // A thread counts itself before it gives the lock back to wait, so that none is missed.
-        let wake = self.idle.load(Ordering::Relaxed) > 0;
-        drop(state);
-        if wake {
-            self.wake.notify_all();
-        }
-    }
-}
-
-/// Splits `0..len` among the threads in pieces of `piece`; each gathers in its own `T`.
-pub(super) fn spread<T: Send>(
-    threads: usize,
-    len: usize,
-    piece: usize,
-    make: impl Fn() -> T + Sync,
-    work: impl Fn(&mut T, std::ops::Range<usize>) + Sync,
-) -> Vec<T> {
-    let next = AtomicUsize::new(0);
-    let out = Mutex::new(Vec::new());
-    let run = || {
-        let mut own = make();
-        loop {
-            let from = next.fetch_add(piece, Ordering::Relaxed);
-            if from >= len {
-                break;
-            }
-            work(&mut own, from..len.min(from + piece));
-        }
-        lock(&out).push(own);
-    };
-    let threads = threads.clamp(1, super::MAX_THREADS).min(len.div_ceil(piece).max(1));
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            let _ = std::thread::Builder::new().name("snapshot".to_owned()).spawn_scoped(scope, run);
-        }
-        run();
-    });
-    out.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The answer to "what is there now", for entries that are looked at by path.

@@ -55,7 +55,7 @@ impl Lines {
 /// Computes the digests of the whole folders of a first look and adds their nodes.
 pub(super) fn compute(
     table: &mut Table,
-    wholes: &mut Vec<Whole>,
+    wholes: &mut [Whole],
     broken: &[(u32, String)],
     omissions: &mut Omissions,
     options: &Options,
