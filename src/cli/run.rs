@@ -211,7 +211,7 @@ fn flag(attestor: &str, option: &str) -> String {
 
 impl RunArgs {
     /// Reads the flags that [`with_attestor_options`] added. A value that is JSON is taken as such, others as text.
-    pub(crate) fn read_attestor_options(&mut self, matches: &ArgMatches) -> Result<(), Failure> {
+    pub(crate) fn read_attestor_options(&mut self, matches: &ArgMatches) {
         for attestor in BUILT_IN {
             for option in attestor.about.options {
                 let id = flag(attestor.about.name, option.name);
@@ -231,7 +231,6 @@ impl RunArgs {
                     .insert(option.name.replace('-', "_"), value);
             }
         }
-        Ok(())
     }
 
     /// The attestors named, however they were separated.
@@ -249,7 +248,7 @@ fn split(lists: &[String]) -> Vec<String> {
         .collect()
 }
 
-pub(crate) fn run(args: RunArgs, output: &Output) -> Result<Ending, Failure> {
+pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Ending, Failure> {
     let report = args.report.clone();
     let mut log = summary::Log::default();
     let result = attempt(args, output, &mut log);
@@ -267,9 +266,9 @@ pub(crate) fn run(args: RunArgs, output: &Output) -> Result<Ending, Failure> {
     result
 }
 
-fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
+fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
     let environment = Arc::new(surroundings::environment());
-    let mask = Arc::new(mask(&args)?);
+    let mask = Arc::new(mask(args)?);
     let redactor = Redactor::new(&environment, &args.command, &mask);
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
@@ -285,10 +284,10 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
             Failure::usage("no step name can be made from the command").hint("name the step with `--step NAME`")
         })?,
     };
-    let (signers, consumed) = signers(&args, !args.plan)?;
-    let keep = keep::Keep::check(&args, &dir)?;
+    let (signers, consumed) = signers(args, !args.plan)?;
+    let keep = keep::Keep::check(args, &dir)?;
     keep.warn(output);
-    let plan = make_plan(&args, &keep, environment, mask, redactor, dir, step, &consumed)?;
+    let plan = make_plan(args, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);
     if args.plan {
         output.data(summary::plan_text(&plan, &keep, &signers).as_bytes())?;
@@ -353,15 +352,18 @@ fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The opened signing keys.
+type Signers = Vec<Box<dyn Signer>>;
+
 /// Loads and probes the keys. Without a key there is nothing to seal with, so nothing is run.
-fn signers(args: &RunArgs, needed: bool) -> Result<(Vec<Box<dyn Signer>>, Vec<String>), Failure> {
+fn signers(args: &RunArgs, needed: bool) -> Result<(Signers, Vec<String>), Failure> {
     if args.key.is_empty() && needed {
         let program = args.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         return Err(Failure::new(Kind::Run, "there is no signing key, so nothing was run")
             .hint("make one:  affiant key generate")
             .hint(format!("then:      affiant run --key affiant.key -- {program} …")));
     }
-    let mut signers: Vec<Box<dyn Signer>> = Vec::new();
+    let mut signers: Signers = Vec::new();
     let mut consumed = Vec::new();
     for name in &args.key {
         let loaded = keys::signing_key(name, args.key_password_file.as_deref())?;
@@ -427,19 +429,16 @@ fn make_plan(
         engine: surroundings::engine(),
         time_limit: args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT)),
     };
-    run::plan(request, BUILT_IN).map_err(|error| {
-        let failure = match &error {
-            PlanError::UnknownAttestor { name } => {
-                let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
-                let failure = Failure::new(Kind::Run, error.to_string());
-                match nearest(name, names.clone()) {
-                    Some(near) => failure.hint(format!("did you mean `{near}`?")),
-                    None => failure.hint(format!("known attestors: {}", names.collect::<Vec<_>>().join(", "))),
-                }
+    run::plan(request, BUILT_IN).map_err(|error| match &error {
+        PlanError::UnknownAttestor { name } => {
+            let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
+            let failure = Failure::new(Kind::Run, error.to_string());
+            match nearest(name, names.clone()) {
+                Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                None => failure.hint(format!("known attestors: {}", names.collect::<Vec<_>>().join(", "))),
             }
-            _ => Failure::because(Kind::Run, "the run cannot be planned", &error),
-        };
-        failure
+        }
+        _ => Failure::because(Kind::Run, "the run cannot be planned", &error),
     })
 }
 

@@ -62,7 +62,7 @@ pub struct Counts {
 impl Ran {
     /// Takes the second snapshot, runs the attestors of after and composes the collection.
     pub fn collect(self, clock: &dyn Clock, real: &snapshot::Clock<'_>, progress: &Progress) -> Collected {
-        let Self { mut plan, attested: before, materials, observed, outcome, ran } = self;
+        let Self { mut plan, attested: before, materials, seen, outcome, lasted } = self;
         let mut composer = Composer::default();
         let products_start = clock.now();
         let changes = materials.second(real, progress, None);
@@ -84,11 +84,11 @@ impl Ran {
         }
         let materials = Arc::new(materials);
         let recorded = materials.len() - hidden.materials.len();
-        composer.spine(MATERIAL_TYPE, Body::Materials(Arc::clone(&materials), hidden.materials), Vec::new(), observed);
+        composer.spine(MATERIAL_TYPE, Body::Materials(Arc::clone(&materials), hidden.materials), Vec::new(), seen);
         // Its place is here; what it says of masked places is known at the end.
         let command_at = composer.entries.len();
         if !matches!(outcome, Outcome::NoCommand) {
-            composer.spine(COMMAND_RUN_TYPE, Body::Composed(Value::Null), Vec::new(), ran);
+            composer.spine(COMMAND_RUN_TYPE, Body::Composed(Value::Null), Vec::new(), lasted);
         }
         let subjects = products
             .iter()
