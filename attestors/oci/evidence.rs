@@ -9,9 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::archive::{Contents, File};
+use super::contents::{Contents, File};
 use super::inflate::{Compression, Inflated};
-use super::layout::{DockerImage, Graph, Image, candidate, is_hex64};
+use super::model::{DockerImage, Graph, Image, candidate, is_hex64};
 use super::{ABOUT, One};
 use crate::subjects::Subjects;
 

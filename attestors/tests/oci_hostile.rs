@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use affiant_attestors::oci::{Analysis, ArchiveError, Limits, Oci, Options, analyse};
+use affiant_attestors::oci::{Analysis, ArchiveError, Limits, Oci, Options, analyse, candidate};
 use affiant_core::attestor::{After, AttestAfter as _, Before, Environment, Evidence, Found, Host, Outcome, Predicate};
 use affiant_core::digest::{DigestSet, sha256_hex};
 use affiant_core::product::{Change, Product, Products};
@@ -475,6 +475,18 @@ fn a_compressed_archive_is_the_same_image() {
         let error = attest(&[("image.tar.gz", mime, cut)]).expect_err("cut off");
         assert!(error.to_string().starts_with("image.tar.gz: "), "{error}");
     }
+}
+
+/// `crane digest --tarball` (0.21.7) of the same file.
+#[test]
+fn the_candidate_is_what_crane_would_push() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/oci/docker-two-tags/products/out/image.tar");
+    let analysis = analyse(std::fs::File::open(path).expect("a fixture"), &Limits::DEFAULT).expect("reads");
+    let graph = analysis.graph.expect("is an image");
+    assert_eq!(
+        candidate(&graph.docker_images[0], &analysis.contents).as_deref(),
+        Some("7cda1e485a8681c9f35df6d7878106efcba3404d1ddcb501831d695b6d355804")
+    );
 }
 
 #[test]
