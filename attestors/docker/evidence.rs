@@ -43,6 +43,7 @@ pub(super) struct Facts {
 /// One entry of `products` in the predicate.
 #[derive(Default)]
 struct Entry {
+    seen: BTreeSet<(String, Material)>,
     materials: BTreeMap<String, Vec<Value>>,
     references: Vec<String>,
 }
@@ -91,9 +92,8 @@ impl Facts {
                 let platform = if platform.is_empty() { platform_of(image) } else { platform.clone() };
                 let list = entry.materials.entry(platform.clone()).or_default();
                 for material in &provenance.materials {
-                    let one = as_witness(material, &platform);
-                    if !list.contains(&one) {
-                        list.push(one);
+                    if entry.seen.insert((platform.clone(), material.clone())) {
+                        list.push(as_witness(material, &platform));
                     }
                     if let Some(hex) = material.digest.get("sha256").filter(|hex| super::is_hex64(hex)) {
                         subjects.digest("materialdigest", hex);

@@ -69,7 +69,7 @@ pub struct Provenance {
 }
 
 /// Something that the build took in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Material {
     /// Where it came from.
     pub uri: String,
@@ -252,7 +252,6 @@ impl Members for Top<'_> {
             return ignore(map);
         }
         // Perhaps a target of a bake file. It is put in place first: a broken file keeps what was read.
-        let again = targets.iter().any(|(name, _)| name == key);
         targets.push((key.to_owned(), Image::default()));
         let mut of_target = Vec::new();
         let result = match targets.last_mut() {
@@ -262,7 +261,7 @@ impl Members for Top<'_> {
         twice.extend(of_target.into_iter().map(|member| format!("{key}.{member}")));
         if !targets.last().is_some_and(|(_, image)| image.is_metadata()) {
             targets.pop();
-        } else if again {
+        } else if targets.iter().filter(|(name, _)| name == key).count() > 1 {
             twice.push(key.to_owned());
         }
         result

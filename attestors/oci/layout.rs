@@ -15,6 +15,18 @@ use super::model::{DockerImage, Graph, Image, Index, Layer, Other, is_hex64};
 const DEPTH_LIMIT: usize = 8;
 /// Descriptors that are looked at in all indexes together.
 const DESCRIPTOR_LIMIT: usize = 16_384;
+/// Images of `manifest.json` that are looked at.
+const IMAGE_LIMIT: usize = 4096;
+/// Layers of one image that are looked at: engines take 127.
+const LAYER_LIMIT: usize = 1024;
+/// Layers of all images together.
+const LAYERS_LIMIT: usize = 65_536;
+/// Names of all images together.
+const TAG_LIMIT: usize = 16_384;
+/// Bytes of configurations that are parsed, each counted as often as it is named.
+const PARSE_LIMIT: usize = 256 << 20;
+/// Faults that are kept.
+const FAULT_LIMIT: usize = 1000;
 
 /// What a descriptor may say (image-spec `descriptor.md`).
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -71,7 +83,16 @@ pub fn understand(contents: &Contents) -> Option<Graph> {
     if docker.is_none() && layout.is_none() {
         return None;
     }
-    let mut reader = Reader { contents, graph: Graph::default(), seen: BTreeSet::new(), descriptors: 0 };
+    let mut reader = Reader {
+        contents,
+        graph: Graph::default(),
+        seen: BTreeSet::new(),
+        descriptors: 0,
+        layers: 0,
+        tags: 0,
+        parsed: 0,
+        broken: BTreeSet::new(),
+    };
     reader.check_names();
     let is_image = docker.is_none_or(|(_, file)| reader.docker(file));
     if let Some((_, file)) = layout {
@@ -93,6 +114,11 @@ struct Reader<'a> {
     graph: Graph,
     seen: BTreeSet<String>,
     descriptors: usize,
+    layers: usize,
+    tags: usize,
+    parsed: usize,
+    /// Layers that could not be inflated and are told.
+    broken: BTreeSet<String>,
 }
 
 /// What is inherited from the descriptor that leads somewhere.
@@ -106,7 +132,41 @@ struct Path {
 
 impl Reader<'_> {
     fn fault(&mut self, text: String) {
-        self.graph.faults.push(text);
+        match self.graph.faults.len() {
+            FAULT_LIMIT => self.graph.faults.push("there is more".into()),
+            n if n < FAULT_LIMIT => self.graph.faults.push(text),
+            _ => {}
+        }
+    }
+
+    /// Says once that a limit was passed.
+    fn past(&mut self, count: usize, limit: usize, what: &str) -> bool {
+        if count == limit + 1 {
+            self.fault(format!("has more than {limit} {what}; the others are not looked at"));
+        }
+        count > limit
+    }
+
+    /// Names of an image, as far as there is room.
+    fn tags(&mut self, tags: &[String]) -> Vec<String> {
+        let mut kept = Vec::new();
+        for tag in tags {
+            self.tags += 1;
+            if self.past(self.tags, TAG_LIMIT, "names of images") {
+                break;
+            }
+            kept.push(tag.clone());
+        }
+        kept
+    }
+
+    /// Whether one more layer is looked at.
+    fn one_more_layer(&mut self, image: &Image) -> bool {
+        self.layers += 1;
+        if image.layers.len() == LAYER_LIMIT {
+            self.fault(format!("`{}` has more than {LAYER_LIMIT} layers", image.config_name));
+        }
+        image.layers.len() < LAYER_LIMIT && !self.past(self.layers, LAYERS_LIMIT, "layers")
     }
 
     /// Every file below `blobs/sha256/` is what its name says.
@@ -120,7 +180,9 @@ impl Reader<'_> {
             .filter(|(name, file)| name[prefix.len()..] != *hex::encode(file.sha256))
             .map(|(name, file)| format!("`{name}` has the digest {}", hex::encode(file.sha256)))
             .collect();
-        self.graph.faults.extend(wrong.into_iter().take(DESCRIPTOR_LIMIT));
+        for text in wrong {
+            self.fault(text);
+        }
     }
 
     /// Reads `manifest.json`. `false`: it is some other program's file of this name.
@@ -140,7 +202,10 @@ impl Reader<'_> {
         if list.is_empty() {
             self.fault("`manifest.json` lists no image".into());
         }
-        for image in &list {
+        for (at, image) in list.iter().enumerate() {
+            if self.past(at + 1, IMAGE_LIMIT, "images") {
+                break;
+            }
             let image = self.docker_image(image);
             self.graph.docker_images.push(image);
         }
@@ -151,11 +216,14 @@ impl Reader<'_> {
     fn docker_image(&mut self, docker: &DockerImage) -> Image {
         let mut image = Image {
             config_name: docker.config.clone(),
-            tags: docker.repo_tags.clone().unwrap_or_default(),
+            tags: self.tags(docker.repo_tags.as_deref().unwrap_or_default()),
             ..Image::default()
         };
         let config = self.config("manifest.json", &docker.config, &mut image);
         for name in docker.layers.iter().flatten() {
+            if !self.one_more_layer(&image) {
+                break;
+            }
             let layer = self.layer("manifest.json", name, None, false);
             image.layers.push(layer);
         }
@@ -177,6 +245,14 @@ impl Reader<'_> {
             self.fault(format!("`{name}` has the digest {sha256}"));
         }
         image.config = Some(sha256);
+        let before = self.parsed;
+        self.parsed += file.text.as_ref().map_or(0, Vec::len);
+        if self.parsed > PARSE_LIMIT {
+            if before <= PARSE_LIMIT {
+                self.fault("its configurations are named so often that not all are read".into());
+            }
+            return None;
+        }
         let config: Config = match file.text.as_deref().map(serde_json::from_slice) {
             Some(Ok(config)) => config,
             Some(Err(error)) => {
@@ -240,11 +316,10 @@ impl Reader<'_> {
                 layer.diff_id.clone_from(&layer.sha256);
                 continue;
             }
-            let text = format!("layer `{}`: {reason}", layer.name);
-            layer.broken = Some(reason);
-            if !self.graph.faults.contains(&text) {
-                self.graph.faults.push(text);
+            if self.broken.insert(layer.name.clone()) {
+                self.fault(format!("layer `{}`: {reason}", layer.name));
             }
+            layer.broken = Some(reason);
         }
         if !known {
             return;
@@ -275,7 +350,9 @@ impl Reader<'_> {
                 }
             }
         }
-        self.graph.faults.extend(wrong);
+        for text in wrong {
+            self.fault(text);
+        }
     }
 
     fn layout(&mut self, file: &File) {
@@ -391,7 +468,7 @@ impl Reader<'_> {
         let indexes = self.graph.indexes.iter_mut().filter(|index| index.sha256 == hex);
         for tags in images.map(|image| &mut image.tags).chain(indexes.map(|index| &mut index.tags)) {
             for tag in &path.tags {
-                if !tags.contains(tag) {
+                if tags.len() < TAG_LIMIT && !tags.contains(tag) {
                     tags.push(tag.clone());
                 }
             }
@@ -452,6 +529,9 @@ impl Reader<'_> {
             says = self.config(name, &config, &mut image);
         }
         for layer in layers {
+            if !self.one_more_layer(&image) {
+                break;
+            }
             if let Some((blob, _)) = self.blob(name, layer, "the layer") {
                 let elsewhere = layer.urls.as_ref().is_some_and(|urls| !urls.is_empty());
                 let layer = self.layer(name, &blob, layer.media_type.clone(), elsewhere);

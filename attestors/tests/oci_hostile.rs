@@ -375,6 +375,29 @@ fn many_entries_end_at_the_limit() {
     assert!(faults(&bytes, &entries).iter().any(|fault| fault.contains("more than 200 entries; it was not read")));
 }
 
+/// Small documents that name the same thing again and again: neither time nor evidence grows without end.
+#[test]
+fn repetition_ends_at_the_limits() {
+    let config = config(&[b"layer"]);
+    let padding = " ".repeat(3 << 20);
+    let config = [config, padding.into_bytes()].concat();
+    let image = json!({"Config": "c.json", "RepoTags": null, "Layers": ["l"]});
+    let many = vec![image; 5000];
+    let bytes = Archive::new().file("c.json", &config).file("l", b"layer").json("manifest.json", &json!(many)).done();
+    let found = faults(&bytes, &Limits::DEFAULT);
+    assert!(found.iter().any(|fault| fault.contains("more than 4096 images")), "{found:?}");
+    assert!(found.iter().any(|fault| fault.contains("named so often")), "{found:?}");
+
+    let cut = &gzip(b"layer")[..12];
+    let tags: Vec<String> = (0..20_000).map(|at| format!("a:{at}")).collect();
+    let image = json!([{"Config": "c.json", "RepoTags": tags, "Layers": vec!["l"; 500_000]}]);
+    let bytes = Archive::new().file("c.json", b"{}").file("l", cut).json("manifest.json", &image).done();
+    let found = faults(&bytes, &Limits::DEFAULT);
+    assert!(found.iter().any(|fault| fault.contains("more than 1024 layers")), "{found:?}");
+    assert!(found.iter().any(|fault| fault.contains("more than 16384 names")), "{found:?}");
+    assert_eq!(found.iter().filter(|fault| fault.starts_with("layer `l`: ")).count(), 1);
+}
+
 /// A tar of this many entries, made as it is read: 10^6 take a second in a release build, a minute in this one.
 const MANY: u32 = 70_000;
 
