@@ -108,7 +108,7 @@ const ABOUT: About = About {
         "tardigest:<hex>: SHA-256 of the archive",
         "imageid:<hex>: SHA-256 of an image's configuration",
         "manifestdigest:<hex>: SHA-256 of docker's `manifest.json` in the archive; of the first image's manifest in a pure OCI layout",
-        "imagedigest:<hex>: SHA-256 of an index or a platform's manifest, as a registry names it (OCI layouts)",
+        "imagedigest:<hex>: SHA-256 of an index or a platform's manifest, as a registry names it, and of `index.json` (OCI layouts)",
         "imagetag:<name>: SHA-256 of the text",
         "layerdiffid<NN>:<hex>: SHA-256 of an inflated layer",
     ],

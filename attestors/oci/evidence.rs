@@ -123,6 +123,10 @@ pub(super) fn one(whole: &Whole<'_>, contents: &Contents, graph: &Graph) -> One 
     for image in &graph.images {
         subjects.known("imagedigest", image.manifest.as_ref());
     }
+    if !graph.images.is_empty() {
+        // `index.json` is an index itself, and `crane push --index` pushes it as it is.
+        subjects.known("imagedigest", graph.layout_index.as_ref());
+    }
     for image in main.iter().chain(&graph.images) {
         subjects.known("imageid", image.config.as_ref());
     }
