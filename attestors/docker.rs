@@ -75,6 +75,8 @@ struct Wanted {
     digest_files: Vec<String>,
     /// Images that an engine holds afterwards.
     names: Vec<String>,
+    /// Whether it may be that it does not: buildx with a builder of its own keeps the result there.
+    names_in_doubt: bool,
     /// The options that asked for attestations.
     attestations: BTreeSet<String>,
     /// The first container command, for messages.
@@ -96,6 +98,7 @@ impl Wanted {
             wanted.digest_files.extend(paths(&["--digestfile"]));
             wanted.attestations.extend(attestations(&command));
             wanted.names.extend(names(&command, engine));
+            wanted.names_in_doubt |= command.buildx && !command.flag(&["--load"]);
         }
         wanted.names.dedup();
         wanted
@@ -163,7 +166,7 @@ fn names(command: &Command, engine: bool) -> Vec<String> {
     let list: Vec<&str> = match command.action {
         Action::Build => {
             let elsewhere = !command.values(&["-o", "--output"]).is_empty() || command.flag(&["--push"]);
-            let here = command.flag(&["--load"]) || (!command.buildx && !elsewhere);
+            let here = command.flag(&["--load"]) || !elsewhere;
             if here || engine { command.values(&["-t", "--tag"]) } else { Vec::new() }
         }
         Action::Push => command.operands(PUSH).into_iter().take(1).collect(),
@@ -234,7 +237,7 @@ impl AttestAfter for Docker {
                 }
                 Some(engine) => {
                     // After a failed command the images may rightly be missing.
-                    let required = options.engine || (!found_before && world.success);
+                    let required = options.engine || (!found_before && world.success && !wanted.names_in_doubt);
                     let asked = engine::ask(engine.as_ref(), &wanted.names, &mut facts);
                     if required {
                         shortfalls.extend(asked);

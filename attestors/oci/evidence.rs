@@ -214,7 +214,7 @@ fn ours(whole: &Whole<'_>, name: &str, contents: &Contents, graph: &Graph) -> Va
         });
         ours.insert("notImages".into(), list.collect());
     }
-    if !graph.is_layout {
+    if graph.docker.is_some() {
         let candidates: Vec<Value> = graph
             .docker_images
             .iter()
@@ -227,7 +227,11 @@ fn ours(whole: &Whole<'_>, name: &str, contents: &Contents, graph: &Graph) -> Va
                 })
             })
             .collect();
-        let text = "not known: a docker archive holds no registry manifest, and a push makes one";
+        let text = if graph.is_layout {
+            "those of the layout; who loads or pushes the docker archive instead makes a manifest anew"
+        } else {
+            "none: a docker archive holds no registry manifest, and a push makes one"
+        };
         ours.insert("registryDigests".into(), json!({"known": text, "candidates": candidates}));
     }
     if !contents.notes.is_empty() {
