@@ -8,10 +8,12 @@
 //! layer, and a layer that is used twice is there twice. No reader depends on the order. For a pure OCI layout
 //! `manifest` lists the images with the paths of their blobs, and `manifestraw`/`manifestdigest` are the first image's manifest.
 
-mod archive;
+mod contents;
 mod evidence;
 mod inflate;
 mod layout;
+mod model;
+mod tarball;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -20,10 +22,12 @@ use affiant_core::attestor::{About, After, AttestAfter, AttestError, Before, Fou
 use affiant_core::product::{CheckedReader, Product, ProductError, Products};
 use serde::Deserialize;
 
-pub use archive::{ArchiveError, Contents, File};
+pub use contents::{Contents, File};
 pub use inflate::{Compression, Inflated};
-pub(crate) use layout::is_hex64;
-pub use layout::{DockerImage, Graph, Image, Index, Layer, Other, candidate, understand};
+pub use layout::understand;
+pub(crate) use model::is_hex64;
+pub use model::{DockerImage, Graph, Image, Index, Layer, Other, candidate};
+pub use tarball::ArchiveError;
 
 use crate::container_command::{self, Action};
 use crate::kinds::has_extension;
@@ -81,7 +85,7 @@ pub struct Analysis {
 /// Reads a tar archive in one pass. The reader need not be at a file: what hashes a product for the snapshot can
 /// feed it. Bytes after the end of the archive may be left unread.
 pub fn analyse(reader: impl Read + Send, limits: &Limits) -> Result<Analysis, ArchiveError> {
-    let contents = archive::read_tar(reader, limits)?;
+    let contents = tarball::read_tar(reader, limits)?;
     let graph = understand(&contents);
     Ok(Analysis { contents, graph })
 }
@@ -104,7 +108,7 @@ const ABOUT: About = About {
         "tardigest:<hex>: SHA-256 of the archive",
         "imageid:<hex>: SHA-256 of an image's configuration",
         "manifestdigest:<hex>: SHA-256 of docker's `manifest.json` in the archive; of the first image's manifest in a pure OCI layout",
-        "imagedigest:<hex>: SHA-256 of an index or a platform's manifest, as a registry names it (OCI layouts)",
+        "imagedigest:<hex>: SHA-256 of an index or a platform's manifest, as a registry names it, and of `index.json` (OCI layouts)",
         "imagetag:<name>: SHA-256 of the text",
         "layerdiffid<NN>:<hex>: SHA-256 of an inflated layer",
     ],
@@ -206,7 +210,7 @@ fn compressed(products: &Products, product: &Product, compression: Compression) 
     let reader = products.open(product).map_err(|error| error.to_string())?;
     match inflate::first_block(reader, compression) {
         Ok(block) => {
-            let first = block.and_then(|block| archive::header_name(&block));
+            let first = block.and_then(|block| tarball::header_name(&block));
             if !first.is_some_and(|name| evidence::begins_image(&name)) {
                 return Ok(None);
             }
@@ -284,7 +288,7 @@ fn from_folder(products: &Products, folder: &str, marker: &Product) -> Result<Op
         .map(|product| (product.path[folder.len()..].to_owned(), product))
         .collect();
     let gone = |name: &str| ProductError::Changed { path: format!("{folder}{name}") };
-    let contents = archive::read_files(
+    let contents = contents::read_files(
         members.iter().map(|(name, product)| (name.clone(), product.length)),
         &Limits::DEFAULT,
         |name| products.open(members.get(name).ok_or_else(|| gone(name))?),
