@@ -10,6 +10,7 @@
 mod attest;
 mod collect;
 mod command_run;
+mod listen;
 mod plan;
 mod seal;
 
