@@ -147,10 +147,12 @@ impl AttestAfter for Oci {
         let mut looked = 0_usize;
         for product in world.products.iter() {
             let found = match Kind::of(product) {
-                Some(Kind::Tar) => match world.heard.take::<Option<listen::Learnt>>(ABOUT.name, &product.path).flatten() {
-                    Some(analysis) => finish(product, None, analysis, None),
-                    None => plain(&world.products, product),
-                },
+                Some(Kind::Tar) => {
+                    match world.heard.take::<Option<listen::Learnt>>(ABOUT.name, &product.path).flatten() {
+                        Some(analysis) => finish(product, None, analysis, None),
+                        None => plain(&world.products, product),
+                    }
+                }
                 Some(Kind::Compressed(compression)) => compressed(&world.products, product, compression),
                 None => match layout_folder(product, &world.products) {
                     Some(folder) => from_folder(&world.products, &folder, product),

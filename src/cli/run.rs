@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use affiant_attestors::{BUILT_IN, container_command};
 use affiant_core::attestor::{Before, Environment};
@@ -303,17 +303,25 @@ fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<En
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }
 
+    let begun = Instant::now();
     let bar = progress::Bar::start("materials");
     let observed = plan
         .observe(&*clock, &surroundings::real_clock, bar.progress())
         .map_err(|error| Failure::because(Kind::Run, "the working directory cannot be recorded", &error))?;
     bar.finish();
+    log.took("materials", begun);
+    let begun = Instant::now();
     let ran = observed.spawn(&*clock);
+    log.took("command", begun);
+    let begun = Instant::now();
     let bar = progress::Bar::start("products");
     let collected = ran.collect(&*clock, &surroundings::real_clock, bar.progress());
     bar.finish();
+    log.took("products", begun);
+    let begun = Instant::now();
 
     let kept = keep.keep(&collected, &signers, reserve, &*clock, output)?;
+    log.took("sealed and kept", begun);
     log.collected(&collected, &kept);
     summary::tell(&collected, &kept, output);
     Ok(Ending::Code(exit_code(&collected, &kept, keep.on_gap)))
