@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use affiant_attestors::{BUILT_IN, container_command};
+use affiant_attestors::{BUILT_IN, container_command, git_remote_urls};
 use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
 use affiant_core::redact::{MaskOptions, Redactor, VariableMask};
@@ -269,7 +269,10 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Ending, Failure> {
 fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
     let environment = Arc::new(surroundings::environment());
     let mask = Arc::new(mask(args)?);
-    let redactor = Redactor::new(&environment, &args.command, &mask);
+    // Passwords in the URLs of git remotes are secrets too.
+    let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
+        .iter()
+        .fold(Redactor::new(&environment, &args.command, &mask), |redactor, url| redactor.with_url(url));
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
