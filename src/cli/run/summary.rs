@@ -51,6 +51,8 @@ pub(super) struct Log {
     pub(super) redactor: Option<Redactor>,
     pub(super) failure: Option<String>,
     pub(super) code: i32,
+    /// The command's own exit code, once it has ended, and whether its evidence failed.
+    ended: Option<(i32, bool)>,
     plan: Option<Value>,
     result: Option<Value>,
 }
@@ -71,8 +73,9 @@ impl Log {
         }));
     }
 
-    pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept) {
+    pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept, evidence_failed: bool) {
         let counts = collected.counts;
+        self.ended = Some((collected.outcome.code(), evidence_failed));
         self.result = Some(json!({
             "collection": collected.collection.name,
             "ending": ending(&collected.outcome),
@@ -83,18 +86,20 @@ impl Log {
             "omissions": counts.omissions,
             "redactions": counts.redactions,
             "gaps": collected.collection.gaps,
+            "evidenceFailed": evidence_failed,
             "evidence": kept.report(),
         }));
     }
 
     /// Writes the report; the schema is `docs/reference/run-report.schema.json`.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let kind = match (&self.failure, &self.result, self.code) {
-            (Some(_), _, _) => "refused",
-            (None, None, _) => "planned",
-            (None, Some(_), 0) => "passed",
-            (None, Some(_), 125) => "evidence-failed",
-            (None, Some(_), _) => "command-failed",
+        let kind = match (&self.failure, self.ended) {
+            (Some(_), _) => "refused",
+            (None, None) => "planned",
+            (None, Some(_)) if self.code == 0 => "passed",
+            // The command's own code may be 125 too.
+            (None, Some((own, _))) if own == self.code => "command-failed",
+            (None, Some(_)) => "evidence-failed",
         };
         let mut report = json!({
             "schema": "affiant/run-report/v1",
@@ -130,7 +135,12 @@ fn ending(outcome: &Outcome) -> String {
 pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
     let counts = collected.counts;
     if !collected.outcome.success() {
-        output.message(&format!("affiant: the command {}", ending(&collected.outcome)));
+        let was = if matches!(&collected.outcome, Outcome::Ran(ran) if matches!(ran.ending, Ending::Exited(_))) {
+            ""
+        } else {
+            "was "
+        };
+        output.message(&format!("affiant: the command {was}{}", ending(&collected.outcome)));
     }
     for gap in &collected.collection.gaps {
         let word = if gap.named { "gap" } else { "note" };
