@@ -165,7 +165,7 @@ fn get(args: &GetArgs, output: &Output) -> Result<Ending, Failure> {
     let bytes = archive
         .resolve(&args.digest)
         .and_then(|id| archive.get(&id))
-        .map_err(|error| failure(format!("{} cannot be had from the archive", args.digest), &error))?;
+        .map_err(|error| failure(format!("{} cannot be read from the archive", args.digest), &error))?;
     output.data(&bytes)?;
     Ok(Ending::Done)
 }

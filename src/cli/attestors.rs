@@ -97,7 +97,7 @@ fn list(format: Format) -> String {
                 let about = attestor.about;
                 let _ = writeln!(text, "{:<12} {:<7} {}", about.name, phase(attestor), about.summary);
             }
-            let _ = writeln!(text, "{:<12} {:<7} Always part of a run.", ALWAYS.join(", "), "");
+            let _ = writeln!(text, "\n{} are part of every run.", ALWAYS.join(", "));
             text
         }
     }

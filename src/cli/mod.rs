@@ -20,7 +20,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Failure, Kind};
 use output::Output;
@@ -108,15 +109,28 @@ fn first_word(args: &[OsString]) -> Option<&str> {
 
 /// The whole command line, with the options of the attestors.
 pub(crate) fn command() -> Command {
-    App::command().mut_subcommand("run", run::with_attestor_options)
+    lenient(App::command().mut_subcommand("run", run::with_attestor_options))
+}
+
+/// CI systems set variables that nobody filled: an empty one is as good as none. Truth values may be spelt as usual.
+fn lenient(command: Command) -> Command {
+    each(command, |arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        let arg = if empty { arg.env(Resettable::Reset) } else { arg };
+        let switch = matches!(arg.get_action(), ArgAction::SetTrue);
+        if switch { arg.value_parser(BoolishValueParser::new()) } else { arg }
+    })
 }
 
 /// The same for the ordinary help: without the variables, of which one line tells for all options.
 fn brief(command: Command) -> Command {
+    each(command, |arg| arg.hide_env(true))
+}
+
+/// Changes each argument of each subcommand.
+fn each(command: Command, change: fn(Arg) -> Arg) -> Command {
     let all: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    all.iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |sub| brief(sub.mut_args(|arg| arg.hide_env(true))))
-    })
+    all.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| each(sub.mut_args(change), change)))
 }
 
 /// What has to be known before the command line is parsed: it says what the defaults are.

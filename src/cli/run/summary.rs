@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use affiant_core::redact::Redactor;
-use affiant_core::run::{Collected, Outcome, Plan, is_digest};
+use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
 use affiant_supervise::Ending;
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ impl Log {
 fn ending(outcome: &Outcome) -> String {
     match outcome {
         Outcome::NoCommand => "no command".to_owned(),
-        Outcome::NotStarted(error) => format!("not started: {error}"),
+        Outcome::NotStarted(error) => format!("not started: {}", not_started(error)),
         Outcome::Ran(ran) => match ran.ending {
             Ending::Exited(code) => format!("exited with {code}"),
             Ending::Signalled { signal, .. } => format!("ended by signal {signal}"),
