@@ -84,6 +84,12 @@ impl Outcome {
     }
 }
 
+/// Why a command did not start, in one line with what the system said.
+pub fn not_started(error: &supervise::Error) -> String {
+    let system = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", system.unwrap_or_default())
+}
+
 /// The command has ended.
 pub struct Ran {
     plan: Plan,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use affiant_core::redact::Redactor;
-use affiant_core::run::{Collected, Outcome, Plan, is_digest};
+use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
 use affiant_supervise::Ending;
 use serde_json::{Map, Value, json};
@@ -54,6 +54,8 @@ pub(super) struct Log {
     pub(super) code: i32,
     /// Seconds that each phase took, in order.
     pub(super) timings: Map<String, Value>,
+    /// The command's own exit code, once it has ended, and whether its evidence failed.
+    ended: Option<(i32, bool)>,
     plan: Option<Value>,
     result: Option<Value>,
 }
@@ -79,8 +81,9 @@ impl Log {
         }));
     }
 
-    pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept) {
+    pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept, evidence_failed: bool) {
         let counts = collected.counts;
+        self.ended = Some((collected.outcome.code(), evidence_failed));
         self.result = Some(json!({
             "collection": collected.collection.name,
             "ending": ending(&collected.outcome),
@@ -91,18 +94,20 @@ impl Log {
             "omissions": counts.omissions,
             "redactions": counts.redactions,
             "gaps": collected.collection.gaps,
+            "evidenceFailed": evidence_failed,
             "evidence": kept.report(),
         }));
     }
 
     /// Writes the report; the schema is `docs/reference/run-report.schema.json`.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let kind = match (&self.failure, &self.result, self.code) {
-            (Some(_), _, _) => "refused",
-            (None, None, _) => "planned",
-            (None, Some(_), 0) => "passed",
-            (None, Some(_), 125) => "evidence-failed",
-            (None, Some(_), _) => "command-failed",
+        let kind = match (&self.failure, self.ended) {
+            (Some(_), _) => "refused",
+            (None, None) => "planned",
+            (None, Some(_)) if self.code == 0 => "passed",
+            // The command's own code may be 125 too.
+            (None, Some((own, _))) if own == self.code => "command-failed",
+            (None, Some(_)) => "evidence-failed",
         };
         let mut report = json!({
             "schema": "affiant/run-report/v1",
@@ -126,7 +131,7 @@ impl Log {
 fn ending(outcome: &Outcome) -> String {
     match outcome {
         Outcome::NoCommand => "no command".to_owned(),
-        Outcome::NotStarted(error) => format!("not started: {error}"),
+        Outcome::NotStarted(error) => format!("not started: {}", not_started(error)),
         Outcome::Ran(ran) => match ran.ending {
             Ending::Exited(code) => format!("exited with {code}"),
             Ending::Signalled { signal, .. } => format!("ended by signal {signal}"),
@@ -139,7 +144,12 @@ fn ending(outcome: &Outcome) -> String {
 pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
     let counts = collected.counts;
     if !collected.outcome.success() {
-        output.message(&format!("affiant: the command {}", ending(&collected.outcome)));
+        let was = if matches!(&collected.outcome, Outcome::Ran(ran) if matches!(ran.ending, Ending::Exited(_))) {
+            ""
+        } else {
+            "was "
+        };
+        output.message(&format!("affiant: the command {was}{}", ending(&collected.outcome)));
     }
     for gap in &collected.collection.gaps {
         let word = if gap.named { "gap" } else { "note" };
