@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::failure::{Failure, Kind};
-use super::output::{Output, plain};
+use super::output::{Output, one_line};
 use super::{Ending, keys, places};
 
 /// The largest envelope that is read, in bytes.
@@ -110,6 +110,9 @@ pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::File::open(file).and_then(|file| file.take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes))
     };
     result.map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+    if bytes.len() > MAX_ENVELOPE {
+        return Err(Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_ENVELOPE} bytes", message())));
+    }
     Ok(bytes)
 }
 
@@ -253,9 +256,9 @@ impl Shown<'_> {
     }
 
     fn text(&self) -> Result<String, Failure> {
-        let mut text = format!("{}\n", self.file.display());
+        let mut text = format!("{}\n", one_line(&self.file.display().to_string()));
         let mut line = |name: &str, value: &str| {
-            let _ = writeln!(text, "  {name:<12} {}", plain(value));
+            let _ = writeln!(text, "  {name:<12} {}", one_line(value));
         };
         line("sha256", &self.digest);
         line("signature", &self.state.text());
@@ -304,7 +307,7 @@ impl Shown<'_> {
         let _ = writeln!(text, "  {name} ({count})");
         let limit = if self.all { usize::MAX } else { SHOWN };
         for line in lines.take(limit) {
-            let _ = writeln!(text, "    {}", plain(&line));
+            let _ = writeln!(text, "    {}", one_line(&line));
         }
         if count > limit {
             let _ = writeln!(text, "    … and {} more (--all shows them)", count - limit);

@@ -16,10 +16,12 @@ mod run;
 mod sign;
 mod surroundings;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Failure, Kind};
 use output::Output;
@@ -75,9 +77,18 @@ pub(crate) enum Ending {
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let output = Output::new();
     let verb = first_word(args).map(str::to_owned);
-    let result = parse(args).and_then(|parsed| match parsed {
-        Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
-        Parsed::App(app) => dispatch(*app, &output),
+    let attempt = || {
+        parse(args).and_then(|parsed| match parsed {
+            Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
+            Parsed::App(app) => dispatch(*app, &output),
+        })
+    };
+    // A panic must not look like an exit code of the command.
+    let result = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
+        Err(Failure::new(
+            Kind::NoAnswer,
+            format!("this is a bug of affiant {}, please report it", env!("CARGO_PKG_VERSION")),
+        ))
     });
     match result {
         Ok(Ending::Done) => ExitCode::SUCCESS,
@@ -87,7 +98,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
             if verb.as_deref() == Some("run") {
                 failure.kind = Kind::Run;
             }
-            output.message(&failure.to_string());
+            output.failure(&failure);
             ExitCode::from(failure.code())
         }
     }
@@ -105,7 +116,22 @@ fn first_word(args: &[OsString]) -> Option<&str> {
 
 /// The whole command line, with the options of the attestors.
 pub(crate) fn command() -> Command {
-    App::command().mut_subcommand("run", run::with_attestor_options)
+    forgiving(App::command().mut_subcommand("run", run::with_attestor_options))
+}
+
+/// Variables as CI systems set them: an empty one is not set, and a truth value may be `1`, `yes` or `on` as well.
+fn forgiving(command: Command) -> Command {
+    let verbs: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let command = verbs.into_iter().fold(command, |command, verb| command.mut_subcommand(verb, forgiving));
+    command.mut_args(|arg| {
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let arg = if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg };
+        if matches!(arg.get_action(), ArgAction::SetTrue) && arg.get_env().is_some() {
+            arg.value_parser(BoolishValueParser::new())
+        } else {
+            arg
+        }
+    })
 }
 
 fn parse(args: &[OsString]) -> Result<Parsed, Failure> {

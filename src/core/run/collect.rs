@@ -95,11 +95,17 @@ impl Ran {
             .filter(|product| !hidden.products.contains(&product.path) && plan.product_subjects.takes(&product.path))
             .map(|product| Subject::new(format!("file:{}", product.path), product.digests.clone()))
             .collect();
+        // Most are there before and after; what is beyond the lists cannot be told apart.
+        let listed: BTreeSet<_> = materials.omissions().iter().chain(&omissions).collect();
+        let unlisted = materials
+            .omitted()
+            .saturating_sub(materials.omissions().len() as u64)
+            .max(omitted.saturating_sub(omissions.len() as u64));
         let mut counts = Counts {
             materials: recorded,
             products: products.len() - hidden.products.len(),
             deleted: deleted.len(),
-            omissions: usize::try_from(materials.omitted() + omitted).unwrap_or(usize::MAX),
+            omissions: listed.len().saturating_add(usize::try_from(unlisted).unwrap_or(usize::MAX)),
             redactions: 0,
         };
         let body = Body::Products(Arc::clone(&products), hidden.products);
@@ -116,14 +122,7 @@ impl Ran {
                 observation: &plan.observation,
                 withheld: &plan.withheld,
                 snapshot_method: materials.mode().name(),
-                // Most are there before and after.
-                omissions: materials
-                    .omissions()
-                    .iter()
-                    .chain(&omissions)
-                    .collect::<BTreeSet<_>>()
-                    .into_iter()
-                    .collect(),
+                omissions: listed.into_iter().collect(),
                 left_out: materials
                     .left_out()
                     .iter()
