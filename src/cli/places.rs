@@ -16,7 +16,8 @@ pub(crate) struct Places {
 
 /// `AFFIANT_HOME` names one folder for both; else the user's data and state folders (XDG base directories).
 pub(crate) fn places() -> Places {
-    if let Some(home) = folder("AFFIANT_HOME") {
+    // Our own variable was set for us: a relative path is meant.
+    if let Some(home) = variable("AFFIANT_HOME").and_then(|home| std::path::absolute(home).ok()) {
         return Places { archive: Some(home.join("archive")), spool: Some(home.join("spool")) };
     }
     let home = folder("HOME");

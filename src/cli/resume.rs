@@ -70,7 +70,7 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
     }
     if args.list {
         let text: String = entries.iter().map(|entry| line(entry)).collect();
-        output.data(text.as_bytes())?;
+        output.data(output.masked(&text).as_bytes())?;
         return Ok(Ending::Done);
     }
     let mut left = 0;

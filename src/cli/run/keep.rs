@@ -195,7 +195,7 @@ impl Keep {
             let failure = Failure::because(Kind::Run, "the evidence cannot be signed", &error);
             output.failure(&failure);
             for envelope in &sealed.envelopes {
-                let want = self.want(envelope, &step, clock, failure.one_line());
+                let want = self.want(envelope, &step, clock, output.masked(&failure.one_line()));
                 let saved =
                     self.spool(Spooled::Payload, &want, reserve.take(), output, |out| out.write_all(&envelope.payload));
                 kept.envelopes.push(KeptEnvelope { spool: saved, ..KeptEnvelope::of(envelope) });
@@ -241,7 +241,7 @@ impl Keep {
                 let failed = troubles.iter().any(|(fails, _)| *fails);
                 kept.failed |= failed;
                 output.message(&format!("{}: {}", if failed { "error" } else { "warning" }, reasons.join("; ")));
-                let mut want = self.want(envelope, &step, clock, reasons.join("; "));
+                let mut want = self.want(envelope, &step, clock, output.masked(&reasons.join("; ")));
                 // What is written already need not be written again.
                 if one.outfile.is_some() {
                     want.outfile = None;
