@@ -11,4 +11,5 @@ mod engine;
 mod first_path;
 mod harness;
 mod layouts;
+mod samples;
 mod signatures;
