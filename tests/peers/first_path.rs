@@ -206,3 +206,16 @@ fn a_failed_build_is_evidence_too() {
     assert!(text(&evidence.predicate("command-run")["stderr"]).contains("absent"));
     assert!(evidence.subjects_of("docker ").is_empty() && evidence.subjects_of("oci ").is_empty());
 }
+
+/// Nothing is known of an image that a build pushes without a metadata file: the gap tells what to add.
+#[test]
+fn a_build_that_tells_nothing_is_a_gap_with_advice() {
+    need!("buildkitd", "docker", "git");
+    let place = Place::new();
+    let build = "docker buildx build -o type=cacheonly .";
+    let ended = place.affiant(&format!("run -k ../k.pem -o ../evidence.json -s b -a docker -- {build}")).code(125);
+    let gap =
+        "no product is a buildx metadata file (the command is `docker buildx build`; `--metadata-file FILE` makes one)";
+    assert!(ended.stderr.contains(gap), "{}", ended.stderr);
+    assert!(place.evidence("evidence.json").statement["predicate"]["gaps"].to_string().contains(gap));
+}
