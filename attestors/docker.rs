@@ -30,6 +30,9 @@ const METADATA_LIMIT: u64 = 256 << 20;
 /// Largest id or digest file, in bytes: `sha256:` and 64 digits, and perhaps a name before them.
 const DIGEST_FILE_LIMIT: u64 = 4096;
 
+/// Members given twice that are listed.
+const TWICE_LISTED: usize = 8;
+
 /// Options of the attestor.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -72,6 +75,8 @@ struct Wanted {
     digest_files: Vec<String>,
     /// Images that an engine holds afterwards.
     names: Vec<String>,
+    /// Whether it may be that it does not: buildx with a builder of its own keeps the result there.
+    names_in_doubt: bool,
     /// The options that asked for attestations.
     attestations: BTreeSet<String>,
     /// The first container command, for messages.
@@ -93,6 +98,7 @@ impl Wanted {
             wanted.digest_files.extend(paths(&["--digestfile"]));
             wanted.attestations.extend(attestations(&command));
             wanted.names.extend(names(&command, engine));
+            wanted.names_in_doubt |= command.buildx && !command.flag(&["--load"]);
         }
         wanted.names.dedup();
         wanted
@@ -160,7 +166,7 @@ fn names(command: &Command, engine: bool) -> Vec<String> {
     let list: Vec<&str> = match command.action {
         Action::Build => {
             let elsewhere = !command.values(&["-o", "--output"]).is_empty() || command.flag(&["--push"]);
-            let here = command.flag(&["--load"]) || (!command.buildx && !elsewhere);
+            let here = command.flag(&["--load"]) || !elsewhere;
             if here || engine { command.values(&["-t", "--tag"]) } else { Vec::new() }
         }
         Action::Push => command.operands(PUSH).into_iter().take(1).collect(),
@@ -231,7 +237,7 @@ impl AttestAfter for Docker {
                 }
                 Some(engine) => {
                     // After a failed command the images may rightly be missing.
-                    let required = options.engine || (!found_before && world.success);
+                    let required = options.engine || (!found_before && world.success && !wanted.names_in_doubt);
                     let asked = engine::ask(engine.as_ref(), &wanted.names, &mut facts);
                     if required {
                         shortfalls.extend(asked);
@@ -319,7 +325,10 @@ fn take_metadata(
     }
     if !metadata.twice.is_empty() {
         // Two readers would take two different values: none is attested.
-        shortfalls.push(format!("{path}: members given twice: {}", metadata.twice.join(", ")));
+        shortfalls.push(format!(
+            "{path}: members given twice: {}",
+            metadata.twice[..metadata.twice.len().min(TWICE_LISTED)].join(", ")
+        ));
         return;
     }
     if metadata.cut {

@@ -8,22 +8,27 @@
 //! layer, and a layer that is used twice is there twice. No reader depends on the order. For a pure OCI layout
 //! `manifest` lists the images with the paths of their blobs, and `manifestraw`/`manifestdigest` are the first image's manifest.
 
-mod archive;
+mod contents;
 mod evidence;
 mod inflate;
 mod layout;
+mod listen;
+mod model;
+mod tarball;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use affiant_core::attestor::{About, After, AttestAfter, AttestError, Before, Found, Outcome};
+use affiant_core::attestor::{About, After, AttestAfter, AttestError, Before, Found, Listener, Outcome};
 use affiant_core::product::{CheckedReader, Product, ProductError, Products};
 use serde::Deserialize;
 
-pub use archive::{ArchiveError, Contents, File};
+pub use contents::{Contents, File};
 pub use inflate::{Compression, Inflated};
-pub(crate) use layout::is_hex64;
-pub use layout::{DockerImage, Graph, Image, Index, Layer, Other, candidate, understand};
+pub use layout::understand;
+pub(crate) use model::is_hex64;
+pub use model::{DockerImage, Graph, Image, Index, Layer, Other, candidate};
+pub use tarball::ArchiveError;
 
 use crate::container_command::{self, Action};
 use crate::kinds::has_extension;
@@ -81,7 +86,7 @@ pub struct Analysis {
 /// Reads a tar archive in one pass. The reader need not be at a file: what hashes a product for the snapshot can
 /// feed it. Bytes after the end of the archive may be left unread.
 pub fn analyse(reader: impl Read + Send, limits: &Limits) -> Result<Analysis, ArchiveError> {
-    let contents = archive::read_tar(reader, limits)?;
+    let contents = tarball::read_tar(reader, limits)?;
     let graph = understand(&contents);
     Ok(Analysis { contents, graph })
 }
@@ -104,7 +109,7 @@ const ABOUT: About = About {
         "tardigest:<hex>: SHA-256 of the archive",
         "imageid:<hex>: SHA-256 of an image's configuration",
         "manifestdigest:<hex>: SHA-256 of docker's `manifest.json` in the archive; of the first image's manifest in a pure OCI layout",
-        "imagedigest:<hex>: SHA-256 of an index or a platform's manifest, as a registry names it (OCI layouts)",
+        "imagedigest:<hex>: SHA-256 of an index or a platform's manifest, as a registry names it, and of `index.json` (OCI layouts)",
         "imagetag:<name>: SHA-256 of the text",
         "layerdiffid<NN>:<hex>: SHA-256 of an inflated layer",
     ],
@@ -132,13 +137,22 @@ impl AttestAfter for Oci {
         })
     }
 
+    fn listen(path: &str, head: &[u8], length: u64) -> Option<Box<dyn Listener>> {
+        listen::listen(path, head, length)
+    }
+
     fn attest(_: Options, world: &After) -> Outcome {
         let mut pieces = Vec::new();
         let mut shortfalls = Vec::new();
         let mut looked = 0_usize;
         for product in world.products.iter() {
             let found = match Kind::of(product) {
-                Some(Kind::Tar) => plain(&world.products, product),
+                Some(Kind::Tar) => {
+                    match world.heard.take::<Option<listen::Learnt>>(ABOUT.name, &product.path).flatten() {
+                        Some(analysis) => finish(product, None, analysis, None),
+                        None => plain(&world.products, product),
+                    }
+                }
                 Some(Kind::Compressed(compression)) => compressed(&world.products, product, compression),
                 None => match layout_folder(product, &world.products) {
                     Some(folder) => from_folder(&world.products, &folder, product),
@@ -198,7 +212,7 @@ struct One {
 fn plain(products: &Products, product: &Product) -> Result<Option<One>, String> {
     let mut reader = products.open(product).map_err(|error| error.to_string())?;
     let analysis = analyse(&mut reader, &Limits::DEFAULT);
-    finish(product, reader, analysis, None)
+    finish(product, Some(reader), analysis, None)
 }
 
 /// A tar that is compressed as a whole. `Ok(None)` where the first entry is not of an image.
@@ -206,7 +220,7 @@ fn compressed(products: &Products, product: &Product, compression: Compression) 
     let reader = products.open(product).map_err(|error| error.to_string())?;
     match inflate::first_block(reader, compression) {
         Ok(block) => {
-            let first = block.and_then(|block| archive::header_name(&block));
+            let first = block.and_then(|block| tarball::header_name(&block));
             if !first.is_some_and(|name| evidence::begins_image(&name)) {
                 return Ok(None);
             }
@@ -224,7 +238,7 @@ fn compressed(products: &Products, product: &Product, compression: Compression) 
         Some(Err(reason)) => (None, Some(format!("{}: {reason}", product.path))),
         None => (None, None),
     };
-    let found = finish(product, reader, analysis, Some((compression, inflated)))?;
+    let found = finish(product, Some(reader), analysis, Some((compression, inflated)))?;
     Ok(found.map(|mut one| {
         one.shortfalls.extend(fault);
         one
@@ -239,13 +253,16 @@ fn is_archive_name(path: &str) -> bool {
 
 fn finish(
     product: &Product,
-    reader: CheckedReader,
+    reader: Option<CheckedReader>,
     analysis: Result<Analysis, ArchiveError>,
     compressed: Option<(Compression, Option<Inflated>)>,
 ) -> Result<Option<One>, String> {
     let path = &product.path;
-    // First the check of the bytes: if they are not the recorded ones, no word about them counts.
-    reader.finish().map_err(|error| error.to_string())?;
+    // First the check of the bytes: if they are not the recorded ones, no word about them counts. What was heard while
+    // they were hashed is about the recorded ones.
+    if let Some(reader) = reader {
+        reader.finish().map_err(|error| error.to_string())?;
+    }
     let analysis = analysis.map_err(|error| format!("{path}: {error}"))?;
     let Some(graph) = &analysis.graph else {
         let mut reasons = analysis.contents.faults;
@@ -284,7 +301,7 @@ fn from_folder(products: &Products, folder: &str, marker: &Product) -> Result<Op
         .map(|product| (product.path[folder.len()..].to_owned(), product))
         .collect();
     let gone = |name: &str| ProductError::Changed { path: format!("{folder}{name}") };
-    let contents = archive::read_files(
+    let contents = contents::read_files(
         members.iter().map(|(name, product)| (name.clone(), product.length)),
         &Limits::DEFAULT,
         |name| products.open(members.get(name).ok_or_else(|| gone(name))?),

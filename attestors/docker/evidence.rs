@@ -43,6 +43,7 @@ pub(super) struct Facts {
 /// One entry of `products` in the predicate.
 #[derive(Default)]
 struct Entry {
+    seen: BTreeSet<(String, Material)>,
     materials: BTreeMap<String, Vec<Value>>,
     references: Vec<String>,
 }
@@ -75,13 +76,29 @@ impl Facts {
         }
     }
 
+    /// Whether what the metadata calls the image's digest is its id. The engine's own builder writes it so, without a
+    /// descriptor; an id file or the engine's answer proves it.
+    fn is_image_id(&self, image: &Image) -> bool {
+        let Some(hex) = image.digest.as_deref().and_then(hex_of) else { return false };
+        image.descriptor.is_none()
+            && (self.ids.iter().any(|(id, _)| id == hex)
+                || self.answers.iter().any(|answer| !answer.id_is_manifest && answer.id == hex))
+    }
+
+    /// Whether an id file holds the digest of an index or manifest, as it does for several platforms.
+    fn is_manifest(&self, id: &str) -> bool {
+        self.images
+            .iter()
+            .any(|(_, _, image)| image.descriptor.is_some() && image.digest.as_deref().and_then(hex_of) == Some(id))
+    }
+
     pub(super) fn evidence(&self) -> Evidence {
         let mut products: BTreeMap<String, Entry> = BTreeMap::new();
         let mut subjects = Subjects::default();
         for (_, _, image) in &self.images {
             let Some(hex) = image.digest.as_deref().and_then(hex_of) else { continue };
             let entry = products.entry(hex.to_owned()).or_default();
-            subjects.digest("imagedigest", hex);
+            subjects.digest(if self.is_image_id(image) { "imageid" } else { "imagedigest" }, hex);
             if let Some(id) = image.config_digest.as_deref().and_then(hex_of) {
                 subjects.digest("imageid", id);
             }
@@ -91,9 +108,8 @@ impl Facts {
                 let platform = if platform.is_empty() { platform_of(image) } else { platform.clone() };
                 let list = entry.materials.entry(platform.clone()).or_default();
                 for material in &provenance.materials {
-                    let one = as_witness(material, &platform);
-                    if !list.contains(&one) {
-                        list.push(one);
+                    if entry.seen.insert((platform.clone(), material.clone())) {
+                        list.push(as_witness(material, &platform));
                     }
                     if let Some(hex) = material.digest.get("sha256").filter(|hex| super::is_hex64(hex)) {
                         subjects.digest("materialdigest", hex);
@@ -109,7 +125,7 @@ impl Facts {
             products.entry(hex.clone()).or_default();
             subjects.digest("imagedigest", hex);
         }
-        for (hex, _) in &self.ids {
+        for (hex, _) in self.ids.iter().filter(|(hex, _)| !self.is_manifest(hex)) {
             subjects.digest("imageid", hex);
         }
         for answer in &self.answers {
@@ -158,7 +174,9 @@ impl Facts {
                 .map(|(hex, path)| json!({member: format!("sha256:{hex}"), "source": format!("{what} {path}")}))
                 .collect()
         };
-        let mut from_files = files(&self.ids, "imageId", "image id file");
+        let (manifests, ids): (Vec<_>, Vec<_>) = self.ids.iter().cloned().partition(|(hex, _)| self.is_manifest(hex));
+        let mut from_files = files(&ids, "imageId", "image id file");
+        from_files.extend(files(&manifests, "digest", "image id file"));
         from_files.extend(files(&self.digests, "digest", "digest file"));
         if !from_files.is_empty() {
             ours.insert("files".into(), from_files.into());
@@ -179,8 +197,13 @@ impl Facts {
             });
             ours.insert("engine".into(), list.collect());
         }
+        let ids = self.images.iter().filter(|(_, _, image)| image.descriptor.is_none()).map(|(path, target, image)| {
+            let target = target.as_ref().map(|target| format!(" (target `{target}`)")).unwrap_or_default();
+            let word = if self.is_image_id(image) { "is" } else { "may be" };
+            format!("{path}{target}: there is no descriptor beside `containerimage.digest`: it {word} the image id, which no registry knows")
+        });
         let no_image = self.no_image.iter().map(|place| format!("{place}: the build made no image"));
-        let notes: Vec<Value> = self.notes.iter().cloned().chain(no_image).map(Value::from).collect();
+        let notes: Vec<Value> = self.notes.iter().cloned().chain(ids).chain(no_image).map(Value::from).collect();
         if !notes.is_empty() {
             ours.insert("notes".into(), notes.into());
         }

@@ -69,7 +69,7 @@ pub struct Provenance {
 }
 
 /// Something that the build took in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Material {
     /// Where it came from.
     pub uri: String,
@@ -252,7 +252,6 @@ impl Members for Top<'_> {
             return ignore(map);
         }
         // Perhaps a target of a bake file. It is put in place first: a broken file keeps what was read.
-        let again = targets.iter().any(|(name, _)| name == key);
         targets.push((key.to_owned(), Image::default()));
         let mut of_target = Vec::new();
         let result = match targets.last_mut() {
@@ -262,7 +261,7 @@ impl Members for Top<'_> {
         twice.extend(of_target.into_iter().map(|member| format!("{key}.{member}")));
         if !targets.last().is_some_and(|(_, image)| image.is_metadata()) {
             targets.pop();
-        } else if again {
+        } else if targets.iter().filter(|(name, _)| name == key).count() > 1 {
             twice.push(key.to_owned());
         }
         result
@@ -420,6 +419,17 @@ impl Provenance {
     }
 }
 
+/// A URL without the name and password before its host: they may be a secret, and are no part of what was fetched.
+fn without_userinfo(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{host}{path}"),
+        None => uri.to_owned(),
+    }
+}
+
 /// `linux/amd64`, `linux/arm/v7`.
 fn is_platform(key: &str) -> bool {
     let parts: Vec<&str> = key.split('/').collect();
@@ -443,7 +453,7 @@ struct Whence<'a>(&'a mut Material);
 impl Members for Whence<'_> {
     fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
-            "uri" => self.0.uri = text(map)?.unwrap_or_default(),
+            "uri" => self.0.uri = without_userinfo(&text(map)?.unwrap_or_default()),
             "digest" => map.next_value_seed(Object(Digests(&mut self.0.digest)))?,
             _ => ignore(map)?,
         }
@@ -511,6 +521,18 @@ mod tests {
             let one = metadata.single.provenance.get(platform).unwrap_or_else(|| panic!("{platform} in {text}"));
             assert_eq!((one.slsa, one.materials.len(), metadata.single.provenance.len()), (Some(slsa), 2, 1), "{text}");
             assert_eq!(one.materials[0].digest.get("sha256").map(String::as_str), Some("11"));
+        }
+    }
+
+    #[test]
+    fn userinfo_is_left_out() {
+        for (uri, want) in [
+            ("https://user:token@git.example/a.git#main", "https://git.example/a.git#main"),
+            ("https://git.example/a@b", "https://git.example/a@b"),
+            ("pkg:docker/a@1?platform=linux%2Famd64", "pkg:docker/a@1?platform=linux%2Famd64"),
+            ("git@host:a.git", "git@host:a.git"),
+        ] {
+            assert_eq!(without_userinfo(uri), want);
         }
     }
 

@@ -1,6 +1,6 @@
 //! From the graph of an image archive to evidence in the shape that witness reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use affiant_core::attestor::{Evidence, Place, Predicate};
 use affiant_core::digest::sha256_hex;
@@ -9,9 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::archive::{Contents, File};
+use super::contents::{Contents, File};
 use super::inflate::{Compression, Inflated};
-use super::layout::{DockerImage, Graph, Image, candidate, is_hex64};
+use super::model::{DockerImage, Graph, Image, candidate, is_hex64};
 use super::{ABOUT, One};
 use crate::subjects::Subjects;
 
@@ -82,10 +82,10 @@ pub(super) fn one(whole: &Whole<'_>, contents: &Contents, graph: &Graph) -> One 
         made = graph.images.iter().map(as_docker).collect::<Vec<_>>();
         (&made, graph.first_manifest.as_deref().unwrap_or_default())
     };
-    let mut tags: Vec<&String> = Vec::new();
+    let (mut tags, mut tags_seen): (Vec<&String>, BTreeSet<&String>) = (Vec::new(), BTreeSet::new());
     let indexes = graph.indexes.iter().map(|index| &index.tags);
     for tag in main.iter().chain(&graph.images).map(|image| &image.tags).chain(indexes).flatten() {
-        if !tags.contains(&tag) {
+        if tags_seen.insert(tag) {
             tags.push(tag);
         }
     }
@@ -112,16 +112,20 @@ pub(super) fn one(whole: &Whole<'_>, contents: &Contents, graph: &Graph) -> One 
     let mut subjects = Subjects::default();
     subjects.known("tardigest", tar_digest.as_ref());
     subjects.known("manifestdigest", manifest_digest.as_ref());
+    let runnable: BTreeSet<&String> = graph.images.iter().filter_map(|image| image.manifest.as_ref()).collect();
+    let inner: BTreeSet<&String> = graph.indexes.iter().map(|index| &index.sha256).collect();
     for index in &graph.indexes {
         // An index of attestations or artifacts only is no image.
-        if index.lists.iter().any(|hex| graph.images.iter().any(|image| image.manifest.as_ref() == Some(hex)))
-            || index.lists.iter().any(|hex| graph.indexes.iter().any(|inner| inner.sha256 == *hex))
-        {
+        if index.lists.iter().any(|hex| runnable.contains(hex) || inner.contains(hex)) {
             subjects.digest("imagedigest", &index.sha256);
         }
     }
     for image in &graph.images {
         subjects.known("imagedigest", image.manifest.as_ref());
+    }
+    if !graph.images.is_empty() {
+        // `index.json` is an index itself, and `crane push --index` pushes it as it is.
+        subjects.known("imagedigest", graph.layout_index.as_ref());
     }
     for image in main.iter().chain(&graph.images) {
         subjects.known("imageid", image.config.as_ref());
@@ -184,7 +188,14 @@ fn ours(whole: &Whole<'_>, name: &str, contents: &Contents, graph: &Graph) -> Va
         ours.insert("indexes".into(), list.collect());
     }
     // An image of docker's list that is the same as one of the layout is told once, with its manifest.
-    let only_docker = graph.docker_images.iter().filter(|image| !graph.images.iter().any(|other| same(image, other)));
+    let mut by_config: BTreeMap<Option<&String>, Vec<&Image>> = BTreeMap::new();
+    for image in &graph.images {
+        by_config.entry(image.config.as_ref()).or_default().push(image);
+    }
+    let told_already = |image: &&Image| {
+        by_config.get(&image.config.as_ref()).is_some_and(|list| list.iter().any(|one| same(image, one)))
+    };
+    let only_docker = graph.docker_images.iter().filter(|image| !told_already(image));
     let all: Vec<&Image> = graph.images.iter().chain(only_docker).collect();
     ours.insert("images".into(), all.iter().map(|image| told(image)).collect());
     if !graph.others.is_empty() {
@@ -203,7 +214,7 @@ fn ours(whole: &Whole<'_>, name: &str, contents: &Contents, graph: &Graph) -> Va
         });
         ours.insert("notImages".into(), list.collect());
     }
-    if !graph.is_layout {
+    if graph.docker.is_some() {
         let candidates: Vec<Value> = graph
             .docker_images
             .iter()
@@ -216,7 +227,11 @@ fn ours(whole: &Whole<'_>, name: &str, contents: &Contents, graph: &Graph) -> Va
                 })
             })
             .collect();
-        let text = "not known: a docker archive holds no registry manifest, and a push makes one";
+        let text = if graph.is_layout {
+            "those of the layout; who loads or pushes the docker archive instead makes a manifest anew"
+        } else {
+            "none: a docker archive holds no registry manifest, and a push makes one"
+        };
         ours.insert("registryDigests".into(), json!({"known": text, "candidates": candidates}));
     }
     if !contents.notes.is_empty() {

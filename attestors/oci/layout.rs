@@ -6,30 +6,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use affiant_core::digest::sha256_hex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::archive::{Contents, File};
-use super::inflate::Compression;
+use super::contents::{Contents, File};
+use super::model::{DockerImage, Graph, Image, Index, Layer, Other, is_hex64};
 
 /// Indexes within indexes that are followed.
 const DEPTH_LIMIT: usize = 8;
 /// Descriptors that are looked at in all indexes together.
 const DESCRIPTOR_LIMIT: usize = 16_384;
-
-/// One image of docker's `manifest.json`, with the member names of the file.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct DockerImage {
-    /// Name of the configuration's file.
-    #[serde(rename = "Config")]
-    pub config: String,
-    /// Full names with tags.
-    #[serde(rename = "RepoTags")]
-    pub repo_tags: Option<Vec<String>>,
-    /// Names of the layers' files, lowest first.
-    #[serde(rename = "Layers")]
-    pub layers: Option<Vec<String>>,
-}
+/// Images of `manifest.json` that are looked at.
+const IMAGE_LIMIT: usize = 4096;
+/// Layers of one image that are looked at: engines take 127.
+const LAYER_LIMIT: usize = 1024;
+/// Layers of all images together.
+const LAYERS_LIMIT: usize = 65_536;
+/// Names of all images together.
+const TAG_LIMIT: usize = 16_384;
+/// Bytes of configurations that are parsed, each counted as often as it is named.
+const PARSE_LIMIT: usize = 256 << 20;
+/// Faults that are kept.
+const FAULT_LIMIT: usize = 1000;
 
 /// What a descriptor may say (image-spec `descriptor.md`).
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -77,99 +74,6 @@ struct RootFs {
     diff_ids: Option<Vec<String>>,
 }
 
-/// A layer of an image.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// Name of its file in the archive.
-    pub name: String,
-    /// SHA-256 of the file as stored, hex; `None` where it is absent.
-    pub sha256: Option<String>,
-    /// Length of the file.
-    pub size: Option<u64>,
-    /// Media type, where a manifest says one.
-    pub media_type: Option<String>,
-    /// SHA-256 of the inflated layer, hex, as computed.
-    pub diff_id: Option<String>,
-    /// How it is compressed.
-    pub compression: Option<Compression>,
-    /// Why it could not be inflated.
-    pub broken: Option<String>,
-}
-
-/// An image for one platform.
-#[derive(Clone, Debug, Default)]
-pub struct Image {
-    /// SHA-256 of its manifest, hex; `None` where there is only docker's `manifest.json`.
-    pub manifest: Option<String>,
-    /// Media type of the manifest.
-    pub media_type: Option<String>,
-    /// `os/architecture[/variant]`.
-    pub platform: Option<String>,
-    /// SHA-256 of its configuration, hex: the image id.
-    pub config: Option<String>,
-    /// Name of the configuration's file.
-    pub config_name: String,
-    /// Full names with tags.
-    pub tags: Vec<String>,
-    /// Its layers, lowest first.
-    pub layers: Vec<Layer>,
-    /// SHA-256 of the index that lists it, hex, where that is a blob.
-    pub index: Option<String>,
-    /// `org.opencontainers.image.ref.name` of the descriptor that leads to it.
-    pub ref_name: Option<String>,
-}
-
-/// An index that a registry would hold.
-#[derive(Clone, Debug)]
-pub struct Index {
-    /// SHA-256, hex.
-    pub sha256: String,
-    /// Media type.
-    pub media_type: Option<String>,
-    /// Full names with tags.
-    pub tags: Vec<String>,
-    /// `org.opencontainers.image.ref.name` of the descriptor that leads to it.
-    pub ref_name: Option<String>,
-    /// SHA-256 of what it lists, hex, in its order.
-    pub lists: Vec<String>,
-}
-
-/// A manifest that is no image.
-#[derive(Clone, Debug)]
-pub struct Other {
-    /// SHA-256 of the manifest, hex.
-    pub sha256: String,
-    /// `attestation-manifest` (`BuildKit`) or the artifact type.
-    pub kind: String,
-    /// SHA-256 of the manifest that it is about, hex.
-    pub about: Option<String>,
-    /// Predicate types of the statements in it.
-    pub predicate_types: Vec<String>,
-}
-
-/// Everything that was found out.
-#[derive(Debug, Default)]
-pub struct Graph {
-    /// docker's `manifest.json`, with its raw bytes.
-    pub docker: Option<(Vec<DockerImage>, Vec<u8>)>,
-    /// The images that it lists.
-    pub docker_images: Vec<Image>,
-    /// Whether there is an OCI layout.
-    pub is_layout: bool,
-    /// SHA-256 of the layout's `index.json`, hex.
-    pub layout_index: Option<String>,
-    /// The images of the layout.
-    pub images: Vec<Image>,
-    /// The raw manifest of the first of them.
-    pub first_manifest: Option<Vec<u8>>,
-    /// The indexes of the layout, without `index.json`.
-    pub indexes: Vec<Index>,
-    /// Attestations and artifacts.
-    pub others: Vec<Other>,
-    /// What is wrong.
-    pub faults: Vec<String>,
-}
-
 /// Reads the graph. `None`: neither `manifest.json` nor `index.json` is there, so it is no image archive.
 pub fn understand(contents: &Contents) -> Option<Graph> {
     let docker = contents.resolve("manifest.json");
@@ -179,7 +83,16 @@ pub fn understand(contents: &Contents) -> Option<Graph> {
     if docker.is_none() && layout.is_none() {
         return None;
     }
-    let mut reader = Reader { contents, graph: Graph::default(), seen: BTreeSet::new(), descriptors: 0 };
+    let mut reader = Reader {
+        contents,
+        graph: Graph::default(),
+        seen: BTreeSet::new(),
+        descriptors: 0,
+        layers: 0,
+        tags: 0,
+        parsed: 0,
+        broken: BTreeSet::new(),
+    };
     reader.check_names();
     let is_image = docker.is_none_or(|(_, file)| reader.docker(file));
     if let Some((_, file)) = layout {
@@ -201,6 +114,11 @@ struct Reader<'a> {
     graph: Graph,
     seen: BTreeSet<String>,
     descriptors: usize,
+    layers: usize,
+    tags: usize,
+    parsed: usize,
+    /// Layers that could not be inflated and are told.
+    broken: BTreeSet<String>,
 }
 
 /// What is inherited from the descriptor that leads somewhere.
@@ -214,7 +132,41 @@ struct Path {
 
 impl Reader<'_> {
     fn fault(&mut self, text: String) {
-        self.graph.faults.push(text);
+        match self.graph.faults.len() {
+            FAULT_LIMIT => self.graph.faults.push("there is more".into()),
+            n if n < FAULT_LIMIT => self.graph.faults.push(text),
+            _ => {}
+        }
+    }
+
+    /// Says once that a limit was passed.
+    fn past(&mut self, count: usize, limit: usize, what: &str) -> bool {
+        if count == limit + 1 {
+            self.fault(format!("has more than {limit} {what}; the others are not looked at"));
+        }
+        count > limit
+    }
+
+    /// Names of an image, as far as there is room.
+    fn tags(&mut self, tags: &[String]) -> Vec<String> {
+        let mut kept = Vec::new();
+        for tag in tags {
+            self.tags += 1;
+            if self.past(self.tags, TAG_LIMIT, "names of images") {
+                break;
+            }
+            kept.push(tag.clone());
+        }
+        kept
+    }
+
+    /// Whether one more layer is looked at.
+    fn one_more_layer(&mut self, image: &Image) -> bool {
+        self.layers += 1;
+        if image.layers.len() == LAYER_LIMIT {
+            self.fault(format!("`{}` has more than {LAYER_LIMIT} layers", image.config_name));
+        }
+        image.layers.len() < LAYER_LIMIT && !self.past(self.layers, LAYERS_LIMIT, "layers")
     }
 
     /// Every file below `blobs/sha256/` is what its name says.
@@ -228,7 +180,9 @@ impl Reader<'_> {
             .filter(|(name, file)| name[prefix.len()..] != *hex::encode(file.sha256))
             .map(|(name, file)| format!("`{name}` has the digest {}", hex::encode(file.sha256)))
             .collect();
-        self.graph.faults.extend(wrong.into_iter().take(DESCRIPTOR_LIMIT));
+        for text in wrong {
+            self.fault(text);
+        }
     }
 
     /// Reads `manifest.json`. `false`: it is some other program's file of this name.
@@ -248,7 +202,10 @@ impl Reader<'_> {
         if list.is_empty() {
             self.fault("`manifest.json` lists no image".into());
         }
-        for image in &list {
+        for (at, image) in list.iter().enumerate() {
+            if self.past(at + 1, IMAGE_LIMIT, "images") {
+                break;
+            }
             let image = self.docker_image(image);
             self.graph.docker_images.push(image);
         }
@@ -259,11 +216,14 @@ impl Reader<'_> {
     fn docker_image(&mut self, docker: &DockerImage) -> Image {
         let mut image = Image {
             config_name: docker.config.clone(),
-            tags: docker.repo_tags.clone().unwrap_or_default(),
+            tags: self.tags(docker.repo_tags.as_deref().unwrap_or_default()),
             ..Image::default()
         };
         let config = self.config("manifest.json", &docker.config, &mut image);
         for name in docker.layers.iter().flatten() {
+            if !self.one_more_layer(&image) {
+                break;
+            }
             let layer = self.layer("manifest.json", name, None, false);
             image.layers.push(layer);
         }
@@ -285,6 +245,14 @@ impl Reader<'_> {
             self.fault(format!("`{name}` has the digest {sha256}"));
         }
         image.config = Some(sha256);
+        let before = self.parsed;
+        self.parsed += file.text.as_ref().map_or(0, Vec::len);
+        if self.parsed > PARSE_LIMIT {
+            if before <= PARSE_LIMIT {
+                self.fault("its configurations are named so often that not all are read".into());
+            }
+            return None;
+        }
         let config: Config = match file.text.as_deref().map(serde_json::from_slice) {
             Some(Ok(config)) => config,
             Some(Err(error)) => {
@@ -348,11 +316,10 @@ impl Reader<'_> {
                 layer.diff_id.clone_from(&layer.sha256);
                 continue;
             }
-            let text = format!("layer `{}`: {reason}", layer.name);
-            layer.broken = Some(reason);
-            if !self.graph.faults.contains(&text) {
-                self.graph.faults.push(text);
+            if self.broken.insert(layer.name.clone()) {
+                self.fault(format!("layer `{}`: {reason}", layer.name));
             }
+            layer.broken = Some(reason);
         }
         if !known {
             return;
@@ -383,7 +350,9 @@ impl Reader<'_> {
                 }
             }
         }
-        self.graph.faults.extend(wrong);
+        for text in wrong {
+            self.fault(text);
+        }
     }
 
     fn layout(&mut self, file: &File) {
@@ -499,7 +468,7 @@ impl Reader<'_> {
         let indexes = self.graph.indexes.iter_mut().filter(|index| index.sha256 == hex);
         for tags in images.map(|image| &mut image.tags).chain(indexes.map(|index| &mut index.tags)) {
             for tag in &path.tags {
-                if !tags.contains(tag) {
+                if tags.len() < TAG_LIMIT && !tags.contains(tag) {
                     tags.push(tag.clone());
                 }
             }
@@ -560,6 +529,9 @@ impl Reader<'_> {
             says = self.config(name, &config, &mut image);
         }
         for layer in layers {
+            if !self.one_more_layer(&image) {
+                break;
+            }
             if let Some((blob, _)) = self.blob(name, layer, "the layer") {
                 let elsewhere = layer.urls.as_ref().is_some_and(|urls| !urls.is_empty());
                 let layer = self.layer(name, &blob, layer.media_type.clone(), elsewhere);
@@ -583,53 +555,4 @@ impl Platform {
         let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
         Some(variant.map_or_else(|| format!("{os}/{architecture}"), |variant| format!("{os}/{architecture}/{variant}")))
     }
-}
-
-/// Whether a text is a SHA-256 digest in lowercase hex.
-pub(crate) fn is_hex64(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// The manifest that a push of an archive with compressed layers makes, where it is obvious: Docker's image
-/// manifest, version 2, schema 2, as the writers of such archives (`crane`) put it, in hex.
-pub fn candidate(image: &Image, contents: &Contents) -> Option<String> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Entry<'a> {
-        media_type: &'a str,
-        size: u64,
-        digest: String,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Manifest<'a> {
-        schema_version: u8,
-        media_type: &'a str,
-        config: Entry<'a>,
-        layers: Vec<Entry<'a>>,
-    }
-    let (_, config) = contents.resolve(&image.config_name)?;
-    let layers: Option<Vec<Entry<'_>>> = image
-        .layers
-        .iter()
-        .map(|layer| {
-            (layer.compression == Some(Compression::Gzip)).then_some(())?;
-            Some(Entry {
-                media_type: "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                size: layer.size?,
-                digest: format!("sha256:{}", layer.sha256.as_deref()?),
-            })
-        })
-        .collect();
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: "application/vnd.docker.distribution.manifest.v2+json",
-        config: Entry {
-            media_type: "application/vnd.docker.container.image.v1+json",
-            size: config.size,
-            digest: format!("sha256:{}", hex::encode(config.sha256)),
-        },
-        layers: layers.filter(|layers| !layers.is_empty())?,
-    };
-    Some(sha256_hex(&serde_json::to_vec(&manifest).ok()?))
 }

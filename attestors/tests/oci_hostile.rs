@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use affiant_attestors::oci::{Analysis, ArchiveError, Limits, Oci, Options, analyse};
+use affiant_attestors::oci::{Analysis, ArchiveError, Limits, Oci, Options, analyse, candidate};
 use affiant_core::attestor::{After, AttestAfter as _, Before, Environment, Evidence, Found, Host, Outcome, Predicate};
 use affiant_core::digest::{DigestSet, sha256_hex};
 use affiant_core::product::{Change, Product, Products};
@@ -121,7 +121,7 @@ fn world(dir: &Path, files: &[(&str, &str, &[u8])]) -> After {
         host: Host::default(),
         command: Vec::new(),
     };
-    After { before: Arc::new(before), products, success: true, engine: None }
+    After { before: Arc::new(before), products, success: true, heard: Arc::default(), engine: None }
 }
 
 fn attest(files: &[(&str, &str, &[u8])]) -> Outcome {
@@ -375,6 +375,29 @@ fn many_entries_end_at_the_limit() {
     assert!(faults(&bytes, &entries).iter().any(|fault| fault.contains("more than 200 entries; it was not read")));
 }
 
+/// Small documents that name the same thing again and again: neither time nor evidence grows without end.
+#[test]
+fn repetition_ends_at_the_limits() {
+    let config = config(&[b"layer"]);
+    let padding = " ".repeat(3 << 20);
+    let config = [config, padding.into_bytes()].concat();
+    let image = json!({"Config": "c.json", "RepoTags": null, "Layers": ["l"]});
+    let many = vec![image; 5000];
+    let bytes = Archive::new().file("c.json", &config).file("l", b"layer").json("manifest.json", &json!(many)).done();
+    let found = faults(&bytes, &Limits::DEFAULT);
+    assert!(found.iter().any(|fault| fault.contains("more than 4096 images")), "{found:?}");
+    assert!(found.iter().any(|fault| fault.contains("named so often")), "{found:?}");
+
+    let cut = &gzip(b"layer")[..12];
+    let tags: Vec<String> = (0..20_000).map(|at| format!("a:{at}")).collect();
+    let image = json!([{"Config": "c.json", "RepoTags": tags, "Layers": vec!["l"; 500_000]}]);
+    let bytes = Archive::new().file("c.json", b"{}").file("l", cut).json("manifest.json", &image).done();
+    let found = faults(&bytes, &Limits::DEFAULT);
+    assert!(found.iter().any(|fault| fault.contains("more than 1024 layers")), "{found:?}");
+    assert!(found.iter().any(|fault| fault.contains("more than 16384 names")), "{found:?}");
+    assert_eq!(found.iter().filter(|fault| fault.starts_with("layer `l`: ")).count(), 1);
+}
+
 /// A tar of this many entries, made as it is read: 10^6 take a second in a release build, a minute in this one.
 const MANY: u32 = 70_000;
 
@@ -475,6 +498,18 @@ fn a_compressed_archive_is_the_same_image() {
         let error = attest(&[("image.tar.gz", mime, cut)]).expect_err("cut off");
         assert!(error.to_string().starts_with("image.tar.gz: "), "{error}");
     }
+}
+
+/// `crane digest --tarball` (0.21.7) of the same file.
+#[test]
+fn the_candidate_is_what_crane_would_push() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/oci/docker-two-tags/products/out/image.tar");
+    let analysis = analyse(std::fs::File::open(path).expect("a fixture"), &Limits::DEFAULT).expect("reads");
+    let graph = analysis.graph.expect("is an image");
+    assert_eq!(
+        candidate(&graph.docker_images[0], &analysis.contents).as_deref(),
+        Some("7cda1e485a8681c9f35df6d7878106efcba3404d1ddcb501831d695b6d355804")
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use affiant_core::dsse::Envelope;
-use affiant_core::store::{Access, Archive, Cursor, Query, Record, Report, StoreError, SubjectDigest};
+use affiant_core::store::{Access, Archive, Cursor, ObjectId, Query, Record, Report, StoreError, SubjectDigest};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -179,7 +179,7 @@ fn find(args: &FindArgs, output: &Output) -> Result<Ending, Failure> {
             let (digest, _) = std::fs::File::open(text)
                 .and_then(affiant_core::digest::sha256_reader)
                 .map_err(|error| Failure::because(Kind::NoAnswer, message, &error))?;
-            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = ObjectId(digest).hex();
             Some(SubjectDigest { algorithm: Some("sha256".to_owned()), value: hex })
         }
         Some(text) => Some(SubjectDigest::parse(text)),

@@ -251,7 +251,7 @@ impl Shown<'_> {
         });
         let mut text = head.to_string();
         text.pop();
-        let _ = write!(text, ",\"payload\":{}}}\n", payload.get());
+        let _ = writeln!(text, ",\"payload\":{}}}", payload.get());
         Ok(text)
     }
 

@@ -76,12 +76,12 @@ pub(crate) enum Ending {
 }
 
 /// Parses the command line, runs the command, and says how it ended.
-pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let output = Output::new();
-    let verb = first_word(&args).map(str::to_owned);
-    let result = parse(&args).and_then(|parsed| match parsed {
+    let verb = first_word(args).map(str::to_owned);
+    let result = parse(args).and_then(|parsed| match parsed {
         Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
-        Parsed::App(app) => dispatch(app, &output),
+        Parsed::App(app) => dispatch(*app, &output),
     });
     match result {
         Ok(Ending::Done) => ExitCode::SUCCESS,
@@ -199,7 +199,7 @@ fn usage(text: &str) -> Failure {
 fn read(matches: &ArgMatches) -> Result<App, Failure> {
     let mut app = App::from_arg_matches(matches).map_err(|error| usage(&error.render().to_string()))?;
     if let (Verb::Run(run), Some(("run", matches))) = (&mut app.command, matches.subcommand()) {
-        run.read_attestor_options(matches)?;
+        run.read_attestor_options(matches);
     }
     Ok(app)
 }
@@ -213,9 +213,9 @@ fn help_all(mut command: Command, args: &[OsString]) -> String {
     shown.render_long_help().to_string()
 }
 
-fn dispatch(app: Box<App>, output: &Output) -> Result<Ending, Failure> {
+fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
     match app.command {
-        Verb::Run(args) => run::run(*args, output),
+        Verb::Run(args) => run::run(&args, output),
         Verb::Sign(args) => sign::sign(&args, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),

@@ -23,6 +23,7 @@ impl Output {
     }
 
     /// Writes data to stdout. A reader that went away is no failure of ours.
+    #[expect(clippy::unused_self, reason = "who writes says where to")]
     pub(crate) fn data(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

@@ -91,13 +91,11 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
 }
 
 fn nothing(wanted: Option<ObjectId>, output: &Output) -> Result<Ending, Failure> {
-    match wanted {
-        Some(digest) => Err(Failure::new(Kind::NotFound, format!("nothing waits under {digest}"))),
-        None => {
-            output.message("nothing waits");
-            Ok(Ending::Done)
-        }
+    if let Some(digest) = wanted {
+        return Err(Failure::new(Kind::NotFound, format!("nothing waits under {digest}")));
     }
+    output.message("nothing waits");
+    Ok(Ending::Done)
 }
 
 fn line(entry: &Entry) -> String {

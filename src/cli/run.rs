@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use affiant_attestors::{BUILT_IN, container_command};
+use affiant_attestors::{BUILT_IN, container_command, git_remote_urls};
 use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
 use affiant_core::redact::{MaskOptions, Redactor, VariableMask};
@@ -229,7 +229,7 @@ fn flag(attestor: &str, option: &str) -> String {
 
 impl RunArgs {
     /// Reads the flags that [`with_attestor_options`] added. A value that is JSON is taken as such, others as text.
-    pub(crate) fn read_attestor_options(&mut self, matches: &ArgMatches) -> Result<(), Failure> {
+    pub(crate) fn read_attestor_options(&mut self, matches: &ArgMatches) {
         for attestor in BUILT_IN {
             for option in attestor.about.options {
                 let id = flag(attestor.about.name, option.name);
@@ -249,7 +249,6 @@ impl RunArgs {
                     .insert(option.name.replace('-', "_"), value);
             }
         }
-        Ok(())
     }
 
     /// The attestors named, however they were separated.
@@ -267,7 +266,7 @@ fn split(lists: &[String]) -> Vec<String> {
         .collect()
 }
 
-pub(crate) fn run(args: RunArgs, output: &Output) -> Result<Ending, Failure> {
+pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Ending, Failure> {
     let report = args.report.clone();
     let mut log = summary::Log::default();
     let result = attempt(args, output, &mut log);
@@ -285,10 +284,13 @@ pub(crate) fn run(args: RunArgs, output: &Output) -> Result<Ending, Failure> {
     result
 }
 
-fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
+fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
     let environment = Arc::new(surroundings::environment());
-    let mask = Arc::new(mask(&args)?);
-    let redactor = Redactor::new(&environment, &args.command, &mask);
+    let mask = Arc::new(mask(args)?);
+    // Passwords in the URLs of git remotes are secrets too.
+    let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
+        .iter()
+        .fold(Redactor::new(&environment, &args.command, &mask), |redactor, url| redactor.with_url(url));
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
@@ -303,10 +305,10 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
             Failure::usage("no step name can be made from the command").hint("name the step with `--step NAME`")
         })?,
     };
-    let (signers, consumed) = signers(&args, !args.plan)?;
-    let keep = keep::Keep::check(&args, &dir)?;
+    let (signers, consumed) = signers(args, !args.plan)?;
+    let keep = keep::Keep::check(args, &dir)?;
     keep.warn(output);
-    let plan = make_plan(&args, &keep, environment, mask, redactor, dir, step, &consumed)?;
+    let plan = make_plan(args, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);
     if args.plan {
         output.data(summary::plan_text(&plan, &keep, &signers).as_bytes())?;
@@ -322,17 +324,25 @@ fn attempt(args: RunArgs, output: &Output, log: &mut summary::Log) -> Result<End
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }
 
+    let begun = Instant::now();
     let bar = progress::Bar::start("materials");
     let observed = plan
         .observe(&*clock, &surroundings::real_clock, bar.progress())
         .map_err(|error| Failure::because(Kind::Run, "the working directory cannot be recorded", &error))?;
     bar.finish();
+    log.took("materials", begun);
+    let begun = Instant::now();
     let ran = observed.spawn(&*clock);
+    log.took("command", begun);
+    let begun = Instant::now();
     let bar = progress::Bar::start("products");
     let collected = ran.collect(&*clock, &surroundings::real_clock, bar.progress());
     bar.finish();
+    log.took("products", begun);
+    let begun = Instant::now();
 
     let kept = keep.keep(&collected, &signers, reserve, &*clock, output)?;
+    log.took("sealed and kept", begun);
     let evidence_failed =
         kept.failed || (keep.on_gap == OnGap::Fail && collected.collection.gaps.iter().any(|gap| gap.named));
     log.collected(&collected, &kept, evidence_failed);
@@ -372,8 +382,11 @@ fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The opened signing keys.
+type Signers = Vec<Box<dyn Signer>>;
+
 /// Loads and probes the keys. Without a key there is nothing to seal with, so nothing is run.
-fn signers(args: &RunArgs, needed: bool) -> Result<(Vec<Box<dyn Signer>>, Vec<String>), Failure> {
+fn signers(args: &RunArgs, needed: bool) -> Result<(Signers, Vec<String>), Failure> {
     if args.key.is_empty() && needed {
         let rest = if args.command.len() > 1 { " …" } else { "" };
         let program = args.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
@@ -381,7 +394,7 @@ fn signers(args: &RunArgs, needed: bool) -> Result<(Vec<Box<dyn Signer>>, Vec<St
             .hint("make one:  affiant key generate")
             .hint(format!("then:      affiant run --key affiant.key -- {program}{rest}")));
     }
-    let mut signers: Vec<Box<dyn Signer>> = Vec::new();
+    let mut signers: Signers = Vec::new();
     let mut consumed = Vec::new();
     for name in &args.key {
         let loaded = keys::signing_key(name, args.key_password_file.as_deref())?;
@@ -447,19 +460,16 @@ fn make_plan(
         engine: surroundings::engine(),
         time_limit: args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT)),
     };
-    run::plan(request, BUILT_IN).map_err(|error| {
-        let failure = match &error {
-            PlanError::UnknownAttestor { name } => {
-                let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
-                let failure = Failure::new(Kind::Run, error.to_string());
-                match nearest(name, names.clone()) {
-                    Some(near) => failure.hint(format!("did you mean `{near}`?")),
-                    None => failure.hint(format!("known attestors: {}", names.collect::<Vec<_>>().join(", "))),
-                }
+    run::plan(request, BUILT_IN).map_err(|error| match &error {
+        PlanError::UnknownAttestor { name } => {
+            let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
+            let failure = Failure::new(Kind::Run, error.to_string());
+            match nearest(name, names.clone()) {
+                Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                None => failure.hint(format!("known attestors: {}", names.collect::<Vec<_>>().join(", "))),
             }
-            _ => Failure::because(Kind::Run, "the run cannot be planned", &error),
-        };
-        failure
+        }
+        _ => Failure::because(Kind::Run, "the run cannot be planned", &error),
     })
 }
 

@@ -107,13 +107,12 @@ fn docker_context() -> Option<String> {
     let config = variable("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".docker")))?;
-    let name = match variable("DOCKER_CONTEXT") {
-        Some(name) => name.into_string().ok()?,
-        None => {
-            let text = std::fs::read(config.join("config.json")).ok()?;
-            let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
-            value.get("currentContext")?.as_str()?.to_owned()
-        }
+    let name = if let Some(name) = variable("DOCKER_CONTEXT") {
+        name.into_string().ok()?
+    } else {
+        let text = std::fs::read(config.join("config.json")).ok()?;
+        let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        value.get("currentContext")?.as_str()?.to_owned()
     };
     if name.is_empty() || name == "default" {
         return None;

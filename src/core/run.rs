@@ -10,6 +10,7 @@
 mod attest;
 mod collect;
 mod command_run;
+mod listen;
 mod plan;
 mod seal;
 
@@ -32,7 +33,7 @@ pub struct Observed {
     attested: Vec<Attested>,
     materials: Snapshot,
     /// When the snapshot began and ended.
-    observed: (Timestamp, Timestamp),
+    seen: (Timestamp, Timestamp),
 }
 
 impl Plan {
@@ -47,7 +48,7 @@ impl Plan {
         let attested = attest_before(&mut self, clock);
         let start = clock.now();
         let materials = snapshot::first(self.snapshot.clone(), real, progress)?;
-        Ok(Observed { plan: self, attested, materials, observed: (start, clock.now()) })
+        Ok(Observed { plan: self, attested, materials, seen: (start, clock.now()) })
     }
 }
 
@@ -94,9 +95,9 @@ pub struct Ran {
     plan: Plan,
     attested: Vec<Attested>,
     materials: Snapshot,
-    observed: (Timestamp, Timestamp),
+    seen: (Timestamp, Timestamp),
     outcome: Outcome,
-    ran: (Timestamp, Timestamp),
+    lasted: (Timestamp, Timestamp),
 }
 
 impl Observed {
@@ -110,8 +111,8 @@ impl Observed {
                 Err(error) => Outcome::NotStarted(error),
             },
         };
-        let Self { plan, attested, materials, observed } = self;
-        Ran { plan, attested, materials, observed, outcome, ran: (start, clock.now()) }
+        let Self { plan, attested, materials, seen } = self;
+        Ran { plan, attested, materials, seen, outcome, lasted: (start, clock.now()) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// The longest step name in bytes. Archives index names; MySQL cuts off after 255 characters.
+/// The longest step name in bytes. Archives index names; `MySQL` cuts off after 255 characters.
 pub const MAX_STEP_NAME: usize = 200;
 
 /// A step name that cannot be used.

@@ -41,11 +41,11 @@ pub fn wipe_variables<S: AsRef<str>>(names: &[S]) {
             let text = *entry;
             let bytes = CStr::from_ptr(text).to_bytes();
             let length = bytes.len();
-            let named = names
+            let wanted = names
                 .iter()
                 .map(|name| name.as_ref().as_bytes())
                 .find(|name| bytes.get(..name.len()) == Some(*name) && bytes.get(name.len()) == Some(&b'='));
-            if let Some(name) = named {
+            if let Some(name) = wanted {
                 for at in name.len() + 1..length {
                     std::ptr::write_volatile(text.add(at), 0);
                 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::harness::Place;
+use crate::harness::{Place, left_out};
 
 /// Runs `args` before a command that would leave a trace, and checks that it was refused.
 #[track_caller]
@@ -65,7 +65,7 @@ fn a_key_that_is_locked_or_broken() {
     place.write("broken.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     refused(&place, &["-k", "broken.pem"], &["broken.pem cannot be used"]);
     if nix::unistd::Uid::effective().is_root() {
-        eprintln!("LEFT OUT: an unreadable key cannot be made as root");
+        left_out("an unreadable key cannot be made as root");
     } else {
         std::fs::set_permissions(place.beside("k.pem"), std::fs::Permissions::from_mode(0o000)).expect("chmod");
         refused(&place, &["-k", "../k.pem"], &["../k.pem cannot be used", "ermission denied"]);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Place, statement_of};
+use crate::harness::{Place, left_out, statement_of};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
@@ -180,7 +180,7 @@ fn signatures_hold_for_others_and_only_as_written() {
         .output()
     {
         Ok(done) => assert!(done.status.success(), "{done:?}"),
-        Err(_) => eprintln!("LEFT OUT: openssl is not there"),
+        Err(_) => left_out("openssl is not there"),
     }
     let text = String::from_utf8(bytes).expect("text");
     let at = text.find("\"payload\":\"").expect("a payload") + 20;

@@ -146,11 +146,6 @@ impl Call {
         self
     }
 
-    pub(crate) fn env_remove(mut self, name: &str) -> Self {
-        self.command.env_remove(name);
-        self
-    }
-
     pub(crate) fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
         self.command.stdin(Stdio::piped());
@@ -228,4 +223,19 @@ impl Ended {
         }
         self
     }
+}
+
+/// Says loudly that a part of a test was left out.
+#[expect(clippy::print_stderr, reason = "this is how a test speaks")]
+pub(crate) fn left_out(why: &str) {
+    eprintln!("LEFT OUT: {why}");
+}
+
+/// Bytes as lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use crate::harness::Place;
+use crate::harness::{Place, left_out};
 
 fn openssl(args: &[&str], place: &Place) -> Option<std::process::Output> {
     let done = Command::new("openssl").args(args).current_dir(place.work()).output();
     if done.is_err() {
-        eprintln!("LEFT OUT: openssl is not there");
+        left_out("openssl is not there");
     }
     done.ok()
 }

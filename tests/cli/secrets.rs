@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use crate::harness::Place;
+use crate::harness::{Place, hex};
 
 const CANARY: &str = "Zx9canary4Qw7Lm2Pt8Rk";
 
 fn encodings() -> Vec<String> {
     use base64::Engine as _;
-    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(CANARY.as_bytes());
     let mut all = vec![CANARY.to_owned(), hex.to_uppercase(), hex];
     // At each of the three places that it can have in a base64 text, only the characters that it alone decides.
     for before in 0..3 {

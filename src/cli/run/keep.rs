@@ -191,7 +191,7 @@ impl Keep {
                         }
                     }
                     Err(error) => {
-                        troubles.push((self.archive_named || self.outfile.is_none(), format!("not archived: {error}")))
+                        troubles.push((self.archive_named || self.outfile.is_none(), format!("not archived: {error}")));
                     }
                 }
             }

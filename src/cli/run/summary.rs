@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use affiant_core::redact::Redactor;
 use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
 use affiant_supervise::Ending;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::keep::{Keep, Kept};
 use crate::cli::output::Output;
@@ -53,11 +54,18 @@ pub(super) struct Log {
     pub(super) code: i32,
     /// The command's own exit code, once it has ended, and whether its evidence failed.
     ended: Option<(i32, bool)>,
+    /// Seconds that each phase took, in order.
+    pub(super) timings: Map<String, Value>,
     plan: Option<Value>,
     result: Option<Value>,
 }
 
 impl Log {
+    /// Notes how long a phase took.
+    pub(super) fn took(&mut self, phase: &str, since: Instant) {
+        self.timings.insert(phase.to_owned(), json!(since.elapsed().as_secs_f64()));
+    }
+
     pub(super) fn planned(&mut self, plan: &Plan) {
         self.plan = Some(json!({
             "step": plan.before.step,
@@ -107,6 +115,7 @@ impl Log {
             "kind": kind,
             "exitCode": self.code,
             "error": self.failure,
+            "timings": self.timings,
             "plan": self.plan,
             "result": self.result,
         });

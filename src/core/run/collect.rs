@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::attest::{Attested, attest_after};
 use super::command_run::{self, Facts};
+use super::listen::{self, Ear};
 use super::plan::Plan;
 use super::{Outcome, Ran};
-use crate::attestor::{After, Evidence, Place, Predicate};
+use crate::attestor::{After, Evidence, Heard, Place, Predicate};
 use crate::clock::Clock;
 use crate::collection::{Body, COMMAND_RUN_TYPE, Collection, Entry, FAILED_SUFFIX, Gap, MATERIAL_TYPE, PRODUCT_TYPE};
 use crate::product::{Change, Products};
@@ -62,10 +63,15 @@ pub struct Counts {
 impl Ran {
     /// Takes the second snapshot, runs the attestors of after and composes the collection.
     pub fn collect(self, clock: &dyn Clock, real: &snapshot::Clock<'_>, progress: &Progress) -> Collected {
-        let Self { mut plan, attested: before, materials, observed, outcome, ran } = self;
+        let Self { mut plan, attested: before, materials, seen, outcome, lasted } = self;
         let mut composer = Composer::default();
         let products_start = clock.now();
-        let changes = materials.second(real, progress, None);
+        let heard = Arc::new(Heard::default());
+        let listening = Arc::default();
+        let ears: Vec<Ear> =
+            plan.attestors.iter().filter(|one| one.after).map(|one| (one.about.name, one.listen)).collect();
+        let tap = |path: &str, head: &[u8], length: u64| listen::tap(&ears, &heard, &listening, path, head, length);
+        let changes = materials.second(real, progress, Some(&tap));
         let Changes { products, deleted, omissions, omitted, links, .. } = changes;
         let products = Arc::new(Products::new(plan.before.dir.clone(), products));
         let products_end = clock.now();
@@ -73,6 +79,7 @@ impl Ran {
             before: Arc::clone(&plan.before),
             products: Arc::clone(&products),
             success: outcome.success(),
+            heard,
             engine: plan.engine.clone(),
         };
         let after = attest_after(&mut plan, world, clock);
@@ -84,11 +91,11 @@ impl Ran {
         }
         let materials = Arc::new(materials);
         let recorded = materials.len() - hidden.materials.len();
-        composer.spine(MATERIAL_TYPE, Body::Materials(Arc::clone(&materials), hidden.materials), Vec::new(), observed);
+        composer.spine(MATERIAL_TYPE, Body::Materials(Arc::clone(&materials), hidden.materials), Vec::new(), seen);
         // Its place is here; what it says of masked places is known at the end.
         let command_at = composer.entries.len();
         if !matches!(outcome, Outcome::NoCommand) {
-            composer.spine(COMMAND_RUN_TYPE, Body::Composed(Value::Null), Vec::new(), ran);
+            composer.spine(COMMAND_RUN_TYPE, Body::Composed(Value::Null), Vec::new(), lasted);
         }
         let subjects = products
             .iter()
