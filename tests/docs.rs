@@ -460,6 +460,7 @@ fn misfits(schema: &Value, whole: &Value, value: &Value, at: &str, found: &mut V
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("unknown type {other}"),
@@ -513,6 +514,12 @@ fn misfits(schema: &Value, whole: &Value, value: &Value, at: &str, found: &mut V
             "$ref" => {
                 let pointer = wanted.as_str().expect("a reference").trim_start_matches('#');
                 misfits(whole.pointer(pointer).expect("what is referred to"), whole, value, at, found);
+            }
+            "minProperties" => {
+                let least = wanted.as_u64().expect("a number");
+                if value.as_object().is_some_and(|members| (members.len() as u64) < least) {
+                    found.push(format!("{at}: fewer than {least} members"));
+                }
             }
             "oneOf" => {
                 let fitting = wanted.as_array().expect("a list").iter().filter(|schema| {
@@ -584,6 +591,11 @@ fn statement(path: &Path) -> Value {
 #[test]
 fn predicates_fit_their_schemas() {
     let (_dir, work) = place();
+    let git = |args: &[&str]| hermetic("git", &work).args(args).output().is_ok_and(|done| done.status.success());
+    let who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"];
+    if !(git(&["init", "-q"]) && git(&[&who[..], &["commit", "-q", "--allow-empty", "-m", "first"]].concat())) {
+        eprintln!("LEFT OUT: git is not there");
+    }
     assert!(affiant(&work, &["run", "-k", "k.key", "-o", "a.json", "--", "true"]).status.success());
     let mut count = 0;
     for attestor in affiant_attestors::BUILT_IN {
