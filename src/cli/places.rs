@@ -1,6 +1,6 @@
 //! Where things are kept: archive, spool, configuration (DESIGN §5 "Archive and spool").
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Kind};
 use super::surroundings::variable;
@@ -24,6 +24,17 @@ pub(crate) fn places() -> Places {
     Places {
         archive: data.map(|data| data.join("affiant/archive")),
         spool: state.map(|state| state.join("affiant/spool")),
+    }
+}
+
+/// Refuses a relative `AFFIANT_HOME`: it would be found in whatever folder a job happens to be in.
+pub(crate) fn check_home() -> Result<(), Failure> {
+    match variable("AFFIANT_HOME") {
+        Some(home) if !Path::new(&home).is_absolute() => {
+            Err(Failure::usage(format!("AFFIANT_HOME={} is not an absolute path", home.display()))
+                .hint("name the folder with all folders above it, such as \"$PWD/.affiant\""))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -57,6 +68,7 @@ pub(crate) fn named_archive(value: &str) -> Result<PathBuf, Failure> {
 
 /// The archive to use: the one named, or the default one.
 pub(crate) fn archive_folder(named: Option<&str>) -> Result<PathBuf, Failure> {
+    check_home()?;
     match named {
         Some(value) => named_archive(value),
         None => places().archive.ok_or_else(|| {

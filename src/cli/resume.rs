@@ -43,6 +43,7 @@ pub(crate) struct ResumeArgs {
 pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failure> {
     let cannot =
         |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, "the spool cannot be used", error);
+    places::check_home()?;
     let folder = args.spool.clone().or_else(|| places::places().spool).ok_or_else(|| {
         Failure::new(Kind::NoAnswer, "there is no spool: neither HOME nor AFFIANT_HOME is set")
             .hint("name it with --spool DIR")

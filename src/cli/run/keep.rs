@@ -73,6 +73,7 @@ impl Keep {
                 .map_err(|error| refuse(format!("the report {} cannot be written", path.display()), &error))?;
         }
         let mut warnings = Vec::new();
+        places::check_home()?;
         let folders = places::places();
         let archive = match &args.archive {
             Some(value) => {
