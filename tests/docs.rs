@@ -3,6 +3,8 @@
 //!
 //! `AFFIANT_BLESS=1 cargo test --test docs` rewrites the generated parts.
 
+#![allow(clippy::print_stderr)] // what is left out is said
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -121,7 +123,7 @@ fn heads_of_attestors_are_what_is_printed() {
     }
     for (name, text) in heads {
         if !written.iter().any(|(known, _)| *known == name) {
-            new.push_str(&format!("\n{text}\n"));
+            new.extend(["\n", text, "\n"]);
         }
     }
     equals_file("docs/attestors.md", &new);
@@ -383,7 +385,7 @@ fn tested_pages_do_what_they_show() {
         let mut script = String::from("exec 2>&1\nstate=0\n");
         for (at, step) in steps.iter().enumerate() {
             let mark = mark(at);
-            script += &format!("(exit $state)\n{}state=$?\necho '{mark}'\n", step.command);
+            script.extend(["(exit $state)\n", &step.command, "state=$?\necho '", &mark, "'\n"]);
         }
         let output = hermetic("sh", &work)
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()))
@@ -651,7 +653,10 @@ fn named_tests_and_sources_are_there() {
     }
     assert!(count > 20, "only {count} tests are named");
     for (path, page) in pages() {
-        for name in page.split('`').filter(|name| name.starts_with("src/") && name.ends_with(".rs")) {
+        for name in page
+            .split('`')
+            .filter(|name| name.starts_with("src/") && Path::new(name).extension().is_some_and(|e| e == "rs"))
+        {
             assert!(root().join(name).exists(), "{}: {name} is not there", shown(&path));
         }
     }

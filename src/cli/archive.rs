@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Kind};
 use super::inspect::{MAX_ENVELOPE, read_file};
-use super::output::{Output, plain};
+use super::output::{Output, one_line};
 use super::{Ending, places, surroundings};
 
 #[derive(Subcommand)]
@@ -152,7 +152,7 @@ fn put(args: &PutArgs, output: &Output) -> Result<Ending, Failure> {
         Envelope::parse(&bytes, MAX_ENVELOPE).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
         let stored = archive.put(&bytes, clock.now()).map_err(|error| failure(message(), &error))?;
         let state = if stored.already { "there already" } else { "kept" };
-        output.data(format!("{}  {}  {state}\n", stored.digest, plain(&file.display().to_string())).as_bytes())?;
+        output.data(format!("{}  {}  {state}\n", stored.digest, one_line(&file.display().to_string())).as_bytes())?;
         if let Some(warning) = stored.warning {
             output.message(&format!("warning: {warning}"));
         }
@@ -214,7 +214,7 @@ fn show(archive: &Archive, mut query: Query, shown: &Shown, output: &Output) -> 
 
 fn line(record: &Record) -> String {
     let what = record.step.as_deref().or(record.predicate_type.as_deref()).unwrap_or(&record.payload_type);
-    plain(&format!("{}  {}  {:>10}  {what}\n", record.digest, record.stored, record.size))
+    format!("{}  {}  {:>10}  {}\n", record.digest, record.stored, record.size, one_line(what))
 }
 
 fn report_text(report: &Report) -> String {
@@ -223,7 +223,7 @@ fn report_text(report: &Report) -> String {
         [("changed", &report.mismatched), ("unreadable", &report.unreadable), ("damaged index", &report.damaged)];
     for (what, list) in problems {
         for problem in list {
-            let _ = writeln!(text, "{what}: {}: {}", problem.path, problem.reason);
+            let _ = writeln!(text, "{what}: {}", one_line(&format!("{}: {}", problem.path, problem.reason)));
         }
     }
     for (what, list) in [
@@ -236,7 +236,7 @@ fn report_text(report: &Report) -> String {
         }
     }
     for path in &report.foreign {
-        let _ = writeln!(text, "nothing of ours: {path}");
+        let _ = writeln!(text, "nothing of ours: {}", one_line(path));
     }
     for (what, count) in [
         ("interrupted writes, tidied by the next one", report.interrupted),
@@ -259,7 +259,7 @@ fn check(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
     let whole = report.is_sound();
     match args.output {
         Format::Json => output.data(format!("{:#}\n", json!(report)).as_bytes())?,
-        Format::Text => output.data(plain(&report_text(&report)).as_bytes())?,
+        Format::Text => output.data(report_text(&report).as_bytes())?,
     }
     if !whole && !args.repair {
         output.message("hint: `affiant archive check --repair` makes the index again from the envelopes");

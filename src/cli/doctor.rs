@@ -1,6 +1,7 @@
 //! `affiant doctor`: what would be attested here, and what is missing.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::output::{Output, plain};
+use super::output::{Output, one_line};
 use super::places::{self, places};
 use super::{Ending, keys, surroundings};
 
@@ -87,14 +88,14 @@ pub(crate) fn doctor(args: &DoctorArgs, output: &Output) -> Result<Ending, Failu
                 .collect();
             format!("{:#}\n", json!({ "schema": "affiant/doctor/v1", "findings": list }))
         }
-        Format::Text => findings
-            .iter()
-            .map(|one| {
-                let mark = if one.fine { "ok     " } else { "missing" };
-                let hint = one.hint.as_ref().map(|hint| format!("\n{:20}→ {hint}", "")).unwrap_or_default();
-                plain(&format!("{mark} {:<11} {}{hint}\n", one.topic, one.text))
-            })
-            .collect(),
+        Format::Text => findings.iter().fold(String::new(), |mut text, one| {
+            let mark = if one.fine { "ok     " } else { "missing" };
+            let _ = writeln!(text, "{mark} {:<11} {}", one.topic, one_line(&one.text));
+            if let Some(hint) = &one.hint {
+                let _ = writeln!(text, "{:20}→ {}", "", one_line(hint));
+            }
+            text
+        }),
     };
     output.data(text.as_bytes())?;
     Ok(Ending::Code(i32::from(findings.iter().any(|one| !one.fine))))

@@ -98,12 +98,14 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        // What a part holds of line breaks (a name may) cannot begin a line that looks like ours.
+        let inner = |text: &str| text.replace('\n', "\n    ");
+        write!(f, "error: {}", inner(&self.message))?;
         for cause in &self.causes {
-            write!(f, "\n  caused by: {cause}")?;
+            write!(f, "\n  caused by: {}", inner(cause))?;
         }
         for hint in &self.hints {
-            write!(f, "\nhint: {hint}")?;
+            write!(f, "\nhint: {}", inner(hint))?;
         }
         Ok(())
     }

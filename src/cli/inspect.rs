@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::failure::{Failure, Kind};
-use super::output::{Output, plain};
+use super::output::{Output, one_line};
 use super::{Ending, keys, places};
 
 /// The largest envelope that is read, in bytes.
@@ -113,6 +113,9 @@ pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::File::open(file).and_then(|file| file.take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes))
     };
     result.map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+    if bytes.len() > MAX_ENVELOPE {
+        return Err(Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_ENVELOPE} bytes", message())));
+    }
     Ok(bytes)
 }
 
@@ -256,9 +259,9 @@ impl Shown<'_> {
     }
 
     fn text(&self) -> Result<String, Failure> {
-        let mut text = format!("{}\n", self.file.display());
+        let mut text = format!("{}\n", one_line(&self.file.display().to_string()));
         let mut line = |name: &str, value: &str| {
-            let _ = writeln!(text, "  {name:<12} {}", plain(value));
+            let _ = writeln!(text, "  {name:<12} {}", one_line(value));
         };
         line("sha256", &self.digest);
         line("signature", &self.state.text());
@@ -307,7 +310,7 @@ impl Shown<'_> {
         let _ = writeln!(text, "  {name} ({count})");
         let limit = if self.all { usize::MAX } else { SHOWN };
         for line in lines.take(limit) {
-            let _ = writeln!(text, "    {}", plain(&line));
+            let _ = writeln!(text, "    {}", one_line(&line));
         }
         if count > limit {
             let _ = writeln!(text, "    … and {} more (--all shows them)", count - limit);
@@ -316,7 +319,15 @@ impl Shown<'_> {
 
     fn files(&self, collection: &CollectionView<'_>, text: &mut String) {
         for entry in &collection.attestations {
-            let Some(files) = entry.files() else { continue };
+            let files = match entry.files() {
+                None => continue,
+                Some(Ok(files)) => files,
+                Some(Err(error)) => {
+                    let failure = Failure::because(Kind::NoAnswer, "UNREADABLE", &error);
+                    let _ = writeln!(text, "  {:<12} {}", entry.short_name(), one_line(&failure.one_line()));
+                    continue;
+                }
+            };
             if entry.short_name() == "product" {
                 let tree = tree(&files);
                 self.list("products", tree.iter().cloned(), tree.len(), text);
@@ -347,11 +358,19 @@ fn collection_text(collection: &CollectionView<'_>, line: &mut impl FnMut(&str, 
         line("when", &format!("{first} to {last}"));
     }
     for entry in entries {
-        let value: Value = match entry.short_name() {
-            "command-run" | "git" | "environment" => {
-                serde_json::from_str(entry.attestation.get()).unwrap_or(Value::Null)
+        if !matches!(entry.short_name(), "command-run" | "git" | "environment") {
+            continue;
+        }
+        let value: Value = match serde_json::from_str(entry.attestation.get()) {
+            Ok(value @ Value::Object(_)) => value,
+            Ok(_) => {
+                line(entry.short_name(), "UNREADABLE: not an object");
+                continue;
             }
-            _ => continue,
+            Err(error) => {
+                line(entry.short_name(), &format!("UNREADABLE: {error}"));
+                continue;
+            }
         };
         match entry.short_name() {
             "command-run" => command_text(&value, line),
@@ -384,8 +403,8 @@ fn command_text(value: &Value, line: &mut impl FnMut(&str, &str)) {
     let words: Vec<_> =
         value.get("cmd").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     line("command", &words.join(" "));
-    // cilock leaves out an exit code of 0.
-    let code = value.get("exitcode").and_then(Value::as_i64).unwrap_or(0);
+    // cilock leaves out an exit code of 0. What is no whole number is shown as it stands there.
+    let code = value.get("exitcode").map_or_else(|| "0".to_owned(), Value::to_string);
     let kind = value.pointer("/affiant/ending/kind").and_then(Value::as_str).unwrap_or("exited");
     line("ending", &format!("{kind}, code {code}"));
     if let Some(level) = value.pointer("/affiant/observation/level").and_then(Value::as_str) {

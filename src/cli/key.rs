@@ -113,6 +113,10 @@ pub(crate) fn key(verb: KeyVerb, output: &Output) -> Result<Ending, Failure> {
 
 fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
     let public = public_path(&args.output);
+    if public == args.output {
+        return Err(Failure::usage(format!("{} is where the public key goes", public.display()))
+            .hint("name the private key with another ending"));
+    }
     for path in [&args.output, &public] {
         if path.exists() {
             return Err(Failure::usage(format!("{} exists already", path.display()))
@@ -131,13 +135,9 @@ fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
     write_private(&args.output, &encode(&key, args.form, password.as_deref())?)?;
     write_new(&public, key.public_key().to_pem().as_bytes(), 0o644)?;
     let state = if password.is_some() { "encrypted" } else { "not encrypted: keep it to yourself" };
-    output.message(&format!(
-        "private key: {} ({}, {state})\npublic key:  {}\nkey id:      {}",
-        args.output.display(),
-        key.public_key().kind(),
-        public.display(),
-        key.public_key().key_id()
-    ));
+    output.message(&format!("private key: {} ({}, {state})", args.output.display(), key.public_key().kind()));
+    output.message(&format!("public key:  {}", public.display()));
+    output.message(&format!("key id:      {}", key.public_key().key_id()));
     output.message(&format!("next: affiant run --key {} -- make", args.output.display()));
     Ok(Ending::Done)
 }

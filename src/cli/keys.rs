@@ -43,6 +43,23 @@ fn reference(key: &str) -> Result<Reference<'_>, Failure> {
     Ok(Reference::File(Path::new(key)))
 }
 
+/// The file that a signing key stands in, when it does in one.
+pub(crate) fn file_of(key: &str) -> Option<&Path> {
+    match reference(key) {
+        Ok(Reference::File(path)) => Some(path),
+        _ => None,
+    }
+}
+
+/// Refuses an outfile that is one of the keys.
+pub(crate) fn refuse_as_outfile(keys: &[String], outfile: &Path) -> Result<(), Failure> {
+    if keys.iter().filter_map(|key| file_of(key)).any(|key| super::places::is_same(key, outfile)) {
+        return Err(Failure::usage(format!("the outfile {} is the signing key", outfile.display()))
+            .hint("name another file with `--outfile FILE`"));
+    }
+    Ok(())
+}
+
 /// Loads a signing key. `password_file` and the variables are asked only when the key is encrypted; the terminal last.
 pub(crate) fn signing_key(key: &str, password_file: Option<&Path>) -> Result<Loaded, Failure> {
     let mut consumed = Vec::new();

@@ -17,6 +17,7 @@ mod sign;
 mod surroundings;
 
 use std::ffi::{OsStr, OsString};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -79,9 +80,18 @@ pub(crate) enum Ending {
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let output = Output::new();
     let verb = first_word(args).map(str::to_owned);
-    let result = parse(args).and_then(|parsed| match parsed {
-        Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
-        Parsed::App(app) => dispatch(*app, &output),
+    let attempt = || {
+        parse(args).and_then(|parsed| match parsed {
+            Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
+            Parsed::App(app) => dispatch(*app, &output),
+        })
+    };
+    // A panic must not look like an exit code of the command.
+    let result = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
+        Err(Failure::new(
+            Kind::NoAnswer,
+            format!("this is a bug of affiant {}, please report it", env!("CARGO_PKG_VERSION")),
+        ))
     });
     match result {
         Ok(Ending::Done) => ExitCode::SUCCESS,
@@ -91,7 +101,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
             if verb.as_deref() == Some("run") {
                 failure.kind = Kind::Run;
             }
-            output.message(&failure.to_string());
+            output.failure(&failure);
             ExitCode::from(failure.code())
         }
     }

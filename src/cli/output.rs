@@ -1,25 +1,33 @@
 //! The only code that writes to stdout and stderr. stdout carries data only; messages, progress and hints go to stderr.
 
-use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use affiant_core::redact::Redactor;
+use affiant_core::redact::{Redactor, VariableMask};
 
 use super::failure::{Failure, Kind};
+use super::surroundings;
 
 /// Where a command writes.
+#[derive(Clone)]
 pub(crate) struct Output {
-    redactor: RefCell<Option<Redactor>>,
+    redactor: Arc<Mutex<Option<Redactor>>>,
 }
 
 impl Output {
+    /// From now on what a panic says goes the way of messages.
     pub(crate) fn new() -> Self {
-        Self { redactor: RefCell::new(None) }
+        let output = Self { redactor: Arc::default() };
+        let panics = output.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            panics.message(&format!("affiant: internal error: {panic}"));
+        }));
+        output
     }
 
-    /// From now on secrets in messages are masked.
+    /// From now on these secrets in messages are masked. Until then, those of the environment are.
     pub(crate) fn mask(&self, redactor: Redactor) {
-        self.redactor.replace(Some(redactor));
+        *self.redactor.lock().unwrap_or_else(PoisonError::into_inner) = Some(redactor);
     }
 
     /// Writes data to stdout. A reader that went away is no failure of ours.
@@ -34,13 +42,27 @@ impl Output {
         }
     }
 
-    /// Writes a message to stderr, on lines of its own. stderr that cannot be written is not our command's business.
+    /// Writes a message to stderr, on a line of its own, with secrets masked. stderr that cannot be written is not our
+    /// command's business.
     pub(crate) fn message(&self, text: &str) {
-        let masked = match &*self.redactor.borrow() {
-            Some(redactor) => redactor.redact_text(text).into_owned(),
-            None => text.to_owned(),
-        };
-        let _ = writeln!(io::stderr().lock(), "{}", plain(&masked));
+        let _ = writeln!(io::stderr().lock(), "{}", one_line(&self.masked(text)));
+    }
+
+    /// Writes why a command ends to stderr, as [`Self::message`] does.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let _ = writeln!(io::stderr().lock(), "{}", plain(&self.masked(&failure.to_string())));
+    }
+
+    /// `text` with secrets masked.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        // Not within the lock: a panic in there would come back here.
+        let known = self.redactor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let redactor = known.unwrap_or_else(|| {
+            let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
+            self.mask(redactor.clone());
+            redactor
+        });
+        redactor.redact_text(text).into_owned()
     }
 
     /// Whether stderr is a terminal, for progress.
@@ -49,17 +71,35 @@ impl Output {
     }
 }
 
-/// Text from files, names and servers must not steer the reader's terminal: control characters are shown escaped.
+/// Text from files, names and servers must not steer the reader's terminal: control characters, and those that turn
+/// the direction of writing or are invisible, are shown escaped.
 pub(crate) fn plain(text: &str) -> String {
+    shown(text, |c| c == '\n' || c == '\t')
+}
+
+/// As [`plain`], for text within a line: what a name holds cannot look like a line of ours.
+pub(crate) fn one_line(text: &str) -> String {
+    shown(text, |_| false)
+}
+
+fn shown(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
+        if (c.is_control() || is_invisible(c)) && !keep(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// Unicode's format characters, line separators and tags that change how other text looks (Unicode Standard Annex 9,
+/// Unicode Technical Report 36).
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -69,5 +109,8 @@ mod tests {
     #[test]
     fn escape_sequences_are_shown_not_obeyed() {
         assert_eq!(plain("a\x1b[2Jb\tc\n"), "a\\u{1b}[2Jb\tc\n");
+        assert_eq!(one_line("a\nerror: b\u{9b}2J"), "a\\nerror: b\\u{9b}2J");
+        assert_eq!(plain("exe\u{202e}gpj.\u{2066}"), "exe\\u{202e}gpj.\\u{2066}");
+        assert_eq!(one_line("naïve 日本語 👍"), "naïve 日本語 👍");
     }
 }

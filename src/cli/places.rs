@@ -1,5 +1,6 @@
 //! Where things are kept: archive, spool, configuration (DESIGN §5 "Archive and spool").
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Kind};
@@ -15,7 +16,8 @@ pub(crate) struct Places {
 
 /// `AFFIANT_HOME` names one folder for both; else the user's data and state folders (XDG base directories).
 pub(crate) fn places() -> Places {
-    if let Some(home) = folder("AFFIANT_HOME") {
+    // Our own variable was set for us: a relative path is meant.
+    if let Some(home) = variable("AFFIANT_HOME").and_then(|home| std::path::absolute(home).ok()) {
         return Places { archive: Some(home.join("archive")), spool: Some(home.join("spool")) };
     }
     let home = folder("HOME");
@@ -75,5 +77,19 @@ pub(crate) fn archive_folder(named: Option<&str>) -> Result<PathBuf, Failure> {
             Failure::new(Kind::NoAnswer, "there is no default archive: neither HOME nor AFFIANT_HOME is set")
                 .hint("name a folder with `--archive dir:PATH`, or set AFFIANT_HOME")
         }),
+    }
+}
+
+/// Whether two paths mean one file, whether it is there or not.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
+    let place = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        Some((path.parent()?.canonicalize().ok()?, path.file_name()?.to_owned()))
+    };
+    match (identity(one), identity(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => place(one).is_some_and(|one| place(other) == Some(one)),
+        _ => false,
     }
 }

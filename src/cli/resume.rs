@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use affiant_core::dsse::Envelope;
 use affiant_core::sign::Signer;
+use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::store::ObjectId;
 use affiant_core::store::spool::{Entry, Kind as Spooled, Spool, Want};
 use clap::Args;
 
 use super::failure::{Failure, Kind};
-use super::output::Output;
+use super::output::{Output, one_line};
 use super::{Ending, keys, places, surroundings};
 
 #[derive(Args)]
@@ -44,6 +45,9 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
     let cannot =
         |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, "the spool cannot be used", error);
     places::check_home()?;
+    if let Some(path) = &args.outfile {
+        keys::refuse_as_outfile(&args.key, path)?;
+    }
     let folder = args.spool.clone().or_else(|| places::places().spool).ok_or_else(|| {
         Failure::new(Kind::NoAnswer, "there is no spool: neither HOME nor AFFIANT_HOME is set")
             .hint("name it with --spool DIR")
@@ -70,7 +74,7 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
     }
     if args.list {
         let text: String = entries.iter().map(|entry| line(entry)).collect();
-        output.data(text.as_bytes())?;
+        output.data(output.masked(&text).as_bytes())?;
         return Ok(Ending::Done);
     }
     let mut left = 0;
@@ -81,7 +85,7 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
         };
         if let Err(failure) = result {
             left += 1;
-            output.message(&failure.to_string());
+            output.failure(&failure);
         }
     }
     if left == 0 {
@@ -107,7 +111,7 @@ fn line(entry: &Entry) -> String {
     let want = entry.wants.first();
     let step = want.and_then(|want| want.step.as_deref()).unwrap_or("?");
     let reason = want.map(|want| want.reason.as_str()).unwrap_or_default();
-    super::output::plain(&format!("{}  {kind:<10}  {step}  {reason}\n", entry.digest))
+    format!("{}  {kind:<10}  {}\n", entry.digest, one_line(&format!("{step}  {reason}")))
 }
 
 /// Where the user wants it instead of where it should have gone.
@@ -157,8 +161,12 @@ fn sign(args: &ResumeArgs, spool: &Spool, entry: &Entry, named: bool, output: &O
     };
     let payload = spool.load(digest, Spooled::Payload).map_err(|error| cannot(&error))?;
     let want = entry.wants.first().cloned().unwrap_or_default();
-    let payload_type = want.payload_type.clone().unwrap_or_else(|| affiant_core::statement::PAYLOAD_TYPE.to_owned());
-    let envelope = Envelope::seal(payload, &payload_type, &signers).map_err(|error| cannot(&error))?;
+    // The digest names the bytes, not what lies beside them: a planted want must not turn a statement into a policy.
+    if want.payload_type.as_deref().is_some_and(|kind| kind != PAYLOAD_TYPE) {
+        return Err(Failure::new(Kind::Denied, format!("{digest} is to be signed as another type than a run signs"))
+            .hint("sign such a document with `affiant sign`"));
+    }
+    let envelope = Envelope::seal(payload, PAYLOAD_TYPE, &signers).map_err(|error| cannot(&error))?;
     let saved = spool.save(Spooled::Envelope, &want, &envelope.to_json()).map_err(|error| cannot(&error))?;
     spool.remove(digest, Spooled::Payload).map_err(|error| cannot(&error))?;
     deliver(args, spool, &saved.digest, output)

@@ -267,18 +267,18 @@ fn split(lists: &[String]) -> Vec<String> {
 }
 
 pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Ending, Failure> {
-    let report = args.report.clone();
+    let report = keep::report(args)?;
     let mut log = summary::Log::default();
     let result = attempt(args, output, &mut log);
-    if let Some(path) = report {
+    if let Some(file) = report {
         log.failure = result.as_ref().err().map(Failure::one_line);
         log.code = match &result {
             Ok(Ending::Code(code)) => *code,
             Ok(Ending::Done) => 0,
             Err(_) => 125,
         };
-        if let Err(error) = log.write(&path) {
-            output.message(&format!("warning: the report {} cannot be written: {error}", path.display()));
+        if let Err(error) = log.write(&file) {
+            output.message(&format!("warning: the report cannot be written: {error}"));
         }
     }
     result
@@ -290,7 +290,8 @@ fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<En
     // Passwords in the URLs of git remotes are secrets too.
     let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
         .iter()
-        .fold(Redactor::new(&environment, &args.command, &mask), |redactor, url| redactor.with_url(url));
+        .fold(Redactor::new(&environment, &args.command, &mask), |redactor, url| redactor.with_url(url))
+        .with_secrets(surroundings::raw_secrets(&mask));
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
@@ -305,19 +306,30 @@ fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<En
             Failure::usage("no step name can be made from the command").hint("name the step with `--step NAME`")
         })?,
     };
+    // Neither is free text that could be masked (security rule 4).
+    let names = std::iter::once(("step name", &step)).chain(args.subjects.iter().map(|text| ("subject", text)));
+    for (what, text) in names {
+        if redactor.hits_document(text.as_bytes()) {
+            return Err(Failure::new(
+                Kind::Run,
+                format!("the {what} holds the value of a secret variable, so nothing was run"),
+            )
+            .hint("take it out, or say with --env-allow-sensitive-key NAME that the variable is no secret"));
+        }
+    }
     let (signers, consumed) = signers(args, !args.plan)?;
     let keep = keep::Keep::check(args, &dir)?;
     keep.warn(output);
     let plan = make_plan(args, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);
     if args.plan {
-        output.data(summary::plan_text(&plan, &keep, &signers).as_bytes())?;
+        output.data(output.masked(&summary::plan_text(&plan, &keep, &signers)).as_bytes())?;
         return Ok(Ending::Code(0));
     }
     for name in &plan.always {
         output.message(&format!("note: `{name}` always runs and need not be named"));
     }
-    let reserve = keep.reserve();
+    let reserve = keep.reserve(output);
     // No thread has been started yet.
     supervise::wipe_variables(&plan.withheld());
     if let Err(error) = supervise::protect_process() {

@@ -78,6 +78,9 @@ pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     if args.datatype.is_empty() {
         return Err(Failure::usage("--datatype is empty"));
     }
+    if let Some(path) = &args.outfile {
+        keys::refuse_as_outfile(&args.key, path)?;
+    }
     let outfile = match &args.outfile {
         Some(path) => Some(Outfile::probe(path).map_err(|error| {
             Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)

@@ -1,11 +1,13 @@
 //! What the process finds around itself: variables, clock, host, container engine.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use affiant_core::attestor::{Engine, Environment, Host};
 use affiant_core::clock::{Clock, Fixed};
+use affiant_core::redact::VariableMask;
 use affiant_core::snapshot;
 use jiff::Timestamp;
 
@@ -23,6 +25,15 @@ pub(crate) fn environment() -> Environment {
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect(),
     )
+}
+
+/// The values of sensitive variables that are not text: what [`environment`] holds of them is not what the command
+/// prints.
+pub(crate) fn raw_secrets(mask: &VariableMask) -> Vec<Vec<u8>> {
+    std::env::vars_os()
+        .filter(|(name, value)| value.to_str().is_none() && mask.is_sensitive(&name.to_string_lossy()))
+        .map(|(_, value)| value.into_vec())
+        .collect()
 }
 
 struct System;

@@ -103,7 +103,7 @@ pub trait Listener: Send {
     fn bytes(&mut self, chunk: &[u8]);
     /// The bytes are complete and the file did not change while it was read. Gives what was learnt, for
     /// [`Heard::take`]. A listener that is dropped without this call heard bytes that do not count.
-    fn done(self: Box<Self>) -> Box<dyn Any + Send>;
+    fn done(self: Box<Self>) -> Learnt;
 }
 
 /// Decides whether an attestor listens to a product, from its path, its first bytes (up to [`crate::mime::HEAD`]) and
@@ -112,11 +112,14 @@ pub type Listen = fn(path: &str, head: &[u8], length: u64) -> Option<Box<dyn Lis
 
 /// What listeners heard, by attestor and path of the product.
 #[derive(Default)]
-pub struct Heard(Mutex<BTreeMap<(&'static str, String), Box<dyn Any + Send>>>);
+pub struct Heard(Mutex<BTreeMap<(&'static str, String), Learnt>>);
+
+/// What one listener learnt; its attestor knows the type.
+pub type Learnt = Box<dyn Any + Send>;
 
 impl Heard {
     /// Puts what the listener of an attestor learnt of a product.
-    pub fn put(&self, attestor: &'static str, path: String, learnt: Box<dyn Any + Send>) {
+    pub fn put(&self, attestor: &'static str, path: String, learnt: Learnt) {
         if let Ok(mut heard) = self.0.lock() {
             heard.insert((attestor, path), learnt);
         }

@@ -4,8 +4,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::collection::{COLLECTION_TYPE, COLLECTION_TYPE_CILOCK};
@@ -21,6 +25,14 @@ pub enum EvidenceError {
     /// The predicate is no collection although its type says so.
     #[error("the predicate is no collection")]
     Collection(#[source] serde_json::Error),
+    /// The files of an entry are in no form that is known, or one stands there twice.
+    #[error("the {kind} entry cannot be read")]
+    Files {
+        /// Short name of the entry's type.
+        kind: String,
+        /// What the JSON reader says.
+        source: serde_json::Error,
+    },
 }
 
 /// An in-toto statement with its predicate as it was written.
@@ -123,27 +135,60 @@ impl EntryView<'_> {
     }
 
     /// The files of a material or product entry, in either form (flat map, or leaves of a Merkle tree). `None` for other
-    /// entries, and for forms that are not known.
-    pub fn files(&self) -> Option<Vec<FileView>> {
+    /// entries.
+    pub fn files(&self) -> Option<Result<Vec<FileView>, EvidenceError>> {
         let product = match self.short_name() {
             "product" => true,
             "material" => false,
             _ => return None,
         };
-        let text = self.attestation.get();
-        if let Ok(tree) = serde_json::from_str::<Tree>(text) {
-            return Some(tree.leaves.unwrap_or_default().into_iter().map(Leaf::file).collect());
+        let kind = self.short_name().to_owned();
+        Some(read_files(self.attestation.get(), product).map_err(|source| EvidenceError::Files { kind, source }))
+    }
+}
+
+fn read_files(text: &str, product: bool) -> Result<Vec<FileView>, serde_json::Error> {
+    if let Ok(tree) = serde_json::from_str::<Tree>(text) {
+        return Ok(tree.leaves.unwrap_or_default().into_iter().map(Leaf::file).collect());
+    }
+    if product {
+        let Unique(map) = serde_json::from_str::<Unique<ProductView>>(text)?;
+        let file = |(path, view): (_, ProductView)| FileView { path, mime: Some(view.mime_type), digest: view.digest };
+        Ok(map.into_iter().map(file).collect())
+    } else {
+        let Unique(map) = serde_json::from_str::<Unique<DigestSet>>(text)?;
+        Ok(map.into_iter().map(|(path, digest)| FileView { path, mime: None, digest }).collect())
+    }
+}
+
+/// A map in which no name stands twice: readers differ in which of the two they take.
+struct Unique<T>(BTreeMap<String, T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = BTreeMap<String, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some(name) = members.next_key::<String>()? {
+                    let value = members.next_value()?;
+                    match map.entry(name) {
+                        Entry::Vacant(entry) => entry.insert(value),
+                        Entry::Occupied(entry) => {
+                            return Err(A::Error::custom(format_args!("{:?} stands there twice", entry.key())));
+                        }
+                    };
+                }
+                Ok(map)
+            }
         }
-        let files = if product {
-            let map: BTreeMap<String, ProductView> = serde_json::from_str(text).ok()?;
-            map.into_iter()
-                .map(|(path, view)| FileView { path, mime: Some(view.mime_type), digest: view.digest })
-                .collect()
-        } else {
-            let map: BTreeMap<String, DigestSet> = serde_json::from_str(text).ok()?;
-            map.into_iter().map(|(path, digest)| FileView { path, mime: None, digest }).collect()
-        };
-        Some(files)
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
     }
 }
 
@@ -195,10 +240,25 @@ mod tests {
     fn both_forms_of_products_are_read() {
         let flat = r#"{"type":"https://witness.dev/attestations/product/v0.1","attestation":{"a":{"mime_type":"text/plain","digest":{"sha256":"00"}}}}"#;
         let entry: EntryView = serde_json::from_str(flat).expect("reads");
-        assert_eq!(entry.files().expect("known")[0].mime.as_deref(), Some("text/plain"));
+        assert_eq!(entry.files().expect("files").expect("known")[0].mime.as_deref(), Some("text/plain"));
         let tree = r#"{"type":"https://aflock.ai/attestations/product/v0.3","attestation":{"merkleRoot":"00","treeSize":1,"leaves":[{"path":"a","fileDigest":"11","leafHash":"22"}]}}"#;
         let entry: EntryView = serde_json::from_str(tree).expect("reads");
-        assert_eq!(entry.files().expect("known")[0].digest, DigestSet::sha256_hex("11"));
+        assert_eq!(entry.files().expect("files").expect("known")[0].digest, DigestSet::sha256_hex("11"));
+    }
+
+    #[test]
+    fn files_in_no_known_form_are_no_empty_list() {
+        for attestation in [
+            r#"{"f":{"digest":{"sha256":"aa"}},"f":{"digest":{"sha256":"bb"}}}"#,
+            r#"{"merkleRoot":"00","leaves":[{"path":null}]}"#,
+            r#"{"a":{"a":{}}}"#,
+            "[]",
+        ] {
+            let text =
+                format!(r#"{{"type":"https://witness.dev/attestations/product/v0.1","attestation":{attestation}}}"#);
+            let entry: EntryView = serde_json::from_str(&text).expect("reads");
+            assert!(entry.files().expect("files").is_err(), "{attestation}");
+        }
     }
 
     #[test]

@@ -102,7 +102,14 @@ impl Outfile {
                 folder()
             });
         }
-        let target = Self::resolve(path, &std::path::absolute(path).map_err(failed("find"))?)?;
+        let mut target = Self::resolve(path, &std::path::absolute(path).map_err(failed("find"))?)?;
+        // `..` and links to folders are followed now: what they lead through may be gone when this is written.
+        if let Target::Replace(file) = &mut target
+            && let (Some(folder), Some(name)) = (file.parent(), file.file_name())
+            && let Ok(folder) = folder.canonicalize()
+        {
+            *file = folder.join(name);
+        }
         if let Target::Replace(file) = &target {
             let exists = match fs::symlink_metadata(file) {
                 Ok(_) => true,

@@ -2,6 +2,7 @@
 //!
 //! The archive comes first: when the process is ended between the two, what was sealed is there.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use affiant_core::clock::Clock;
@@ -16,7 +17,10 @@ use serde_json::{Value, json};
 use super::{OnGap, RunArgs};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
-use crate::cli::places;
+use crate::cli::{keys, places};
+
+/// The least room in bytes that is worth keeping for the evidence.
+const MIN_RESERVE: u64 = RESERVE >> 6;
 
 /// The places, checked before the command runs.
 pub(super) struct Keep {
@@ -39,6 +43,8 @@ pub(super) struct Kept {
     /// Whether something that was asked for could not be kept.
     pub(super) failed: bool,
     envelopes: Vec<KeptEnvelope>,
+    /// The collection's outfile, as people are told of it.
+    shown: Option<String>,
     next: Option<String>,
 }
 
@@ -49,7 +55,15 @@ struct KeptEnvelope {
     gitoid: Option<String>,
     outfile: Option<PathBuf>,
     archive: Option<PathBuf>,
-    spool: Option<PathBuf>,
+    spool: Option<Waiting>,
+}
+
+/// Evidence in a spool.
+struct Waiting {
+    digest: String,
+    path: PathBuf,
+    /// The command that finishes the job.
+    resume: String,
 }
 
 impl Keep {
@@ -68,16 +82,20 @@ impl Keep {
                 Some((absolute(path), checked))
             }
         };
-        if let Some(path) = &args.report {
-            Outfile::probe(path)
-                .map_err(|error| refuse(format!("the report {} cannot be written", path.display()), &error))?;
-        }
         let mut warnings = Vec::new();
         places::check_home()?;
         let folders = places::places();
-        let archive = match &args.archive {
-            Some(value) => {
-                let folder = absolute(&places::named_archive(value)?);
+        let named = args.archive.as_deref().map(places::named_archive).transpose()?.map(|folder| absolute(&folder));
+        let used = [named.as_ref().or(folders.archive.as_ref()), folders.spool.as_ref()];
+        if let Some(folder) = used.into_iter().flatten().find(|folder| holds(folder, dir)) {
+            return Err(Failure::new(
+                Kind::Run,
+                format!("the working directory {} lies in {}, which is not recorded", dir.display(), folder.display()),
+            )
+            .hint("name another folder with `--archive dir:PATH` or AFFIANT_HOME"));
+        }
+        let archive = match named {
+            Some(folder) => {
                 let archive = Archive::create(&folder, Access::Shared)
                     .and_then(|archive| archive.probe().map(|()| archive))
                     .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?;
@@ -98,7 +116,6 @@ impl Keep {
             return Err(warnings.into_iter().fold(failure, Failure::hint));
         }
         let public_key = args.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
-        let _ = dir;
         Ok(Self {
             on_gap: args.on_gap,
             outfile,
@@ -141,9 +158,21 @@ impl Keep {
         }
     }
 
-    /// Takes room on the disk before the command can fill it. `None` where nothing can be promised.
-    pub(super) fn reserve(&self) -> Option<Reserve<'_>> {
-        self.spool.as_ref().and_then(|spool| spool.reserve(RESERVE).ok())
+    /// Takes room on the disk before the command can fill it: less where there is little. `None` where nothing can be
+    /// promised.
+    pub(super) fn reserve(&self, output: &Output) -> Option<Reserve<'_>> {
+        let spool = self.spool.as_ref()?;
+        let mut room = RESERVE;
+        loop {
+            match spool.reserve(room) {
+                Ok(reserve) => return Some(reserve),
+                Err(_) if room > MIN_RESERVE => room /= 4,
+                Err(error) => {
+                    output.message(&format!("warning: no room can be kept for the evidence: {error}"));
+                    return None;
+                }
+            }
+        }
     }
 
     /// Seals the evidence and puts it where it belongs. The command has run: nothing is an error any more that loses
@@ -165,15 +194,12 @@ impl Keep {
         if let Some(error) = sealed.error {
             kept.failed = true;
             let failure = Failure::because(Kind::Run, "the evidence cannot be signed", &error);
-            output.message(&failure.to_string());
+            output.failure(&failure);
             for envelope in &sealed.envelopes {
-                let want = self.want(envelope, &step, clock, failure.one_line());
+                let want = self.want(envelope, &step, clock, output.masked(&failure.one_line()));
                 let saved =
                     self.spool(Spooled::Payload, &want, reserve.take(), output, |out| out.write_all(&envelope.payload));
-                if let Some((digest, path)) = saved {
-                    output.message(&format!("hint: finish with `affiant resume --key KEY --digest {digest}`"));
-                    kept.envelopes.push(KeptEnvelope { spool: Some(path), ..KeptEnvelope::of(envelope) });
-                }
+                kept.envelopes.push(KeptEnvelope { spool: saved, ..KeptEnvelope::of(envelope) });
             }
             return Ok(kept);
         }
@@ -216,7 +242,7 @@ impl Keep {
                 let failed = troubles.iter().any(|(fails, _)| *fails);
                 kept.failed |= failed;
                 output.message(&format!("{}: {}", if failed { "error" } else { "warning" }, reasons.join("; ")));
-                let mut want = self.want(envelope, &step, clock, reasons.join("; "));
+                let mut want = self.want(envelope, &step, clock, output.masked(&reasons.join("; ")));
                 // What is written already need not be written again.
                 if one.outfile.is_some() {
                     want.outfile = None;
@@ -226,14 +252,14 @@ impl Keep {
                 }
                 let saved =
                     self.spool(Spooled::Envelope, &want, reserve.take(), output, |out| envelope.write(&mut &mut *out));
-                if let Some((digest, path)) = saved {
-                    output.message("hint: finish with `affiant resume`");
-                    one.digest.get_or_insert(digest);
-                    one.spool = Some(path);
+                if let Some(waiting) = saved {
+                    one.digest.get_or_insert_with(|| waiting.digest.clone());
+                    one.spool = Some(waiting);
                 }
             }
             kept.envelopes.push(one);
         }
+        kept.shown = kept.envelopes.first().and_then(|first| first.outfile.as_deref()).map(|path| self.shown(path));
         kept.next = self.next(&kept);
         Ok(kept)
     }
@@ -252,7 +278,7 @@ impl Keep {
         }
     }
 
-    /// Spools, first in the reserved room. Returns digest and place.
+    /// Spools in the reserved room; where that fails, in a new folder among the temporary ones.
     fn spool(
         &self,
         kind: Spooled,
@@ -260,38 +286,97 @@ impl Keep {
         reserve: Option<Reserve<'_>>,
         output: &Output,
         produce: impl Fn(&mut dyn std::io::Write) -> std::io::Result<()>,
-    ) -> Option<(String, PathBuf)> {
-        let saved = match (reserve, &self.spool) {
-            (Some(reserve), _) => reserve.save_with(kind, want, &produce),
-            (None, Some(spool)) => spool.save_with(kind, want, &produce),
-            (None, None) => {
-                output.message("error: there is no spool, so the evidence is lost; set AFFIANT_HOME to have one");
-                return None;
+    ) -> Option<Waiting> {
+        let first = match (reserve, &self.spool) {
+            (Some(reserve), _) => Some(reserve.save_with(kind, want, &produce)),
+            (None, Some(spool)) => Some(spool.save_with(kind, want, &produce)),
+            (None, None) => None,
+        };
+        let (saved, folder) = match first {
+            Some(Ok(saved)) => (saved, None),
+            failed => {
+                if let Some(Err(error)) = failed {
+                    output.message(&format!("warning: the evidence cannot be spooled: {error}"));
+                }
+                let saved = Spool::fresh_below(&std::env::temp_dir())
+                    .and_then(|spool| Ok((spool.save_with(kind, want, &produce)?, Some(spool.folder().to_owned()))));
+                match saved {
+                    Ok(saved) => saved,
+                    Err(error) => {
+                        output.message(&format!("error: the evidence is lost, for it cannot be spooled: {error}"));
+                        return None;
+                    }
+                }
             }
         };
-        match saved {
-            Ok(saved) => {
-                output.message(&format!("affiant: the evidence waits in {}", saved.path.display()));
-                Some((saved.digest.to_string(), saved.path))
-            }
-            Err(error) => {
-                output.message(&format!("error: the evidence could not be spooled either: {error}"));
-                None
-            }
+        output.message(&format!("affiant: the evidence waits in {}", saved.path.display()));
+        let mut resume = "affiant resume".to_owned();
+        if let Some(folder) = folder {
+            let _ = write!(resume, " --spool {}", folder.display());
         }
+        if kind == Spooled::Payload {
+            let _ = write!(resume, " --key KEY --digest {}", saved.digest);
+        }
+        output.message(&format!("hint: finish with `{resume}`"));
+        Some(Waiting { digest: saved.digest.to_string(), path: saved.path, resume })
+    }
+
+    /// The outfile's path as it was given, when it still leads there.
+    fn shown(&self, path: &Path) -> String {
+        let given = self.outfile.as_ref().map(|(_, outfile)| outfile.path());
+        given.filter(|given| places::is_same(given, path)).unwrap_or(path).display().to_string()
     }
 
     /// The next command to type.
     fn next(&self, kept: &Kept) -> Option<String> {
         let first = kept.envelopes.first()?;
         let key = self.public_key.as_ref().map_or_else(|| "PUBLIC_KEY".to_owned(), |path| path.display().to_string());
-        let place = match (&first.outfile, &first.digest) {
-            (Some(path), _) => relative(path),
-            (None, Some(digest)) => digest.clone(),
-            (None, None) => return None,
+        let place = match (&first.outfile, &first.archive, &first.digest, &first.spool) {
+            (Some(path), ..) => self.shown(path),
+            (None, Some(_), Some(digest), _) => digest.clone(),
+            (.., Some(waiting)) => return Some(waiting.resume.clone()),
+            _ => return None,
         };
         Some(format!("affiant inspect --key {key} {place}"))
     }
+}
+
+/// The report's file. It must be none that this run reads or writes otherwise; neither must the outfile.
+pub(super) fn report(args: &RunArgs) -> Result<Option<Outfile>, Failure> {
+    let report = match &args.report {
+        None => None,
+        Some(path) => Some(Outfile::probe(path).map_err(|error| {
+            Failure::because(Kind::Run, format!("the report {} cannot be written", path.display()), &error)
+        })?),
+    };
+    // One that cannot be written is refused later, and reported.
+    let outfile = args.outfile.as_ref().and_then(|path| Outfile::probe(path).ok());
+    let keys = args.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
+    let inputs: Vec<_> = keys
+        .chain(args.key_password_file.iter().map(|path| ("the password file", path.as_path())))
+        .chain(args.config.iter().map(|path| ("the configuration", path.as_path())))
+        .collect();
+    for (what, written) in [("outfile", &outfile), ("report", &report)] {
+        let Some(written) = written else { continue };
+        let file = written.file().unwrap_or(written.path());
+        if let Some((input, _)) = inputs.iter().find(|(_, path)| places::is_same(path, file)) {
+            return Err(Failure::usage(format!("the {what} {} is {input}", written.path().display()))
+                .hint(format!("name another file with `--{what} FILE`")));
+        }
+    }
+    if let (Some(outfile), Some(report)) =
+        (outfile.as_ref().and_then(Outfile::file), report.as_ref().and_then(Outfile::file))
+        && places::is_same(outfile, report)
+    {
+        return Err(Failure::usage(format!("{} is to be outfile and report", outfile.display()))
+            .hint("name another file with `--report FILE`"));
+    }
+    Ok(report)
+}
+
+/// Whether `folder` is `inner` or above it.
+fn holds(folder: &Path, inner: &Path) -> bool {
+    folder.canonicalize().is_ok_and(|folder| inner.starts_with(folder))
 }
 
 impl KeptEnvelope {
@@ -341,7 +426,7 @@ impl Kept {
                     "gitoid": one.gitoid,
                     "outfile": show(&one.outfile),
                     "archive": show(&one.archive),
-                    "spool": show(&one.spool),
+                    "spool": one.spool.as_ref().map(|waiting| waiting.path.display().to_string()),
                 })
             })
             .collect()
@@ -351,24 +436,25 @@ impl Kept {
     pub(super) fn last_line(&self) -> Option<String> {
         let first = self.envelopes.first()?;
         let mut places = Vec::new();
-        places.extend(first.outfile.as_deref().map(relative));
+        places.extend(self.shown.clone());
         places.extend(first.archive.as_ref().map(|_| {
             let digest = first.digest.as_deref().unwrap_or_default();
             format!("the archive as {}", digest.get(..19).unwrap_or(digest))
         }));
-        places.extend(first.spool.as_ref().map(|path| format!("the spool: {}", path.display())));
+        places.extend(first.spool.as_ref().map(|waiting| format!("the spool: {}", waiting.path.display())));
+        if places.is_empty() {
+            return Some("the evidence is lost: no place took it".to_owned());
+        }
         let next = self.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
         Some(format!("evidence in {}{next}", places.join(" and ")))
     }
 }
 
-/// The absolute path, links not resolved.
+/// The absolute path, the folder's links resolved: it holds when the working directory goes away.
 fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The path as it is seen from here, when it lies below.
-fn relative(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (path.parent().and_then(|folder| folder.canonicalize().ok()), path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path,
+    }
 }

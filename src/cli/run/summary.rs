@@ -1,10 +1,9 @@
 //! What a run says: the plan, the last lines on stderr, and the report file.
 
 use std::fmt::Write as _;
-use std::io;
-use std::path::Path;
 use std::time::Instant;
 
+use affiant_core::outfile::{Outfile, OutfileError};
 use affiant_core::redact::Redactor;
 use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
@@ -12,7 +11,7 @@ use affiant_supervise::Ending;
 use serde_json::{Map, Value, json};
 
 use super::keep::{Keep, Kept};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, one_line};
 
 /// The plan for people: what would run, in which order, and why.
 pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -> String {
@@ -21,7 +20,7 @@ pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -
     let command: Vec<_> =
         plan.command().iter().map(|word| redactor.redact_text(&word.to_string_lossy()).into_owned()).collect();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<12} {value}");
+        let _ = writeln!(text, "{name:<12} {}", one_line(value));
     };
     line("step", &plan.before.step);
     line("folder", &plan.dir().display().to_string());
@@ -100,7 +99,7 @@ impl Log {
     }
 
     /// Writes the report; the schema is `docs/reference/run-report.schema.json`.
-    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, file: &Outfile) -> Result<(), OutfileError> {
         let kind = match (&self.failure, self.ended) {
             (Some(_), _) => "refused",
             (None, None) => "planned",
@@ -122,9 +121,10 @@ impl Log {
         if let Some(redactor) = &self.redactor {
             redactor.redact_json(&mut report, "", &is_digest, &mut Vec::new());
         }
-        let mut text = serde_json::to_vec_pretty(&report)?;
-        text.push(b'\n');
-        std::fs::write(path, text)
+        file.write_with(|mut out| {
+            serde_json::to_writer_pretty(&mut out, &report)?;
+            out.write_all(b"\n")
+        })
     }
 }
 

@@ -246,11 +246,14 @@ impl Redactor {
         self.longest
     }
 
-    /// All secrets in `bytes` and the userinfo of all URLs, in order, without overlap.
+    /// All secrets in `bytes` and the userinfo of all URLs, in order, without overlap. A whole digest with its algorithm
+    /// is none, whatever a variable holds (`CACHE_KEY` is often one).
     pub fn scan(&self, bytes: &[u8]) -> Vec<Hit> {
         let mut hits = Vec::new();
         self.search(bytes, 0, &mut |hit| {
-            hits.push(hit);
+            if !is_whole_digest(bytes, hit) {
+                hits.push(hit);
+            }
             true
         });
         hits.extend(url::find(bytes).into_iter().map(|url::Userinfo { start, end }| Hit { start, end }));
@@ -261,9 +264,9 @@ impl Redactor {
     /// unknown accounts is none.
     pub fn hits_document(&self, document: &[u8]) -> bool {
         let mut found = false;
-        self.search(document, MIN_DOCUMENT_SECRET, &mut |_| {
-            found = true;
-            false
+        self.search(document, MIN_DOCUMENT_SECRET, &mut |hit| {
+            found = !is_whole_digest(document, hit);
+            !found
         });
         found
     }
@@ -310,15 +313,21 @@ impl Redactor {
         &self,
         value: &mut Value,
         pointer: &str,
-        keep: &dyn Fn(&str) -> bool,
+        keep: &dyn Fn(&str, &Value) -> bool,
         pointers: &mut Vec<String>,
     ) {
         let mut pointer = pointer.to_owned();
         self.walk(value, &mut pointer, keep, pointers);
     }
 
-    fn walk(&self, value: &mut Value, pointer: &mut String, keep: &dyn Fn(&str) -> bool, pointers: &mut Vec<String>) {
-        if keep(pointer) {
+    fn walk(
+        &self,
+        value: &mut Value,
+        pointer: &mut String,
+        keep: &dyn Fn(&str, &Value) -> bool,
+        pointers: &mut Vec<String>,
+    ) {
+        if keep(pointer, value) {
             return;
         }
         let length = pointer.len();
@@ -560,6 +569,20 @@ fn encodings(secret: &[u8], patterns: &mut BTreeSet<Pattern>) {
     }
 }
 
+/// Whether `hit` is a digest with or without its algorithm, and the algorithm stands there.
+fn is_whole_digest(bytes: &[u8], hit: Hit) -> bool {
+    let end =
+        bytes[hit.start..].iter().position(|&b| !(b.is_ascii_alphanumeric() || b == b':')).map(|at| hit.start + at);
+    end.unwrap_or(bytes.len()) == hit.end
+        && [("sha1:", 40), ("sha256:", 64), ("sha384:", 96), ("sha512:", 128)].into_iter().any(|(algorithm, digits)| {
+            let Some(start) = hit.end.checked_sub(digits) else { return false };
+            let Some(whole) = start.checked_sub(algorithm.len()) else { return false };
+            (hit.start == start || hit.start == whole)
+                && &bytes[whole..start] == algorithm.as_bytes()
+                && bytes[start..hit.end].iter().all(u8::is_ascii_hexdigit)
+        })
+}
+
 /// The hits sorted, overlapping and adjoining ones joined.
 fn merged(mut hits: Vec<Hit>) -> Vec<Hit> {
     hits.sort_unstable();
@@ -758,7 +781,7 @@ mod tests {
             "n": 12, "none": null
         });
         let mut pointers = Vec::new();
-        redactor.redact_json(&mut value, "/predicate", &|pointer| pointer.ends_with("/digest"), &mut pointers);
+        redactor.redact_json(&mut value, "/predicate", &|pointer, _| pointer.ends_with("/digest"), &mut pointers);
         assert_eq!(
             value,
             json!({

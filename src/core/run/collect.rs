@@ -102,11 +102,17 @@ impl Ran {
             .filter(|product| !hidden.products.contains(&product.path) && plan.product_subjects.takes(&product.path))
             .map(|product| Subject::new(format!("file:{}", product.path), product.digests.clone()))
             .collect();
+        // Most are there before and after; what is beyond the lists cannot be told apart.
+        let listed: BTreeSet<_> = materials.omissions().iter().chain(&omissions).collect();
+        let unlisted = materials
+            .omitted()
+            .saturating_sub(materials.omissions().len() as u64)
+            .max(omitted.saturating_sub(omissions.len() as u64));
         let mut counts = Counts {
             materials: recorded,
             products: products.len() - hidden.products.len(),
             deleted: deleted.len(),
-            omissions: usize::try_from(materials.omitted() + omitted).unwrap_or(usize::MAX),
+            omissions: listed.len().saturating_add(usize::try_from(unlisted).unwrap_or(usize::MAX)),
             redactions: 0,
         };
         let body = Body::Products(Arc::clone(&products), hidden.products);
@@ -123,14 +129,7 @@ impl Ran {
                 observation: &plan.observation,
                 withheld: &plan.withheld,
                 snapshot_method: materials.mode().name(),
-                // Most are there before and after.
-                omissions: materials
-                    .omissions()
-                    .iter()
-                    .chain(&omissions)
-                    .collect::<BTreeSet<_>>()
-                    .into_iter()
-                    .collect(),
+                omissions: listed.into_iter().collect(),
                 left_out: materials
                     .left_out()
                     .iter()
@@ -183,9 +182,10 @@ fn selection(plan: &Plan) -> Value {
     Value::Object(globs)
 }
 
-/// Whether a JSON pointer leads to a digest or a type: they are never masked (security rule 4).
-pub fn is_digest(pointer: &str) -> bool {
-    const NAMES: [&str; 14] = [
+/// Whether a value is a digest or a type by its place and its form: they are never masked (security rule 4). The form
+/// counts as well, for members of these names stand in documents of others and in the environment.
+pub fn is_digest(pointer: &str, value: &Value) -> bool {
+    const DIGESTS: [&str; 10] = [
         "sha1",
         "sha256",
         "sha512",
@@ -196,12 +196,38 @@ pub fn is_digest(pointer: &str) -> bool {
         "commithash",
         "treehash",
         "parenthashes",
-        "mime_type",
-        "mediaType",
-        "type",
-        "payloadType",
     ];
-    pointer.rsplit('/').next().is_some_and(|name| NAMES.contains(&name))
+    const TYPES: [&str; 4] = ["mime_type", "mediaType", "type", "payloadType"];
+    let Some((before, name)) = pointer.rsplit_once('/') else { return false };
+    if before.ends_with("/variables") {
+        return false;
+    }
+    (DIGESTS.contains(&name) && is_all_hex(value)) || (TYPES.contains(&name) && value.as_str().is_some_and(is_type))
+}
+
+/// Whether all strings in it are digests: hex digits, perhaps with their algorithms before.
+fn is_all_hex(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let digits = text.rsplit(':').next().unwrap_or_default();
+            digits.len() >= 32 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        }
+        Value::Array(items) => items.iter().all(is_all_hex),
+        Value::Object(members) => members.values().all(is_all_hex),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+/// A media type, or the URI of a type.
+fn is_type(text: &str) -> bool {
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase());
+    match text.split_once("://") {
+        Some((_, rest)) => !rest.contains(['@', '?', ' ']),
+        None => text
+            .split_once('/')
+            .is_some_and(|(kind, rest)| is_part(kind) && rest.split(';').next().is_some_and(is_part)),
+    }
 }
 
 /// Whether what follows the kind in a subject's name is its own digest.

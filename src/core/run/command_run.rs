@@ -5,7 +5,7 @@
 use affiant_supervise::{self as supervise, Ending};
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::{Outcome, is_digest};
 use crate::redact::{Cut, Redactor};
 use crate::snapshot::Omission;
 
@@ -105,27 +105,19 @@ pub(super) fn predicate(facts: &Facts<'_>, redactor: &Redactor, pointer: &str, m
     {
         ours["snapshot"]["globs"] = facts.selection.clone();
     }
-    list(&mut ours, "omissions", &facts.omissions, |omission| {
-        let mut value = serde_json::to_value(omission).unwrap_or_default();
-        redactor.redact_json(&mut value, &format!("{pointer}/affiant/omissions"), &|_| false, masked);
-        value
-    });
-    list(
-        &mut ours,
-        "links",
-        &facts.links,
-        |(path, text)| json!({ "path": redactor.redact_text(path), "link": redactor.redact_text(text) }),
-    );
+    list(&mut ours, "omissions", &facts.omissions, |omission| serde_json::to_value(omission).unwrap_or_default());
+    list(&mut ours, "links", &facts.links, |(path, text)| json!({ "path": path, "link": text }));
     if !facts.left_out.is_empty() {
         ours["leftOut"] = Value::Array(facts.left_out.clone());
     }
     for (name, paths) in [("deleted", &facts.deleted), ("rewritten", &facts.rewritten)] {
-        let shown: Vec<_> = paths.iter().filter(|path| redactor.redact_text(path) == **path).collect();
-        list(&mut ours, name, &shown, |path| Value::String((**path).to_owned()));
+        list(&mut ours, name, paths, |path| Value::String((*path).to_owned()));
     }
     if !facts.withheld.is_empty() {
         ours["withheldVariables"] = json!(facts.withheld);
     }
+    // Paths, link texts, globs and reasons may all hold a secret.
+    redactor.redact_json(&mut ours, &format!("{pointer}/affiant"), &is_digest, masked);
     predicate["affiant"] = ours;
     predicate
 }

@@ -280,6 +280,19 @@ impl Spool {
         Self::open(folder)
     }
 
+    /// A new spool in a folder of its own below `parent`, where others may have folders as well: for when the usual one
+    /// is missing or full.
+    pub fn fresh_below(parent: &Path) -> Result<Self, SpoolError> {
+        let failed = |source| SpoolError::Io { action: "create a folder in", path: parent.to_owned(), source };
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let folder = tempfile::Builder::new()
+            .prefix("affiant-spool-")
+            .permissions(permissions)
+            .tempdir_in(parent)
+            .map_err(failed)?;
+        Self::open(&folder.keep())
+    }
+
     /// Opens the spool in `folder`, which must be there.
     pub fn open(folder: &Path) -> Result<Self, SpoolError> {
         let failed = |source| SpoolError::Io { action: "read", path: folder.to_owned(), source };
