@@ -83,6 +83,10 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let attempt = || {
         parse(args).and_then(|parsed| match parsed {
             Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
+            Parsed::Nothing(text) => {
+                text.lines().for_each(|line| output.message(line));
+                Ok(Ending::Code(2))
+            }
             Parsed::App(app) => dispatch(*app, &output),
         })
     };
@@ -111,6 +115,8 @@ enum Parsed {
     App(Box<App>),
     /// Help or version: goes to stdout.
     Shown(String),
+    /// Nothing was asked for: help goes to stderr.
+    Nothing(String),
 }
 
 fn first_word(args: &[OsString]) -> Option<&str> {
@@ -179,9 +185,7 @@ fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
             let text = error.render().to_string();
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Shown(text)),
-                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                    Err(Failure::usage(format!("what to do?\n\n{text}")))
-                }
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ok(Parsed::Nothing(text)),
                 _ => Err(usage(&text)),
             }
         }

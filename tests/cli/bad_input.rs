@@ -119,6 +119,14 @@ fn bad_configuration_is_refused() {
 }
 
 #[test]
+fn nothing_asked_for_shows_the_help() {
+    let place = Place::new();
+    let none: [&str; 0] = [];
+    place.affiant(none).run().code(2).stdout("").stderr_has(&["\nUsage: affiant <COMMAND>\n", "\n  run  "]);
+    place.affiant(["key"]).run().code(2).stdout("").stderr_has(&["\nUsage: affiant key <COMMAND>\n"]);
+}
+
+#[test]
 fn a_relative_home_is_refused() {
     let place = Place::new();
     for line in [&["run", "-k", "../k.pem", "--", "touch", "trace"][..], &["archive", "list"], &["resume"]] {
