@@ -29,17 +29,6 @@ pub(crate) fn places() -> Places {
     }
 }
 
-/// Refuses a relative `AFFIANT_HOME`: it would be found in whatever folder a job happens to be in.
-pub(crate) fn check_home() -> Result<(), Failure> {
-    match variable("AFFIANT_HOME") {
-        Some(home) if !Path::new(&home).is_absolute() => {
-            Err(Failure::usage(format!("AFFIANT_HOME={} is not an absolute path", home.display()))
-                .hint("name the folder with all folders above it, such as \"$PWD/.affiant\""))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The user's own configuration file, whether it exists or not.
 pub(crate) fn user_config() -> Option<PathBuf> {
     folder("XDG_CONFIG_HOME")
@@ -70,7 +59,6 @@ pub(crate) fn named_archive(value: &str) -> Result<PathBuf, Failure> {
 
 /// The archive to use: the one named, or the default one.
 pub(crate) fn archive_folder(named: Option<&str>) -> Result<PathBuf, Failure> {
-    check_home()?;
     match named {
         Some(value) => named_archive(value),
         None => places().archive.ok_or_else(|| {

@@ -44,7 +44,6 @@ pub(crate) struct ResumeArgs {
 pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failure> {
     let cannot =
         |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, "the spool cannot be used", error);
-    places::check_home()?;
     if let Some(path) = &args.outfile {
         keys::refuse_as_outfile(&args.key, path)?;
     }

@@ -83,7 +83,6 @@ impl Keep {
             }
         };
         let mut warnings = Vec::new();
-        places::check_home()?;
         let folders = places::places();
         let named = args.archive.as_deref().map(places::named_archive).transpose()?.map(|folder| absolute(&folder));
         let used = [named.as_ref().or(folders.archive.as_ref()), folders.spool.as_ref()];
