@@ -49,7 +49,7 @@ const ABOUT: About = About {
     name: "docker",
     predicate_type: "https://witness.dev/attestations/docker/v0.1",
     summary: "Says which images a container build, push or tag made, from buildx metadata, id and digest files, and the engine's answer.",
-    default_when: "when the command is a docker, buildx, podman, nerdctl or buildah build, bake, push or tag",
+    default_when: "when the command builds, pushes or tags an image (docker, buildx, podman, nerdctl, buildah), or a product is buildx metadata",
     subjects: &[
         "imagedigest:<hex>: digest of the image's manifest or index, as a registry names it",
         "imageid:<hex>: digest of the image's configuration",

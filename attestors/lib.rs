@@ -7,14 +7,21 @@ use affiant_core::attestor::Attestor;
 pub mod container_command;
 pub mod docker;
 mod environment;
+#[cfg(feature = "git")]
+mod git;
 mod kinds;
 pub mod oci;
 pub mod sbom;
 mod subjects;
 
+#[cfg(feature = "git")]
+pub use git::remote_urls as git_remote_urls;
+
 /// All built-in attestors. Their order here is their order in a collection and in the documentation.
 pub const BUILT_IN: &[Attestor] = &[
     Attestor::before::<environment::Environment>(),
+    #[cfg(feature = "git")]
+    Attestor::before::<git::Git>(),
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),

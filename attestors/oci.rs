@@ -12,13 +12,14 @@ mod contents;
 mod evidence;
 mod inflate;
 mod layout;
+mod listen;
 mod model;
 mod tarball;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use affiant_core::attestor::{About, After, AttestAfter, AttestError, Before, Found, Outcome};
+use affiant_core::attestor::{About, After, AttestAfter, AttestError, Before, Found, Listener, Outcome};
 use affiant_core::product::{CheckedReader, Product, ProductError, Products};
 use serde::Deserialize;
 
@@ -136,13 +137,22 @@ impl AttestAfter for Oci {
         })
     }
 
+    fn listen(path: &str, head: &[u8], length: u64) -> Option<Box<dyn Listener>> {
+        listen::listen(path, head, length)
+    }
+
     fn attest(_: Options, world: &After) -> Outcome {
         let mut pieces = Vec::new();
         let mut shortfalls = Vec::new();
         let mut looked = 0_usize;
         for product in world.products.iter() {
             let found = match Kind::of(product) {
-                Some(Kind::Tar) => plain(&world.products, product),
+                Some(Kind::Tar) => {
+                    match world.heard.take::<Option<listen::Learnt>>(ABOUT.name, &product.path).flatten() {
+                        Some(analysis) => finish(product, None, analysis, None),
+                        None => plain(&world.products, product),
+                    }
+                }
                 Some(Kind::Compressed(compression)) => compressed(&world.products, product, compression),
                 None => match layout_folder(product, &world.products) {
                     Some(folder) => from_folder(&world.products, &folder, product),
@@ -202,7 +212,7 @@ struct One {
 fn plain(products: &Products, product: &Product) -> Result<Option<One>, String> {
     let mut reader = products.open(product).map_err(|error| error.to_string())?;
     let analysis = analyse(&mut reader, &Limits::DEFAULT);
-    finish(product, reader, analysis, None)
+    finish(product, Some(reader), analysis, None)
 }
 
 /// A tar that is compressed as a whole. `Ok(None)` where the first entry is not of an image.
@@ -228,7 +238,7 @@ fn compressed(products: &Products, product: &Product, compression: Compression) 
         Some(Err(reason)) => (None, Some(format!("{}: {reason}", product.path))),
         None => (None, None),
     };
-    let found = finish(product, reader, analysis, Some((compression, inflated)))?;
+    let found = finish(product, Some(reader), analysis, Some((compression, inflated)))?;
     Ok(found.map(|mut one| {
         one.shortfalls.extend(fault);
         one
@@ -243,13 +253,16 @@ fn is_archive_name(path: &str) -> bool {
 
 fn finish(
     product: &Product,
-    reader: CheckedReader,
+    reader: Option<CheckedReader>,
     analysis: Result<Analysis, ArchiveError>,
     compressed: Option<(Compression, Option<Inflated>)>,
 ) -> Result<Option<One>, String> {
     let path = &product.path;
-    // First the check of the bytes: if they are not the recorded ones, no word about them counts.
-    reader.finish().map_err(|error| error.to_string())?;
+    // First the check of the bytes: if they are not the recorded ones, no word about them counts. What was heard while
+    // they were hashed is about the recorded ones.
+    if let Some(reader) = reader {
+        reader.finish().map_err(|error| error.to_string())?;
+    }
     let analysis = analysis.map_err(|error| format!("{path}: {error}"))?;
     let Some(graph) = &analysis.graph else {
         let mut reasons = analysis.contents.faults;

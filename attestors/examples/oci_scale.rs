@@ -145,7 +145,7 @@ fn measure(path: &str) {
             command: Vec::new(),
         };
         let products = Arc::new(Products::new(folder.clone(), vec![product]));
-        let world = After { before: Arc::new(before), products, success: true, engine: None };
+        let world = After { before: Arc::new(before), products, success: true, heard: Arc::default(), engine: None };
         let start = Instant::now();
         let found = Oci::attest(affiant_attestors::oci::Options::default(), &world);
         let took = start.elapsed().as_secs_f64();

@@ -30,7 +30,7 @@ fn attest(attestor: &str, path: &str, bytes: &[u8], command: &[&str]) -> Outcome
         command: command.iter().map(Into::into).collect(),
     };
     let products = Arc::new(Products::new(dir.path().to_owned(), vec![product]));
-    let world = After { before: Arc::new(before), products, success: true, engine: None };
+    let world = After { before: Arc::new(before), products, success: true, heard: Arc::default(), engine: None };
     let entry = BUILT_IN.iter().find(|entry| entry.about.name == attestor).expect("a built-in attestor");
     match entry.prepare(json!({})).expect("no options") {
         Prepared::After(attest) => attest(&world),

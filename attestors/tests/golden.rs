@@ -113,6 +113,7 @@ fn run(attestor: &str, folder: &Path) -> Outcome {
         before: Arc::new(before),
         products: Arc::new(Products::new(root, list)),
         success: case.success,
+        heard: Arc::default(),
         engine: case.engine.map(|answers| Arc::new(Recorded(answers)) as Arc<dyn Engine>),
     };
     let entry = BUILT_IN.iter().find(|entry| entry.about.name == attestor).expect("a built-in attestor");

@@ -121,7 +121,7 @@ fn world(dir: &Path, files: &[(&str, &str, &[u8])]) -> After {
         host: Host::default(),
         command: Vec::new(),
     };
-    After { before: Arc::new(before), products, success: true, engine: None }
+    After { before: Arc::new(before), products, success: true, heard: Arc::default(), engine: None }
 }
 
 fn attest(files: &[(&str, &str, &[u8])]) -> Outcome {

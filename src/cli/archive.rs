@@ -15,11 +15,11 @@ use super::{Ending, places, surroundings};
 
 #[derive(Subcommand)]
 pub(crate) enum ArchiveVerb {
-    /// Keep envelopes
+    /// Add envelopes
     Put(PutArgs),
     /// Print an envelope
     Get(GetArgs),
-    /// Find the envelopes of a digest, a step, a type
+    /// Find the envelopes about a file, a digest, a step, a type
     Find(FindArgs),
     /// List all envelopes, the newest first
     List(ListArgs),
@@ -29,7 +29,7 @@ pub(crate) enum ArchiveVerb {
 
 #[derive(Args)]
 struct Where {
-    /// The archive: `dir:PATH` (default: a folder in the user's data)
+    /// The archive's folder (default: one in the user's data)
     #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
 }
@@ -59,6 +59,7 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:\n  affiant archive find image.tar\n  affiant archive find --step build --limit 10")]
 pub(crate) struct FindArgs {
     /// Digest of a subject, with or without its algorithm: `sha256:…`, `sha1:…`; or a file, whose digest is taken
     #[arg(value_name = "DIGEST|FILE")]
@@ -91,7 +92,7 @@ struct Shown {
     /// How many at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Go on after this envelope of a former answer
+    /// Go on behind this envelope, the last of a former answer
     #[arg(long, value_name = "DIGEST")]
     after: Option<String>,
     /// Form of the answer
@@ -164,7 +165,7 @@ fn get(args: &GetArgs, output: &Output) -> Result<Ending, Failure> {
     let bytes = archive
         .resolve(&args.digest)
         .and_then(|id| archive.get(&id))
-        .map_err(|error| failure(format!("{} cannot be had from the archive", args.digest), &error))?;
+        .map_err(|error| failure(format!("{} cannot be read from the archive", args.digest), &error))?;
     output.data(&bytes)?;
     Ok(Ending::Done)
 }

@@ -97,7 +97,7 @@ fn list(format: Format) -> String {
                 let about = attestor.about;
                 let _ = writeln!(text, "{:<12} {:<7} {}", about.name, phase(attestor), about.summary);
             }
-            let _ = writeln!(text, "{:<12} {:<7} Always part of a run.", ALWAYS.join(", "), "");
+            let _ = writeln!(text, "\n{} are part of every run.", ALWAYS.join(", "));
             text
         }
     }
@@ -114,7 +114,9 @@ pub(crate) fn describe(attestor: &Attestor) -> String {
     let _ = writeln!(text, "- type: `{}`", about.predicate_type);
     let _ = writeln!(text, "- runs {} the command; by default {}", phase(attestor), about.default_when);
     for subject in about.subjects {
-        let _ = writeln!(text, "- subject {subject}");
+        // Between backticks, or a reader of Markdown takes `<hex>` for HTML.
+        let (pattern, meaning) = subject.split_once(": ").unwrap_or((subject, ""));
+        let _ = writeln!(text, "- subject `{pattern}`: {meaning}");
     }
     for option in about.options {
         let _ = writeln!(text, "- option `--attestor-{}-{}`: {}", about.name, option.name, option.help);

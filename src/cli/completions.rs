@@ -1,5 +1,6 @@
 //! `affiant completions`, and the pages of the reference that are printed from the code.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
@@ -10,6 +11,7 @@ use super::output::Output;
 use super::{Ending, attestors, command};
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  affiant completions bash > ~/.local/share/bash-completion/completions/affiant")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
@@ -25,6 +27,15 @@ pub(crate) enum DocsVerb {
     ExitCodes,
     /// The heads of docs/attestors.md
     Attestors,
+    /// Only parse a command line, `affiant` first, as the pages show it
+    Parse(ParseArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct ParseArgs {
+    /// The command line
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    words: Vec<OsString>,
 }
 
 pub(crate) fn completions(args: &CompletionsArgs, output: &Output) -> Result<Ending, Failure> {
@@ -38,6 +49,10 @@ pub(crate) fn docs(verb: &DocsVerb, output: &Output) -> Result<Ending, Failure> 
     let page = match verb {
         DocsVerb::Cli => cli_reference(),
         DocsVerb::ExitCodes => failure::reference(),
+        DocsVerb::Parse(args) => match command().try_get_matches_from(&args.words) {
+            Ok(_) => String::new(),
+            Err(error) => return Err(Failure::usage(error.render().to_string())),
+        },
         DocsVerb::Attestors => {
             affiant_attestors::BUILT_IN.iter().map(attestors::describe).collect::<Vec<_>>().join("\n")
         }
@@ -49,7 +64,7 @@ pub(crate) fn docs(verb: &DocsVerb, output: &Output) -> Result<Ending, Failure> 
 /// The help of every command with every option, as Markdown.
 fn cli_reference() -> String {
     let mut page = String::from(
-        "# Command line\n\nPrinted from the code. Every option that is no trust input can also be set by the variable named with it, and\nby a configuration file; the order is flag, variable, file, default.\n",
+        "# Command line\n\nPrinted from the code (`affiant docs cli`). Options with a variable (`env`) can be set by it; those of `run` and `sign` also by a\nconfiguration file: see [configuration](configuration.md). How commands end: [exit codes](exit-codes.md).\n",
     );
     let mut root = command().term_width(100).disable_help_flag(false);
     root.build();

@@ -11,6 +11,7 @@ use clap::{ArgAction, Command};
 use toml::{Table, Value};
 
 use super::failure::{Failure, Kind, nearest};
+use super::surroundings::variable;
 use super::{first_word, places};
 
 /// Commands that take a configuration.
@@ -21,11 +22,13 @@ const NEVER: [&str; 4] = ["config", "help", "help-all", "plan"];
 const MAX_CONFIG: u64 = 1024 * 1024;
 
 /// Puts the values of the configuration in the place of the defaults.
-pub(crate) fn apply(command: Command, args: &[OsString]) -> Result<Command, Failure> {
+/// `named` is the file that the command line names.
+pub(crate) fn apply(command: Command, args: &[OsString], named: Option<PathBuf>) -> Result<Command, Failure> {
     let Some(verb) = first_word(args).filter(|verb| CONFIGURED.contains(verb)).map(str::to_owned) else {
         return Ok(command);
     };
-    let Some(path) = named(args)?.or_else(|| places::user_config().filter(|path| path.exists())) else {
+    let named = named.or_else(|| variable("AFFIANT_CONFIG").map(PathBuf::from));
+    let Some(path) = named.or_else(|| places::user_config().filter(|path| path.exists())) else {
         return Ok(command);
     };
     let config = read(&path)?;
@@ -72,24 +75,6 @@ pub(crate) fn apply(command: Command, args: &[OsString]) -> Result<Command, Fail
 
 fn names(arg: &clap::Arg, key: &str) -> bool {
     arg.get_long() == Some(key) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&key))
-}
-
-/// The file that the command line or `AFFIANT_CONFIG` names. It is looked for before the flags are parsed, because its
-/// values are their defaults.
-fn named(args: &[OsString]) -> Result<Option<PathBuf>, Failure> {
-    let mut words = args.iter().skip(1).take_while(|arg| *arg != "--");
-    while let Some(word) = words.next() {
-        if word == "--config" {
-            return words
-                .next()
-                .map(|path| Some(PathBuf::from(path)))
-                .ok_or_else(|| Failure::usage("--config names no file"));
-        }
-        if let Some(path) = word.to_str().and_then(|word| word.strip_prefix("--config=")) {
-            return Ok(Some(path.into()));
-        }
-    }
-    Ok(super::surroundings::variable("AFFIANT_CONFIG").map(PathBuf::from))
 }
 
 fn read(path: &Path) -> Result<Table, Failure> {

@@ -18,6 +18,9 @@ use super::places::{self, places};
 use super::{Ending, keys, surroundings};
 
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  affiant doctor --key affiant.key -- docker buildx build .\n\nThe exit code is 1 where something is missing."
+)]
 pub(crate) struct DoctorArgs {
     /// The folder to look at
     #[arg(short = 'd', long, value_name = "DIR")]
@@ -34,7 +37,7 @@ pub(crate) struct DoctorArgs {
     /// Form of what is printed
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
-    /// A command that would be wrapped
+    /// The command that would be wrapped
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<OsString>,
 }

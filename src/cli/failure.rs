@@ -113,7 +113,9 @@ impl fmt::Display for Failure {
 
 /// The reference page of the exit codes.
 pub(crate) fn reference() -> String {
-    let mut page = String::from("# Exit codes\n\n| command | code | meaning |\n|---|---|---|\n");
+    let mut page = String::from(
+        "# Exit codes\n\nPrinted from the code (`affiant docs exit-codes`). `run --report FILE` tells the cases of one code apart: see\n[evidence](evidence.md#the-report-of-a-run).\n\n| command | code | meaning |\n|---|---|---|\n",
+    );
     for (command, code, meaning) in TABLE {
         let _ = writeln!(page, "| {command} | {code} | {meaning} |");
     }

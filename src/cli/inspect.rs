@@ -24,8 +24,11 @@ pub(crate) const MAX_ENVELOPE: usize = 1 << 30;
 const SHOWN: usize = 40;
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  affiant inspect --key affiant.pub build.att.json\n  affiant inspect --predicate product build.att.json\n\nWithout --key nothing is checked. The exit code is 1 where no key made a valid signature."
+)]
 pub(crate) struct InspectArgs {
-    /// Envelopes: files, or digests in the archive (`sha256:…`, at least 8 digits)
+    /// Envelopes: files, digests in the archive (`sha256:…`, 8 digits or more), or `-` for stdin
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Public key to check the signatures with (repeatable; one valid signature is enough)
@@ -34,7 +37,7 @@ pub(crate) struct InspectArgs {
     /// Form of what is printed
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
-    /// Print only the predicate of this type: the whole type, or a short name such as `git`
+    /// Print only this predicate as JSON: its type, or a short name such as `git` or `command-run`
     #[arg(long, value_name = "TYPE")]
     predicate: Option<String>,
     /// Show long lists whole

@@ -27,21 +27,24 @@ pub(crate) enum KeyVerb {
 /// The form of a private key file.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
-    /// PKCS#8 PEM, encrypted when there is a password
+    // PKCS#8 PEM, encrypted when there is a password.
     Pkcs8,
-    /// cosign's encrypted form
+    // cosign's encrypted form.
     Cosign,
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "The password comes from --key-password-file, AFFIANT_KEY_PASSWORD, COSIGN_PASSWORD, WITNESS_KEY_PASSPHRASE or the terminal. Where none of them gives one, the key is not encrypted."
+)]
 pub(crate) struct GenerateArgs {
-    /// Where the private key goes; the public key goes beside it, with `.pub` instead of the ending
+    /// Where the private key goes; the public key goes beside it, ending in `.pub`
     #[arg(short, long, value_name = "FILE", default_value = "affiant.key")]
     output: PathBuf,
     /// Kind of key: p256, p384, p521, ed25519, rsa2048, rsa3072, rsa4096
     #[arg(long, default_value = "p256")]
     kind: KeyKind,
-    /// Form of the private key file
+    /// Form of the private key: PKCS#8 as PEM, or cosign's, which is always encrypted
     #[arg(long, value_enum, default_value = "pkcs8")]
     form: Form,
     /// File whose first line is the password
@@ -73,6 +76,7 @@ enum Format {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  affiant key convert --form cosign -o cosign.key affiant.key")]
 pub(crate) struct ConvertArgs {
     /// The private key to read
     #[arg(value_name = "FILE")]
@@ -80,7 +84,7 @@ pub(crate) struct ConvertArgs {
     /// Where the new file goes
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Form to write
+    /// Form to write: PKCS#8 as PEM, or cosign's, which is always encrypted
     #[arg(long, value_enum)]
     form: Form,
     /// File whose first line is the password of the key that is read

@@ -16,20 +16,23 @@ mod run;
 mod sign;
 mod surroundings;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Failure, Kind};
 use output::Output;
 
-/// Wraps build commands in signed evidence, and shows and keeps it.
+/// Wraps build commands in signed evidence, shows it and keeps it
 #[derive(Parser)]
-#[command(name = "affiant", version, about, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Start with `affiant key generate` and `affiant run -- make`.")]
+#[command(name = "affiant", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    after_help = "Start with:\n  affiant key generate\n  affiant run --key affiant.key -- make\n\n`affiant COMMAND --help` says more about each."
+)]
 pub(crate) struct App {
     #[command(subcommand)]
     command: Verb,
@@ -39,21 +42,21 @@ pub(crate) struct App {
 enum Verb {
     /// Run a command and keep signed evidence of it
     Run(Box<run::RunArgs>),
-    /// Sign a document (a policy, unless told otherwise)
+    /// Sign a document, such as a policy
     Sign(sign::SignArgs),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
-    /// Check and show evidence
+    /// Show evidence, and check its signatures
     Inspect(inspect::InspectArgs),
     /// List and describe the attestors
     #[command(subcommand)]
     Attestors(attestors::AttestorsVerb),
-    /// Finish what was interrupted after a command had run
+    /// Sign, write and archive evidence that could not be kept at once
     Resume(resume::ResumeArgs),
     /// Say what would be attested here, and what is missing
     Doctor(doctor::DoctorArgs),
-    /// Use the archive of evidence
+    /// Find, read, add and check archived evidence
     #[command(subcommand)]
     Archive(archive::ArchiveVerb),
     /// Print a completion script for a shell
@@ -116,30 +119,58 @@ fn first_word(args: &[OsString]) -> Option<&str> {
 
 /// The whole command line, with the options of the attestors.
 pub(crate) fn command() -> Command {
-    forgiving(App::command().mut_subcommand("run", run::with_attestor_options))
+    lenient(App::command().mut_subcommand("run", run::with_attestor_options))
 }
 
-/// Variables as CI systems set them: an empty one is not set, and a truth value may be `1`, `yes` or `on` as well.
-fn forgiving(command: Command) -> Command {
-    let verbs: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    let command = verbs.into_iter().fold(command, |command, verb| command.mut_subcommand(verb, forgiving));
-    command.mut_args(|arg| {
-        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-        let arg = if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg };
-        if matches!(arg.get_action(), ArgAction::SetTrue) && arg.get_env().is_some() {
-            arg.value_parser(BoolishValueParser::new())
-        } else {
-            arg
-        }
+/// CI systems set variables that nobody filled: an empty one is as good as none. Truth values may be spelt as usual.
+fn lenient(command: Command) -> Command {
+    each(command, |arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        let arg = if empty { arg.env(Resettable::Reset) } else { arg };
+        let switch = matches!(arg.get_action(), ArgAction::SetTrue);
+        if switch { arg.value_parser(BoolishValueParser::new()) } else { arg }
     })
+}
+
+/// The same for the ordinary help: without the variables, of which one line tells for all options.
+fn brief(command: Command) -> Command {
+    each(command, |arg| arg.hide_env(true))
+}
+
+/// Changes each argument of each subcommand.
+fn each(command: Command, change: fn(Arg) -> Arg) -> Command {
+    let all: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    all.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| each(sub.mut_args(change), change)))
+}
+
+/// What has to be known before the command line is parsed: it says what the defaults are.
+#[derive(Default)]
+struct Early {
+    help_all: bool,
+    config: Option<PathBuf>,
+}
+
+impl Early {
+    /// Reads only our own flags: what stands behind a command's name belongs to the command.
+    fn of(command: &Command, args: &[OsString]) -> Self {
+        let Ok(matches) = command.clone().ignore_errors(true).try_get_matches_from(args) else {
+            return Self::default();
+        };
+        let Some((_, matches)) = matches.subcommand() else { return Self::default() };
+        Self {
+            help_all: matches.try_get_one("help_all").ok().flatten().is_some_and(|all: &bool| *all),
+            config: matches.try_get_one("config").ok().flatten().cloned(),
+        }
+    }
 }
 
 fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
     let command = command();
-    if let Some(shown) = help_all(command.clone(), args) {
-        return Ok(Parsed::Shown(shown));
+    let early = Early::of(&command, args);
+    if early.help_all {
+        return Ok(Parsed::Shown(help_all(command, args)));
     }
-    let command = config::apply(command, args)?;
+    let command = brief(config::apply(command, args, early.config)?);
     match command.clone().try_get_matches_from(args) {
         Ok(matches) => Ok(Parsed::App(Box::new(read(&matches)?))),
         Err(error) => {
@@ -184,16 +215,12 @@ fn read(matches: &ArgMatches) -> Result<App, Failure> {
 }
 
 /// The help of a command with every option, for `--help-all`.
-fn help_all(mut command: Command, args: &[OsString]) -> Option<String> {
-    let before_command = args.iter().take_while(|arg| *arg != "--");
-    if !before_command.clone().any(|arg| arg == "--help-all") {
-        return None;
-    }
+fn help_all(mut command: Command, args: &[OsString]) -> String {
     command.build();
     let name = first_word(args).unwrap_or_default().to_owned();
     let found = command.find_subcommand(&name).cloned();
     let mut shown = found.unwrap_or(command).mut_args(|arg| arg.hide(false));
-    Some(shown.render_long_help().to_string())
+    shown.render_long_help().to_string()
 }
 
 fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {

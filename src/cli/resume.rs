@@ -14,6 +14,9 @@ use super::output::{Output, one_line};
 use super::{Ending, keys, places, surroundings};
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  affiant resume --list\n  affiant resume\n\nEvidence waits in the spool when its file or archive could not be written, or its key failed."
+)]
 pub(crate) struct ResumeArgs {
     /// Only what waits under this digest; needed to sign what is not signed yet
     #[arg(long, value_name = "sha256:DIGEST")]

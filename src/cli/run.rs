@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use affiant_attestors::{BUILT_IN, container_command};
+use affiant_attestors::{BUILT_IN, container_command, git_remote_urls};
 use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
 use affiant_core::redact::{MaskOptions, Redactor, VariableMask};
@@ -32,23 +32,39 @@ mod summary;
 /// How long the attestors of one phase may take when nothing else is said, in seconds.
 const DEFAULT_TIME_LIMIT: u64 = 900;
 
+const EXAMPLES: &str = "\
+Examples:
+  affiant run --key affiant.key -- make
+  affiant run --key affiant.key --step docker-build --outfile build.att.json -- \\
+      docker buildx build --metadata-file metadata.json -o type=oci,dest=image.tar .
+  affiant run --plan -- make
+
+The exit code is the command's own; 125 where affiant refuses before it starts, or where it succeeded and its \
+evidence did not. Each option can also be set by a variable (`--step` by AFFIANT_STEP) or in a configuration file.";
+
+/// Headings of the help.
+const PLACES: &str = "Keys and places";
+const RECORDED: &str = "What is recorded";
+const ENDING: &str = "The command";
+
 #[derive(Args)]
-#[command(override_usage = "affiant run [OPTIONS] [--] COMMAND [ARGUMENT]…")]
+#[command(override_usage = "affiant run [OPTIONS] [--] COMMAND [ARGUMENT]…", after_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// Name of the step; the program's name when not given
+    /// Name of the step (default: the program's name)
     #[arg(short, long, value_name = "NAME", env = "AFFIANT_STEP", hide_env_values = true)]
     step: Option<String>,
-    /// Attestors to run, instead of those that the step calls for (comma- or space-separated, repeatable)
+    /// Run these attestors, comma-separated, instead of those that the command calls for
     #[arg(short, long, value_name = "LIST", env = "AFFIANT_ATTESTATIONS", hide_env_values = true)]
     attestations: Vec<String>,
-    /// Where the command runs and what is recorded
+    /// The folder in which the command runs, and which is recorded
     #[arg(short = 'd', long, value_name = "DIR", env = "AFFIANT_WORKINGDIR", hide_env_values = true)]
     workingdir: Option<PathBuf>,
-    /// Where the signed collection goes, besides the archive
-    #[arg(short, long, value_name = "FILE", env = "AFFIANT_OUTFILE", hide_env_values = true)]
+    /// Write the signed collection to this file, besides the archive
+    #[arg(help_heading = PLACES, short, long, value_name = "FILE", env = "AFFIANT_OUTFILE", hide_env_values = true)]
     outfile: Option<PathBuf>,
-    /// Signing key: a file, or `env:NAME` (repeatable: several signatures)
+    /// Sign with this key: a file, or `env:NAME` (repeatable: several signatures)
     #[arg(
+        help_heading = PLACES,
         short = 'k',
         long = "key",
         visible_alias = "signer-file-key-path",
@@ -59,6 +75,7 @@ pub(crate) struct RunArgs {
     key: Vec<String>,
     /// File whose first line is the password of the signing key
     #[arg(
+        help_heading = PLACES,
         long,
         visible_alias = "signer-file-key-passphrase-path",
         value_name = "FILE",
@@ -66,78 +83,78 @@ pub(crate) struct RunArgs {
         hide_env_values = true
     )]
     key_password_file: Option<PathBuf>,
-    /// Archive that keeps the evidence: `dir:PATH` (default: a folder in the user's data)
-    #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
+    /// Archive the evidence in this folder (default: one in the user's data)
+    #[arg(help_heading = PLACES, long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
-    /// Write what happened as JSON, also when the run fails
-    #[arg(long, value_name = "FILE", env = "AFFIANT_REPORT", hide_env_values = true)]
+    /// Write a report of the run as JSON, also when it fails
+    #[arg(help_heading = PLACES, long, value_name = "FILE", env = "AFFIANT_REPORT", hide_env_values = true)]
     report: Option<PathBuf>,
-    /// Which products become subjects
-    #[arg(long, value_name = "GLOB", env = "AFFIANT_ATTESTOR_PRODUCT_INCLUDE_GLOB", hide_env_values = true)]
+    /// Only products that this glob takes become subjects
+    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_ATTESTOR_PRODUCT_INCLUDE_GLOB", hide_env_values = true)]
     attestor_product_include_glob: Vec<String>,
-    /// Which products do not become subjects
-    #[arg(long, value_name = "GLOB", env = "AFFIANT_ATTESTOR_PRODUCT_EXCLUDE_GLOB", hide_env_values = true)]
+    /// Products that this glob takes become no subjects
+    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_ATTESTOR_PRODUCT_EXCLUDE_GLOB", hide_env_values = true)]
     attestor_product_exclude_glob: Vec<String>,
-    /// Which files are recorded as materials
-    #[arg(long, value_name = "GLOB", env = "AFFIANT_MATERIAL_INCLUDE_GLOB", hide_env_values = true)]
+    /// Only files that this glob takes are materials
+    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_MATERIAL_INCLUDE_GLOB", hide_env_values = true)]
     material_include_glob: Vec<String>,
-    /// Which files are not recorded as materials
-    #[arg(long, value_name = "GLOB", env = "AFFIANT_MATERIAL_EXCLUDE_GLOB", hide_env_values = true)]
+    /// Files that this glob takes are no materials
+    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_MATERIAL_EXCLUDE_GLOB", hide_env_values = true)]
     material_exclude_glob: Vec<String>,
-    /// End with 0 whatever the command's exit code; the code is in the evidence
-    #[arg(long, env = "AFFIANT_IGNORE_COMMAND_EXIT_CODE", hide_env_values = true)]
+    /// End with 0 whatever the command's exit code is; it stands in the evidence
+    #[arg(help_heading = ENDING, long, env = "AFFIANT_IGNORE_COMMAND_EXIT_CODE", hide_env_values = true)]
     ignore_command_exit_code: bool,
-    /// What a gap of a named attestor does to the exit code
-    #[arg(long, value_enum, default_value = "fail", env = "AFFIANT_ON_GAP", hide_env_values = true)]
+    /// What to do when an attestor named with `-a` finds nothing: end with 125, or only say so
+    #[arg(help_heading = ENDING, long, value_enum, default_value = "fail", env = "AFFIANT_ON_GAP", hide_env_values = true)]
     on_gap: OnGap,
-    /// End the command after this time (`90`, `30s`, `10m`, `2h`); the evidence is kept
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_TIMEOUT", hide_env_values = true)]
+    /// End the command after this time (`90`, `30s`, `10m`, `2h`) with exit code 124, and keep its evidence
+    #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = duration, env = "AFFIANT_TIMEOUT", hide_env_values = true)]
     timeout: Option<Duration>,
-    /// Kill what is left this long after `--timeout`
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_KILL_AFTER", hide_env_values = true)]
+    /// Kill what is left of it this long after `--timeout` (default: 10s)
+    #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = duration, env = "AFFIANT_KILL_AFTER", hide_env_values = true)]
     kill_after: Option<Duration>,
-    /// Show what would run, and why, and end
+    /// Say what would be recorded, and why, and run nothing
     #[arg(long)]
     plan: bool,
-    /// Read settings from this file
+    /// Read settings from this file, instead of the user's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Show every option
     #[arg(long)]
     help_all: bool,
 
-    /// Digest algorithms of materials and products: sha256, sha1, gitoid:sha256, gitoid:sha1
-    #[arg(long, value_name = "LIST", hide = true, env = "AFFIANT_HASHES", hide_env_values = true)]
+    /// Digest algorithms of materials and products, besides sha256: sha1, gitoid:sha256, gitoid:sha1
+    #[arg(help_heading = RECORDED, long, value_name = "LIST", hide = true, env = "AFFIANT_HASHES", hide_env_values = true)]
     hashes: Vec<String>,
     /// Folders that are recorded as one digest
-    #[arg(long, value_name = "GLOB", hide = true, env = "AFFIANT_DIRHASH_GLOB", hide_env_values = true)]
+    #[arg(help_heading = RECORDED, long, value_name = "GLOB", hide = true, env = "AFFIANT_DIRHASH_GLOB", hide_env_values = true)]
     dirhash_glob: Vec<String>,
-    /// Further subjects: `NAME` or `NAME=ALGORITHM:HEX`
-    #[arg(long, value_name = "NAME[=ALG:HEX]", hide = true, env = "AFFIANT_SUBJECTS", hide_env_values = true)]
+    /// Further subject: `NAME` (with the SHA-256 of this text) or `NAME=ALGORITHM:HEX`
+    #[arg(help_heading = RECORDED, long, value_name = "NAME[=ALG:HEX]", hide = true, env = "AFFIANT_SUBJECTS", hide_env_values = true)]
     subjects: Vec<String>,
-    /// Second snapshot: by the files' keys, or reading every file again
-    #[arg(long, value_enum, default_value = "keys", hide = true, env = "AFFIANT_SNAPSHOT", hide_env_values = true)]
+    /// After the command, read again what by its keys may have changed, or every file
+    #[arg(help_heading = RECORDED, long, value_enum, default_value = "keys", hide = true, env = "AFFIANT_SNAPSHOT", hide_env_values = true)]
     snapshot: SnapshotMode,
-    /// Leave sensitive variables out instead of masking their values
-    #[arg(long, hide = true, env = "AFFIANT_ENV_FILTER_SENSITIVE_VARS", hide_env_values = true)]
+    /// Leave sensitive variables out, instead of masking their values
+    #[arg(help_heading = RECORDED, long, hide = true, env = "AFFIANT_ENV_FILTER_SENSITIVE_VARS", hide_env_values = true)]
     env_filter_sensitive_vars: bool,
-    /// Further sensitive variables (globs with `*`)
-    #[arg(long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_ADD_SENSITIVE_KEY", hide_env_values = true)]
+    /// Further sensitive variable (a name, or a glob with `*`)
+    #[arg(help_heading = RECORDED, long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_ADD_SENSITIVE_KEY", hide_env_values = true)]
     env_add_sensitive_key: Vec<String>,
-    /// Variables that are shown although their name says otherwise
-    #[arg(long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_ALLOW_SENSITIVE_KEY", hide_env_values = true)]
+    /// Variable that is shown although its name says otherwise
+    #[arg(help_heading = RECORDED, long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_ALLOW_SENSITIVE_KEY", hide_env_values = true)]
     env_allow_sensitive_key: Vec<String>,
-    /// Only the variables added are sensitive
-    #[arg(long, hide = true, env = "AFFIANT_ENV_DISABLE_DEFAULT_SENSITIVE_VARS", hide_env_values = true)]
+    /// Only variables added with `--env-add-sensitive-key` are sensitive
+    #[arg(help_heading = RECORDED, long, hide = true, env = "AFFIANT_ENV_DISABLE_DEFAULT_SENSITIVE_VARS", hide_env_values = true)]
     env_disable_default_sensitive_vars: bool,
-    /// Record only these variables (globs with `*`)
-    #[arg(long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_CAPTURE_ALLOWLIST", hide_env_values = true)]
+    /// Record only these variables (a name, or a glob with `*`)
+    #[arg(help_heading = RECORDED, long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_CAPTURE_ALLOWLIST", hide_env_values = true)]
     env_capture_allowlist: Vec<String>,
-    /// Leave this variable to the command although affiant consumed it
-    #[arg(long, value_name = "NAME", hide = true, env = "AFFIANT_CHILD_ENV_KEEP", hide_env_values = true)]
+    /// Leave this variable to the command, although affiant took a key or password from it
+    #[arg(help_heading = ENDING, long, value_name = "NAME", hide = true, env = "AFFIANT_CHILD_ENV_KEEP", hide_env_values = true)]
     child_env_keep: Vec<String>,
-    /// How long the attestors of one phase may take
-    #[arg(long, value_name = "TIME", value_parser = duration, hide = true, env = "AFFIANT_ATTESTOR_TIME_LIMIT", hide_env_values = true)]
+    /// How long all attestors before the command, and all after it, may take (default: 15m)
+    #[arg(help_heading = RECORDED, long, value_name = "TIME", value_parser = duration, hide = true, env = "AFFIANT_ATTESTOR_TIME_LIMIT", hide_env_values = true)]
     attestor_time_limit: Option<Duration>,
 
     /// The command and its arguments
@@ -192,6 +209,7 @@ pub(crate) fn with_attestor_options(mut command: Command) -> Command {
                     .long(id)
                     .value_name("VALUE")
                     .help(option.help)
+                    .help_heading("Attestors")
                     .hide(true)
                     .num_args(0..=1)
                     .require_equals(true)
@@ -269,7 +287,11 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Ending, Failure> {
 fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
     let environment = Arc::new(surroundings::environment());
     let mask = Arc::new(mask(args)?);
-    let redactor = Redactor::new(&environment, &args.command, &mask).with_secrets(surroundings::raw_secrets(&mask));
+    let own = Redactor::new(&environment, &args.command, &mask).with_secrets(surroundings::raw_secrets(&mask));
+    // Passwords in the URLs of git remotes are secrets too.
+    let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
+        .iter()
+        .fold(own, |redactor, url| redactor.with_url(url));
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
@@ -314,29 +336,38 @@ fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<En
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }
 
+    let begun = Instant::now();
     let bar = progress::Bar::start("materials");
     let observed = plan
         .observe(&*clock, &surroundings::real_clock, bar.progress())
         .map_err(|error| Failure::because(Kind::Run, "the working directory cannot be recorded", &error))?;
     bar.finish();
+    log.took("materials", begun);
+    let begun = Instant::now();
     let ran = observed.spawn(&*clock);
+    log.took("command", begun);
+    let begun = Instant::now();
     let bar = progress::Bar::start("products");
     let collected = ran.collect(&*clock, &surroundings::real_clock, bar.progress());
     bar.finish();
+    log.took("products", begun);
+    let begun = Instant::now();
 
     let kept = keep.keep(&collected, &signers, reserve, &*clock, output)?;
-    log.collected(&collected, &kept);
+    log.took("sealed and kept", begun);
+    let evidence_failed =
+        kept.failed || (keep.on_gap == OnGap::Fail && collected.collection.gaps.iter().any(|gap| gap.named));
+    log.collected(&collected, &kept, evidence_failed);
     summary::tell(&collected, &kept, output);
-    Ok(Ending::Code(exit_code(&collected, &kept, keep.on_gap)))
+    Ok(Ending::Code(exit_code(&collected, evidence_failed)))
 }
 
 /// The command's own code; 125 where it succeeded and the evidence did not.
-fn exit_code(collected: &run::Collected, kept: &keep::Kept, on_gap: OnGap) -> i32 {
+fn exit_code(collected: &run::Collected, evidence_failed: bool) -> i32 {
     let own = collected.outcome.code();
     let ignored = collected.plan.ignores_exit_code() && matches!(collected.outcome, Outcome::Ran(_));
     let code = if ignored { 0 } else { own };
-    let gap = collected.collection.gaps.iter().any(|gap| gap.named);
-    if code == 0 && (kept.failed || (gap && on_gap == OnGap::Fail)) { 125 } else { code }
+    if code == 0 && evidence_failed { 125 } else { code }
 }
 
 fn mask(args: &RunArgs) -> Result<VariableMask, Failure> {
@@ -369,10 +400,11 @@ type Signers = Vec<Box<dyn Signer>>;
 /// Loads and probes the keys. Without a key there is nothing to seal with, so nothing is run.
 fn signers(args: &RunArgs, needed: bool) -> Result<(Signers, Vec<String>), Failure> {
     if args.key.is_empty() && needed {
+        let rest = if args.command.len() > 1 { " …" } else { "" };
         let program = args.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         return Err(Failure::new(Kind::Run, "there is no signing key, so nothing was run")
             .hint("make one:  affiant key generate")
-            .hint(format!("then:      affiant run --key affiant.key -- {program} …")));
+            .hint(format!("then:      affiant run --key affiant.key -- {program}{rest}")));
     }
     let mut signers: Signers = Vec::new();
     let mut consumed = Vec::new();

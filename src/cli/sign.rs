@@ -19,6 +19,7 @@ use super::{Ending, keys, surroundings};
 const POLICY_TYPE: &str = "https://witness.testifysec.com/policy/v0.1";
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  affiant sign --key affiant.key -f policy.json -o policy.signed.json")]
 pub(crate) struct SignArgs {
     /// The document to sign; `-` for stdin
     #[arg(value_name = "FILE", required_unless_present = "infile")]
@@ -33,13 +34,13 @@ pub(crate) struct SignArgs {
         hide_env_values = true
     )]
     infile: Option<PathBuf>,
-    /// Where the envelope goes; stdout when not given
+    /// Where the envelope goes (default: stdout)
     #[arg(short, long, value_name = "FILE", env = "AFFIANT_OUTFILE", hide_env_values = true)]
     outfile: Option<PathBuf>,
-    /// Type of the document: the payload type of the envelope
+    /// Payload type of the envelope
     #[arg(short = 't', long, value_name = "TYPE", default_value = POLICY_TYPE, env = "AFFIANT_DATATYPE", hide_env_values = true)]
     datatype: String,
-    /// Signing key: a file, or `env:NAME` (repeatable: several signatures)
+    /// Sign with this key: a file, or `env:NAME` (repeatable: several signatures)
     #[arg(
         short = 'k',
         long = "key",
@@ -59,7 +60,7 @@ pub(crate) struct SignArgs {
         hide_env_values = true
     )]
     key_password_file: Option<PathBuf>,
-    /// Read settings from this file
+    /// Read settings from this file, instead of the user's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Show every option

@@ -3,10 +3,11 @@
 //! Attestors write to no shared state. The pipeline runs those of one phase in parallel, each with a
 //! time limit and a panic guard, and puts the results back in the order of the list.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -89,8 +90,46 @@ pub struct After {
     pub products: Arc<Products>,
     /// Whether the command ended with 0.
     pub success: bool,
+    /// What listeners of the attestors heard while products were hashed.
+    pub heard: Arc<Heard>,
     /// The container engine, where one may be asked. Absent offline.
     pub engine: Option<Arc<dyn Engine>>,
+}
+
+/// Hears the bytes of one product while it is hashed, so that a large one is read once. What it says is about the very
+/// bytes whose digest is recorded.
+pub trait Listener: Send {
+    /// The next bytes, in order.
+    fn bytes(&mut self, chunk: &[u8]);
+    /// The bytes are complete and the file did not change while it was read. Gives what was learnt, for
+    /// [`Heard::take`]. A listener that is dropped without this call heard bytes that do not count.
+    fn done(self: Box<Self>) -> Learnt;
+}
+
+/// Decides whether an attestor listens to a product, from its path, its first bytes (up to [`crate::mime::HEAD`]) and
+/// its length in bytes.
+pub type Listen = fn(path: &str, head: &[u8], length: u64) -> Option<Box<dyn Listener>>;
+
+/// What listeners heard, by attestor and path of the product.
+#[derive(Default)]
+pub struct Heard(Mutex<BTreeMap<(&'static str, String), Learnt>>);
+
+/// What one listener learnt; its attestor knows the type.
+pub type Learnt = Box<dyn Any + Send>;
+
+impl Heard {
+    /// Puts what the listener of an attestor learnt of a product.
+    pub fn put(&self, attestor: &'static str, path: String, learnt: Learnt) {
+        if let Ok(mut heard) = self.0.lock() {
+            heard.insert((attestor, path), learnt);
+        }
+    }
+
+    /// Takes what the listener of an attestor learnt of a product.
+    pub fn take<T: 'static>(&self, attestor: &'static str, path: &str) -> Option<T> {
+        let learnt = self.0.lock().ok()?.remove(&(attestor, path.to_owned()))?;
+        learnt.downcast().ok().map(|learnt| *learnt)
+    }
 }
 
 /// Read-only questions to a container engine over its local socket.
@@ -193,6 +232,10 @@ pub trait AttestAfter: 'static {
     const ABOUT: &'static About;
     /// Why the command line calls for it, `None` where only the products can tell.
     fn called_for(world: &Before) -> Option<String>;
+    /// Listens to a product while it is hashed; most attestors do not.
+    fn listen(_path: &str, _head: &[u8], _length: u64) -> Option<Box<dyn Listener>> {
+        None
+    }
     /// The one function from the world to an outcome.
     fn attest(options: Self::Options, world: &After) -> Outcome;
 }
@@ -229,6 +272,8 @@ pub struct Attestor {
     pub called_for: fn(&Before) -> Option<String>,
     /// Whether it runs after the command.
     pub after: bool,
+    /// Listens to products while they are hashed.
+    pub listen: Listen,
     prepare: fn(Value) -> Result<Prepared, serde_json::Error>,
 }
 
@@ -239,6 +284,7 @@ impl Attestor {
             about: A::ABOUT,
             called_for: A::called_for,
             after: false,
+            listen: |_, _, _| None,
             prepare: |options| {
                 let options: A::Options = serde_json::from_value(options)?;
                 Ok(Prepared::Before(Box::new(move |world| A::attest(options, world))))
@@ -252,6 +298,7 @@ impl Attestor {
             about: A::ABOUT,
             called_for: A::called_for,
             after: true,
+            listen: A::listen,
             prepare: |options| {
                 let options: A::Options = serde_json::from_value(options)?;
                 Ok(Prepared::After(Box::new(move |world| A::attest(options, world))))

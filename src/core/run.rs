@@ -10,6 +10,7 @@
 mod attest;
 mod collect;
 mod command_run;
+mod listen;
 mod plan;
 mod seal;
 
@@ -81,6 +82,12 @@ impl Outcome {
             Self::NoCommand => true,
         }
     }
+}
+
+/// Why a command did not start, in one line with what the system said.
+pub fn not_started(error: &supervise::Error) -> String {
+    let system = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", system.unwrap_or_default())
 }
 
 /// The command has ended.

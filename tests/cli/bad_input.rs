@@ -118,6 +118,23 @@ fn bad_configuration_is_refused() {
     refused(&place, &["--config", "nowhere.toml"], &["nowhere.toml"]);
 }
 
+/// CI systems set variables that nobody filled.
+#[test]
+fn an_empty_variable_is_none() {
+    let place = Place::new();
+    let mut call = place.capture(["-a", "environment", "--", "false"]);
+    for name in
+        ["AFFIANT_STEP", "AFFIANT_REPORT", "AFFIANT_TIMEOUT", "AFFIANT_ON_GAP", "AFFIANT_IGNORE_COMMAND_EXIT_CODE"]
+    {
+        call = call.env(name, "");
+    }
+    call.run().code(1);
+    for (value, code) in [("1", 0), ("yes", 0), ("off", 1)] {
+        let call = place.capture(["-a", "environment", "--", "false"]);
+        call.env("AFFIANT_IGNORE_COMMAND_EXIT_CODE", value).run().code(code);
+    }
+}
+
 /// Class K of user needs: a file in the working directory steers nothing.
 #[test]
 fn files_in_the_working_directory_are_not_configuration() {

@@ -61,6 +61,16 @@ fn stdin_reaches_the_command() {
 }
 
 #[test]
+fn flags_behind_the_command_are_its_own() {
+    let place = Place::new();
+    for flag in ["--help-all", "--help", "--config", "--config=nowhere.toml", "--plan"] {
+        let echo = ["-a", "environment", "sh", "-c", "echo \"$1\"", "sh", flag];
+        place.capture(echo).run().code(0).stdout(&format!("{flag}\n"));
+    }
+    place.affiant(["run", "--config", "nowhere.toml", "echo", "x"]).run().code(125).stdout("");
+}
+
+#[test]
 fn a_time_limit_ends_the_whole_group_and_keeps_the_evidence() {
     let place = Place::new();
     let begun = Instant::now();

@@ -1,13 +1,14 @@
 //! What a run says: the plan, the last lines on stderr, and the report file.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use affiant_core::outfile::{Outfile, OutfileError};
 use affiant_core::redact::Redactor;
-use affiant_core::run::{Collected, Outcome, Plan, is_digest};
+use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
 use affiant_supervise::Ending;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::keep::{Keep, Kept};
 use crate::cli::output::{Output, one_line};
@@ -50,11 +51,20 @@ pub(super) struct Log {
     pub(super) redactor: Option<Redactor>,
     pub(super) failure: Option<String>,
     pub(super) code: i32,
+    /// Seconds that each phase took, in order.
+    pub(super) timings: Map<String, Value>,
+    /// The command's own exit code, once it has ended, and whether its evidence failed.
+    ended: Option<(i32, bool)>,
     plan: Option<Value>,
     result: Option<Value>,
 }
 
 impl Log {
+    /// Notes how long a phase took.
+    pub(super) fn took(&mut self, phase: &str, since: Instant) {
+        self.timings.insert(phase.to_owned(), json!(since.elapsed().as_secs_f64()));
+    }
+
     pub(super) fn planned(&mut self, plan: &Plan) {
         self.plan = Some(json!({
             "step": plan.before.step,
@@ -70,8 +80,9 @@ impl Log {
         }));
     }
 
-    pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept) {
+    pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept, evidence_failed: bool) {
         let counts = collected.counts;
+        self.ended = Some((collected.outcome.code(), evidence_failed));
         self.result = Some(json!({
             "collection": collected.collection.name,
             "ending": ending(&collected.outcome),
@@ -82,18 +93,20 @@ impl Log {
             "omissions": counts.omissions,
             "redactions": counts.redactions,
             "gaps": collected.collection.gaps,
+            "evidenceFailed": evidence_failed,
             "evidence": kept.report(),
         }));
     }
 
     /// Writes the report; the schema is `docs/reference/run-report.schema.json`.
     pub(super) fn write(&self, file: &Outfile) -> Result<(), OutfileError> {
-        let kind = match (&self.failure, &self.result, self.code) {
-            (Some(_), _, _) => "refused",
-            (None, None, _) => "planned",
-            (None, Some(_), 0) => "passed",
-            (None, Some(_), 125) => "evidence-failed",
-            (None, Some(_), _) => "command-failed",
+        let kind = match (&self.failure, self.ended) {
+            (Some(_), _) => "refused",
+            (None, None) => "planned",
+            (None, Some(_)) if self.code == 0 => "passed",
+            // The command's own code may be 125 too.
+            (None, Some((own, _))) if own == self.code => "command-failed",
+            (None, Some(_)) => "evidence-failed",
         };
         let mut report = json!({
             "schema": "affiant/run-report/v1",
@@ -101,6 +114,7 @@ impl Log {
             "kind": kind,
             "exitCode": self.code,
             "error": self.failure,
+            "timings": self.timings,
             "plan": self.plan,
             "result": self.result,
         });
@@ -117,7 +131,7 @@ impl Log {
 fn ending(outcome: &Outcome) -> String {
     match outcome {
         Outcome::NoCommand => "no command".to_owned(),
-        Outcome::NotStarted(error) => format!("not started: {error}"),
+        Outcome::NotStarted(error) => format!("not started: {}", not_started(error)),
         Outcome::Ran(ran) => match ran.ending {
             Ending::Exited(code) => format!("exited with {code}"),
             Ending::Signalled { signal, .. } => format!("ended by signal {signal}"),
@@ -130,7 +144,12 @@ fn ending(outcome: &Outcome) -> String {
 pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
     let counts = collected.counts;
     if !collected.outcome.success() {
-        output.message(&format!("affiant: the command {}", ending(&collected.outcome)));
+        let was = if matches!(&collected.outcome, Outcome::Ran(ran) if matches!(ran.ending, Ending::Exited(_))) {
+            ""
+        } else {
+            "was "
+        };
+        output.message(&format!("affiant: the command {was}{}", ending(&collected.outcome)));
     }
     for gap in &collected.collection.gaps {
         let word = if gap.named { "gap" } else { "note" };

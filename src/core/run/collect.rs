@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::attest::{Attested, attest_after};
 use super::command_run::{self, Facts};
+use super::listen::{self, Ear};
 use super::plan::Plan;
 use super::{Outcome, Ran};
-use crate::attestor::{After, Evidence, Place, Predicate};
+use crate::attestor::{After, Evidence, Heard, Place, Predicate};
 use crate::clock::Clock;
 use crate::collection::{Body, COMMAND_RUN_TYPE, Collection, Entry, FAILED_SUFFIX, Gap, MATERIAL_TYPE, PRODUCT_TYPE};
 use crate::product::{Change, Products};
@@ -65,7 +66,12 @@ impl Ran {
         let Self { mut plan, attested: before, materials, seen, outcome, lasted } = self;
         let mut composer = Composer::default();
         let products_start = clock.now();
-        let changes = materials.second(real, progress, None);
+        let heard = Arc::new(Heard::default());
+        let listening = Arc::default();
+        let ears: Vec<Ear> =
+            plan.attestors.iter().filter(|one| one.after).map(|one| (one.about.name, one.listen)).collect();
+        let tap = |path: &str, head: &[u8], length: u64| listen::tap(&ears, &heard, &listening, path, head, length);
+        let changes = materials.second(real, progress, Some(&tap));
         let Changes { products, deleted, omissions, omitted, links, .. } = changes;
         let products = Arc::new(Products::new(plan.before.dir.clone(), products));
         let products_end = clock.now();
@@ -73,6 +79,7 @@ impl Ran {
             before: Arc::clone(&plan.before),
             products: Arc::clone(&products),
             success: outcome.success(),
+            heard,
             engine: plan.engine.clone(),
         };
         let after = attest_after(&mut plan, world, clock);

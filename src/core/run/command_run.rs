@@ -136,7 +136,7 @@ fn ending(outcome: &Outcome, redactor: &Redactor) -> Value {
     match outcome {
         Outcome::NoCommand => json!({ "kind": "none" }),
         Outcome::NotStarted(error) => {
-            json!({ "kind": "not-started", "reason": redactor.redact_text(&error.to_string()) })
+            json!({ "kind": "not-started", "reason": redactor.redact_text(&super::not_started(error)) })
         }
         Outcome::Ran(ran) => match &ran.ending {
             Ending::Exited(code) => json!({ "kind": "exited", "code": code }),

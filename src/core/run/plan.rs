@@ -9,7 +9,7 @@ use affiant_supervise as supervise;
 use serde_json::{Map, Value};
 
 use super::command_run::Observation;
-use crate::attestor::{About, Attestor, Before, Engine, OptionError, Prepared};
+use crate::attestor::{About, Attestor, Before, Engine, Listen, OptionError, Prepared};
 use crate::redact::Redactor;
 use crate::select::Selection;
 use crate::snapshot;
@@ -69,6 +69,8 @@ pub struct Planned {
     pub after: bool,
     /// Why it runs.
     pub reason: String,
+    /// Listens to products while they are hashed.
+    pub(super) listen: Listen,
     /// The function, until it has run.
     pub(super) prepared: Option<Prepared>,
 }
@@ -159,6 +161,7 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
             named,
             after: attestor.after,
             reason,
+            listen: attestor.listen,
             prepared: Some(prepared),
         });
     }
