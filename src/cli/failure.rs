@@ -5,6 +5,8 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
+use super::output::one_line;
+
 /// What kind of thing went wrong; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -47,11 +49,13 @@ pub(crate) struct Failure {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
+    /// Text of our own with lines of its own: the help of a command.
+    help: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new(), help: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -79,6 +83,13 @@ impl Failure {
         self
     }
 
+    /// Adds the help of the command.
+    #[must_use]
+    pub(crate) fn help(mut self, help: String) -> Self {
+        self.help = Some(help);
+        self
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self.kind {
@@ -98,14 +109,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a part holds of line breaks (a name may) cannot begin a line that looks like ours.
-        let inner = |text: &str| text.replace('\n', "\n    ");
-        write!(f, "error: {}", inner(&self.message))?;
+        // A name with a line break in it cannot begin a line that looks like ours.
+        write!(f, "error: {}", one_line(&self.message))?;
         for cause in &self.causes {
-            write!(f, "\n  caused by: {}", inner(cause))?;
+            write!(f, "\n  caused by: {}", one_line(cause))?;
         }
         for hint in &self.hints {
-            write!(f, "\nhint: {}", inner(hint))?;
+            write!(f, "\nhint: {}", one_line(hint))?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n\n{help}")?;
         }
         Ok(())
     }

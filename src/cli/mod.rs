@@ -178,9 +178,7 @@ fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
             let text = error.render().to_string();
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Shown(text)),
-                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                    Err(Failure::usage(format!("what to do?\n\n{text}")))
-                }
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::usage("what to do?").help(text)),
                 _ => Err(usage(&text)),
             }
         }
