@@ -81,6 +81,8 @@ struct Wanted {
     attestations: BTreeSet<String>,
     /// The first container command, for messages.
     command: Option<String>,
+    /// A build by buildx that was asked for no metadata file.
+    without_metadata: bool,
 }
 
 impl Wanted {
@@ -89,6 +91,9 @@ impl Wanted {
         for command in container_command::find(&world.command) {
             if is_called_for(&command) {
                 wanted.command.get_or_insert_with(|| command.name());
+                wanted.without_metadata |= command.buildx
+                    && matches!(command.action, Action::Build | Action::Bake)
+                    && command.values(&["--metadata-file"]).is_empty();
             }
             let paths = |names: &[&str]| -> Vec<String> {
                 command.values(names).into_iter().filter_map(|path| relative(world, path)).collect()
@@ -256,8 +261,9 @@ impl AttestAfter for Docker {
                     [] => "no product is a buildx metadata file".to_owned(),
                     files => format!("the build made no image, by {}", files.join(", ")),
                 };
+                let advice = if wanted.without_metadata { "; `--metadata-file FILE` makes one" } else { "" };
                 let command =
-                    wanted.command.map(|command| format!(" (the command is `{command}`)")).unwrap_or_default();
+                    wanted.command.map(|command| format!(" (the command is `{command}`{advice})")).unwrap_or_default();
                 let why = why.map(|why| format!(", and {why}")).unwrap_or_default();
                 return Ok(Found::Nothing(format!("{what}{command}{why}")));
             }

@@ -3,6 +3,8 @@
 //!
 //! `AFFIANT_BLESS=1 cargo test --test docs` rewrites the generated parts.
 
+#![allow(clippy::print_stderr)] // what is left out is said
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -121,7 +123,7 @@ fn heads_of_attestors_are_what_is_printed() {
     }
     for (name, text) in heads {
         if !written.iter().any(|(known, _)| *known == name) {
-            new.push_str(&format!("\n{text}\n"));
+            new.extend(["\n", text, "\n"]);
         }
     }
     equals_file("docs/attestors.md", &new);
@@ -383,7 +385,7 @@ fn tested_pages_do_what_they_show() {
         let mut script = String::from("exec 2>&1\nstate=0\n");
         for (at, step) in steps.iter().enumerate() {
             let mark = mark(at);
-            script += &format!("(exit $state)\n{}state=$?\necho '{mark}'\n", step.command);
+            script.extend(["(exit $state)\n", &step.command, "state=$?\necho '", &mark, "'\n"]);
         }
         let output = hermetic("sh", &work)
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()))
@@ -460,6 +462,7 @@ fn misfits(schema: &Value, whole: &Value, value: &Value, at: &str, found: &mut V
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("unknown type {other}"),
@@ -513,6 +516,12 @@ fn misfits(schema: &Value, whole: &Value, value: &Value, at: &str, found: &mut V
             "$ref" => {
                 let pointer = wanted.as_str().expect("a reference").trim_start_matches('#');
                 misfits(whole.pointer(pointer).expect("what is referred to"), whole, value, at, found);
+            }
+            "minProperties" => {
+                let least = wanted.as_u64().expect("a number");
+                if value.as_object().is_some_and(|members| (members.len() as u64) < least) {
+                    found.push(format!("{at}: fewer than {least} members"));
+                }
             }
             "oneOf" => {
                 let fitting = wanted.as_array().expect("a list").iter().filter(|schema| {
@@ -584,6 +593,11 @@ fn statement(path: &Path) -> Value {
 #[test]
 fn predicates_fit_their_schemas() {
     let (_dir, work) = place();
+    let git = |args: &[&str]| hermetic("git", &work).args(args).output().is_ok_and(|done| done.status.success());
+    let who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"];
+    if !(git(&["init", "-q"]) && git(&[&who[..], &["commit", "-q", "--allow-empty", "-m", "first"]].concat())) {
+        eprintln!("LEFT OUT: git is not there");
+    }
     assert!(affiant(&work, &["run", "-k", "k.key", "-o", "a.json", "--", "true"]).status.success());
     let mut count = 0;
     for attestor in affiant_attestors::BUILT_IN {
@@ -639,7 +653,10 @@ fn named_tests_and_sources_are_there() {
     }
     assert!(count > 20, "only {count} tests are named");
     for (path, page) in pages() {
-        for name in page.split('`').filter(|name| name.starts_with("src/") && name.ends_with(".rs")) {
+        for name in page
+            .split('`')
+            .filter(|name| name.starts_with("src/") && Path::new(name).extension().is_some_and(|e| e == "rs"))
+        {
             assert!(root().join(name).exists(), "{}: {name} is not there", shown(&path));
         }
     }

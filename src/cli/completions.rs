@@ -79,7 +79,11 @@ fn section(page: &mut String, command: &clap::Command, name: &str) {
         let help: Vec<_> = help.lines().map(str::trim_end).collect();
         let _ = write!(page, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end());
     }
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+    let mut subs: Vec<_> =
+        command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help").collect();
+    // Changing a subcommand moves it to the end; `run` comes first.
+    subs.sort_by_key(|sub| sub.get_name() != "run");
+    for sub in subs {
         section(page, sub, &format!("{name} {}", sub.get_name()));
     }
 }

@@ -49,13 +49,11 @@ pub(crate) struct Failure {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
-    /// Text of our own with lines of its own: the help of a command.
-    help: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new(), help: None }
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -80,13 +78,6 @@ impl Failure {
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
-        self
-    }
-
-    /// Adds the help of the command.
-    #[must_use]
-    pub(crate) fn help(mut self, help: String) -> Self {
-        self.help = Some(help);
         self
     }
 
@@ -116,9 +107,6 @@ impl fmt::Display for Failure {
         }
         for hint in &self.hints {
             write!(f, "\nhint: {}", one_line(hint))?;
-        }
-        if let Some(help) = &self.help {
-            write!(f, "\n\n{help}")?;
         }
         Ok(())
     }

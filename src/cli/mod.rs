@@ -16,13 +16,13 @@ mod run;
 mod sign;
 mod surroundings;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::{BoolishValueParser, Resettable};
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Failure, Kind};
 use output::Output;
@@ -83,6 +83,10 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let attempt = || {
         parse(args).and_then(|parsed| match parsed {
             Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
+            Parsed::Nothing(text) => {
+                text.lines().for_each(|line| output.message(line));
+                Ok(Ending::Code(2))
+            }
             Parsed::App(app) => dispatch(*app, &output),
         })
     };
@@ -111,6 +115,8 @@ enum Parsed {
     App(Box<App>),
     /// Help or version: goes to stdout.
     Shown(String),
+    /// Nothing was asked for: help goes to stderr.
+    Nothing(String),
 }
 
 fn first_word(args: &[OsString]) -> Option<&str> {
@@ -119,28 +125,29 @@ fn first_word(args: &[OsString]) -> Option<&str> {
 
 /// The whole command line, with the options of the attestors.
 pub(crate) fn command() -> Command {
-    lenient(App::command().mut_subcommand("run", run::with_attestor_options))
+    forgiving(App::command().mut_subcommand("run", run::with_attestor_options))
 }
 
-/// CI systems set variables that nobody filled: an empty one is as good as none. Truth values may be spelt as usual.
-fn lenient(command: Command) -> Command {
-    each(command, |arg| {
-        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-        let arg = if empty { arg.env(Resettable::Reset) } else { arg };
-        let switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        if switch { arg.value_parser(BoolishValueParser::new()) } else { arg }
+/// Variables as CI systems set them: an empty one is not set, and a truth value may be `1`, `yes` or `on` as well.
+fn forgiving(command: Command) -> Command {
+    let verbs: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let command = verbs.into_iter().fold(command, |command, verb| command.mut_subcommand(verb, forgiving));
+    command.mut_args(|arg| {
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let arg = if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg };
+        if matches!(arg.get_action(), ArgAction::SetTrue) && arg.get_env().is_some() {
+            arg.value_parser(BoolishValueParser::new())
+        } else {
+            arg
+        }
     })
 }
 
 /// The same for the ordinary help: without the variables, of which one line tells for all options.
 fn brief(command: Command) -> Command {
-    each(command, |arg| arg.hide_env(true))
-}
-
-/// Changes each argument of each subcommand.
-fn each(command: Command, change: fn(Arg) -> Arg) -> Command {
-    let all: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    all.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| each(sub.mut_args(change), change)))
+    let verbs: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let command = verbs.into_iter().fold(command, |command, verb| command.mut_subcommand(verb, brief));
+    command.mut_args(|arg| arg.hide_env(true))
 }
 
 /// What has to be known before the command line is parsed: it says what the defaults are.
@@ -178,7 +185,7 @@ fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
             let text = error.render().to_string();
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Shown(text)),
-                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::usage("what to do?").help(text)),
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ok(Parsed::Nothing(text)),
                 _ => Err(usage(&text)),
             }
         }

@@ -287,11 +287,11 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Ending, Failure> {
 fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
     let environment = Arc::new(surroundings::environment());
     let mask = Arc::new(mask(args)?);
-    let own = Redactor::new(&environment, &args.command, &mask).with_secrets(surroundings::raw_secrets(&mask));
     // Passwords in the URLs of git remotes are secrets too.
     let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
         .iter()
-        .fold(own, |redactor, url| redactor.with_url(url));
+        .fold(Redactor::new(&environment, &args.command, &mask), |redactor, url| redactor.with_url(url))
+        .with_secrets(surroundings::raw_secrets(&mask));
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 

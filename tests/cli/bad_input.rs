@@ -118,6 +118,14 @@ fn bad_configuration_is_refused() {
     refused(&place, &["--config", "nowhere.toml"], &["nowhere.toml"]);
 }
 
+#[test]
+fn nothing_asked_for_shows_the_help() {
+    let place = Place::new();
+    let none: [&str; 0] = [];
+    place.affiant(none).run().code(2).stdout("").stderr_has(&["\nUsage: affiant <COMMAND>\n", "\n  run  "]);
+    place.affiant(["key"]).run().code(2).stdout("").stderr_has(&["\nUsage: affiant key <COMMAND>\n"]);
+}
+
 /// CI systems set variables that nobody filled.
 #[test]
 fn an_empty_variable_is_none() {

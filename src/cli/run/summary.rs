@@ -51,10 +51,10 @@ pub(super) struct Log {
     pub(super) redactor: Option<Redactor>,
     pub(super) failure: Option<String>,
     pub(super) code: i32,
+    /// The command's own exit code, once it has ended.
+    ended: Option<i32>,
     /// Seconds that each phase took, in order.
     pub(super) timings: Map<String, Value>,
-    /// The command's own exit code, once it has ended, and whether its evidence failed.
-    ended: Option<(i32, bool)>,
     plan: Option<Value>,
     result: Option<Value>,
 }
@@ -82,7 +82,7 @@ impl Log {
 
     pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept, evidence_failed: bool) {
         let counts = collected.counts;
-        self.ended = Some((collected.outcome.code(), evidence_failed));
+        self.ended = Some(collected.outcome.code());
         self.result = Some(json!({
             "collection": collected.collection.name,
             "ending": ending(&collected.outcome),
@@ -105,7 +105,7 @@ impl Log {
             (None, None) => "planned",
             (None, Some(_)) if self.code == 0 => "passed",
             // The command's own code may be 125 too.
-            (None, Some((own, _))) if own == self.code => "command-failed",
+            (None, Some(own)) if own == self.code => "command-failed",
             (None, Some(_)) => "evidence-failed",
         };
         let mut report = json!({

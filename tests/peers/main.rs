@@ -1,0 +1,15 @@
+//! affiant with the real programs: buildkitd, buildx, dockerd, a registry, syft, crane, skopeo, openssl. What is attested
+//! is compared with what those say themselves. `README.md` beside this file tells how to start them.
+//!
+//! A test whose peer is missing says `LEFT OUT: …` on standard error and passes; with `AFFIANT_PEERS_REQUIRED=1` it
+//! fails.
+
+mod arguments;
+mod compare;
+mod determinism;
+mod engine;
+mod first_path;
+mod harness;
+mod layouts;
+mod samples;
+mod signatures;
