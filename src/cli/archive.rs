@@ -209,7 +209,11 @@ fn show(archive: &Archive, mut query: Query, shown: &Shown, output: &Output) -> 
         let text: String = found.iter().map(line).collect();
         output.data(text.as_bytes())?;
     }
-    Ok(Ending::Code(if found.is_empty() { 3 } else { 0 }))
+    if found.is_empty() {
+        output.message("nothing found");
+        return Ok(Ending::Code(3));
+    }
+    Ok(Ending::Code(0))
 }
 
 fn line(record: &Record) -> String {

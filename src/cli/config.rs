@@ -5,6 +5,8 @@
 //! folder. A file in the working directory is never read (DESIGN §5).
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Command};
@@ -79,12 +81,17 @@ fn names(arg: &clap::Arg, key: &str) -> bool {
 
 fn read(path: &Path) -> Result<Table, Failure> {
     let message = || format!("the configuration {} cannot be read", path.display());
-    let length = std::fs::metadata(path).map_err(|error| Failure::because(Kind::Usage, message(), &error))?.len();
-    if length > MAX_CONFIG {
-        return Err(Failure::usage(format!("{}: {length} bytes, more than {MAX_CONFIG}", path.display())));
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG + 1).read_to_string(&mut text))
+        .map_err(|error| Failure::because(Kind::Usage, message(), &error))?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(Failure::usage(format!("{}: more than {MAX_CONFIG} bytes", message())));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::because(Kind::Usage, message(), &error))?;
-    text.parse().map_err(|error: toml::de::Error| Failure::because(Kind::Usage, message(), &error))
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        Failure::usage(format!("{}: line {line}: {}", message(), error.message()))
+    })
 }
 
 /// A value as the texts that a flag would have.

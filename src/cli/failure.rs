@@ -5,6 +5,8 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
+use super::output::one_line;
+
 /// What kind of thing went wrong; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -98,14 +100,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a part holds of line breaks (a name may) cannot begin a line that looks like ours.
-        let inner = |text: &str| text.replace('\n', "\n    ");
-        write!(f, "error: {}", inner(&self.message))?;
+        // A name with a line break in it cannot begin a line that looks like ours.
+        write!(f, "error: {}", one_line(&self.message))?;
         for cause in &self.causes {
-            write!(f, "\n  caused by: {}", inner(cause))?;
+            write!(f, "\n  caused by: {}", one_line(cause))?;
         }
         for hint in &self.hints {
-            write!(f, "\nhint: {}", inner(hint))?;
+            write!(f, "\nhint: {}", one_line(hint))?;
         }
         Ok(())
     }

@@ -106,6 +106,10 @@ fn read(file: &Path, archive: Option<&str>) -> Result<Vec<u8>, Failure> {
 pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     use std::io::Read as _;
     let message = || format!("{} cannot be read", file.display());
+    let too_long = || Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_ENVELOPE} bytes", message()));
+    if std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.len() > MAX_ENVELOPE as u64) {
+        return Err(too_long());
+    }
     let mut bytes = Vec::new();
     let result = if file == Path::new("-") {
         std::io::stdin().take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes)
@@ -114,7 +118,7 @@ pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     };
     result.map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
     if bytes.len() > MAX_ENVELOPE {
-        return Err(Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_ENVELOPE} bytes", message())));
+        return Err(too_long());
     }
     Ok(bytes)
 }

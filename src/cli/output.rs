@@ -50,7 +50,8 @@ impl Output {
 
     /// Writes why a command ends to stderr, as [`Self::message`] does.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let _ = writeln!(io::stderr().lock(), "{}", plain(&self.masked(&failure.to_string())));
+        // Its parts are escaped already.
+        let _ = writeln!(io::stderr().lock(), "{}", self.masked(&failure.to_string()));
     }
 
     /// `text` with secrets masked.
@@ -71,21 +72,12 @@ impl Output {
     }
 }
 
-/// Text from files, names and servers must not steer the reader's terminal: control characters, and those that turn
-/// the direction of writing or are invisible, are shown escaped.
-pub(crate) fn plain(text: &str) -> String {
-    shown(text, |c| c == '\n' || c == '\t')
-}
-
-/// As [`plain`], for text within a line: what a name holds cannot look like a line of ours.
+/// Text from files, names and servers must not steer the reader's terminal, nor look like a line of ours: control
+/// characters, and those that turn the direction of writing or are invisible, are shown escaped.
 pub(crate) fn one_line(text: &str) -> String {
-    shown(text, |_| false)
-}
-
-fn shown(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if (c.is_control() || is_invisible(c)) && !keep(c) {
+        if c.is_control() || is_invisible(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -108,9 +100,9 @@ mod tests {
 
     #[test]
     fn escape_sequences_are_shown_not_obeyed() {
-        assert_eq!(plain("a\x1b[2Jb\tc\n"), "a\\u{1b}[2Jb\tc\n");
+        assert_eq!(one_line("a\x1b[2Jb\tc\n"), "a\\u{1b}[2Jb\\tc\\n");
         assert_eq!(one_line("a\nerror: b\u{9b}2J"), "a\\nerror: b\\u{9b}2J");
-        assert_eq!(plain("exe\u{202e}gpj.\u{2066}"), "exe\\u{202e}gpj.\\u{2066}");
+        assert_eq!(one_line("exe\u{202e}gpj.\u{2066}"), "exe\\u{202e}gpj.\\u{2066}");
         assert_eq!(one_line("naïve 日本語 👍"), "naïve 日本語 👍");
     }
 }

@@ -105,9 +105,12 @@ const NAMES: [&str; 47] = [
     "GITHUB_PAT",
 ];
 
-/// Names that are masked because the peers mask them, but whose values say who or where and are no secret. They are
-/// not searched for: a login name stands rightly in image references, addresses and messages.
-const IDENTIFIERS: [&str; 21] = [
+/// Names that are masked because the peers mask them or a rule above says so, but whose values say who or where and are
+/// no secret. They are not searched for: a login name stands rightly in image references, addresses and messages, and
+/// so does the path of a key.
+const IDENTIFIERS: [&str; 23] = [
+    "AFFIANT_KEY",
+    "AFFIANT_KEY_PASSWORD_FILE",
     "AZURE_CLIENT_ID",
     "AZURE_USERNAME",
     "MSI_ENDPOINT",

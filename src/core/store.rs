@@ -442,10 +442,22 @@ impl Archive {
         if !self.index.has_own_segment(&id) && !self.index.contains(&id).unwrap_or(false) {
             self.index.add(record, keys)?;
         }
-        if let Err(error) = self.index.tidy(|id| self.exists(id)) {
+        if let Err(error) = self.index.tidy(|id| self.exists(id), |now| self.tidy_objects(now)) {
             answer.warning = Some(error.to_string());
         }
         Ok(answer)
+    }
+
+    /// Removes what writers that were ended long before `now` left beside the envelopes.
+    fn tidy_objects(&self, now: SystemTime) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Io { action: "tidy", path: self.objects.clone(), source };
+        for entry in std::fs::read_dir(&self.objects).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().as_encoded_bytes().starts_with(disk::TEMPORARY_PREFIX.as_bytes()) {
+                index::remove_if_stale(&entry.path(), now).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where an envelope lies. The name is made of the digest alone, never of anything that an envelope says.

@@ -219,7 +219,7 @@ fn the_archive_keeps_finds_and_gives_back() {
     let digest = found.split_whitespace().next().expect("a digest").to_owned();
     let given = place.affiant(["archive", "get", &digest]).run().code(0).stderr("").stdout_text();
     assert_eq!(given.as_bytes(), std::fs::read(place.beside("a.json")).expect("evidence"));
-    place.affiant(["archive", "find", &"0".repeat(64)]).run().code(3).stdout("").stderr("");
+    place.affiant(["archive", "find", &"0".repeat(64)]).run().code(3).stdout("").stderr("nothing found\n");
     place.affiant(["archive", "list", "--archive", "dir:../none"]).run().code(3).stdout("");
     place.affiant(["archive", "check"]).run().code(0);
     place.affiant(["inspect", "--key", "../k.pub", &digest]).run().code(0);

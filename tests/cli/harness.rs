@@ -146,6 +146,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn env_remove(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     pub(crate) fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
         self.command.stdin(Stdio::piped());
@@ -188,6 +193,10 @@ impl Ended {
 
     pub(crate) fn stdout_text(&self) -> String {
         self.show(&self.output.stdout)
+    }
+
+    pub(crate) fn exit_code(&self) -> i32 {
+        self.output.status.code().expect("not ended by a signal")
     }
 
     #[track_caller]

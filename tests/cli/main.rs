@@ -2,8 +2,11 @@
 //! stderr of each call, always all three.
 
 mod bad_input;
+mod crash;
 mod evidence;
 mod harness;
+mod hostile;
 mod keys;
 mod secrets;
+mod terminal;
 mod transparent;

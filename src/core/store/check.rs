@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::disk::{self, Locked, TEMPORARY_PREFIX};
 use super::extract::ExtractError;
-use super::index::{self, Name};
+use super::index::Name;
 use super::segment::{Key, Segment};
 use super::{Archive, CheckedReader, ObjectId, Record, StoreError, describe};
 
@@ -246,9 +246,7 @@ impl Archive {
         let now = disk::temporary(&self.objects, self.modes)
             .and_then(|file| file.as_file().metadata()?.modified())
             .map_err(failed)?;
-        for path in &objects.temporary {
-            index::remove_if_stale(path, now).map_err(failed)?;
-        }
+        self.tidy_objects(now)?;
         Ok(out)
     }
 

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -196,8 +197,12 @@ impl Index {
     /// Merges what has become many, if nobody else does; removes what interrupted puts left long ago.
     ///
     /// `exists` tells whether an envelope has got its name: an entry of level 0 whose envelope has not may belong to
-    /// a put that is under way, and stays as it is.
-    pub(super) fn tidy(&self, exists: impl Fn(&ObjectId) -> bool) -> Result<(), StoreError> {
+    /// a put that is under way, and stays as it is. `others` tidies what lies elsewhere, and is given the time.
+    pub(super) fn tidy(
+        &self,
+        exists: impl Fn(&ObjectId) -> bool,
+        others: impl FnOnce(SystemTime) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         if !Self::is_due(&self.list()?.segments) {
             return Ok(());
         }
@@ -212,6 +217,7 @@ impl Index {
         for path in &listing.temporary {
             remove_if_stale(path, now).map_err(self.failed("tidy"))?;
         }
+        others(now)?;
 
         let mut levels: BTreeMap<u8, Vec<Name>> = BTreeMap::new();
         for name in listing.segments {
@@ -298,14 +304,18 @@ impl Index {
     }
 }
 
-/// Removes a file that was last written long before `now`; a younger one may be in use.
+/// Removes a file that was last changed long before `now`; a younger one may be in use. The time of modification does
+/// not tell: a put sets it to the time that it is given.
 pub(super) fn remove_if_stale(path: &Path, now: SystemTime) -> io::Result<()> {
-    let modified = match fs::symlink_metadata(path) {
-        Ok(data) => data.modified()?,
+    let data = match fs::symlink_metadata(path) {
+        Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    if now.duration_since(modified).is_ok_and(|age| age > STALE) { disk::remove(path) } else { Ok(()) }
+    let changed = u64::try_from(data.ctime()).ok().map(Duration::from_secs);
+    let age =
+        now.duration_since(SystemTime::UNIX_EPOCH).ok().zip(changed).and_then(|(now, then)| now.checked_sub(then));
+    if age.is_some_and(|age| age > STALE) { disk::remove(path) } else { Ok(()) }
 }
 
 /// Some rows of one segment, newest first.

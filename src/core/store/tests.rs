@@ -691,3 +691,18 @@ fn a_private_archive_is_its_owners_alone() {
     }
     fs::remove_dir_all(&root).expect("removed");
 }
+
+/// A put sets the time of its file to one that may lie long ago; only its own clock tells how old a file is.
+#[test]
+fn left_over_files_are_removed_when_they_are_old() {
+    let folder = folder();
+    let archive = Archive::create(&folder.path().join("archive"), Access::Private).expect("a new archive");
+    let left = archive.objects.join(format!("{}x.tmp", disk::TEMPORARY_PREFIX));
+    let file = fs::File::create(&left).expect("created");
+    let now = file.metadata().and_then(|data| data.modified()).expect("a time");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("set");
+    archive.tidy_objects(now + std::time::Duration::from_secs(60)).expect("tidied");
+    assert!(left.exists(), "a put may be under way");
+    archive.tidy_objects(now + std::time::Duration::from_secs(25 * 3600)).expect("tidied");
+    assert!(!left.exists());
+}
