@@ -48,10 +48,13 @@ fn killed_at_any_moment() {
     };
     let begun = Instant::now();
     call().run().code(0);
-    let whole = begun.elapsed().max(Duration::from_millis(20));
+    let mut whole = begun.elapsed().max(Duration::from_millis(20));
     let mut numbers = Numbers(3);
     let (mut killed, mut kept) = (0, 0);
-    for _ in 0..200 {
+    for _ in 0..400 {
+        if killed == 200 {
+            break;
+        }
         let log = std::fs::File::create(place.beside("log")).expect("creates");
         let mut child = call().command().stdout(Stdio::null()).stderr(log).spawn().expect("affiant starts");
         // Half of them in the last third, where the evidence is written.
@@ -59,7 +62,10 @@ fn killed_at_any_moment() {
         let from = if numbers.below(2) == 0 { 0 } else { micros * 2 / 3 };
         std::thread::sleep(Duration::from_micros(from + numbers.below(micros * 5 / 4 - from)));
         child.kill().expect("kills");
-        killed += usize::from(child.wait().expect("ends").code().is_none());
+        let survived = child.wait().expect("ends").code().is_some();
+        killed += usize::from(!survived);
+        // How long a run takes changes with the machine's load: the moments follow it.
+        whole = if survived { whole.mul_f64(0.95) } else { whole.mul_f64(1.03) }.max(Duration::from_millis(10));
         let digest = verified(&place, &place.beside("a.json"));
         // The archive comes first: what is in the outfile is in the archive.
         place.affiant(["archive", "get", &digest, "--archive", &archive(&place)]).run().code(0);
@@ -70,7 +76,7 @@ fn killed_at_any_moment() {
         }
         assert_sound(&place);
     }
-    assert!(killed >= 20 && killed + kept >= 150, "the moments were badly chosen: {killed} killed, {kept} kept");
+    assert!(killed >= 100 && kept >= 5, "the moments were badly chosen: {killed} killed, {kept} kept");
     call().run().code(0);
     assert_sound(&place);
 }

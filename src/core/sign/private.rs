@@ -54,10 +54,16 @@ impl PrivateKey {
                 random::fill(&mut seed[..]).map_err(|_| failed())?;
                 Self::from_ed25519(&Ed25519Key::from_bytes(&seed))
             }
-            KeyKind::P256 => Self::from_p256(&random::scalar(32, 0xff, p256::SecretKey::from_slice).ok_or_else(failed)?),
-            KeyKind::P384 => Self::from_p384(&random::scalar(48, 0xff, p384::SecretKey::from_slice).ok_or_else(failed)?),
+            KeyKind::P256 => {
+                Self::from_p256(&random::scalar(32, 0xff, p256::SecretKey::from_slice).ok_or_else(failed)?)
+            }
+            KeyKind::P384 => {
+                Self::from_p384(&random::scalar(48, 0xff, p384::SecretKey::from_slice).ok_or_else(failed)?)
+            }
             // 521 bits: one in the first of 66 bytes.
-            KeyKind::P521 => Self::from_p521(&random::scalar(66, 0x01, p521::SecretKey::from_slice).ok_or_else(failed)?),
+            KeyKind::P521 => {
+                Self::from_p521(&random::scalar(66, 0x01, p521::SecretKey::from_slice).ok_or_else(failed)?)
+            }
             KeyKind::Rsa { bits } => {
                 let size = match bits {
                     2048 => KeySize::Rsa2048,
