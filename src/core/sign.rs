@@ -18,6 +18,7 @@ mod key_file;
 mod pem;
 mod private;
 mod public;
+mod random;
 mod shape;
 
 use std::cell::OnceCell;

@@ -92,8 +92,8 @@ pub(super) fn decrypt(json: &[u8], password: Option<&[u8]>) -> Result<Zeroizing<
 pub(super) fn encrypt(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<String>, KeyError> {
     let mut salt = [0; SALT];
     let mut nonce = [0; NONCE];
-    getrandom::fill(&mut salt).map_err(|_| KeyError::Write)?;
-    getrandom::fill(&mut nonce).map_err(|_| KeyError::Write)?;
+    super::random::fill(&mut salt).map_err(|_| KeyError::Write)?;
+    super::random::fill(&mut nonce).map_err(|_| KeyError::Write)?;
     let key = derive(password, &salt, COST.1)?;
     let mut cipher = XSalsa20::new((&*key).into(), (&nonce).into());
     let mut poly_key = Zeroizing::new([0; 32]);

@@ -171,8 +171,8 @@ fn check_cost(kdf: &pbes2::Kdf) -> Result<(), KeyError> {
 pub(super) fn encrypt(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<String>, KeyError> {
     let mut salt = [0; 16];
     let mut iv = [0; 16];
-    getrandom::fill(&mut salt).map_err(|_| KeyError::Write)?;
-    getrandom::fill(&mut iv).map_err(|_| KeyError::Write)?;
+    super::random::fill(&mut salt).map_err(|_| KeyError::Write)?;
+    super::random::fill(&mut iv).map_err(|_| KeyError::Write)?;
     let parameters =
         pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(PBKDF2_ROUNDS, &salt, iv).map_err(|_| KeyError::Write)?;
     let encrypted = parameters.encrypt(password, pkcs8).map_err(|_| KeyError::Write)?;

@@ -13,14 +13,13 @@ use der::{Decode as _, Encode as _};
 use ed25519_dalek::SigningKey as Ed25519Key;
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
 use p256::ecdsa::signature::hazmat::PrehashSigner;
-use p256::elliptic_curve::Generate as _;
 use pkcs8::spki::AlgorithmIdentifierRef;
 use pkcs8::{EncodePrivateKey as _, PrivateKeyInfoRef};
 use sha2::{Digest as _, Sha512};
 use zeroize::Zeroizing;
 
 use super::public::{self, p521_prehash};
-use super::{KeyError, KeyKind, Message, PublicKey, Scheme, SignError, Signer, cosign_key, key_file, pem};
+use super::{KeyError, KeyKind, Message, PublicKey, Scheme, SignError, Signer, cosign_key, key_file, pem, random};
 
 /// OCTET STRING of 32 bytes: what stands before the seed of an Ed25519 key.
 const ED25519_SEED_HEADER: [u8; 2] = [0x04, 0x20];
@@ -52,12 +51,13 @@ impl PrivateKey {
         match kind {
             KeyKind::Ed25519 => {
                 let mut seed = Zeroizing::new([0; 32]);
-                getrandom::fill(&mut seed[..]).map_err(|_| failed())?;
+                random::fill(&mut seed[..]).map_err(|_| failed())?;
                 Self::from_ed25519(&Ed25519Key::from_bytes(&seed))
             }
-            KeyKind::P256 => Self::from_p256(&p256::SecretKey::try_generate().map_err(|_| failed())?),
-            KeyKind::P384 => Self::from_p384(&p384::SecretKey::try_generate().map_err(|_| failed())?),
-            KeyKind::P521 => Self::from_p521(&p521::SecretKey::try_generate().map_err(|_| failed())?),
+            KeyKind::P256 => Self::from_p256(&random::scalar(32, 0xff, p256::SecretKey::from_slice).ok_or_else(failed)?),
+            KeyKind::P384 => Self::from_p384(&random::scalar(48, 0xff, p384::SecretKey::from_slice).ok_or_else(failed)?),
+            // 521 bits: one in the first of 66 bytes.
+            KeyKind::P521 => Self::from_p521(&random::scalar(66, 0x01, p521::SecretKey::from_slice).ok_or_else(failed)?),
             KeyKind::Rsa { bits } => {
                 let size = match bits {
                     2048 => KeySize::Rsa2048,
