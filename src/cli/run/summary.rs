@@ -13,6 +13,9 @@ use serde_json::{Map, Value, json};
 use super::keep::{Keep, Kept};
 use crate::cli::output::{Output, one_line};
 
+/// How many gaps that do not fail the run are told one by one.
+const NOTES: usize = 10;
+
 /// The plan for people: what would run, in which order, and why.
 pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -> String {
     let mut text = String::new();
@@ -151,9 +154,15 @@ pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
         };
         output.message(&format!("affiant: the command {was}{}", ending(&collected.outcome)));
     }
-    for gap in &collected.collection.gaps {
-        let word = if gap.named { "gap" } else { "note" };
-        output.message(&format!("affiant: {word}: {}: {}", gap.attestor, gap.reason));
+    let (named, notes): (Vec<_>, Vec<_>) = collected.collection.gaps.iter().partition(|gap| gap.named);
+    for gap in named {
+        output.message(&format!("affiant: gap: {}: {}", gap.attestor, gap.reason));
+    }
+    for note in notes.iter().take(NOTES) {
+        output.message(&format!("affiant: note: {}: {}", note.attestor, note.reason));
+    }
+    if notes.len() > NOTES {
+        output.message(&format!("affiant: note: and {} more, which stand in the evidence", notes.len() - NOTES));
     }
     let mut line = format!(
         "affiant: {}: {} material{}, {} product{}",
