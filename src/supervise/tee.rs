@@ -23,8 +23,8 @@ use tokio::sync::oneshot;
 use crate::signals::{Blocked, retry};
 use crate::{LINGER, LINGER_LIMIT, Stream};
 
-/// How much is read at a time, in bytes.
-const CHUNK: usize = 1 << 20;
+/// How much is read at a time, in bytes: what stays in a core's cache until it is digested.
+const CHUNK: usize = 1 << 18;
 /// What a pipe to the child is grown to, where the kernel allows it.
 const PIPE_SIZE: i32 = 1 << 20;
 /// After this many bytes a second thread takes over the digest: short output is not worth a thread.
