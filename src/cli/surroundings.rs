@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
+#[cfg(feature = "remote")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
