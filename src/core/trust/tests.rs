@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 mod chains;
 mod constraints;
+mod envelopes;
 mod make;
+mod properties;
+mod tokens;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -186,8 +189,7 @@ fn denials_name_field_expected_and_found() {
         ),
     ] {
         for peer in ["cilock", "witness"] {
-            let answer =
-                accepted(&format!("{peer}/policy-{policy}.signed.json"), &format!("{peer}/{evidence}.json"));
+            let answer = accepted(&format!("{peer}/policy-{policy}.signed.json"), &format!("{peer}/{evidence}.json"));
             assert_eq!(answer, Err(expected.to_owned()), "{peer} {policy}");
         }
     }
