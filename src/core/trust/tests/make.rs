@@ -238,6 +238,12 @@ pub(super) struct Stamp {
     pub(super) info_end: Vec<u8>,
     /// Put among the signed attributes.
     pub(super) attribute: Vec<u8>,
+    /// Names the signer instead of issuer and number.
+    pub(super) key_id: Option<Vec<u8>>,
+    /// Put after the bag.
+    pub(super) revoked: Vec<u8>,
+    /// The digest algorithms of the whole token, if others.
+    pub(super) digests: Option<Vec<u8>>,
     /// Put at the end of the signer.
     pub(super) signer_end: Vec<u8>,
     pub(super) versions: [u32; 3],
@@ -261,6 +267,9 @@ impl Stamp {
             signers: 1,
             info_end: Vec::new(),
             attribute: Vec::new(),
+            key_id: None,
+            revoked: Vec::new(),
+            digests: None,
             signer_end: Vec::new(),
             versions: [3, 1, 1],
         }
@@ -294,7 +303,10 @@ impl Stamp {
         let id = Certificate::from_der(self.named_by_id.as_ref().unwrap_or(&self.signer)).expect("a certificate");
         let signer = seq(&[
             &int(self.versions[1]),
-            &seq(&[id.raw_issuer(), id.raw_serial()]),
+            &self
+                .key_id
+                .as_ref()
+                .map_or_else(|| seq(&[id.raw_issuer(), id.raw_serial()]), |key_id| tlv(0x80, &[key_id])),
             &sha256,
             &tlv(0xa0, &[&attributes]),
             &seq(&[&oid(ECDSA_SHA256)]),
@@ -304,9 +316,10 @@ impl Stamp {
         let bag = if self.bag.is_empty() { Vec::new() } else { tlv(0xa0, &[&self.bag.concat()]) };
         let data = seq(&[
             &int(self.versions[0]),
-            &set(&[&sha256]),
+            &set(&[self.digests.as_ref().unwrap_or(&sha256)]),
             &seq(&[&oid(TST_INFO), &tlv(0xa0, &[&octets(&info)])]),
             &bag,
+            &self.revoked,
             &set(&[&signer.repeat(self.signers)]),
         ]);
         seq(&[&oid("1.2.840.113549.1.7.2"), &tlv(0xa0, &[&data])])

@@ -177,6 +177,12 @@ fn tokens_that_are_not_what_they_should_be() {
             "the token has something else than certificates beside them",
             Box::new(|stamp| stamp.bag.push(tlv(0xa1, &[]))),
         ),
+        ("the token has a revocation list", Box::new(|stamp| stamp.revoked = tlv(0xa1, &[]))),
+        (
+            "the digest algorithms are not those of the signer",
+            Box::new(|stamp| stamp.digests = Some(seq(&[&oid("2.16.840.1.101.3.4.2.3")]))),
+        ),
+        ("SHA-1, which is not supported", Box::new(|stamp| stamp.digests = Some(seq(&[&oid("1.3.14.3.2.26")])))),
         ("a certificate in the token cannot be read: ", Box::new(|stamp| stamp.bag.push(seq(&[])))),
     ] {
         let reason = refused(|_, stamp| change(stamp));
@@ -193,6 +199,17 @@ fn tokens_that_are_not_what_they_should_be() {
     let extension = tlv(0xa1, &[&seq(&[&oid("1.2.3.4"), &octets(&[])])]);
     let end = [seq(&[&[2, 1, 1]]), vec![1, 1, 0xff, 2, 1, 5], extension].concat();
     assert!(check(&Stamp { info_end: end, ..World::new().stamp(MESSAGE) }).is_ok());
+}
+
+#[test]
+fn signers_may_be_named_by_key_id() {
+    let world = World::new();
+    let with_id = |id: &[u8]| Draft { more: vec![("2.5.29.14", false, octets(id))], ..world.timestamper.clone() };
+    let signer = with_id(b"right").issued_by(&world.time_root);
+    let stamp = Stamp { key_id: Some(b"right".to_vec()), versions: [3, 3, 1], ..Stamp::new(MESSAGE, &signer, 4) };
+    assert!(check(&stamp).is_ok());
+    assert_eq!(check(&Stamp { key_id: Some(b"wrong".to_vec()), ..stamp.clone() }), Err(TimestampError::NoCertificate));
+    assert!(matches!(check(&Stamp { versions: [3, 1, 1], ..stamp }), Err(TimestampError::Damaged { .. })));
 }
 
 fn openssl(authority: &str) -> [Anchor; 1] {
