@@ -20,3 +20,4 @@ pub mod snapshot;
 pub mod statement;
 pub mod step;
 pub mod store;
+pub mod verdict;
