@@ -5,6 +5,8 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
+pub(crate) use affiant_core::nearest::nearest;
+
 use super::output::one_line;
 
 /// What kind of thing went wrong; decides the exit code.
@@ -121,27 +123,4 @@ pub(crate) fn reference() -> String {
         let _ = writeln!(page, "| {command} | {code} | {meaning} |");
     }
     page
-}
-
-/// The entry of `known` that is nearest to `given`, when one is near enough to be meant.
-pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(given.len()) / 3)
-        .min()
-        .map(|(_, name)| name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_offered_only_when_it_is_near() {
-        let known = ["environment", "git", "docker", "oci", "sbom"];
-        assert_eq!(nearest("enviroment", known), Some("environment"));
-        assert_eq!(nearest("dokcer", known), Some("docker"));
-        assert_eq!(nearest("kubernetes", known), None);
-    }
 }
