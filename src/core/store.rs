@@ -35,7 +35,7 @@ mod stream;
 
 pub use check::{Problem, Reindexed, Report};
 pub use extract::{MAX_DIGESTS_OF_SUBJECT, MAX_SUBJECTS, MAX_TEXT, MAX_TYPES};
-pub use query::{Cursor, MIN_PREFIX, Query, SubjectDigest};
+pub use query::{Cursor, Found, MIN_PREFIX, Query, SubjectDigest};
 pub use stream::CheckedReader;
 
 use disk::Modes;
