@@ -13,6 +13,7 @@ pub mod mime;
 pub mod outfile;
 pub mod product;
 pub mod redact;
+pub mod rego;
 pub mod run;
 pub mod select;
 pub mod sign;
