@@ -15,6 +15,7 @@ pub mod outfile;
 pub mod policy;
 pub mod product;
 pub mod redact;
+pub mod rego;
 pub mod run;
 pub mod select;
 pub mod sign;

@@ -1,0 +1,248 @@
+//! Modules that fit together: their packages, which of them are asked, and whether every function is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regorus::unstable::{self, Expr, Rule, RuleHead};
+use regorus::{Engine, Value};
+
+use super::budget::{self, Exceeded};
+use super::syntax::complaint;
+use super::{Cause, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
+
+/// The rule that is asked for.
+const DENY: &str = "deny";
+
+/// A package, over all of its modules.
+#[derive(Clone, Debug)]
+pub(super) struct Package {
+    /// As written after `package`.
+    pub(super) name: String,
+    /// Path below `data`.
+    pub(super) path: Vec<String>,
+    /// Names of its modules.
+    pub(super) modules: Vec<String>,
+    /// It has no `deny`, and another package uses it.
+    pub(super) library: bool,
+    deny: Deny,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deny {
+    None,
+    Function,
+    Rule,
+    /// Rules below it, like `deny.critical`.
+    Below,
+}
+
+/// Where a rule stands.
+#[derive(Clone, Debug)]
+struct Place {
+    module: usize,
+    first_line: u32,
+    name: String,
+}
+
+/// Modules ready to be asked.
+pub(super) struct Compiled {
+    engine: Engine,
+    pub(super) packages: Vec<Package>,
+    pub(super) modules: Vec<String>,
+    rules: Vec<Place>,
+}
+
+/// Reads and checks.
+pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
+    let mut engine = load::read(modules)?;
+    let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
+    let trees = engine.get_modules().clone();
+    let packages = packages(&trees, &names);
+    let mut rules = Vec::new();
+    for (module, tree) in trees.iter().enumerate() {
+        for rule in &tree.policy {
+            let name = load::static_path(load::head(rule)).join(".");
+            rules.push(Place { module, first_line: rule.span().line, name });
+        }
+    }
+    for (tree, name) in trees.iter().zip(&names) {
+        functions(tree, name, &trees)?;
+    }
+    let mut compiled = Compiled { engine, packages, modules: names, rules };
+    // The interpreter orders statements and binds imports at the first question.
+    if let Err(error) = compiled.engine.eval_query("true".to_owned(), false) {
+        let complaint = complaint(&error.to_string());
+        return Err(
+            match complaint.at.and_then(|(module, line)| Some((compiled.modules.get(module)?.clone(), line))) {
+                Some((module, line)) => RegoError::Refused { module, line, problem: complaint.text },
+                None => RegoError::Together { modules: compiled.modules.join(", "), problem: complaint.text },
+            },
+        );
+    }
+    Ok(compiled)
+}
+
+fn packages(trees: &[unstable::Ref<unstable::Module>], names: &[String]) -> Vec<Package> {
+    let mut packages: Vec<Package> = Vec::new();
+    let mut used: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for (tree, name) in trees.iter().zip(names) {
+        let path = load::static_path(&tree.package.refr);
+        let index = packages.iter().position(|package| package.path == path).unwrap_or_else(|| {
+            packages.push(Package {
+                name: load::written(&path),
+                path: path.clone(),
+                modules: Vec::new(),
+                library: false,
+                deny: Deny::None,
+            });
+            packages.len() - 1
+        });
+        let package = &mut packages[index];
+        if !package.modules.contains(name) {
+            package.modules.push(name.clone());
+        }
+        for rule in &tree.policy {
+            let head = load::static_path(load::head(rule));
+            if head.first().is_some_and(|name| name == DENY) {
+                package.deny = match rule.as_ref() {
+                    _ if package.deny != Deny::None => package.deny,
+                    Rule::Spec { head: RuleHead::Func { .. }, .. } => Deny::Function,
+                    _ if head.len() > 1 => Deny::Below,
+                    _ => Deny::Rule,
+                };
+            }
+        }
+        used.entry(path).or_default().extend(uses(tree));
+    }
+    for package in &mut packages {
+        package.library = package.deny == Deny::None
+            && used.iter().any(|(user, paths)| {
+                *user != package.path
+                    && paths.iter().any(|path| path.starts_with(&package.path) || package.path.starts_with(path))
+            });
+    }
+    packages
+}
+
+/// Paths below `data` that a module imports or refers to; `data` alone is none.
+fn uses(tree: &unstable::Module) -> BTreeSet<Vec<String>> {
+    let mut found = BTreeSet::new();
+    let mut note = |expr: &Expr| {
+        let path = load::static_path(expr);
+        if path.len() > 1 && path.first().is_some_and(|root| root == "data") {
+            found.insert(path.get(1..).unwrap_or_default().to_vec());
+        }
+    };
+    for import in &tree.imports {
+        note(&import.refr);
+    }
+    for rule in &tree.policy {
+        tree::expressions(rule, &mut |expr| note(expr));
+    }
+    found
+}
+
+/// Every function that is called must be there.
+fn functions(tree: &unstable::Module, name: &str, trees: &[unstable::Ref<unstable::Module>]) -> Result<(), RegoError> {
+    let mut refused = None;
+    for rule in &tree.policy {
+        tree::expressions(rule, &mut |expr| {
+            let Expr::Call { span, fcn, .. } = expr else { return };
+            let called = load::static_path(fcn);
+            if refused.is_none() && load::resolve(&called, tree, trees).is_none() {
+                refused = builtins::unavailable(&called.join(".")).map(|problem| (span.line, problem));
+            }
+        });
+    }
+    match refused {
+        Some((line, problem)) => Err(RegoError::Refused { module: name.to_owned(), line, problem }),
+        None => Ok(()),
+    }
+}
+
+fn query(engine: &mut Engine, path: String) -> Result<Value, String> {
+    let results = engine.eval_query(path, false).map_err(|error| error.to_string())?;
+    let expression = results.result.into_iter().next().and_then(|result| result.expressions.into_iter().next());
+    Ok(expression.map_or(Value::Undefined, |expression| expression.value))
+}
+
+impl Compiled {
+    /// Asks each package.
+    pub(super) fn judge(&self, input: &Value, limits: &Limits) -> Result<Judgement, RegoError> {
+        let mut engine = self.engine.clone();
+        engine.set_execution_timer_config(budget::timer());
+        engine.set_strict_builtin_errors(true);
+        engine.set_gather_prints(limits.print);
+        engine.set_input(input.clone());
+        builtins::set_clock(&mut engine, limits.now);
+        budget::begin(limits);
+        let mut judgement = Judgement::default();
+        for package in self.packages.iter().filter(|package| !package.library) {
+            judgement.denials.extend(self.ask(package, &mut engine));
+            match budget::exceeded() {
+                Some(Exceeded::Time) => {
+                    let (package, modules) = (package.name.clone(), package.modules());
+                    return Err(RegoError::Time { package, modules, limit: limits.time });
+                }
+                Some(Exceeded::Memory) => {
+                    let (package, modules) = (package.name.clone(), package.modules());
+                    return Err(RegoError::Memory { package, modules, limit: limits.memory });
+                }
+                None => {}
+            }
+            if limits.print {
+                let prints = engine.take_prints().unwrap_or_default();
+                let room = MAX_PRINTS.saturating_sub(judgement.prints.len());
+                judgement.prints.extend(prints.iter().take(room).map(|line| self.print(line)));
+            }
+        }
+        Ok(judgement)
+    }
+
+    fn ask(&self, package: &Package, engine: &mut Engine) -> Vec<Denial> {
+        match package.deny {
+            Deny::None => {
+                let message = format!("package {} has no rule deny, and no other module uses it", package.name);
+                vec![package.denial(message, Cause::NoDeny)]
+            }
+            Deny::Function => vec![outcome::not_a_set(package, "a function".to_owned())],
+            Deny::Rule | Deny::Below => {
+                let path = load::written(&[&["data".to_owned()], package.path.as_slice(), &[DENY.to_owned()]].concat());
+                // Only a query gathers what stands below a path.
+                let value = match package.deny {
+                    Deny::Rule => engine.eval_rule(path).map_err(|error| error.to_string()),
+                    _ => query(engine, path),
+                };
+                match value {
+                    Ok(value) => outcome::denials(package, &value),
+                    Err(error) => vec![self.failed(package, &error)],
+                }
+            }
+        }
+    }
+
+    fn failed(&self, package: &Package, error: &str) -> Denial {
+        let complaint = complaint(error);
+        let at = complaint.at.and_then(|(module, line)| Some((self.modules.get(module)?.clone(), line)));
+        let rule = complaint.at.and_then(|(module, line)| {
+            let before = self.rules.iter().filter(|place| place.module == module && place.first_line <= line);
+            before.max_by_key(|place| place.first_line).map(|place| place.name.clone())
+        });
+        let place = at.as_ref().map(|(module, line)| format!(" ({module}:{line})")).unwrap_or_default();
+        let message = format!(
+            "rule {} of package {} failed: {}{place}",
+            rule.as_deref().unwrap_or(DENY),
+            package.name,
+            complaint.text
+        );
+        package.denial(message, Cause::Failed { rule, at })
+    }
+
+    /// `module-0:3: text` under the module's name.
+    fn print(&self, line: &str) -> String {
+        let named = line.strip_prefix("module-").and_then(|rest| {
+            let (number, rest) = rest.split_once(':')?;
+            Some(format!("{}:{rest}", self.modules.get(number.parse::<usize>().ok()?)?))
+        });
+        named.unwrap_or_else(|| line.to_owned())
+    }
+}

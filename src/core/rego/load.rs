@@ -1,0 +1,155 @@
+//! Modules from text to syntax trees.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use regorus::unstable::{Expr, Import, Module, Ref, Rule, RuleHead};
+use regorus::{Engine, PolicyLengthConfig};
+
+use super::syntax::{self, Complaint, complaint};
+use super::{MAX_MODULE, RegoError};
+
+/// An engine that has read `modules`, each as v1 where that is possible and else as v0.
+pub(super) fn read(modules: &[super::Module]) -> Result<Engine, RegoError> {
+    let mut engine = Engine::new();
+    let bytes = NonZeroUsize::new(MAX_MODULE + 1).expect("one more than something");
+    engine.set_policy_length_config(PolicyLengthConfig {
+        max_col: NonZeroU32::MAX,
+        max_file_bytes: bytes,
+        max_lines: bytes,
+    });
+    for (index, module) in modules.iter().enumerate() {
+        syntax::check(module)?;
+        add(&mut engine, index, module)?;
+    }
+    engine.set_rego_v0(false);
+    Ok(engine)
+}
+
+fn add(engine: &mut Engine, index: usize, module: &super::Module) -> Result<(), RegoError> {
+    let mut add = |v0: bool| {
+        engine.set_rego_v0(v0);
+        engine.add_policy(syntax::path(index), module.text.clone())
+    };
+    let Err(v1) = add(false) else { return Ok(()) };
+    let Err(v0) = add(true) else { return Ok(()) };
+    let told = |complaint: Complaint| match complaint.at {
+        Some((_, line)) => format!("line {line}: {}", complaint.text),
+        None => complaint.text,
+    };
+    Err(RegoError::Syntax {
+        module: module.name.clone(),
+        v1: told(complaint(&v1.to_string())),
+        v0: told(complaint(&v0.to_string())),
+    })
+}
+
+/// One step of a reference behind its root.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// `.name` or `["name"]`.
+    Key(String),
+    /// `[3]`.
+    Index(String),
+    /// `[x]`, `[_]`, `[f(y)]` and so on.
+    Open,
+}
+
+/// The root variable of a reference and its steps; nothing for what is no reference.
+pub(super) fn reference(mut expr: &Expr) -> Option<(&str, Vec<Step>)> {
+    let mut steps = Vec::new();
+    loop {
+        match expr {
+            Expr::Var { span, .. } => {
+                steps.reverse();
+                return Some((span.text(), steps));
+            }
+            Expr::RefDot { refr, field, .. } => {
+                steps.push(Step::Key(field.0.text().to_owned()));
+                expr = refr;
+            }
+            Expr::RefBrack { refr, index, .. } => {
+                steps.push(match index.as_ref() {
+                    Expr::String { value, .. } | Expr::RawString { value, .. } => {
+                        Step::Key(value.as_string().map(ToString::to_string).unwrap_or_default())
+                    }
+                    Expr::Number { span, .. } => Step::Index(span.text().to_owned()),
+                    _ => Step::Open,
+                });
+                expr = refr;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The names of a path like `data.a["b"]`, up to its first open step.
+pub(super) fn static_path(expr: &Expr) -> Vec<String> {
+    let Some((root, steps)) = reference(expr) else { return Vec::new() };
+    let names = steps.into_iter().map_while(|step| match step {
+        Step::Key(name) => Some(name),
+        _ => None,
+    });
+    std::iter::once(root.to_owned()).chain(names).collect()
+}
+
+/// The reference in the head of a rule: its name, and keys for partial objects.
+pub(super) fn head(rule: &Rule) -> &Expr {
+    match rule {
+        Rule::Spec { head, .. } => match head {
+            RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. } => refr,
+        },
+        Rule::Default { refr, .. } => refr,
+    }
+}
+
+/// The path below `data` of the rule or function that a path in `module` means, if there is one.
+pub(super) fn resolve(path: &[String], module: &Module, modules: &[Ref<Module>]) -> Option<Vec<String>> {
+    let (root, rest) = path.split_first()?;
+    let here = static_path(&module.package.refr);
+    let absolute = if root == "data" {
+        rest.to_vec()
+    } else if let Some(import) = module.imports.iter().find(|import| alias(import).as_ref() == Some(root)) {
+        let mut path = static_path(&import.refr);
+        if path.first().is_none_or(|root| root != "data") {
+            return None;
+        }
+        path.remove(0);
+        [&path, rest].concat()
+    } else {
+        [&here, path].concat()
+    };
+    let defined = modules.iter().any(|module| {
+        let package = static_path(&module.package.refr);
+        let rules = absolute.strip_prefix(package.as_slice());
+        rules.is_some_and(|name| module.policy.iter().any(|rule| name.starts_with(&static_path(head(rule)))))
+    });
+    defined.then_some(absolute)
+}
+
+/// The name by which a module knows what it imports.
+pub(super) fn alias(import: &Import) -> Option<String> {
+    match &import.r#as {
+        Some(name) => Some(name.text().to_owned()),
+        None => static_path(&import.refr).pop(),
+    }
+}
+
+/// A path as Rego writes it: `a.b["c-d"]`.
+pub(super) fn written(path: &[String]) -> String {
+    let mut text = String::new();
+    for name in path {
+        let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !plain && !text.is_empty() {
+            text.push('[');
+            text.push_str(&serde_json::Value::from(name.as_str()).to_string());
+            text.push(']');
+        } else {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(name);
+        }
+    }
+    text
+}
