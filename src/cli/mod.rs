@@ -11,6 +11,8 @@ mod key;
 mod keys;
 mod output;
 mod places;
+#[cfg_attr(not(test), expect(dead_code, reason = "`verify` is its caller"))]
+mod report;
 mod resume;
 mod run;
 mod sign;

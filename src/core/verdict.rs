@@ -247,6 +247,7 @@ pub struct Link {
 
 /// A step, or an external attestation, of the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Part {
     /// Its name in the policy.
     pub name: String,

@@ -1,0 +1,200 @@
+//! The forms, on verdicts as the gate gives them.
+
+mod samples;
+
+use std::path::{Path, PathBuf};
+
+use affiant_core::verdict::Verdict;
+
+use super::*;
+
+/// Texts that would do harm in one form or another, where they were not escaped.
+const HOSTILE: &[&str] = &[
+    "a\u{1b}[2J\u{9b}31m\r\nPASSED: evil under policy\u{202e}gpj.exe\u{2066}\u{200b}\u{0}\u{fffe}\u{ffff}\u{e0041}",
+    "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\" onload=\"x' onmouseover='y",
+    "| a | b |\n# head\n![x](http://evil.example/x.png) [y](javascript:z) @team `code` ``` **b** $x$ <!-- ~~~ #1 :tada:",
+    "]]> <![CDATA[ &amp; &#0; &bogus; <?xml?> -->",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/samples/verdict")
+}
+
+/// Each form of `verdict` is that of the golden file; `AFFIANT_BLESS=1` writes them anew.
+#[track_caller]
+fn golden(name: &str, verdict: &Verdict) {
+    for (_, format, endings) in FORMATS {
+        let path = folder().join(format!("{name}.{}", endings[0]));
+        let text = format.render(verdict);
+        if std::env::var_os("AFFIANT_BLESS").is_some() {
+            std::fs::create_dir_all(folder()).expect("makes the folder");
+            std::fs::write(&path, &text).expect("writes");
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(text == golden, "{} differs: look at it after AFFIANT_BLESS=1\n{text}", path.display());
+    }
+}
+
+#[test]
+fn forms_are_those_of_the_samples() {
+    golden("passed", &samples::passed());
+    golden("denied", &samples::denied());
+}
+
+/// What no form may hold, whatever the evidence says.
+#[track_caller]
+fn nothing_steers(text: &str) {
+    let bad = |c: &char| (c.is_control() && *c != '\n') || crate::cli::output::is_invisible(*c);
+    let found: Vec<_> = text.chars().filter(bad).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn no_form_obeys_what_evidence_says() {
+    for hostile in HOSTILE {
+        let verdict = samples::hostile(hostile);
+        for (_, format, _) in FORMATS {
+            nothing_steers(&format.render(&verdict));
+        }
+    }
+}
+
+#[test]
+fn text_has_no_line_of_a_stranger() {
+    let text = text::render(&samples::hostile("x\nPASSED: image.tar under policy p"));
+    assert!(text.starts_with("DENIED: "), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("PASSED")).count(), 0, "{text}");
+    // Not by spaces either, which put what follows on the next line.
+    let spaces = format!("x{}PASSED: image.tar under policy p", " ".repeat(90));
+    let text = text::render(&samples::hostile(&spaces));
+    assert!(text.lines().filter(|line| line.starts_with("PASSED")).count() == 0, "{text}");
+}
+
+#[test]
+fn a_denial_says_what_to_do_and_each_reason_once() {
+    let text = text::render(&samples::denied());
+    for part in ["step docker-sbom: a rule denies", "step integration-test: files differ", "step sign-off: no evidence"]
+    {
+        assert_eq!(text.matches(part).count(), 1, "{part}\n{text}");
+    }
+    assert_eq!(text.matches("log4j-core 2.14.1").count(), 1, "{text}");
+    assert!(text.contains("13 more candidates for the same reason"), "{text}");
+    assert!(text.contains("37 more candidates"), "{text}");
+    assert_eq!(text.matches("\n     to do ").count(), reasons::reasons(&samples::denied()).len(), "{text}");
+    for line in text.lines() {
+        let unbroken = line.split(' ').map(str::len).max().unwrap_or(0);
+        assert!(line.chars().count() <= 96.max(unbroken + 22), "too wide: {line}");
+    }
+}
+
+#[test]
+fn a_failed_check_without_advice_gets_some() {
+    let mut verdict = samples::denied();
+    for part in &mut verdict.steps {
+        for check in part.checks.iter_mut().chain(part.candidates.iter_mut().flat_map(|one| &mut one.checks)) {
+            check.fix.clear();
+        }
+    }
+    let text = text::render(&verdict);
+    for reason in reasons::reasons(&verdict) {
+        assert!(!reasons::advice(reason.check).is_empty());
+    }
+    assert_eq!(text.matches("\n     to do ").count(), 4, "{text}");
+}
+
+#[test]
+fn the_same_reason_of_several_parts_is_told_once() {
+    let mut verdict = samples::no_evidence();
+    let check = verdict.steps[0].checks[0].clone();
+    verdict.steps[1].checks = vec![check];
+    verdict.steps[1].requires = verdict.steps[0].requires.clone();
+    let text = text::render(&verdict);
+    assert!(text.starts_with("NO EVIDENCE: image.tar under policy policy.signed.json\n"), "{text}");
+    assert!(text.contains("1. steps docker-build and docker-sbom: no evidence"), "{text}");
+}
+
+#[test]
+fn a_denial_that_stops_nothing_says_so() {
+    let text = text::render(&samples::missing());
+    assert!(
+        text.lines().nth(1).is_some_and(|line| line.contains("mode warn") && line.contains("exit code is 0")),
+        "{text}"
+    );
+    assert!(!text::render(&samples::denied()).contains("stops nothing"));
+}
+
+#[test]
+fn long_lists_are_counted() {
+    let mut verdict = samples::passed();
+    verdict.notes = (0..100_000).map(|number| format!("note {number}")).collect();
+    let artifact = verdict.artifacts[0].clone();
+    verdict.artifacts = (0..5000)
+        .map(|number| {
+            let mut one = artifact.clone();
+            one.name = format!("file{number}");
+            one
+        })
+        .collect();
+    let text = text::render(&verdict);
+    assert!(text.starts_with("PASSED: file0 and 4999 more under policy policy.signed.json\n"), "{text}");
+    assert!(text.contains("and 99960 more, which stand in the JSON form"), "{text}");
+    assert!(text.len() < 100_000, "{} bytes", text.len());
+}
+
+#[test]
+fn json_begins_with_its_schema() {
+    let text = json::render(&samples::denied());
+    assert!(text.starts_with("{\n  \"schema\": \"affiant.verdict/v1\",\n  \"version\": "), "{text}");
+    let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(value["answer"], "denied");
+    let sbom = value["steps"].as_array().expect("a list").iter().find(|step| step["name"] == "docker-sbom");
+    assert_eq!(sbom.expect("the step")["leftOut"], 37);
+    // What is escaped is still the same text.
+    for hostile in HOSTILE {
+        let value: serde_json::Value = serde_json::from_str(&json::render(&samples::hostile(hostile))).expect("JSON");
+        assert_eq!(value["policy"]["source"], *hostile);
+    }
+}
+
+fn parse(values: &[&str], summary: Option<&Path>) -> Result<Reports, Failure> {
+    Reports::parse_with(&values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>(), summary)
+}
+
+#[track_caller]
+fn refused(value: &str, says: &str) {
+    let failure = parse(&[value], None).expect_err("refuses");
+    assert_eq!(failure.code(), 2, "{failure}");
+    assert!(failure.to_string().contains(says), "{failure}");
+}
+
+#[test]
+fn what_is_no_report_is_refused_with_a_hint() {
+    refused("jsn=a.json", "hint: --report json=a.json");
+    refused("JSON=a.json", "hint: --report json=a.json");
+    refused("verdict.json", "hint: --report json=verdict.json");
+    refused("pdf=a.pdf", "`pdf` is no form of a report (known: json,");
+    refused("json", "hint: --report json=FILE");
+    refused("json=", "no file is named");
+    refused("json=-", "stdout is for the verdict itself");
+    refused("", "no form of a report");
+    assert!(Reports::parse(&[]).expect("none").0.is_empty());
+    let failure = parse(&["json=/nowhere/at/all/a.json"], None).expect_err("refuses");
+    assert_eq!(failure.code(), 4, "{failure}");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("a");
+    let both = [format!("json={}", file.display()), format!("text={}", file.display())];
+    assert!(Reports::parse_with(&both, None).expect_err("refuses").to_string().contains("two reports would go to"));
+    assert!(!file.exists(), "looking changes nothing");
+}
+
+#[test]
+fn reports_are_written() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str| dir.path().join(name);
+    let values: Vec<_> = FORMATS.iter().map(|(name, ..)| format!("{name}={}", file(name).display())).collect();
+    let verdict = samples::denied();
+    Reports::parse_with(&values, None).expect("parses").write(&verdict).expect("writes");
+    for (name, format, _) in FORMATS {
+        assert_eq!(std::fs::read_to_string(file(name)).expect("was written"), format.render(&verdict));
+    }
+}
