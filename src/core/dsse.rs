@@ -18,6 +18,7 @@ pub use self::parse::ParseError;
 pub use self::verify::{
     FailedSignature, Mismatch, Unverified, Verified, VerifiedSignature, VerifyError, WrongPayloadType,
 };
+pub(crate) use self::verify::{MAX_COST, by_keys, cost_of_keys};
 use crate::sign::{SignError, Signer};
 
 /// Most signatures in an envelope.

@@ -23,4 +23,5 @@ pub mod snapshot;
 pub mod statement;
 pub mod step;
 pub mod store;
+pub mod trust;
 pub mod verdict;
