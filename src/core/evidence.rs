@@ -9,8 +9,10 @@
 //! | [`merkle`] | the tree over files that cilock signs |
 //! | [`links`] | what connects a collection to others, and which subjects prove anything |
 //! | [`input`] | the document that a rule sees |
+//! | [`input`] | the document that a rule sees |
 
 pub mod files;
+pub mod input;
 pub mod kinds;
 pub mod links;
 pub mod merkle;
@@ -61,6 +63,14 @@ pub enum EvidenceError {
     ExitCode {
         /// What stands there.
         reason: String,
+    },
+    /// An entry cannot be shown in the form that the policy's type asks for.
+    #[error("the {kind} entry cannot be shown to a rule")]
+    Input {
+        /// Short name of the entry's type.
+        kind: String,
+        /// Why.
+        source: input::InputError,
     },
 }
 
@@ -171,7 +181,8 @@ impl EntryView<'_> {
 
     fn exit_code(&self) -> Result<i64, EvidenceError> {
         let fault = |reason: String| EvidenceError::ExitCode { reason };
-        let members = strict::object(self.attestation.get()).map_err(|error| fault(error.to_string()))?;
+        let members =
+            strict::object(self.attestation.get(), strict::MAX_MEMBERS).map_err(|error| fault(error.to_string()))?;
         match members.iter().find(|(name, _)| name == "exitcode") {
             Some((_, code)) => {
                 code.get().parse().map_err(|_| fault(format!("`exitcode` is {}", strict::shown(code.get()))))

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Most members of an object whose members are known to us.
-const MAX_MEMBERS: usize = 4096;
+pub(super) const MAX_MEMBERS: usize = 4096;
 /// How many bytes of a stranger's text stand in a message.
 const MAX_SHOWN: usize = 200;
 
@@ -25,15 +25,20 @@ pub(super) fn statement(payload: &[u8]) -> Result<(), serde_json::Error> {
     check(text, true)
 }
 
+/// Checks a document: JSON to its end, no member twice in any object.
+pub(super) fn document(text: &str) -> Result<(), serde_json::Error> {
+    check(text, false)
+}
+
 fn check(text: &str, statement: bool) -> Result<(), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(text);
     Checked { names: &mut Vec::new(), outermost: statement }.deserialize(&mut reader)?;
     reader.end()
 }
 
-/// The members of the object `text` as they were written, none twice.
-pub(super) fn object(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, serde_json::Error> {
-    struct Members;
+/// The members of the object `text` as they were written, none twice, at most `limit`.
+pub(super) fn object(text: &str, limit: usize) -> Result<Vec<(Cow<'_, str>, &RawValue)>, serde_json::Error> {
+    struct Members(usize);
 
     impl<'de> Visitor<'de> for Members {
         type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
@@ -45,8 +50,8 @@ pub(super) fn object(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, serde
         fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
             let mut list = Vec::new();
             while let Some((Name(name), value)) = members.next_entry()? {
-                if list.len() == MAX_MEMBERS {
-                    return Err(A::Error::custom(format_args!("more than {MAX_MEMBERS} members")));
+                if list.len() == self.0 {
+                    return Err(A::Error::custom(format_args!("more than {} members", self.0)));
                 }
                 list.push((name, value));
             }
@@ -59,7 +64,7 @@ pub(super) fn object(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, serde
     }
 
     let mut reader = serde_json::Deserializer::from_str(text);
-    let list = serde::Deserializer::deserialize_map(&mut reader, Members)?;
+    let list = serde::Deserializer::deserialize_map(&mut reader, Members(limit))?;
     reader.end()?;
     Ok(list)
 }

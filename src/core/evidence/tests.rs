@@ -7,17 +7,17 @@ use super::*;
 use crate::dsse::Envelope;
 
 /// The payload of a recorded envelope.
-fn recorded(name: &str) -> Vec<u8> {
+pub(super) fn recorded(name: &str) -> Vec<u8> {
     let path = format!("{}/../../fixtures/envelopes/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read(&path).expect("a fixture");
     Envelope::parse(&text, 1 << 24).expect("an envelope").payload
 }
 
-fn entry<'a>(collection: &'a CollectionView<'a>, name: &str) -> &'a EntryView<'a> {
+pub(super) fn entry<'a>(collection: &'a CollectionView<'a>, name: &str) -> &'a EntryView<'a> {
     collection.attestations.iter().find(|entry| entry.short_name() == name).expect("an entry of this name")
 }
 
-fn with_type<'a>(kind: &str, predicate: &'a str) -> EntryView<'a> {
+pub(super) fn with_type<'a>(kind: &str, predicate: &'a str) -> EntryView<'a> {
     EntryView {
         kind: kind.to_owned(),
         attestation: serde_json::from_str(predicate).expect("JSON"),
