@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use self::parse::ParseError;
+pub(crate) use self::parse::fold;
 pub use self::verify::{
     FailedSignature, Mismatch, Unverified, Verified, VerifiedSignature, VerifyError, WrongPayloadType,
 };

@@ -12,6 +12,7 @@
 
 mod certificate;
 mod chain;
+mod constraint;
 mod fulcio;
 mod names;
 mod proof;
@@ -22,11 +23,12 @@ use std::fmt;
 
 pub use self::certificate::{Certificate, CertificateError, MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_NAMES};
 pub use self::chain::{Anchor, Chain, ChainError, MAX_PATH, Purpose, chain};
+pub use self::constraint::{Constraint, ConstraintError, MAX_VALUES, Mismatch};
 pub use self::fulcio::EXTENSIONS;
 pub use self::proof::{Identity, Note, SignerProof, distinct_identities};
 use self::timestamp::{ProvenTime, TimestampError};
 use self::work::Work;
-use crate::dsse::{self, Envelope, FailedSignature, Mismatch, Signature, TIMESTAMP_TSP, WrongPayloadType};
+use crate::dsse::{self, Envelope, FailedSignature, Signature, TIMESTAMP_TSP, WrongPayloadType};
 use crate::sign::{Message, PublicKey};
 
 /// Reading a certificate or token costs about as much as hashing it so many times.
@@ -345,10 +347,10 @@ impl OneEnvelope<'_> {
         self.work.spend(pem.len() as u64 * COST_OF_READING).map_err(too_much)?;
         let leaf = Certificate::read(pem).map_err(|reason| Reason::Certificate { reason })?;
         if self.trust.roots.is_empty() {
-            return Err(Reason::NoRoot { subject: leaf.subject() });
+            return Err(Reason::NoRoot { subject: leaf.label() });
         }
         if times.is_empty() {
-            return Err(Reason::NoTime { subject: leaf.subject(), problem: self.no_time(signature, notes) });
+            return Err(Reason::NoTime { subject: leaf.label(), problem: self.no_time(signature, notes) });
         }
         let mut intermediates = Vec::new();
         for (place, pem) in signature.intermediates.iter().enumerate() {
@@ -360,7 +362,7 @@ impl OneEnvelope<'_> {
         }
         let (time, chain) = self.chain_at(&leaf, &intermediates, times)?;
         if !leaf.public_key().may_have_made(&signature.sig) {
-            return Err(Reason::NotByCertificate { subject: leaf.subject() });
+            return Err(Reason::NotByCertificate { subject: leaf.label() });
         }
         let payload = if leaf.public_key().hashes_message() { self.payload as u64 } else { 0 };
         self.work.spend(payload).map_err(too_much)?;
@@ -368,7 +370,7 @@ impl OneEnvelope<'_> {
         let scheme = leaf
             .public_key()
             .verify_message(&self.message, &signature.sig)
-            .map_err(|_| Reason::NotByCertificate { subject: leaf.subject() })?;
+            .map_err(|_| Reason::NotByCertificate { subject: leaf.label() })?;
         let (key_id, identity) = (leaf.key_id().to_owned(), Identity::Certificate(chain));
         Ok(SignerProof { index, key_id, identity, time: Some(time), scheme, notes: Vec::new() })
     }
@@ -388,7 +390,7 @@ impl OneEnvelope<'_> {
                 Err(reason) => first = first.or(Some(reason)),
             }
         }
-        let reason = first.unwrap_or_else(|| ChainError::NoAnchor { subject: leaf.subject() });
+        let reason = first.unwrap_or_else(|| ChainError::NoAnchor { subject: leaf.label() });
         Err(Reason::Chain { reason })
     }
 
@@ -408,8 +410,8 @@ impl Reason {
     fn of(failure: FailedSignature) -> Self {
         let FailedSignature { key_id, mismatch, .. } = failure;
         match mismatch {
-            Mismatch::Altered => Self::Altered { key_id },
-            Mismatch::UnknownKey => Self::UnknownKey { key_id },
+            dsse::Mismatch::Altered => Self::Altered { key_id },
+            dsse::Mismatch::UnknownKey => Self::UnknownKey { key_id },
         }
     }
 }

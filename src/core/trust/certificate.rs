@@ -299,6 +299,16 @@ impl Certificate {
         names::shown(&self.0.subject_name)
     }
 
+    /// What to call it in a message: the subject, or else the first of its other names.
+    pub fn label(&self) -> String {
+        if !self.0.subject_name.is_empty() {
+            return self.subject();
+        }
+        let others = self.0.uris.iter().chain(&self.0.emails).chain(&self.0.dns_names);
+        let first = others.map(|name| name.escape_debug().take(names::SHOWN).collect::<String>()).next();
+        first.unwrap_or_else(|| self.subject())
+    }
+
     /// The issuer, written like the subject.
     pub fn issuer(&self) -> String {
         names::shown(&self.0.issuer_name)

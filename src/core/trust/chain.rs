@@ -212,7 +212,7 @@ pub(super) fn chain_within(
     work: &Work,
 ) -> Result<Chain, ChainError> {
     if anchors.is_empty() {
-        return Err(ChainError::NoAnchor { subject: leaf.subject() });
+        return Err(ChainError::NoAnchor { subject: leaf.label() });
     }
     check_common(leaf, at)?;
     check_leaf(leaf, purpose)?;
@@ -242,10 +242,10 @@ pub(super) fn chain_within(
             ids.dedup();
             Ok(Chain { anchors: ids, path })
         }
-        None if complete.is_err() => Err(ChainError::TooMuchWork { subject: leaf.subject() }),
+        None if complete.is_err() => Err(ChainError::TooMuchWork { subject: leaf.label() }),
         None => Err(search
             .failure
-            .map_or_else(|| ChainError::UnknownIssuer { subject: leaf.subject(), issuer: leaf.issuer() }, |(_, e)| e)),
+            .map_or_else(|| ChainError::UnknownIssuer { subject: leaf.label(), issuer: leaf.issuer() }, |(_, e)| e)),
     }
 }
 
@@ -288,7 +288,7 @@ impl Search<'_> {
         candidates.sort_by_key(|place| key_id_distance(&last, self.pool[*place]));
         candidates.retain(|place| !self.is_in_path(self.pool[*place]));
         if candidates.is_empty() {
-            let (subject, issuer) = (last.subject(), last.issuer());
+            let (subject, issuer) = (last.label(), last.issuer());
             if last.is_self_issued() {
                 self.fail(SAYS_MORE, ChainError::UntrustedRoot { subject });
             } else {
@@ -297,7 +297,7 @@ impl Search<'_> {
             return Ok(());
         }
         if self.path.len() >= MAX_PATH {
-            self.fail(SAYS_MOST, ChainError::TooLong { subject: self.path[0].subject() });
+            self.fail(SAYS_MOST, ChainError::TooLong { subject: self.path[0].label() });
             return Ok(());
         }
         for place in candidates {
@@ -312,11 +312,11 @@ impl Search<'_> {
             }
             if let Some(algorithm) = last.unsupported_algorithm() {
                 let algorithm = algorithm.to_owned();
-                self.fail(SAYS_MOST, ChainError::Algorithm { subject: last.subject(), algorithm });
+                self.fail(SAYS_MOST, ChainError::Algorithm { subject: last.label(), algorithm });
                 continue;
             }
             if !self.signed(below, &last, place)? {
-                let (subject, issuer) = (last.subject(), issuer.subject());
+                let (subject, issuer) = (last.label(), issuer.label());
                 self.fail(SAYS_MORE, ChainError::BadSignature { subject, issuer });
                 continue;
             }
@@ -359,7 +359,7 @@ impl Search<'_> {
     /// Checks whether `issuer` may stand above the path.
     fn check_authority(&self, issuer: &Certificate) -> Result<(), ChainError> {
         check_common(issuer, self.at)?;
-        let not = |problem: String| Err(ChainError::NotAnAuthority { subject: issuer.subject(), problem });
+        let not = |problem: String| Err(ChainError::NotAnAuthority { subject: issuer.label(), problem });
         if !issuer.is_ca() {
             return not("its basic constraints do not make it an authority".to_owned());
         }
@@ -392,17 +392,17 @@ fn key_id_distance(certificate: &Certificate, issuer: &Certificate) -> u8 {
 fn check_common(certificate: &Certificate, at: Timestamp) -> Result<(), ChainError> {
     let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
     if at < not_before || at > not_after {
-        return Err(ChainError::NotValid { subject: certificate.subject(), at, not_before, not_after });
+        return Err(ChainError::NotValid { subject: certificate.label(), at, not_before, not_after });
     }
     match certificate.unknown_critical() {
-        Some(oid) => Err(ChainError::UnknownCritical { subject: certificate.subject(), oid }),
+        Some(oid) => Err(ChainError::UnknownCritical { subject: certificate.label(), oid }),
         None => Ok(()),
     }
 }
 
 fn check_leaf(leaf: &Certificate, purpose: Purpose) -> Result<(), ChainError> {
     let not = |problem: &str| {
-        let (subject, problem) = (leaf.subject(), problem.to_owned());
+        let (subject, problem) = (leaf.label(), problem.to_owned());
         Err(ChainError::Purpose { subject, purpose: purpose.shown(), problem })
     };
     if !leaf.may_sign_messages() {

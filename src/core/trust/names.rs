@@ -9,7 +9,7 @@ use x509_cert::name::{Name, RelativeDistinguishedName};
 use super::certificate::Certificate;
 
 /// Characters of a name that are shown.
-const SHOWN: usize = 200;
+pub(super) const SHOWN: usize = 200;
 const EMAIL_ADDRESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.1");
 
 /// The text of a string type; `None` for what is no text.
@@ -68,7 +68,7 @@ pub(super) fn check_path(path: &[Certificate]) -> Result<(), String> {
             }
             for name in constrained_names(certificate) {
                 check_name(&name, permitted, excluded)
-                    .map_err(|reason| format!("{reason}, says `{}`", authority.subject()))?;
+                    .map_err(|reason| format!("{reason}, says `{}`", authority.label()))?;
             }
         }
     }

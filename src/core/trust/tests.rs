@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+mod chains;
+mod constraints;
+mod make;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -108,5 +112,83 @@ fn recorded_evidence_that_must_not_count() {
         let (without, _) = policy(&format!("{peer}/policy-notsa.signed.json"));
         let error = without.check(envelope(&format!("{peer}/good.json"))).expect_err("no authority").to_string();
         assert!(error.contains("no timestamp authority is trusted"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_made_here_counts() {
+    let world = make::World::new();
+    let checked = world.trust().check(world.envelope()).expect("counts");
+    let [proof] = checked.signers() else { panic!("one signer") };
+    assert_eq!(proof.certificate().map(Certificate::label).as_deref(), Some("CN=leaf,O=Example"));
+    assert_eq!(proof.time.as_ref().map(|time| time.time), Some(make::noon()));
+}
+
+/// `certConstraint` of the only functionary of a recorded policy.
+fn constraint_of(policy: &Value) -> Constraint {
+    let value = &policy["steps"]["build"]["functionaries"][0]["certConstraint"];
+    let (constraint, unknown) = Constraint::read(value).expect("a constraint");
+    assert!(unknown.is_empty(), "{unknown:?}");
+    constraint
+}
+
+/// Whether the recorded evidence counts, and its signer is the one that the policy wants.
+fn accepted(policy_file: &str, evidence: &str) -> Result<(), String> {
+    let (trust, policy) = policy(policy_file);
+    let checked = trust.check(envelope(evidence)).map_err(|refused| refused.to_string())?;
+    let constraint = constraint_of(&policy);
+    let judge = |proof| constraint.check(proof).map_err(|list: Vec<Mismatch>| list[0].to_string());
+    checked.signers().iter().map(judge).find(Result::is_ok).unwrap_or_else(|| judge(&checked.signers()[0]))
+}
+
+#[test]
+fn every_recorded_question_has_the_peers_answer() {
+    let mut asked = 0;
+    for peer in ["cilock", "witness"] {
+        let questions: Value = serde_json::from_slice(&fixture(&format!("{peer}/verdicts.json"))).expect("JSON");
+        for question in questions.as_array().expect("a list") {
+            let text = |member: &str| question[member].as_str().expect("text");
+            let evidence = question["attestations"][0].as_str().expect("one file");
+            let answer = accepted(text("policy"), evidence);
+            // witness judges a certificate at the time of asking when no authority is named; here it does not count.
+            let by_the_clock = text("verifier") == "witness" && text("name") == "no timestamp authority in the policy";
+            let expected = question["exit"] == 0 && !by_the_clock;
+            assert_eq!(answer.is_ok(), expected, "{} {}: {answer:?}", text("verifier"), text("name"));
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 27);
+}
+
+#[test]
+fn denials_name_field_expected_and_found() {
+    for (policy, evidence, expected) in [
+        (
+            "uri",
+            "good",
+            "uris: expected `https://ci.example/shop/web/.ci.yml@refs/heads/mainx`, found `https://ci.example/shop/web/.ci.yml@refs/heads/main`",
+        ),
+        (
+            "mail",
+            "good",
+            "emails: expected `builder-a@example.org`, `second@example.org`, found `builder-a@example.org`",
+        ),
+        ("less", "good", "emails: expected none, found `builder-a@example.org`"),
+        (
+            "root",
+            "good",
+            "no signature of the envelope counts: signature 0: its certificate does not count: the issuer `CN=root,O=Example a` of `CN=intermediate,O=Example a` is neither a root nor among the intermediates",
+        ),
+        (
+            "notsa",
+            "good",
+            "no signature of the envelope counts: signature 0: the time of its certificate (`CN=leaf,O=Example a`) is not proven: it has a timestamp, but no timestamp authority is trusted",
+        ),
+    ] {
+        for peer in ["cilock", "witness"] {
+            let answer =
+                accepted(&format!("{peer}/policy-{policy}.signed.json"), &format!("{peer}/{evidence}.json"));
+            assert_eq!(answer, Err(expected.to_owned()), "{peer} {policy}");
+        }
     }
 }

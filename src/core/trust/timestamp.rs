@@ -143,6 +143,11 @@ pub(super) fn verify_within(
     Err(failure.unwrap_or(TimestampError::NoCertificate))
 }
 
+/// The token in a `TimeStampResp` (RFC 3161 §2.4.2), which is what authorities answer and Sigstore bundles hold.
+pub fn token_of_response(der: &[u8]) -> Result<&[u8], TimestampError> {
+    token::of_response(der)
+}
+
 fn read_bag(token: &Token<'_>) -> Result<Vec<Certificate>, TimestampError> {
     let read = |der: &&[u8]| Certificate::from_der(der).map_err(|reason| TimestampError::Certificate { reason });
     token.bag.iter().map(read).collect()

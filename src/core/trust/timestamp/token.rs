@@ -68,6 +68,21 @@ pub(super) struct Info {
     pub(super) time: Timestamp,
 }
 
+/// `TimeStampResp`: a status, which must be that the token was granted, and the token.
+pub(super) fn of_response(der: &[u8]) -> Result<&[u8], TimestampError> {
+    let mut response = Elements::within("TimeStampResp", der, Tag::Sequence)?;
+    let (status, _) = response.next()?;
+    // 0 is granted, 1 granted with changes.
+    if Elements::within("PKIStatusInfo", status, Tag::Sequence)?.decode::<u8>()? > 1 {
+        return Err(bad("the authority refused to give a token"));
+    }
+    let Some((token, _)) = response.next_if(Tag::Sequence)? else {
+        return Err(bad("the answer of the authority has no token"));
+    };
+    response.finish()?;
+    Ok(token)
+}
+
 fn damaged(what: &'static str) -> impl Fn(der::Error) -> TimestampError {
     move |error| TimestampError::Damaged { reason: format!("{what}: {error}") }
 }
