@@ -11,12 +11,12 @@ mod key;
 mod keys;
 mod output;
 mod places;
-#[cfg_attr(not(test), expect(dead_code, reason = "`verify` is its caller"))]
 mod report;
 mod resume;
 mod run;
 mod sign;
 mod surroundings;
+mod verify;
 
 use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +46,8 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Sign a document, such as a policy
     Sign(sign::SignArgs),
+    /// Say whether an artifact may be promoted: a signed policy, evidence, and a verdict that says why
+    Verify(Box<verify::VerifyArgs>),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -234,6 +236,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
     match app.command {
         Verb::Run(args) => run::run(&args, output),
         Verb::Sign(args) => sign::sign(&args, output),
+        Verb::Verify(args) => verify::verify(&args, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

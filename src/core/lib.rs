@@ -25,3 +25,5 @@ pub mod step;
 pub mod store;
 pub mod trust;
 pub mod verdict;
+pub mod verify;
+pub mod vsa;

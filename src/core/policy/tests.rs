@@ -83,7 +83,7 @@ fn unknown_members_are_told_where_peers_pass_them_over() {
 
 #[test]
 fn a_step_cannot_take_the_name_of_failed_builds() {
-    let error = parse(r##"{"steps":{"a#failed":{}}}"##).expect_err("refused");
+    let error = parse(r#"{"steps":{"a#failed":{}}}"#).expect_err("refused");
     assert!(error.starts_with("the step `a#failed`"), "{error}");
     let error = parse(r#"{"steps":{"a":{"name":"b"}}}"#).expect_err("refused");
     assert_eq!(error, "`steps.a.name` is `b`, but the step stands under `a`");

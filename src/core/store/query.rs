@@ -81,7 +81,12 @@ impl Found {
     /// # Errors
     /// Why it is none.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        extract(bytes).map(Self).map_err(|error| error.to_string())
+        Self::read_from(bytes)
+    }
+
+    /// The same, in constant memory but for the subjects.
+    pub fn read_from(reader: impl io::Read) -> Result<Self, String> {
+        extract(reader).map(Self).map_err(|error| error.to_string())
     }
 
     /// Name of the collection.

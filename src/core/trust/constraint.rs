@@ -213,8 +213,8 @@ impl Values {
             if value == ANY {
                 values.any = true;
             } else if value.contains(['*', '?', '[', '{']) {
-                let glob = Glob::new(value)
-                    .map_err(|reason| ConstraintError::Glob { member: member.to_owned(), reason })?;
+                let glob =
+                    Glob::new(value).map_err(|reason| ConstraintError::Glob { member: member.to_owned(), reason })?;
                 values.globs.push(glob);
             } else {
                 values.plain.push(value.clone());
@@ -262,10 +262,8 @@ impl Values {
 /// Whether each glob can have one of `values` of its own; both have the same number, at most
 /// [`super::MAX_NAMES`]. A first come, first served choice would miss pairings.
 fn pair(globs: &[Glob], values: &[&str]) -> bool {
-    let fits: Vec<Vec<usize>> = globs
-        .iter()
-        .map(|glob| (0..values.len()).filter(|value| glob.matches(values[*value])).collect())
-        .collect();
+    let fits: Vec<Vec<usize>> =
+        globs.iter().map(|glob| (0..values.len()).filter(|value| glob.matches(values[*value])).collect()).collect();
     let mut holders = vec![None; values.len()];
     (0..globs.len()).all(|glob| place(glob, &fits, &mut holders, &mut vec![false; values.len()]))
 }

@@ -186,8 +186,7 @@ fn denials_name_field_expected_and_found() {
         ),
     ] {
         for peer in ["cilock", "witness"] {
-            let answer =
-                accepted(&format!("{peer}/policy-{policy}.signed.json"), &format!("{peer}/{evidence}.json"));
+            let answer = accepted(&format!("{peer}/policy-{policy}.signed.json"), &format!("{peer}/{evidence}.json"));
             assert_eq!(answer, Err(expected.to_owned()), "{peer} {policy}");
         }
     }

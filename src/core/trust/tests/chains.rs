@@ -2,8 +2,8 @@
 
 use super::super::*;
 use super::make::{
-    ANY, CODE_SIGNING, DIGITAL_SIGNATURE, Draft, KEY_ENCIPHERMENT, SERVER, TIME_STAMPING, World, at,
-    directory, dns, email, ip, name, noon, seq, tlv, uri,
+    ANY, CODE_SIGNING, DIGITAL_SIGNATURE, Draft, KEY_ENCIPHERMENT, SERVER, TIME_STAMPING, World, at, directory, dns,
+    email, ip, name, noon, seq, tlv, uri,
 };
 use super::{certificate, fixture};
 
@@ -68,7 +68,8 @@ fn class_f_what_a_leaf_is_for() {
     assert!(purpose(Some((false, vec![SERVER, CODE_SIGNING]))).is_ok());
     for other in [None, Some((false, vec![SERVER])), Some((true, vec![ANY])), Some((false, vec![TIME_STAMPING]))] {
         let error = purpose(other).expect_err("not for evidence");
-        let expected = "`CN=leaf,O=Example` is not for signing evidence: its extended key usage does not have codeSigning";
+        let expected =
+            "`CN=leaf,O=Example` is not for signing evidence: its extended key usage does not have codeSigning";
         assert_eq!(error, expected);
     }
     assert!(refused(|world| world.leaf.usage = Some(KEY_ENCIPHERMENT)).contains("does not have digitalSignature"));
@@ -173,7 +174,9 @@ fn critical_extensions_that_are_not_known_are_refused() {
         assert!(of(&world).is_ok());
     }
     // The poison of certificate transparency: such a certificate was never meant to be used.
-    assert!(refused(|world| world.leaf.more = vec![("1.3.6.1.4.1.11129.2.4.3", true, vec![5, 0])]).contains("critical"));
+    assert!(
+        refused(|world| world.leaf.more = vec![("1.3.6.1.4.1.11129.2.4.3", true, vec![5, 0])]).contains("critical")
+    );
 }
 
 #[test]
@@ -207,10 +210,7 @@ fn certificates_that_two_readers_read_differently_are_refused() {
     let mut der = world.leaf.issued_by(&world.intermediate);
     der.push(0);
     assert!(Certificate::from_der(&der).is_err(), "something follows");
-    assert!(matches!(
-        Certificate::from_der(&vec![0x30; MAX_CERTIFICATE + 1]),
-        Err(CertificateError::TooLarge { .. })
-    ));
+    assert!(matches!(Certificate::from_der(&vec![0x30; MAX_CERTIFICATE + 1]), Err(CertificateError::TooLarge { .. })));
     // The algorithm outside of what is signed must be the one inside.
     let der = world.leaf.issued_by(&world.intermediate);
     let sha256 = super::make::oid("1.2.840.10045.4.3.2");
@@ -226,7 +226,8 @@ fn certificates_that_two_readers_read_differently_are_refused() {
 #[test]
 fn class_f_who_is_trusted() {
     let world = World::new();
-    let (leaf, intermediate) = (world.leaf.certificate(&world.intermediate), world.intermediate.certificate(&world.root));
+    let (leaf, intermediate) =
+        (world.leaf.certificate(&world.intermediate), world.intermediate.certificate(&world.root));
     let root = world.root.self_signed();
     let stranger = [Draft::authority("other root", 6).anchor("o")];
     // Neither the intermediate nor the root become trusted by being in the envelope.
@@ -289,17 +290,15 @@ fn all_roots_that_a_leaf_leads_to_are_found() {
 fn class_h_loops_and_many_intermediates_end() {
     // Everybody certified everybody, and nobody is trusted.
     let drafts: Vec<Draft> = (0..6).map(|number| Draft::authority(&format!("a{number}"), number)).collect();
-    let mesh: Vec<Certificate> =
-        drafts.iter().flat_map(|of| drafts.iter().map(|by| of.certificate(by))).collect();
+    let mesh: Vec<Certificate> = drafts.iter().flat_map(|of| drafts.iter().map(|by| of.certificate(by))).collect();
     let leaf = Draft::leaf("leaf", 7).certificate(&drafts[0]);
     let anchor = [Draft::authority("r", 8).anchor("r")];
     let error = find(&leaf, &mesh, &anchor).expect_err("nobody is trusted");
     assert_eq!(error.to_string(), "finding a chain for `CN=leaf,O=Example` would take too long");
     // Thirty-two with the name of the issuer and other keys: the right one among them is found.
     let world = World::new();
-    let mut offered: Vec<Certificate> = (0..31)
-        .map(|serial| Draft { serial, key: 9, ..world.intermediate.clone() }.certificate(&world.root))
-        .collect();
+    let mut offered: Vec<Certificate> =
+        (0..31).map(|serial| Draft { serial, key: 9, ..world.intermediate.clone() }.certificate(&world.root)).collect();
     offered.push(world.intermediate.certificate(&world.root));
     assert!(find(&world.leaf.certificate(&world.intermediate), &offered, &[world.root.anchor("r")]).is_ok());
 }
@@ -317,8 +316,10 @@ fn names_below_an_authority_are_constrained() {
         world.leaf.names = names.to_vec();
         of(&world).map(drop).map_err(|error| error.to_string())
     };
-    let permitted = |base: &Vec<u8>, name: &Vec<u8>| holds(0, std::slice::from_ref(base), std::slice::from_ref(name)).is_ok();
-    let excluded = |base: &Vec<u8>, name: &Vec<u8>| holds(1, std::slice::from_ref(base), std::slice::from_ref(name)).is_err();
+    let permitted =
+        |base: &Vec<u8>, name: &Vec<u8>| holds(0, std::slice::from_ref(base), std::slice::from_ref(name)).is_ok();
+    let excluded =
+        |base: &Vec<u8>, name: &Vec<u8>| holds(1, std::slice::from_ref(base), std::slice::from_ref(name)).is_err();
     let example = directory(&[("2.5.4.10", "Example")]);
     for (base, inside, outside) in [
         (dns("example.org"), dns("a.Example.org"), dns("badexample.org")),
@@ -358,7 +359,8 @@ fn names_below_an_authority_are_constrained() {
     let other = directory(&[("2.5.4.10", "Other")]);
     assert_eq!(
         holds(0, &[other], &[]),
-        Err("the name `CN=leaf,O=Example` is not among the permitted names, says `CN=intermediate,O=Example`".to_owned())
+        Err("the name `CN=leaf,O=Example` is not among the permitted names, says `CN=intermediate,O=Example`"
+            .to_owned())
     );
     assert!(holds(0, &[directory(&[("2.5.4.10", "Example"), ("2.5.4.3", "leaf")])], &[]).is_ok());
     // An address in the subject counts as one.
@@ -385,9 +387,23 @@ fn names_below_an_authority_are_constrained() {
 #[test]
 fn what_openssl_signs_is_read() {
     for name in [
-        "rsa-sha256", "rsa-sha384", "rsa-sha512", "rsa-pss-sha256", "rsa-pss-sha384", "rsa-pss-sha512-max", "p256-sha256",
-        "p256-sha384", "p256-sha512", "p384-sha256", "p384-sha384", "p384-sha512", "p521-sha256", "p521-sha384",
-        "p521-sha512", "ed25519", "rsa-sha1",
+        "rsa-sha256",
+        "rsa-sha384",
+        "rsa-sha512",
+        "rsa-pss-sha256",
+        "rsa-pss-sha384",
+        "rsa-pss-sha512-max",
+        "p256-sha256",
+        "p256-sha384",
+        "p256-sha512",
+        "p384-sha256",
+        "p384-sha384",
+        "p384-sha512",
+        "p521-sha256",
+        "p521-sha384",
+        "p521-sha512",
+        "ed25519",
+        "rsa-sha1",
     ] {
         let all = Certificate::read_all(&fixture(&format!("openssl/{name}.pem"))).expect("certificates");
         let [leaf, root] = &all[..] else { panic!("two certificates") };
@@ -423,5 +439,8 @@ fn files_of_certificates() {
     let all = |bytes: &[u8]| Certificate::read_all(bytes).expect_err("refused").to_string();
     assert_eq!(all(&[&leaf[..], &root[..root.len() / 2]].concat()), "damaged certificate: a PEM block that has no end");
     assert_eq!(all(&leaf.repeat(MAX_CERTIFICATES + 1)), "33 certificates, at most 32 are read");
-    assert_eq!(all(&String::from_utf8(leaf.clone()).expect("text").replace("MII", "!!!").into_bytes()), "damaged certificate: broken base64");
+    assert_eq!(
+        all(&String::from_utf8(leaf.clone()).expect("text").replace("MII", "!!!").into_bytes()),
+        "damaged certificate: broken base64"
+    );
 }

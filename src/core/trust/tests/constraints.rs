@@ -193,7 +193,10 @@ fn many_globs_and_names_end_quickly() {
     let names: Vec<Vec<u8>> = (0..MAX_NAMES).map(|number| dns(&format!("{}", number + 1000))).collect();
     let signer = signer(&names, |_| {});
     let globs = vec!["1*"; MAX_NAMES];
-    assert!(fields(json!({"commonname": "*", "organizations": ["*"], "dnsnames": globs, "roots": ["r"]}), &signer).is_empty());
+    assert!(
+        fields(json!({"commonname": "*", "organizations": ["*"], "dnsnames": globs, "roots": ["r"]}), &signer)
+            .is_empty()
+    );
     let mut globs = vec!["1*"; MAX_NAMES - 1];
     globs.push("2*");
     let with = json!({"commonname": "*", "organizations": ["*"], "dnsnames": globs, "roots": ["r"]});

@@ -185,8 +185,7 @@ impl Draft {
         let algorithm = seq(&[&oid(ECDSA_SHA256)]);
         let validity = seq(&[&tlv(0x18, &[self.from.as_bytes()]), &tlv(0x18, &[self.until.as_bytes()])]);
         let extensions = self.extensions();
-        let extensions =
-            if extensions.is_empty() { Vec::new() } else { tlv(0xa3, &[&seq(&[&extensions])]) };
+        let extensions = if extensions.is_empty() { Vec::new() } else { tlv(0xa3, &[&seq(&[&extensions])]) };
         let tbs = seq(&[
             &tlv(0xa0, &[&int(2)]),
             &int(self.serial),
