@@ -4,6 +4,9 @@
 //! of them show control characters and invisible ones instead of obeying them.
 
 pub(crate) mod json;
+mod junit;
+mod markdown;
+mod markup;
 mod reasons;
 #[cfg(test)]
 mod tests;
@@ -28,17 +31,25 @@ const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Json,
+    Markdown,
+    Junit,
     Text,
 }
 
 /// The forms with their names and the usual endings of their files.
-const FORMATS: &[(&str, Format, &[&str])] =
-    &[("json", Format::Json, &["json"]), ("text", Format::Text, &["txt", "text", "log"])];
+const FORMATS: &[(&str, Format, &[&str])] = &[
+    ("json", Format::Json, &["json"]),
+    ("markdown", Format::Markdown, &["md", "markdown"]),
+    ("junit", Format::Junit, &["xml"]),
+    ("text", Format::Text, &["txt", "text", "log"]),
+];
 
 impl Format {
     fn render(self, verdict: &Verdict) -> String {
         match self {
             Self::Json => json::render(verdict),
+            Self::Markdown => markdown::render(verdict),
+            Self::Junit => junit::render(verdict),
             Self::Text => text::render(verdict),
         }
     }
@@ -127,7 +138,7 @@ fn parse_one(value: &str, summary: Option<&Path>) -> Result<(Format, Target), Fa
     let is_summary = |file: &str| file == format!("${SUMMARY}") || file == format!("${{{SUMMARY}}}");
     let unset = || format!("the variable {SUMMARY} is not set here: name a file, `--report {name}=FILE`");
     match file {
-        None if takes_summary(format) => match summary {
+        None if format == Format::Markdown => match summary {
             Some(path) => Ok((format, Target::Summary(path.to_owned()))),
             None => Err(Failure::usage(format!("--report {name}: no file is named")).hint(unset())),
         },
@@ -147,7 +158,7 @@ fn parse_one(value: &str, summary: Option<&Path>) -> Result<(Format, Target), Fa
                 _ => Path::new(file),
             };
             if summary == Some(path) {
-                return if takes_summary(format) {
+                return if format == Format::Markdown {
                     Ok((format, Target::Summary(path.to_owned())))
                 } else {
                     Err(Failure::usage(format!("--report {name}: the summary of a job takes markdown only"))
@@ -159,11 +170,6 @@ fn parse_one(value: &str, summary: Option<&Path>) -> Result<(Format, Target), Fa
             })
         }
     }
-}
-
-/// Whether it is what the summary of a job is written in.
-fn takes_summary(_: Format) -> bool {
-    false
 }
 
 fn unknown(name: &str, file: Option<&str>) -> Failure {

@@ -65,7 +65,8 @@ pub(super) fn reasons<'a>(verdict: &'a Verdict) -> Vec<Reason<'a>> {
 }
 
 impl<'a> Reason<'a> {
-    fn plain(about: About<'a>, check: &'a Check) -> Self {
+    /// Why something without candidates failed.
+    pub(super) fn plain(about: About<'a>, check: &'a Check) -> Self {
         Self {
             about: vec![about],
             check,
@@ -78,7 +79,7 @@ impl<'a> Reason<'a> {
     }
 
     /// Why a part failed; `None` where it does not say.
-    fn of(about: About<'a>, part: &'a Part) -> Option<Self> {
+    pub(super) fn of(about: About<'a>, part: &'a Part) -> Option<Self> {
         let mut own = part.checks.iter().filter(|check| check.has_failed());
         let nearest =
             part.candidates.iter().find(|candidate| !candidate.accepted && candidate.first_failed().is_some());

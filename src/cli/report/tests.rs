@@ -4,7 +4,7 @@ mod samples;
 
 use std::path::{Path, PathBuf};
 
-use affiant_core::verdict::Verdict;
+use affiant_core::verdict::{Check, CheckKind, Outcome, Verdict};
 
 use super::*;
 
@@ -154,6 +154,145 @@ fn json_begins_with_its_schema() {
         let value: serde_json::Value = serde_json::from_str(&json::render(&samples::hostile(hostile))).expect("JSON");
         assert_eq!(value["policy"]["source"], *hostile);
     }
+}
+
+/// The HTML that GitHub's dialect makes of `text`: raw HTML stays, links and images are made of all that looks like one.
+fn rendered(text: &str) -> String {
+    let mut options = comrak::Options::default();
+    let extension = &mut options.extension;
+    (extension.table, extension.autolink, extension.strikethrough, extension.footnotes) = (true, true, true, true);
+    (extension.math_dollars, extension.math_code, extension.tasklist, extension.alerts) = (true, true, true, true);
+    options.render.r#unsafe = true;
+    comrak::markdown_to_html(text, &options)
+}
+
+/// Names of the elements of `html`.
+fn elements(html: &str) -> std::collections::BTreeSet<&str> {
+    html.split('<')
+        .skip(1)
+        .filter(|rest| !rest.starts_with("!-- -->"))
+        .map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || "/!?-".contains(c))).next().unwrap_or_default())
+        .map(|name| name.trim_start_matches('/'))
+        .collect()
+}
+
+#[test]
+fn markdown_of_a_stranger_is_text() {
+    let ours = elements_of(&samples::denied());
+    assert!(ours.contains("table") && ours.contains("details") && ours.contains("code"), "{ours:?}");
+    let more = "www.evil.example WWW.evil.example xmpp:a@b.example (www.a.b) https://evil.example/ mailto:a@evil.example a@evil.example [^1] - [x] x\\| > [!NOTE] $`x`$ ~~x~~ * _a_ \\";
+    for hostile in HOSTILE.iter().chain(&[more]) {
+        let verdict = samples::hostile(hostile);
+        assert_eq!(elements_of(&verdict), ours, "{hostile:?}");
+        // All of it is there to be read.
+        let shown = rendered(&markdown::render(&verdict)).replace("<!-- -->", "");
+        let words = crate::cli::output::one_line(hostile)
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;");
+        assert!(shown.contains(&format!("<code>{words}</code>")), "{hostile:?}\n{shown}");
+        // A cell more or less would move the others.
+        let rows = |html: &str| (html.matches("<tr>").count(), html.matches("<td>").count());
+        assert_eq!(rows(&shown), rows(&rendered(&markdown::render(&samples::hostile("x")))), "{hostile:?}");
+    }
+    assert!(
+        elements(&rendered("![x](y) www.evil.example <b>")).is_superset(&["img", "a", "b"].into()),
+        "the check itself can fail"
+    );
+}
+
+fn elements_of(verdict: &Verdict) -> std::collections::BTreeSet<String> {
+    elements(&rendered(&markdown::render(verdict))).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_summary_is_never_too_long() {
+    let mut verdict = samples::hostile(&"|".repeat(affiant_core::verdict::MAX_TEXT));
+    let part = verdict.steps[0].clone();
+    verdict.steps = (0..300)
+        .map(|number| {
+            let mut part = part.clone();
+            part.name = format!("step {number}");
+            part.outcome = Outcome::Failed;
+            part.checks = vec![Check::failed(CheckKind::Found, format!("{number}{}", "|".repeat(1000)), "")];
+            part
+        })
+        .collect();
+    let text = markdown::render(&verdict);
+    assert!(text.len() < 530_000, "{} bytes", text.len());
+    assert!(text.contains("parts too long for a summary"), "{}", text.split_at(2000).0);
+    assert!(text.starts_with("## ❌ Denied"));
+}
+
+#[test]
+fn junit_is_xml_whatever_evidence_says() {
+    for verdict in HOSTILE.iter().map(|text| samples::hostile(text)).chain([samples::denied()]) {
+        let text = junit::render(&verdict);
+        let document = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let cases: Vec<_> = document.descendants().filter(|node| node.has_tag_name("testcase")).collect();
+        let count = 1 + verdict.artifacts.len() + verdict.steps.len() + verdict.external.len();
+        assert_eq!(cases.len(), count);
+        let suite = document.root_element().first_element_child().expect("a suite");
+        assert_eq!(suite.attribute("tests"), Some(count.to_string().as_str()));
+        let failures = document.descendants().filter(|node| node.has_tag_name("failure")).count();
+        assert_eq!(suite.attribute("failures"), Some(failures.to_string().as_str()));
+        assert_eq!(suite.attribute("timestamp"), Some("2026-11-21T14:03:27"));
+    }
+    let text = junit::render(&samples::hostile(HOSTILE[1]));
+    let document = roxmltree::Document::parse(&text).expect("XML");
+    let case = document.descendants().find(|node| node.has_tag_name("testcase")).expect("a case");
+    assert_eq!(case.attribute("name"), Some(HOSTILE[1]));
+}
+
+#[test]
+fn junit_says_why() {
+    let text = junit::render(&samples::denied());
+    let document = roxmltree::Document::parse(&text).expect("XML");
+    let case = document.descendants().find(|node| node.attribute("name") == Some("docker-sbom")).expect("a case");
+    assert_eq!(case.attribute("classname"), Some("affiant.step"));
+    let failure = case.first_element_child().expect("a failure");
+    assert_eq!(failure.attribute("type"), Some("rules"));
+    assert!(failure.attribute("message").is_some_and(|message| message.contains("log4j-core 2.14.1")));
+    assert!(failure.text().is_some_and(|text| text.contains("to do      replace the component")), "{text}");
+}
+
+/// Whatever a verdict forgot to say, no form of a denial may look like a pass.
+#[test]
+fn a_denial_without_a_reason_is_a_denial() {
+    let mut verdict = samples::passed();
+    verdict.answer = Answer::Denied;
+    let text = text::render(&verdict);
+    assert!(text.starts_with("DENIED") && text.contains("please report this"), "{text}");
+    assert!(junit::render(&verdict).contains("failures=\"1\""));
+    assert!(markdown::render(&verdict).starts_with("## ❌ Denied"));
+}
+
+#[test]
+fn the_summary_of_a_job_is_added_to() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let summary = dir.path().join("summary.md");
+    std::fs::write(&summary, "what another step wrote").expect("writes");
+    let verdict = samples::denied();
+    let by_path = format!("markdown={}", summary.display());
+    for value in ["markdown", "markdown=$GITHUB_STEP_SUMMARY", "markdown=${GITHUB_STEP_SUMMARY}", &by_path] {
+        std::fs::write(&summary, "what another step wrote").expect("writes");
+        parse(&[value], Some(&summary)).expect("parses").write(&verdict).expect("writes");
+        let text = std::fs::read_to_string(&summary).expect("is there");
+        assert_eq!(text, format!("what another step wrote\n{}", markdown::render(&verdict)), "{value}");
+    }
+    let failure = parse(&[&format!("json={}", summary.display())], Some(&summary)).expect_err("refuses");
+    assert!(failure.to_string().contains("takes markdown only"), "{failure}");
+    assert!(parse(&["markdown", &by_path], Some(&summary)).is_err(), "twice the same file");
+    refused("markdown", "GITHUB_STEP_SUMMARY is not set here");
+    refused("markdown=$GITHUB_STEP_SUMMARY", "GITHUB_STEP_SUMMARY is not set here");
+    // A folder cannot be added to: said when it is written, and other reports are written all the same.
+    let other = dir.path().join("a.json");
+    let reports = parse(&["markdown", &format!("json={}", other.display())], Some(dir.path())).expect("parses");
+    let failure = reports.write(&verdict).expect_err("cannot");
+    assert_eq!(failure.code(), 4);
+    assert!(failure.to_string().contains("the markdown report cannot be added to"), "{failure}");
+    assert!(other.exists());
 }
 
 fn parse(values: &[&str], summary: Option<&Path>) -> Result<Reports, Failure> {

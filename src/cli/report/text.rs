@@ -23,9 +23,11 @@ pub(crate) fn render(verdict: &Verdict) -> String {
     let reasons = reasons(verdict);
     if !reasons.is_empty() {
         page.heading("What failed");
-        for (number, reason) in reasons.iter().enumerate() {
-            block(&mut page, number + 1, reason);
-        }
+        let numbered: Vec<_> = reasons.iter().enumerate().collect();
+        page.list(&numbered, |page, (number, reason)| block(page, number + 1, reason));
+    } else if verdict.answer != Answer::Passed {
+        page.heading("What failed");
+        page.wrapped("  ", 4, "no check says what: please report this, with the verdict as JSON");
     }
     if verdict.answer == Answer::NoEvidence {
         looked_at(&mut page, verdict);
@@ -52,12 +54,23 @@ fn head(page: &mut Page, verdict: &Verdict) {
     }
 }
 
+/// One reason in lines, without what it is about.
+pub(super) fn reason(reason: &Reason<'_>) -> String {
+    let mut page = Page::default();
+    rows(&mut page, reason);
+    page.0
+}
+
 /// One reason: what failed, and what to do about it.
 fn block(page: &mut Page, number: usize, reason: &Reason<'_>) {
     if number > 1 {
         page.0.push('\n');
     }
     page.wrapped(&format!("  {number}. "), 5, &format!("{}: {}", reason.title(), complaint(reason.check.kind)));
+    rows(page, reason);
+}
+
+fn rows(page: &mut Page, reason: &Reason<'_>) {
     page.check(reason.check);
     page.row("to do", &advice(reason.check));
     if let Some(candidate) = reason.nearest {
