@@ -5,6 +5,7 @@
 //! - [`Redactor`] knows the *values* of those variables and finds them wherever they turn up: in argv, in output,
 //!   in messages, in file names.
 
+mod patterns;
 mod search;
 mod url;
 mod views;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+pub use patterns::MIN_NAME_SECRET;
 pub use search::{Cut, Hit, MIN_DOCUMENT_SECRET, MIN_SECRET, PLACEHOLDER, Redactor};
 pub use url::mask_userinfo;
 

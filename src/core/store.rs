@@ -20,7 +20,8 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
+use tempfile::NamedTempFile;
 
 mod check;
 pub(crate) mod disk;
@@ -38,8 +39,9 @@ pub use extract::{MAX_DIGESTS_OF_SUBJECT, MAX_SUBJECTS, MAX_TEXT, MAX_TYPES};
 pub use query::{Cursor, Found, MIN_PREFIX, Query, SubjectDigest};
 pub use stream::CheckedReader;
 
+use crate::dsse::{self, Signature};
 use disk::Modes;
-use extract::ExtractError;
+use extract::{Extract, ExtractError};
 use index::Index;
 use segment::{Key, Position};
 use stream::{HashingWriter, Tee, WriteFailure};
@@ -288,6 +290,28 @@ struct Marker {
     format: u32,
 }
 
+/// What the index keeps of a payload, found in memory before its envelope is stored.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    found: Extract,
+    payload_type: String,
+    /// Length of the payload in bytes.
+    length: u64,
+}
+
+impl Outline {
+    /// Reads `payload`; `payload_type` is that of its envelope.
+    pub fn of(payload: &[u8], payload_type: &str) -> Self {
+        let found = extract::of_payload(payload, payload_type);
+        Self { found, payload_type: payload_type.to_owned(), length: payload.len() as u64 }
+    }
+
+    /// SHA-256 of the payload, 64 hex digits.
+    pub fn payload_sha256(&self) -> &str {
+        &self.found.payload_sha256
+    }
+}
+
 /// An archive in a folder.
 #[derive(Debug)]
 pub struct Archive {
@@ -405,18 +429,60 @@ impl Archive {
         let failed = |source| StoreError::Io { action: "write to", path: self.objects.clone(), source };
         let mut file = disk::temporary(&self.objects, self.modes).map_err(failed)?;
         let mut writer = HashingWriter::new(file.as_file_mut(), self.max_object);
-        let outcome = produce(&mut writer).and_then(|()| writer.flush());
-        let (id, size) = match (outcome, writer.failed.take()) {
-            (_, Some(WriteFailure::TooLarge)) => return Err(StoreError::TooLarge { limit: self.max_object }),
-            (_, Some(WriteFailure::Io(source))) => return Err(failed(source)),
-            (Err(error), None) => return Err(StoreError::Producer(error)),
-            (Ok(()), None) => writer.finish(),
-        };
+        self.write(&mut writer, produce)?;
+        let (id, size) = writer.finish();
         file.rewind().map_err(failed)?;
         let (record, keys) = describe(file.as_file_mut(), id, size, stored).map_err(|error| match error {
             ExtractError::Read(source) => failed(source),
             error @ ExtractError::Syntax(..) => StoreError::NotAnEnvelope { reason: error.to_string() },
         })?;
+        self.keep(file, record, keys)
+    }
+
+    /// As [`Archive::put_with`], for an envelope of ours: what the index keeps of it is known, and so is its length,
+    /// so it is not read back.
+    pub fn put_outlined(
+        &self,
+        stored: Timestamp,
+        outline: &Outline,
+        signatures: &[Signature],
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Stored, StoreError> {
+        let failed = |source| StoreError::Io { action: "write to", path: self.objects.clone(), source };
+        let mut file = disk::temporary(&self.objects, self.modes).map_err(failed)?;
+        let size = dsse::envelope_size(outline.length, &outline.payload_type, signatures);
+        let mut writer = HashingWriter::new(file.as_file_mut(), self.max_object).of_size(size);
+        self.write(&mut writer, produce)?;
+        let gitoid = writer.gitoid();
+        let (id, written) = writer.finish();
+        if written != size {
+            return Err(StoreError::Producer(io::Error::other("the envelope has not the length that it should have")));
+        }
+        let found = Extract { signatures: signatures.len() as u64, ..outline.found.clone() };
+        let (record, keys) = record_of(found, id, gitoid, size, stored);
+        self.keep(file, record, keys)
+    }
+
+    fn write(
+        &self,
+        writer: &mut HashingWriter<impl Write>,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let outcome = produce(writer).and_then(|()| writer.flush());
+        match (outcome, writer.failed.take()) {
+            (_, Some(WriteFailure::TooLarge)) => Err(StoreError::TooLarge { limit: self.max_object }),
+            (_, Some(WriteFailure::Io(source))) => {
+                Err(StoreError::Io { action: "write to", path: self.objects.clone(), source })
+            }
+            (Err(error), None) => Err(StoreError::Producer(error)),
+            (Ok(()), None) => Ok(()),
+        }
+    }
+
+    /// Gives a written envelope its record and its name.
+    fn keep(&self, file: NamedTempFile, record: Record, keys: Vec<Key>) -> Result<Stored, StoreError> {
+        let failed = |source| StoreError::Io { action: "write to", path: self.objects.clone(), source };
+        let Record { digest: id, size, stored, .. } = record;
         let mut answer = Stored { digest: id, gitoid: record.gitoid.clone(), size, already: false, warning: None };
 
         // One that is there but no longer whole is replaced.
@@ -513,13 +579,15 @@ fn describe(
     size: u64,
     stored: Timestamp,
 ) -> Result<(Record, Vec<Key>), ExtractError> {
-    let mut state = Sha256::new();
-    state.update(format!("blob {size}\0").as_bytes());
-    let mut reader = Tee { inner: file, state };
+    let mut reader = Tee { inner: file, state: stream::git_blob(size) };
     let found = extract::extract(&mut reader)?;
+    Ok(record_of(found, digest, hex::encode(reader.state.finalize()), size, stored))
+}
+
+fn record_of(found: Extract, digest: ObjectId, gitoid: String, size: u64, stored: Timestamp) -> (Record, Vec<Key>) {
     let record = Record {
         digest,
-        gitoid: hex::encode(reader.state.finalize()),
+        gitoid,
         size,
         stored,
         payload_type: found.payload_type,
@@ -531,7 +599,7 @@ fn describe(
         signatures: found.signatures,
         notes: found.notes,
     };
-    Ok((record, found.keys))
+    (record, found.keys)
 }
 
 #[cfg(test)]

@@ -72,6 +72,50 @@ fn archive() -> (tempfile::TempDir, Archive) {
 }
 
 #[test]
+fn what_is_known_beforehand_is_what_reading_it_back_finds() {
+    let long = "x".repeat(MAX_TEXT + 1);
+    let many: Vec<_> = (0..300).map(|number| ("file", "sha256", digest_of(number))).collect();
+    let many: Vec<_> = many.iter().map(|(name, algorithm, value)| (*name, *algorithm, value.as_str())).collect();
+    let statement = |envelope: &[u8]| dsse::Envelope::parse(envelope, usize::MAX).expect("an envelope").payload;
+    let payloads = [
+        (statement(&collection("build", &many)), PAYLOAD_TYPE),
+        (statement(&collection(&long, &[])), PAYLOAD_TYPE),
+        (b"{}".to_vec(), PAYLOAD_TYPE),
+        (b"a policy, or nothing at all".to_vec(), "application/x"),
+        (Vec::new(), long.as_str()),
+    ];
+    for (payload, payload_type) in payloads {
+        let outline = Outline::of(&payload, payload_type);
+        let one = Signature { key_id: "k\"".into(), sig: b"sig".to_vec(), ..Signature::default() };
+        let envelope =
+            dsse::Envelope { payload, payload_type: payload_type.into(), signatures: vec![one.clone(), one] };
+        let (_folder, read_back) = archive();
+        let (_folder, known) = archive();
+        let put = read_back.put_with(at(7), |out| envelope.write(out)).expect("stored");
+        let outlined =
+            known.put_outlined(at(7), &outline, &envelope.signatures, |out| envelope.write(out)).expect("stored");
+        assert_eq!(put, outlined);
+        let record = |archive: &Archive| archive.record(&put.digest).expect("an answer").expect("known");
+        assert_eq!(record(&read_back), record(&known));
+        let segment = |archive: &Archive| {
+            let name = format!("0-{}.seg", put.digest.hex());
+            fs::read(archive.index.folder().join(name)).expect("a segment")
+        };
+        assert!(segment(&read_back) == segment(&known), "{payload_type:.20}: the index differs");
+        assert_eq!(record(&known).payload_sha256, outline.payload_sha256());
+    }
+}
+
+#[test]
+fn what_has_not_the_announced_length_is_refused() {
+    let (_folder, archive) = archive();
+    let outline = Outline::of(b"{}", PAYLOAD_TYPE);
+    let error = archive.put_outlined(at(7), &outline, &[], |out| out.write_all(b"{}")).expect_err("too short");
+    assert!(matches!(error, StoreError::Producer(_)), "{error}");
+    assert_eq!(archive.find(&Query::default()).expect("an answer"), []);
+}
+
+#[test]
 fn what_is_put_is_found_by_everything_that_it_says() {
     let (_folder, archive) = archive();
     let envelope =
