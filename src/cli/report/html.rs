@@ -158,7 +158,9 @@ fn head(verdict: &Verdict, class: &str, answer: &str, reasons: usize) -> Markup 
                     p class="lead" {
                         @match verdict.answer {
                             Answer::Passed => { "All that the policy asks for was proven about " (about) "." }
-                            Answer::Denied => { (counted(reasons, "thing")) " " (were(reasons)) " not proven about " (about) "." }
+                            Answer::Denied => {
+                                (counted(reasons, "thing")) " " (were(reasons)) " not proven about " (about) "."
+                            }
                             Answer::NoEvidence => { "Nothing that was found is about " (about) "." }
                         }
                     }
@@ -389,7 +391,7 @@ fn one_part(id: &str, part: &Part) -> Markup {
             }
             @for group in &others { (others_of(group)) }
             @if part.left_out > 0 {
-                p class="rest" { (counted(part.left_out, "more candidate")) " came less near, without being told of." }
+                p class="rest" { (counted(part.left_out, "more candidate")) " came less near and stay out of this verdict." }
             }
         }
     }
