@@ -21,7 +21,9 @@
 mod budget;
 mod builtins;
 mod check;
+mod ground;
 mod load;
+mod missing;
 mod outcome;
 mod syntax;
 mod tree;
