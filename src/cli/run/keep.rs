@@ -102,20 +102,28 @@ impl Keep {
             )
             .hint("name another folder with `--archive dir:PATH` or AFFIANT_HOME"));
         }
-        let archive = match named {
-            Some(folder) => {
-                let archive = Archive::create(&folder, Access::Shared)
-                    .and_then(|archive| archive.probe().map(|()| archive))
-                    .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?;
-                Some(archive)
+        // A plan changes nothing, not even by making folders.
+        let open = |folder: &Path, access| {
+            if args.plan {
+                return Archive::foresee(folder, access);
             }
+            let archive = Archive::create(folder, access)?;
+            archive.probe()?;
+            Ok(archive)
+        };
+        let archive = match named {
+            Some(folder) => Some(
+                open(&folder, Access::Shared)
+                    .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?,
+            ),
             None => folders.archive.and_then(|folder| {
-                let archive =
-                    Archive::create(&folder, Access::Private).and_then(|archive| archive.probe().map(|()| archive));
-                archive.map_err(|error| warnings.push(format!("the default archive cannot be used: {error}"))).ok()
+                open(&folder, Access::Private)
+                    .map_err(|error| warnings.push(format!("the default archive cannot be used: {error}")))
+                    .ok()
             }),
         };
-        let spool = folders.spool.and_then(|folder| {
+        // A plan needs none.
+        let spool = folders.spool.filter(|_| !args.plan).and_then(|folder| {
             Spool::create(&folder).map_err(|error| warnings.push(format!("there is no spool: {error}"))).ok()
         });
         if outfile.is_none() && archive.is_none() {
