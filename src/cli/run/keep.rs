@@ -131,7 +131,8 @@ impl Keep {
                 .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
             return Err(warnings.into_iter().fold(failure, Failure::hint));
         }
-        let public_key = args.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
+        let public_key =
+            args.keys.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
         Ok(Self {
             on_gap: args.on_gap,
             outfile,
@@ -408,9 +409,9 @@ pub(super) fn report(args: &RunArgs) -> Result<Option<Outfile>, Failure> {
     };
     // One that cannot be written is refused later, and reported.
     let outfile = args.outfile.as_ref().and_then(|path| Outfile::probe(path).ok());
-    let keys = args.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
+    let keys = args.keys.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
     let inputs: Vec<_> = keys
-        .chain(args.key_password_file.iter().map(|path| ("the password file", path.as_path())))
+        .chain(args.keys.key_password_file.iter().map(|path| ("the password file", path.as_path())))
         .chain(args.config.iter().map(|path| ("the configuration", path.as_path())))
         .collect();
     for (what, written) in [("outfile", &outfile), ("report", &report)] {
