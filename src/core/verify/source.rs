@@ -15,6 +15,7 @@ use super::accept::chain;
 use super::container;
 use crate::bundle::Bundle;
 use crate::digest::sha256;
+use crate::policy::{PAYLOAD_TYPE, PAYLOAD_TYPE_CILOCK};
 use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
 
 /// The largest file that is read as evidence, in bytes: a collection of a million files fits.
@@ -75,6 +76,9 @@ pub trait Source {
 
     /// At most `limit` envelopes of a step, whatever they are about: for the text of a denial.
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError>;
+
+    /// Policies that lie among the evidence: a newer one may withdraw the one that was given.
+    fn policies(&self) -> Vec<Handle>;
 
     /// The bytes of an envelope.
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError>;
@@ -250,6 +254,12 @@ impl Source for Files {
         Ok((0..self.entries.len()).filter(of_step).take(limit).map(|index| self.handle(index)).collect())
     }
 
+    fn policies(&self) -> Vec<Handle> {
+        let is_policy =
+            |index: &usize| [PAYLOAD_TYPE, PAYLOAD_TYPE_CILOCK].contains(&self.entries[*index].found.payload_type());
+        (0..self.entries.len()).filter(is_policy).map(|index| self.handle(index)).collect()
+    }
+
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
         let Place::Entry(index) = handle.place else { return Ok(Vec::new()) };
         match &self.entries[index].content {
@@ -287,6 +297,11 @@ impl Source for Archive {
 
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
         records(self, &Query { step: Some(step.to_owned()), limit: Some(limit), ..Query::default() })
+    }
+
+    /// None: the index finds statements by what they are about, and a policy is about nothing.
+    fn policies(&self) -> Vec<Handle> {
+        Vec::new()
     }
 
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
