@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use regorus::unstable::{Expr, Import, Module, Ref, Rule, RuleHead};
+use regorus::unstable::{Expr, Rule, RuleHead};
 use regorus::{Engine, PolicyLengthConfig};
 
 use super::RegoError;
@@ -105,38 +105,6 @@ pub(super) fn head(rule: &Rule) -> &Expr {
             RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. } => refr,
         },
         Rule::Default { refr, .. } => refr,
-    }
-}
-
-/// The path below `data` of the rule or function that a path in `module` means, if there is one.
-pub(super) fn resolve(path: &[String], module: &Module, modules: &[Ref<Module>]) -> Option<Vec<String>> {
-    let (root, rest) = path.split_first()?;
-    let here = static_path(&module.package.refr);
-    let absolute = if root == "data" {
-        rest.to_vec()
-    } else if let Some(import) = module.imports.iter().find(|import| alias(import).as_ref() == Some(root)) {
-        let mut path = static_path(&import.refr);
-        if path.first().is_none_or(|root| root != "data") {
-            return None;
-        }
-        path.remove(0);
-        [&path, rest].concat()
-    } else {
-        [&here, path].concat()
-    };
-    let defined = modules.iter().any(|module| {
-        let package = static_path(&module.package.refr);
-        let rules = absolute.strip_prefix(package.as_slice());
-        rules.is_some_and(|name| module.policy.iter().any(|rule| name.starts_with(&static_path(head(rule)))))
-    });
-    defined.then_some(absolute)
-}
-
-/// The name by which a module knows what it imports.
-pub(super) fn alias(import: &Import) -> Option<String> {
-    match &import.r#as {
-        Some(name) => Some(name.text().to_owned()),
-        None => static_path(&import.refr).pop(),
     }
 }
 
