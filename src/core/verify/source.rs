@@ -13,6 +13,7 @@ use std::thread;
 
 use super::container;
 use crate::digest::sha256;
+use crate::statement::PAYLOAD_TYPE;
 use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
 
 /// The largest file that is read as evidence, in bytes: a collection of a million files fits.
@@ -126,7 +127,7 @@ impl Files {
         for (index, result) in loaded {
             let label = paths[index].display().to_string();
             match result? {
-                Loaded::Entries(entries) => files.entries.extend(entries),
+                Loaded::Entries(entries) => files.take(entries),
                 Loaded::Unreadable(reason) => files.unreadable.push((label, reason)),
             }
         }
@@ -136,12 +137,26 @@ impl Files {
     /// Adds envelopes that came in another container.
     pub fn add(&mut self, label: &str, bytes: Vec<u8>) {
         match from_bytes(label, bytes) {
-            Loaded::Entries(entries) => self.entries.extend(entries),
+            Loaded::Entries(entries) => self.take(entries),
             Loaded::Unreadable(reason) => self.unreadable.push((label.to_owned(), reason)),
         }
     }
 
-    /// Files that hold no envelope, and why.
+    /// An envelope that nothing can be found in is told of as well: it would be missed without a word.
+    fn take(&mut self, entries: Vec<Entry>) {
+        for entry in &entries {
+            let found = &entry.found;
+            let reason = match found.notes() {
+                [] if found.payload_type() == PAYLOAD_TYPE => continue,
+                [] => format!("its payload is of the type `{}`, not `{PAYLOAD_TYPE}`", found.payload_type()),
+                notes => notes.join("; "),
+            };
+            self.unreadable.push((entry.label.clone(), reason));
+        }
+        self.entries.extend(entries);
+    }
+
+    /// Files that hold no evidence, or some that could not be read in full, and why.
     pub fn unreadable(&self) -> &[(String, String)] {
         &self.unreadable
     }
