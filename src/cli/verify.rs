@@ -20,11 +20,13 @@ use jiff::Timestamp;
 use super::failure::{Failure, Kind};
 use super::output::Output;
 use super::report::{self, Reports};
-use super::surroundings::{self, variable};
+use super::surroundings::{self, variable, variables};
 use super::{Ending, keys, places};
 
 /// Files in one folder that is named for evidence.
 const MAX_FOLDER: usize = 1_000_000;
+/// Flags that say whom to trust or what a denial does, besides those that start with `--policy`.
+const TRUST_FLAGS: [&str; 6] = ["publickey", "public-key", "keys", "mode", "at", "offline"];
 /// Variables that peers take trust from; a build step can write them, so they are refused (security rule 8).
 const PEERS_TRUST: [(&str, &str); 7] = [
     ("SIGSTORE_ROOT_FILE", "--policy-ca-roots"),
@@ -387,7 +389,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     };
     let (mut verdict, handles) = verify_with_evidence(&question).map_err(|error| no_answer(&error))?;
     if let Some(files) = &files {
-        let notes = files.unreadable().iter().map(|(label, reason)| format!("{label} is no evidence: {reason}"));
+        let notes = files.unreadable().iter().map(|(label, reason)| format!("{label}: {reason}"));
         verdict.notes.extend(notes);
     }
     let text = match args.output {
@@ -426,13 +428,11 @@ fn no_answer(error: &VerifyError) -> Failure {
 
 /// Trust comes from flags only (security rule 8): a build step can write variables for the steps after it.
 pub(crate) fn refuse_trust_from_environment() -> Result<(), Failure> {
-    let ours = ["POLICY", "PUBLICKEY", "KEYS", "MODE", "AT", "POLICY_CA_ROOTS", "POLICY_CA_INTERMEDIATES"];
-    let more = ["POLICY_TIMESTAMP_SERVERS", "POLICY_MINIMUM_VERSION", "POLICY_COMMONNAME", "POLICY_EMAILS"];
-    let rest = ["POLICY_URIS", "POLICY_DNS_NAMES", "POLICY_ORGANIZATIONS"];
-    for name in ours.into_iter().chain(more).chain(rest) {
-        let name = format!("AFFIANT_{name}");
-        if variable(&name).is_some() {
-            return Err(from_environment(&name, &format!("--{}", name[8..].to_ascii_lowercase().replace('_', "-"))));
+    for name in variables("AFFIANT_") {
+        let flag = name["AFFIANT_".len()..].to_ascii_lowercase().replace('_', "-");
+        // Every flag that starts with `--policy` says whom to trust.
+        if flag.starts_with("policy") || TRUST_FLAGS.contains(&flag.as_str()) {
+            return Err(from_environment(&name, &format!("--{flag}")));
         }
     }
     match PEERS_TRUST.into_iter().find(|(name, _)| variable(name).is_some()) {

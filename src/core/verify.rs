@@ -453,7 +453,7 @@ fn judge_external<'a>(
                 rules::ask(module, &input, &at, &evidence.label)?;
             }
             checks.pass(CheckKind::Rules, format!("{} do not deny", external.modules.len()));
-            Ok(accept::real_subjects(&statement))
+            Ok(accept::real_external_subjects(&statement))
         })();
         match result {
             Ok(subjects) => {

@@ -13,9 +13,10 @@ use std::thread;
 
 use super::accept::chain;
 use super::container;
+use super::trusted::POLICY_TYPES;
 use crate::bundle::Bundle;
 use crate::digest::sha256;
-use crate::policy::{PAYLOAD_TYPE, PAYLOAD_TYPE_CILOCK};
+use crate::statement::PAYLOAD_TYPE;
 use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
 
 /// The largest file that is read as evidence, in bytes: a collection of a million files fits.
@@ -132,14 +133,29 @@ impl Files {
         for (index, result) in loaded {
             let label = paths[index].display().to_string();
             match result? {
-                Loaded::Entries(entries) => files.entries.extend(entries),
+                Loaded::Entries(entries) => files.take(entries),
                 Loaded::Unreadable(reason) => files.unreadable.push((label, reason)),
             }
         }
         Ok(files)
     }
 
-    /// Files that hold no envelope, and why.
+    /// An envelope that nothing can be found in is told of as well: it would be missed without a word.
+    fn take(&mut self, entries: Vec<Entry>) {
+        for entry in &entries {
+            let found = &entry.found;
+            let reason = match found.notes() {
+                // A policy is no evidence, and may lie beside it: it can withdraw an older one.
+                [] if found.payload_type() == PAYLOAD_TYPE || POLICY_TYPES.contains(&found.payload_type()) => continue,
+                [] => format!("its payload is of the type `{}`, not `{PAYLOAD_TYPE}`", found.payload_type()),
+                notes => notes.join("; "),
+            };
+            self.unreadable.push((entry.label.clone(), reason));
+        }
+        self.entries.extend(entries);
+    }
+
+    /// Files that hold no evidence, or some that could not be read in full, and why.
     pub fn unreadable(&self) -> &[(String, String)] {
         &self.unreadable
     }
@@ -255,8 +271,7 @@ impl Source for Files {
     }
 
     fn policies(&self) -> Vec<Handle> {
-        let is_policy =
-            |index: &usize| [PAYLOAD_TYPE, PAYLOAD_TYPE_CILOCK].contains(&self.entries[*index].found.payload_type());
+        let is_policy = |index: &usize| POLICY_TYPES.contains(&self.entries[*index].found.payload_type());
         (0..self.entries.len()).filter(is_policy).map(|index| self.handle(index)).collect()
     }
 

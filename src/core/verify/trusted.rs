@@ -1,8 +1,11 @@
 //! From a policy's envelope to a policy that may be relied on: signature, type, validity, and everything in it that can
 //! be prepared before evidence is looked at.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,13 +13,16 @@ use serde_json::Value;
 use super::accept::chain;
 use super::{Question, VerifyError, container};
 use crate::digest::sha256_hex;
+use crate::nearest::nearest;
 use crate::policy::{self, External, Functionary, Policy, RegoModule, Step};
 use crate::rego;
-use crate::trust::{Anchor, Certificate, CertificateError, Checked, Constraint, Identity, SignerProof, Trust};
+use crate::trust::{
+    Anchor, Certificate, CertificateError, Checked, Constraint, EXTENSIONS, Identity, SignerProof, Trust,
+};
 use crate::verdict::{Check, CheckKind, PolicyPart};
 
 /// Payload types of policies.
-const POLICY_TYPES: [&str; 2] = [policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK];
+pub(super) const POLICY_TYPES: [&str; 2] = [policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK];
 
 /// A policy whose signature holds and which is in force.
 pub(super) struct TrustedPolicy {
@@ -30,14 +36,26 @@ pub(super) struct TrustedPolicy {
     external_rules: BTreeMap<String, Rules>,
 }
 
+/// The members of a `certConstraint`, for the nearest name to one that is not known.
+const MEMBERS: [&str; 8] =
+    ["commonname", "dnsnames", "emails", "organizations", "uris", "roots", "extensions", "requiredpolicyoids"];
+/// Longest time that the first rule may take that does not come to an end.
+const PATIENCE: Duration = Duration::from_secs(4);
+
 /// Compiled rules, with the time that they see.
 pub(super) struct Rules {
     rules: rego::Rules,
     at: Timestamp,
+    /// How long a rule may take: half of it after each that took too long, so that all together come to an end.
+    patience: Rc<Cell<Duration>>,
 }
 
 impl Rules {
-    fn compile(modules: &[RegoModule], at: Timestamp) -> Result<Option<Self>, rego::RegoError> {
+    fn compile(
+        modules: &[RegoModule],
+        at: Timestamp,
+        patience: &Rc<Cell<Duration>>,
+    ) -> Result<Option<Self>, rego::RegoError> {
         if modules.is_empty() {
             return Ok(None);
         }
@@ -45,12 +63,18 @@ impl Rules {
             .iter()
             .map(|module| rego::Module { name: module.name.clone(), text: module.text.clone() })
             .collect();
-        Ok(Some(Self { rules: rego::Rules::compile(&modules)?, at }))
+        Ok(Some(Self { rules: rego::Rules::compile(&modules)?, at, patience: patience.clone() }))
     }
 
     /// What the rules say against `input`: nothing, or the denials; or why they could not be asked.
     pub(super) fn judge(&self, input: &Value) -> Result<Vec<String>, String> {
-        let judgement = self.rules.judge(input, &rego::Limits::at(self.at)).map_err(|error| chain(&error))?;
+        let limits = rego::Limits { time: self.patience.get(), ..rego::Limits::at(self.at) };
+        let judgement = self.rules.judge(input, &limits).map_err(|error| {
+            if matches!(error, rego::RegoError::Time { .. } | rego::RegoError::Memory { .. }) {
+                self.patience.set(self.patience.get() / 2);
+            }
+            chain(&error)
+        })?;
         Ok(judgement.denials.iter().map(|denial| format!("{}: {}", denial.package, denial.message)).collect())
     }
 }
@@ -131,10 +155,9 @@ impl fmt::Display for Who<'_> {
 
 impl TrustedPolicy {
     /// Prepares a policy that is trusted already.
-    fn prepare(mut policy: Policy, at: Timestamp) -> Result<Self, VerifyError> {
+    fn prepare(policy: Policy, at: Timestamp) -> Result<Self, VerifyError> {
         let value = |at: String, reason: String| VerifyError::Policy(policy::PolicyError::Value { at, reason });
         let mut constraints = BTreeMap::new();
-        let mut notes = Vec::new();
         let of_steps = policy.steps.values().flat_map(|step| &step.functionaries);
         let of_external = policy.external.values().flat_map(|external| &external.functionaries);
         for functionary in of_steps.chain(of_external) {
@@ -142,11 +165,14 @@ impl TrustedPolicy {
                 let member = format!("{}.certConstraint", functionary.at);
                 let (constraint, unknown) =
                     Constraint::read(text).map_err(|error| value(member.clone(), chain(&error)))?;
-                notes.extend(
-                    unknown
-                        .into_iter()
-                        .map(|name| format!("the policy's member `{member}.{name}` is not known and was passed over")),
-                );
+                // Passed over, it would let in whom it was meant to keep out.
+                if let Some(name) = unknown.first() {
+                    let known = MEMBERS.into_iter().chain(EXTENSIONS.iter().map(|(name, _)| *name));
+                    let last = name.rsplit('.').next().unwrap_or_default();
+                    let nearest = nearest(last, known).map(str::to_owned);
+                    let at = format!("{member}.{name}");
+                    return Err(VerifyError::Policy(policy::PolicyError::Unknown { at, nearest }));
+                }
                 for root in constraint.roots() {
                     if root != "*" && !policy.roots.contains_key(root) {
                         return Err(value(format!("{member}.roots"), format!("the policy has no root `{root}`")));
@@ -155,18 +181,18 @@ impl TrustedPolicy {
                 constraints.insert(functionary.at.clone(), constraint);
             }
         }
-        policy.notes.extend(notes);
+        let patience = Rc::new(Cell::new(PATIENCE));
         let mut rules = BTreeMap::new();
         for step in policy.steps.values() {
             for (index, requirement) in step.attestations.iter().enumerate() {
-                let compiled = Rules::compile(&requirement.modules, at)
+                let compiled = Rules::compile(&requirement.modules, at, &patience)
                     .map_err(|error| value(format!("{}.regopolicies", requirement.at), chain(&error)))?;
                 rules.extend(compiled.map(|compiled| ((step.name.clone(), index), compiled)));
             }
         }
         let mut external_rules = BTreeMap::new();
         for external in policy.external.values() {
-            let compiled = Rules::compile(&external.modules, at).map_err(|error| {
+            let compiled = Rules::compile(&external.modules, at, &patience).map_err(|error| {
                 value(format!("externalAttestations.{}.regopolicies", external.name), chain(&error))
             })?;
             external_rules.extend(compiled.map(|compiled| (external.name.clone(), compiled)));
