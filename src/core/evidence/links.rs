@@ -3,7 +3,7 @@
 //! Many subjects are the SHA-256 of a text that anybody can write into a file: a tag, a URL, an e-mail address. They
 //! and commits lead the gate to evidence, and prove nothing (security rules 9 and 10).
 
-use super::files::raw;
+use super::digests::raw;
 use super::kinds::split_subject;
 use super::{CollectionView, Statement, SubjectView};
 use crate::digest::{DigestSet, sha256_hex};

@@ -213,7 +213,7 @@ fn both_forms_of_files_are_read() {
 }
 
 #[test]
-fn files_in_no_known_form_are_refused() {
+fn files_in_no_known_form_are_no_empty_list() {
     let hash = "5".repeat(64);
     for (predicate, reason) in [
         (r#"{"f":{"digest":{"sha256":"H"}},"f":{"digest":{"sha256":"H"}}}"#, "\"f\" stands there twice"),
