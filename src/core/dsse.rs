@@ -15,9 +15,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use self::parse::ParseError;
+pub(crate) use self::parse::fold;
 pub use self::verify::{
     FailedSignature, Mismatch, Unverified, Verified, VerifiedSignature, VerifyError, WrongPayloadType,
 };
+pub(crate) use self::verify::{MAX_COST, by_keys, cost_of_keys};
 use crate::sign::{SignError, Signer};
 
 /// Most signatures in an envelope.
@@ -155,6 +157,25 @@ pub fn write_envelope(
         out.write_all(b"}")?;
     }
     out.write_all(b"]}")
+}
+
+/// Length in bytes of what [`write_envelope`] writes for a payload of `payload` bytes.
+#[expect(clippy::missing_panics_doc, reason = "counting takes every byte")]
+pub fn envelope_size(payload: u64, payload_type: &str, signatures: &[Signature]) -> u64 {
+    struct Counter(u64);
+    impl Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut around = Counter(0);
+    write_envelope(&[], payload_type, signatures, &mut around).expect("counting does not fail");
+    around.0 + payload.div_ceil(3) * 4
 }
 
 /// Writes `bytes` as a JSON string of padded standard base64, a piece at a time.

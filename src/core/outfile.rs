@@ -71,13 +71,17 @@ pub enum OutfileError {
 }
 
 /// A file that can be written, as far as one can know before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outfile {
     given: PathBuf,
     target: Target,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// Content that is on the disk and has not got its name, if it was written aside. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Staged(Option<NamedTempFile>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     /// A regular file, there or not, whose folder takes new files.
     Replace(PathBuf),
@@ -192,13 +196,7 @@ impl Outfile {
     pub fn write_with(&self, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutfileError> {
         let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
         match &self.target {
-            Target::Replace(path) => {
-                let folder = path.parent().unwrap_or(Path::new("/"));
-                let mut file = disk::temporary(folder, Modes::SHARED).map_err(failed)?;
-                self.fill(file.as_file_mut(), produce)?;
-                keep_owner_and_mode(path, file.as_file()).map_err(failed)?;
-                self.replace(file, path)
-            }
+            Target::Replace(path) => self.replace(self.write_aside(path, produce)?, path),
             Target::InPlace(path) => {
                 let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
                 self.fill(&mut file, produce)?;
@@ -212,6 +210,41 @@ impl Outfile {
                 self.fill(&mut File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?), produce)
             }
         }
+    }
+
+    /// The longer half of [`Outfile::write_with`], for whoever does something else meanwhile: what can be written aside
+    /// is, so that [`Outfile::commit`] only gives it its name. Everything else is left to `commit`.
+    pub fn stage(&self, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Staged, OutfileError> {
+        Ok(Staged(match &self.target {
+            Target::Replace(path) => Some(self.write_aside(path, produce)?),
+            _ => None,
+        }))
+    }
+
+    /// The other half; `produce` writes the same as it did for [`Outfile::stage`].
+    pub fn commit(
+        &self,
+        staged: Staged,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), OutfileError> {
+        match (staged.0, &self.target) {
+            (Some(file), Target::Replace(path)) => self.replace(file, path),
+            _ => self.write_with(produce),
+        }
+    }
+
+    /// Writes the content beside `path` and flushes it.
+    fn write_aside(
+        &self,
+        path: &Path,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<NamedTempFile, OutfileError> {
+        let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
+        let mut file = disk::temporary(path.parent().unwrap_or(Path::new("/")), Modes::SHARED).map_err(failed)?;
+        self.fill(file.as_file_mut(), produce)?;
+        keep_owner_and_mode(path, file.as_file()).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        Ok(file)
     }
 
     fn fill(
@@ -231,7 +264,6 @@ impl Outfile {
 
     fn replace(&self, mut file: NamedTempFile, path: &Path) -> Result<(), OutfileError> {
         let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
-        file.as_file().sync_all().map_err(failed)?;
         match fs::rename(file.path(), path) {
             Ok(()) => {
                 // The name is the outfile's now: nothing is left to remove.
@@ -351,6 +383,29 @@ mod tests {
         reader.read_to_string(&mut old).expect("read");
         assert_eq!(old, "one", "who has the old file open keeps it");
         assert_eq!(names(folder.path()), ["build.att.json"]);
+    }
+
+    #[test]
+    fn what_is_staged_is_the_file_when_it_is_committed() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("out");
+        fs::write(&path, "old").expect("written");
+        let outfile = Outfile::probe(&path).expect("it can be written");
+        let write = |out: &mut dyn Write| out.write_all(b"new");
+        drop(outfile.stage(write).expect("staged"));
+        assert_eq!((fs::read(&path).expect("read"), names(folder.path())), (b"old".to_vec(), vec!["out".to_owned()]));
+        let staged = outfile.stage(write).expect("staged");
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        outfile.commit(staged, |_| panic!("it is written already")).expect("committed");
+        assert_eq!((fs::read(&path).expect("read"), names(folder.path())), (b"new".to_vec(), vec!["out".to_owned()]));
+
+        // What is no regular file is written by `commit`.
+        let descriptor = File::create(folder.path().join("open")).expect("made");
+        let number = std::os::fd::AsRawFd::as_raw_fd(&descriptor);
+        let stream = Outfile::probe(Path::new(&format!("/proc/self/fd/{number}"))).expect("it can be written");
+        let staged = stream.stage(|_| panic!("it is not written yet")).expect("nothing to do");
+        stream.commit(staged, write).expect("written");
+        assert_eq!(fs::read(folder.path().join("open")).expect("read"), b"new");
     }
 
     #[test]

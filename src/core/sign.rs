@@ -13,9 +13,10 @@
 //! A message comes in parts, so that a DSSE header and a payload of hundreds of megabytes need not be
 //! joined in memory.
 
+pub(crate) mod authority;
 mod cosign_key;
 mod key_file;
-mod pem;
+pub(crate) mod pem;
 mod private;
 mod public;
 mod random;

@@ -192,7 +192,7 @@ fn whole(path: &str) -> String {
 }
 
 /// Makes equal what Go's JSON reader holds to be equal: case, and the two letters beyond ASCII that fold to one in it.
-fn fold(name: &str) -> String {
+pub(crate) fn fold(name: &str) -> String {
     name.chars()
         .map(|c| match c {
             '\u{17f}' => 's',

@@ -9,11 +9,9 @@ use std::fmt;
 use super::{Envelope, Signature, pae_header};
 use crate::sign::{Message, PublicKey, Scheme};
 
-/// What one try to check a signature costs, in bytes hashed: about a tenth of a millisecond.
-const COST_OF_TRY: u64 = 256 * 1024;
-/// Most that is spent on one envelope, in bytes hashed: half a minute. Fifty keys on a payload of 300 MB, or sixty on a
-/// thousand signatures, stay below it; a stranger who adds a thousand signatures to a large payload does not get hours.
-const MAX_COST: u64 = 16 * 1024 * 1024 * 1024;
+/// Most that is spent on one envelope, in bytes hashed: about ten seconds. Fifty keys on a payload of 300 MB, or sixty on
+/// a thousand signatures, stay below it; a stranger who adds a thousand signatures to a large payload does not get hours.
+pub(crate) const MAX_COST: u64 = 16 * 1024 * 1024 * 1024;
 
 /// An envelope of which at least one signature holds for one of the keys asked for. Made only by [`Envelope::verify`].
 #[derive(Clone, Debug)]
@@ -143,6 +141,17 @@ impl Envelope {
     }
 }
 
+impl Envelope {
+    /// The payload, if it is of this type; for those who know who signed it.
+    pub(crate) fn payload_of(&self, expected: &str) -> Result<&[u8], WrongPayloadType> {
+        if self.payload_type == expected {
+            Ok(&self.payload)
+        } else {
+            Err(WrongPayloadType { found: self.payload_type.clone(), expected: expected.to_owned() })
+        }
+    }
+}
+
 fn check(
     envelope: &Envelope,
     keys: &[PublicKey],
@@ -163,17 +172,29 @@ fn check(
     let mut verified = Vec::new();
     let mut failed = Vec::new();
     for (index, signature) in envelope.signatures.iter().enumerate() {
-        let named = is_named(signature, keys);
-        let holds = candidates(signature, keys).find_map(|(place, key)| {
-            let scheme = key.verify_message(&message, &signature.sig).ok()?;
-            Some(VerifiedSignature { index, key: place, key_id: key.key_id().to_owned(), scheme })
-        });
-        match holds {
-            Some(signature) => verified.push(signature),
-            None => failed.push(failure(index, signature, named)),
+        match by_keys(&message, index, signature, keys) {
+            Ok(signature) => verified.push(signature),
+            Err(failure) => failed.push(failure),
         }
     }
     if verified.is_empty() { Err(VerifyError::NoneHolds { failed }) } else { Ok((verified, failed)) }
+}
+
+/// Checks one signature with `keys`: those with its key id, or all when none has it.
+pub(crate) fn by_keys(
+    message: &Message<'_>,
+    index: usize,
+    signature: &Signature,
+    keys: &[PublicKey],
+) -> Result<VerifiedSignature, FailedSignature> {
+    let holds = candidates(signature, keys).find_map(|(place, key)| {
+        let scheme = key.verify_message(message, &signature.sig).ok()?;
+        Some(VerifiedSignature { index, key: place, key_id: key.key_id().to_owned(), scheme })
+    });
+    holds.ok_or_else(|| {
+        let mismatch = if is_named(signature, keys) { Mismatch::Altered } else { Mismatch::UnknownKey };
+        FailedSignature { index, key_id: signature.key_id.clone(), mismatch }
+    })
 }
 
 fn is_named(signature: &Signature, keys: &[PublicKey]) -> bool {
@@ -189,17 +210,17 @@ fn candidates<'a>(signature: &'a Signature, keys: &'a [PublicKey]) -> impl Itera
         .filter(|(_, key)| key.may_have_made(&signature.sig))
 }
 
-/// What checking costs when no signature holds, in bytes hashed. Ed25519 hashes the payload at each try.
+/// What checking costs when no signature holds, in bytes hashed.
 fn worst_cost(envelope: &Envelope, keys: &[PublicKey]) -> u64 {
-    let payload = envelope.payload.len() as u64;
-    let cost = |key: &PublicKey| COST_OF_TRY + if key.hashes_message() { payload } else { 0 };
-    let tries = envelope.signatures.iter().flat_map(|signature| candidates(signature, keys));
-    tries.fold(0, |sum: u64, (_, key)| sum.saturating_add(cost(key)))
+    let cost = |signature| cost_of_keys(envelope.payload.len(), signature, keys);
+    envelope.signatures.iter().map(cost).fold(0, u64::saturating_add)
 }
 
-fn failure(index: usize, signature: &Signature, named: bool) -> FailedSignature {
-    let mismatch = if named { Mismatch::Altered } else { Mismatch::UnknownKey };
-    FailedSignature { index, key_id: signature.key_id.clone(), mismatch }
+/// What [`by_keys`] costs when the signature does not hold, in bytes hashed. Ed25519 hashes the payload at each try.
+pub(crate) fn cost_of_keys(payload: usize, signature: &Signature, keys: &[PublicKey]) -> u64 {
+    let payload = payload as u64;
+    let cost = |key: &PublicKey| key.cost_of_check() + if key.hashes_message() { payload } else { 0 };
+    candidates(signature, keys).map(|(_, key)| cost(key)).fold(0, u64::saturating_add)
 }
 
 impl Verified {
@@ -216,11 +237,7 @@ impl Verified {
     /// The payload, if it is of the type that the caller reads. A key that signs policies and evidence alike must not
     /// let one pass for the other.
     pub fn payload(&self, expected: &str) -> Result<&[u8], WrongPayloadType> {
-        if self.envelope.payload_type == expected {
-            Ok(&self.envelope.payload)
-        } else {
-            Err(WrongPayloadType { found: self.envelope.payload_type.clone(), expected: expected.to_owned() })
-        }
+        self.envelope.payload_of(expected)
     }
 
     /// The signatures that hold, in the order of the envelope; at least one.

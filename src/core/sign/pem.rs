@@ -8,21 +8,21 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 /// Most blocks that are looked at in one file.
-pub(super) const MAX_BLOCKS: usize = 64;
+pub(crate) const MAX_BLOCKS: usize = 64;
 /// Characters of base64 in a line.
 const LINE: usize = 64;
 
 /// One block. `body` is `None` when the base64 does not decode.
-pub(super) struct Block<'a> {
-    pub(super) label: &'a str,
+pub(crate) struct Block<'a> {
+    pub(crate) label: &'a str,
     /// True when there are `Name: value` lines, as in the old encrypted form.
-    pub(super) encrypted_header: bool,
-    pub(super) body: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) encrypted_header: bool,
+    pub(crate) body: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// The blocks of `text`, in order, at most [`MAX_BLOCKS`]. Text between them is passed over; a block
 /// without an end line ends the search.
-pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
+pub(crate) fn blocks(text: &str) -> Vec<Block<'_>> {
     const BEGIN: &str = "-----BEGIN ";
     const DASHES: &str = "-----";
     let mut found = Vec::new();
@@ -71,7 +71,7 @@ fn decode(body: &str) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// Writes one block: lines of 64 characters, a newline after each, also after the last.
-pub(super) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
+pub(crate) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let mut base64 = Zeroizing::new(vec![0; der.len().div_ceil(3) * 4]);
     let length = STANDARD.encode_slice(der, &mut base64).expect("the buffer has the length of the base64");
     let mut text = Zeroizing::new(String::with_capacity(length + length / LINE + 2 * label.len() + 64));

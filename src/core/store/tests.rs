@@ -12,7 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::put::describe;
 use super::*;
+use crate::dsse::{self, Signature};
 use crate::statement::PAYLOAD_TYPE;
 
 const COLLECTION: &str = "https://witness.testifysec.com/attestation-collection/v0.1";
@@ -69,6 +71,50 @@ fn archive() -> (tempfile::TempDir, Archive) {
     let folder = folder();
     let archive = Archive::create(&folder.path().join("archive"), Access::Shared).expect("a new archive");
     (folder, archive)
+}
+
+#[test]
+fn what_is_known_beforehand_is_what_reading_it_back_finds() {
+    let long = "x".repeat(MAX_TEXT + 1);
+    let many: Vec<_> = (0..300).map(|number| ("file", "sha256", digest_of(number))).collect();
+    let many: Vec<_> = many.iter().map(|(name, algorithm, value)| (*name, *algorithm, value.as_str())).collect();
+    let statement = |envelope: &[u8]| dsse::Envelope::parse(envelope, usize::MAX).expect("an envelope").payload;
+    let payloads = [
+        (statement(&collection("build", &many)), PAYLOAD_TYPE),
+        (statement(&collection(&long, &[])), PAYLOAD_TYPE),
+        (b"{}".to_vec(), PAYLOAD_TYPE),
+        (b"a policy, or nothing at all".to_vec(), "application/x"),
+        (Vec::new(), long.as_str()),
+    ];
+    for (payload, payload_type) in payloads {
+        let outline = Outline::of(&payload, payload_type);
+        let one = Signature { key_id: "k\"".into(), sig: b"sig".to_vec(), ..Signature::default() };
+        let envelope =
+            dsse::Envelope { payload, payload_type: payload_type.into(), signatures: vec![one.clone(), one] };
+        let (_folder, read_back) = archive();
+        let (_folder, known) = archive();
+        let put = read_back.put_with(at(7), |out| envelope.write(out)).expect("stored");
+        let outlined =
+            known.put_outlined(at(7), &outline, &envelope.signatures, |out| envelope.write(out)).expect("stored");
+        assert_eq!(put, outlined);
+        let record = |archive: &Archive| archive.record(&put.digest).expect("an answer").expect("known");
+        assert_eq!(record(&read_back), record(&known));
+        let segment = |archive: &Archive| {
+            let name = format!("0-{}.seg", put.digest.hex());
+            fs::read(archive.index.folder().join(name)).expect("a segment")
+        };
+        assert!(segment(&read_back) == segment(&known), "{payload_type:.20}: the index differs");
+        assert_eq!(record(&known).payload_sha256, outline.payload_sha256());
+    }
+}
+
+#[test]
+fn what_has_not_the_announced_length_is_refused() {
+    let (_folder, archive) = archive();
+    let outline = Outline::of(b"{}", PAYLOAD_TYPE);
+    let error = archive.put_outlined(at(7), &outline, &[], |out| out.write_all(b"{}")).expect_err("too short");
+    assert!(matches!(error, StoreError::Producer(_)), "{error}");
+    assert_eq!(archive.find(&Query::default()).expect("an answer"), []);
 }
 
 #[test]
@@ -254,6 +300,28 @@ fn a_changed_envelope_is_noticed_and_replaced_by_a_good_one() {
     assert!(archive.check().expect("it is read").is_sound());
     fs::remove_file(archive.path(&id)).expect("removed");
     assert!(matches!(archive.get(&id), Err(StoreError::NotFound { .. })));
+}
+
+#[test]
+fn what_is_foreseen_is_not_made() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let new = at("a/b/archive");
+    assert_eq!(Archive::foresee(&new, Access::Shared).expect("it could be made").root(), new);
+    assert!(!at("a").exists());
+    fs::create_dir(at("empty")).expect("made");
+    Archive::foresee(&at("empty"), Access::Shared).expect("it could be made");
+    assert_eq!(fs::read_dir(at("empty")).expect("read").count(), 0);
+    fs::write(at("file"), "x").expect("written");
+    Archive::foresee(&at("file"), Access::Shared).expect_err("a file");
+    Archive::foresee(&at("file/archive"), Access::Shared).expect_err("below a file");
+    let error = Archive::foresee(folder.path(), Access::Shared).expect_err("occupied");
+    assert!(matches!(error, StoreError::Occupied { .. }), "{error}");
+    Archive::create(&new, Access::Shared).expect("made");
+    Archive::foresee(&new, Access::Shared).expect("it is there");
+    fs::write(new.join(MARKER), "{\"format\":9}").expect("changed");
+    let error = Archive::foresee(&new, Access::Shared).expect_err("of a later version");
+    assert!(matches!(error, StoreError::Format { .. }), "{error}");
 }
 
 #[test]

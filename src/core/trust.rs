@@ -1,0 +1,465 @@
+//! Who signed: the only check of signatures at the gate.
+//!
+//! [`Trust::check`] makes a [`Checked`] value of an envelope, and nothing else does; policies and evidence are read from
+//! nothing else. A signature counts in one of two ways:
+//!
+//! * by a **key** that is trusted: one of [`Trust::keys`] made it;
+//! * by a **certificate**: the key of the leaf made it, a timestamp authority vouches for a time of this very signature,
+//!   and at that time the leaf was for signing code and led to one of [`Trust::roots`]. Without a proven time it does not
+//!   count: what the clock says when somebody verifies says nothing about when somebody signed.
+//!
+//! Sources: DSSE v1, RFC 5280, RFC 3161, wire-formats §1.6, §5.3 and §7; the choices in `docs/decisions/009-chains.md`.
+
+mod certificate;
+mod chain;
+mod constraint;
+mod fulcio;
+mod names;
+mod proof;
+pub mod timestamp;
+mod work;
+
+use std::fmt;
+
+pub use self::certificate::{Certificate, CertificateError, MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_NAMES};
+pub use self::chain::{Anchor, Chain, ChainError, MAX_PATH, Purpose, chain};
+pub use self::constraint::{Constraint, ConstraintError, MAX_VALUES, Mismatch};
+pub use self::fulcio::EXTENSIONS;
+pub use self::proof::{Identity, Note, SignerProof, distinct_identities};
+use self::timestamp::{ProvenTime, TimestampError};
+use self::work::Work;
+use crate::dsse::{self, Envelope, FailedSignature, Signature, TIMESTAMP_TSP, WrongPayloadType};
+use crate::sign::{Message, PublicKey};
+
+/// Reading a certificate or token costs at the most about as much as hashing it so many times: one of nothing but names
+/// does.
+const COST_OF_READING: u64 = 64;
+
+/// Who is believed.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Keys whose signatures count by themselves.
+    pub keys: Vec<PublicKey>,
+    /// What certificates of signers must lead to.
+    pub roots: Vec<Anchor>,
+    /// What the signers of timestamps must lead to.
+    pub authorities: Vec<Anchor>,
+}
+
+/// A value whose signatures were checked, with those that hold; at least one does. Made only by [`Trust::check`], and from
+/// another checked value.
+#[derive(Clone)]
+pub struct Checked<T> {
+    value: T,
+    signers: Vec<SignerProof>,
+    refused: Vec<RefusedSignature>,
+}
+
+/// A signature that does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedSignature {
+    /// Its place in the envelope.
+    pub index: usize,
+    /// Who is said to have signed; unproven.
+    pub key_id: String,
+    /// Why it does not count.
+    pub reason: Reason,
+    /// What else did not hold.
+    pub notes: Vec<Note>,
+}
+
+/// Why a signature does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// It has no certificate, and no key is trusted.
+    #[error("it has no certificate, and no public key is trusted")]
+    NoKey,
+    /// It has the key id of a trusted key, but is not by it over this payload.
+    #[error("it is not by its key {} over this payload: something was altered", .key_id.escape_debug())]
+    Altered {
+        /// The key id.
+        key_id: String,
+    },
+    /// No trusted key made it.
+    #[error("it is by none of the trusted keys{}", claimed(.key_id))]
+    UnknownKey {
+        /// The key id that it has; may be empty.
+        key_id: String,
+    },
+    /// Its certificate cannot be read.
+    #[error("its certificate cannot be read: {reason}")]
+    Certificate {
+        /// Why.
+        #[source]
+        reason: CertificateError,
+    },
+    /// It has a certificate, and no root is trusted that one could lead to.
+    #[error("it has a certificate (`{subject}`), and no root is trusted")]
+    NoRoot {
+        /// The subject of the certificate.
+        subject: String,
+    },
+    /// Its certificate counts only at a proven time, and there is none.
+    #[error("the time of its certificate (`{subject}`) is not proven: {problem}")]
+    NoTime {
+        /// The subject of the certificate.
+        subject: String,
+        /// Why not.
+        problem: NoTime,
+    },
+    /// Its certificate leads nowhere, or must not be used for this.
+    #[error("its certificate does not count: {reason}")]
+    Chain {
+        /// Why.
+        #[source]
+        reason: ChainError,
+    },
+    /// The key of its certificate did not make it.
+    #[error("it is not by the key of its certificate (`{subject}`) over this payload: something was altered")]
+    NotByCertificate {
+        /// The subject of the certificate.
+        subject: String,
+    },
+    /// The work for one envelope is used up.
+    #[error("the envelope has more to check than is checked for one envelope")]
+    TooMuchWork,
+}
+
+/// Why no time is proven.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTime {
+    /// There is no timestamp.
+    #[error("it has no timestamp")]
+    NoTimestamp,
+    /// There is nobody to believe.
+    #[error("it has a timestamp, but no timestamp authority is trusted")]
+    NoAuthority,
+    /// No timestamp holds.
+    #[error("{}{first}", one_of(*.count))]
+    NoneHolds {
+        /// How many there are.
+        count: usize,
+        /// What is wrong with the first.
+        #[source]
+        first: TimestampError,
+    },
+}
+
+fn claimed(key_id: &str) -> String {
+    if key_id.is_empty() { String::new() } else { format!(" (it names {})", key_id.escape_debug()) }
+}
+
+fn one_of(count: usize) -> String {
+    if count == 1 { String::new() } else { format!("none of {count} timestamps holds; the first: ") }
+}
+
+impl Reason {
+    /// What would make the signature count, as an instruction; for the reader of a denial.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::NoKey | Self::UnknownKey { .. } => {
+                "if its signer is to be trusted, give the public key; else have it signed by one that is"
+            }
+            Self::Altered { .. } | Self::NotByCertificate { .. } => "get the file anew from where it was signed",
+            Self::Certificate { .. } => "have it signed again with a certificate that is whole",
+            Self::NoRoot { .. } => "give the root certificate that the signer's certificate leads to",
+            Self::NoTime { problem: NoTime::NoTimestamp, .. } => {
+                "have it signed again with a timestamp (`--timestamp-servers`)"
+            }
+            Self::NoTime { problem: NoTime::NoAuthority, .. } => {
+                "give the certificate of the timestamp authority that the signer used"
+            }
+            Self::NoTime { .. } => {
+                "give the certificate of the authority that made the timestamp, or have it signed again with a timestamp of one that is trusted"
+            }
+            Self::Chain { reason } => reason.remedy(),
+            Self::TooMuchWork => "remove signatures, certificates and timestamps that are not needed",
+        }
+    }
+}
+
+impl fmt::Display for RefusedSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "signature {}: {}", self.index, self.reason)
+    }
+}
+
+/// No signature of an envelope counts; the envelope comes back, unproven.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refused {
+    /// The envelope as it was given.
+    pub envelope: Envelope,
+    /// Why.
+    #[source]
+    pub reason: CheckError,
+}
+
+/// Why no signature counts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// The envelope has no signature.
+    #[error("the envelope has no signature")]
+    NoSignature,
+    /// Nobody is trusted.
+    #[error("there is neither a public key nor a root certificate to check the envelope with")]
+    NoTrust,
+    /// None of the signatures counts.
+    #[error("no signature of the envelope counts: {}", list(.refused))]
+    NoneCounts {
+        /// Each signature with its reason.
+        refused: Vec<RefusedSignature>,
+    },
+}
+
+fn list(refused: &[RefusedSignature]) -> String {
+    const SHOWN: usize = 3;
+    let mut parts: Vec<String> = refused.iter().take(SHOWN).map(ToString::to_string).collect();
+    if refused.len() > SHOWN {
+        parts.push(format!("and {} more", refused.len() - SHOWN));
+    }
+    parts.join("; ")
+}
+
+impl Trust {
+    /// Whether nobody is trusted, so that no signature can count.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.roots.is_empty()
+    }
+
+    /// Checks every signature of `envelope`.
+    ///
+    /// A signature with a certificate is judged by it first; when that does not count, and for those without one, the
+    /// keys with its key id are tried, or all when none has it. A timestamp that holds also proves the time of a
+    /// signature by a key. Anybody can add signatures, timestamps and certificates to an envelope, so one that does not
+    /// hold is no error beside one that does: it is listed.
+    ///
+    /// # Errors
+    /// The envelope and the reasons when no signature counts.
+    pub fn check(&self, envelope: Envelope) -> Result<Checked<Envelope>, Box<Refused>> {
+        match self.check_all(&envelope) {
+            Ok((signers, refused)) => Ok(Checked { value: envelope, signers, refused }),
+            Err(reason) => Err(Box::new(Refused { envelope, reason })),
+        }
+    }
+
+    fn check_all(&self, envelope: &Envelope) -> Result<(Vec<SignerProof>, Vec<RefusedSignature>), CheckError> {
+        if envelope.signatures.is_empty() {
+            return Err(CheckError::NoSignature);
+        }
+        if self.is_empty() {
+            return Err(CheckError::NoTrust);
+        }
+        let header = dsse::pae_header(&envelope.payload_type, envelope.payload.len());
+        let parts: [&[u8]; 2] = [&header, &envelope.payload];
+        let one = OneEnvelope {
+            trust: self,
+            message: Message::new(&parts),
+            payload: envelope.payload.len(),
+            work: Work::new(dsse::MAX_COST),
+        };
+        let mut signers = Vec::new();
+        let mut refused = Vec::new();
+        for (index, signature) in envelope.signatures.iter().enumerate() {
+            match one.check(index, signature) {
+                Ok(proof) => signers.push(proof),
+                Err(refusal) => refused.push(*refusal),
+            }
+        }
+        if signers.is_empty() { Err(CheckError::NoneCounts { refused }) } else { Ok((signers, refused)) }
+    }
+}
+
+/// What the checks of one envelope share.
+struct OneEnvelope<'a> {
+    trust: &'a Trust,
+    message: Message<'a>,
+    payload: usize,
+    work: Work,
+}
+
+impl OneEnvelope<'_> {
+    fn check(&self, index: usize, signature: &Signature) -> Result<SignerProof, Box<RefusedSignature>> {
+        let mut notes = Vec::new();
+        let times = self.times(signature, &mut notes);
+        let mut reason = None;
+        if let Some(pem) = &signature.certificate {
+            match self.by_certificate(index, signature, pem, &times, &mut notes) {
+                Ok(proof) => return Ok(SignerProof { notes, ..proof }),
+                Err(why) => reason = Some(why),
+            }
+        }
+        let key_id = signature.key_id.clone();
+        let refused = |reason, notes| Box::new(RefusedSignature { index, key_id, reason, notes });
+        if self.trust.keys.is_empty() {
+            return Err(refused(reason.unwrap_or(Reason::NoKey), notes));
+        }
+        if self.work.spend(dsse::cost_of_keys(self.payload, signature, &self.trust.keys)).is_err() {
+            return Err(refused(Reason::TooMuchWork, notes));
+        }
+        match dsse::by_keys(&self.message, index, signature, &self.trust.keys) {
+            Ok(verified) => {
+                notes.extend(reason.map(|reason| Note::Certificate { reason }));
+                let (key_id, scheme) = (verified.key_id, verified.scheme);
+                Ok(SignerProof {
+                    index,
+                    key_id,
+                    identity: Identity::Key,
+                    time: times.into_iter().next(),
+                    scheme,
+                    notes,
+                })
+            }
+            Err(failure) => Err(refused(reason.unwrap_or_else(|| Reason::of(failure)), notes)),
+        }
+    }
+
+    /// The times that are proven for a signature, earliest first. A later timestamp can be had by anybody at any time, so
+    /// the earliest one says most.
+    fn times(&self, signature: &Signature, notes: &mut Vec<Note>) -> Vec<ProvenTime> {
+        let mut times = Vec::new();
+        for (place, timestamp) in signature.timestamps.iter().enumerate() {
+            let result = if timestamp.kind != TIMESTAMP_TSP {
+                Err(TimestampError::UnknownKind { kind: timestamp.kind.clone() })
+            } else if self.work.spend(timestamp.data.len() as u64 * COST_OF_READING).is_err() {
+                Err(TimestampError::TooMuchWork)
+            } else {
+                timestamp::verify_within(&timestamp.data, &signature.sig, &self.trust.authorities, &self.work)
+            };
+            match result {
+                Ok(time) => times.push(time),
+                Err(error) => notes.push(Note::Timestamp { place, error }),
+            }
+        }
+        times.sort();
+        times.dedup();
+        times
+    }
+
+    fn by_certificate(
+        &self,
+        index: usize,
+        signature: &Signature,
+        pem: &[u8],
+        times: &[ProvenTime],
+        notes: &mut Vec<Note>,
+    ) -> Result<SignerProof, Reason> {
+        let too_much = |_| Reason::TooMuchWork;
+        self.work.spend(pem.len() as u64 * COST_OF_READING).map_err(too_much)?;
+        let leaf = Certificate::read(pem).map_err(|reason| Reason::Certificate { reason })?;
+        if self.trust.roots.is_empty() {
+            return Err(Reason::NoRoot { subject: leaf.label() });
+        }
+        if times.is_empty() {
+            return Err(Reason::NoTime { subject: leaf.label(), problem: self.no_time(signature, notes) });
+        }
+        let mut intermediates = Vec::new();
+        for (place, pem) in signature.intermediates.iter().enumerate() {
+            self.work.spend(pem.len() as u64 * COST_OF_READING).map_err(too_much)?;
+            match Certificate::read(pem) {
+                Ok(certificate) => intermediates.push(certificate),
+                Err(error) => notes.push(Note::Intermediate { place, error }),
+            }
+        }
+        let (time, chain) = self.chain_at(&leaf, &intermediates, times)?;
+        if !leaf.public_key().may_have_made(&signature.sig) {
+            return Err(Reason::NotByCertificate { subject: leaf.label() });
+        }
+        let payload = if leaf.public_key().hashes_message() { self.payload as u64 } else { 0 };
+        self.work.spend(payload).map_err(too_much)?;
+        self.work.spend_check(leaf.public_key()).map_err(too_much)?;
+        let scheme = leaf
+            .public_key()
+            .verify_message(&self.message, &signature.sig)
+            .map_err(|_| Reason::NotByCertificate { subject: leaf.label() })?;
+        let (key_id, identity) = (leaf.key_id().to_owned(), Identity::Certificate(chain));
+        Ok(SignerProof { index, key_id, identity, time: Some(time), scheme, notes: Vec::new() })
+    }
+
+    /// The first proven time at which there is a chain.
+    fn chain_at(
+        &self,
+        leaf: &Certificate,
+        intermediates: &[Certificate],
+        times: &[ProvenTime],
+    ) -> Result<(ProvenTime, Chain), Reason> {
+        let mut first = None;
+        for time in times {
+            let purpose = Purpose::CodeSigning;
+            match chain::chain_within(leaf, intermediates, &self.trust.roots, time.time, purpose, &self.work) {
+                Ok(chain) => return Ok((time.clone(), chain)),
+                Err(reason) => first = first.or(Some(reason)),
+            }
+        }
+        let reason = first.unwrap_or_else(|| ChainError::NoAnchor { subject: leaf.label() });
+        Err(Reason::Chain { reason })
+    }
+
+    fn no_time(&self, signature: &Signature, notes: &[Note]) -> NoTime {
+        if self.trust.authorities.is_empty() && !signature.timestamps.is_empty() {
+            return NoTime::NoAuthority;
+        }
+        let first = notes.iter().find_map(|note| match note {
+            Note::Timestamp { error, .. } => Some(error.clone()),
+            _ => None,
+        });
+        first.map_or(NoTime::NoTimestamp, |first| NoTime::NoneHolds { count: signature.timestamps.len(), first })
+    }
+}
+
+impl Reason {
+    fn of(failure: FailedSignature) -> Self {
+        let FailedSignature { key_id, mismatch, .. } = failure;
+        match mismatch {
+            dsse::Mismatch::Altered => Self::Altered { key_id },
+            dsse::Mismatch::UnknownKey => Self::UnknownKey { key_id },
+        }
+    }
+}
+
+impl<T> fmt::Debug for Checked<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { signers, refused, .. } = self;
+        f.debug_struct("Checked").field("signers", signers).field("refused", refused).finish_non_exhaustive()
+    }
+}
+
+impl<T> Checked<T> {
+    /// What was signed.
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// What was signed, without who signed it.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// The signatures that count, in the order of the envelope; at least one. Not all need be by different signers: see
+    /// [`distinct_identities`].
+    pub fn signers(&self) -> &[SignerProof] {
+        &self.signers
+    }
+
+    /// The signatures that do not count.
+    pub fn refused(&self) -> &[RefusedSignature] {
+        &self.refused
+    }
+
+    /// What is read from the value, signed by the same signers.
+    pub fn try_map<U, E>(self, read: impl FnOnce(T) -> Result<U, E>) -> Result<Checked<U>, E> {
+        let Self { value, signers, refused } = self;
+        Ok(Checked { value: read(value)?, signers, refused })
+    }
+}
+
+impl Checked<Envelope> {
+    /// The payload, if it is of the type that the caller reads. A key that signs policies and evidence alike must not
+    /// let one pass for the other.
+    pub fn payload(&self, expected: &str) -> Result<&[u8], WrongPayloadType> {
+        self.value.payload_of(expected)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! RFC 3161 timestamps: proof that a signature existed at a time.
+//!
+//! A token is a CMS `SignedData` (RFC 5652) around a `TSTInfo`. It is checked from the cheap to the costly: first whether
+//! it speaks of this signature at all, then its attributes, then the chain of its signer, then its signature.
+
+mod token;
+
+use jiff::Timestamp;
+
+use self::token::{SignerId, Token};
+use super::certificate::{Certificate, CertificateError};
+use super::chain::{Anchor, ChainError, Purpose, chain_within};
+use super::work::Work;
+use crate::sign::authority::{Algorithm, Hash};
+
+/// Largest token that is read, in bytes. One with a chain of four certificates has less than 10 kB.
+pub const MAX_TOKEN: usize = 128 * 1024;
+/// Most certificates in the bag of a token.
+pub const MAX_BAG: usize = 32;
+/// What one token may cost when nobody counts over several.
+const COST_OF_ONE: u64 = 1024 * 1024 * 1024;
+
+/// A time that an authority vouches for: the signature existed then. It may have been made earlier.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProvenTime {
+    /// The time of the token (`genTime`).
+    pub time: Timestamp,
+    /// The [`Anchor::id`] of the authority.
+    pub authority: String,
+}
+
+/// A token proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimestampError {
+    /// There is nobody to believe.
+    #[error("no timestamp authority is trusted")]
+    NoAuthority,
+    /// The type of the timestamp is not one that is known.
+    #[error("a timestamp of type `{}` is not supported", .kind.escape_debug())]
+    UnknownKind {
+        /// Its type.
+        kind: String,
+    },
+    /// Larger than [`MAX_TOKEN`].
+    #[error("the token has {size} bytes, the limit is {MAX_TOKEN}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// Not an RFC 3161 token.
+    #[error("not a timestamp token: {reason}")]
+    Damaged {
+        /// Which part, and how.
+        reason: String,
+    },
+    /// A part of it is of a kind that is not supported.
+    #[error("the token has {what}, which is not supported")]
+    Unsupported {
+        /// Which part.
+        what: String,
+    },
+    /// The token speaks of other bytes.
+    #[error("the token is for another signature")]
+    OtherMessage,
+    /// A certificate in the token cannot be read.
+    #[error("a certificate in the token cannot be read: {reason}")]
+    Certificate {
+        /// Why.
+        #[source]
+        reason: CertificateError,
+    },
+    /// The certificate of the signer is not in the token; or not among those of the authorities, if the token has none.
+    #[error("the certificate of the token's signer is missing")]
+    NoCertificate,
+    /// The token names another certificate than the one that its signer id leads to.
+    #[error("the token was signed with another certificate than the one it names")]
+    OtherCertificate,
+    /// What is signed is not what the token contains.
+    #[error("the content of the token was altered")]
+    Altered,
+    /// The signature is not by the key of the certificate.
+    #[error("the signature of the token is not by the key of its certificate")]
+    BadSignature,
+    /// The certificate of the signer leads to no trusted authority at the time of the token.
+    #[error("the signer of the token is not a trusted authority: {reason}")]
+    Chain {
+        /// Why.
+        #[source]
+        reason: ChainError,
+    },
+    /// The work for one envelope is used up.
+    #[error("checking the token would take too long")]
+    TooMuchWork,
+}
+
+/// Checks the token `token_der` over `message` (for envelopes: the bytes of the signature, not those that it signs).
+///
+/// The token has one signer, whose certificate is the one its id names, is for timestamps alone and leads to one of
+/// `authorities` at the time of the token. The imprint is over SHA-256, SHA-384 or SHA-512.
+pub fn verify(token_der: &[u8], message: &[u8], authorities: &[Anchor]) -> Result<ProvenTime, TimestampError> {
+    verify_within(token_der, message, authorities, &Work::new(COST_OF_ONE))
+}
+
+pub(super) fn verify_within(
+    token_der: &[u8],
+    message: &[u8],
+    authorities: &[Anchor],
+    work: &Work,
+) -> Result<ProvenTime, TimestampError> {
+    if authorities.is_empty() {
+        return Err(TimestampError::NoAuthority);
+    }
+    if token_der.len() > MAX_TOKEN {
+        return Err(TimestampError::TooLarge { size: token_der.len() });
+    }
+    let token = Token::read(token_der)?;
+    work.spend((token_der.len() + message.len()) as u64).map_err(|_| TimestampError::TooMuchWork)?;
+    if token.info.imprint_hash.digest(message) != token.info.imprint {
+        return Err(TimestampError::OtherMessage);
+    }
+    if token.digest.digest(token.content) != token.message_digest {
+        return Err(TimestampError::Altered);
+    }
+    let bag = read_bag(&token)?;
+    // The authorities' own certificates are asked only when the token brings none (`certReq` false): one that was altered
+    // in the token must not be made good from elsewhere.
+    let known = authorities.iter().flat_map(|anchor| std::iter::once(&anchor.certificate).chain(&anchor.intermediates));
+    let offered: Vec<&Certificate> = if bag.is_empty() { known.collect() } else { bag.iter().collect() };
+    let mut signers: Vec<&Certificate> = Vec::new();
+    for certificate in offered.into_iter().filter(|certificate| is_signer(certificate, token.signer)) {
+        if !signers.contains(&certificate) {
+            signers.push(certificate);
+        }
+    }
+    // Several only where somebody put a second certificate with the same issuer and number into the token.
+    let mut failure = None;
+    for signer in signers {
+        match check_signer(&token, signer, &bag, authorities, work) {
+            Ok(proven) => return Ok(proven),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or(TimestampError::NoCertificate))
+}
+
+/// The token in a `TimeStampResp` (RFC 3161 §2.4.2), which is what authorities answer and Sigstore bundles hold.
+pub fn token_of_response(der: &[u8]) -> Result<&[u8], TimestampError> {
+    token::of_response(der)
+}
+
+fn read_bag(token: &Token<'_>) -> Result<Vec<Certificate>, TimestampError> {
+    let read = |der: &&[u8]| Certificate::from_der(der).map_err(|reason| TimestampError::Certificate { reason });
+    token.bag.iter().map(read).collect()
+}
+
+fn is_signer(certificate: &Certificate, id: SignerId<'_>) -> bool {
+    match id {
+        SignerId::IssuerAndSerial { issuer, serial } => {
+            certificate.raw_issuer() == issuer && certificate.raw_serial() == serial
+        }
+        SignerId::KeyId(id) => certificate.subject_key_id() == Some(id),
+    }
+}
+
+fn check_signer(
+    token: &Token<'_>,
+    signer: &Certificate,
+    bag: &[Certificate],
+    authorities: &[Anchor],
+    work: &Work,
+) -> Result<ProvenTime, TimestampError> {
+    if token.named_sha1.as_ref().is_some_and(|named| **named != sha1_of(signer.der())[..]) {
+        return Err(TimestampError::OtherCertificate);
+    }
+    if token.named.as_ref().is_some_and(|(hash, named)| hash.digest(signer.der()) != *named) {
+        return Err(TimestampError::OtherCertificate);
+    }
+    let time = token.info.time;
+    let chain =
+        chain_within(signer, bag, authorities, time, Purpose::TimeStamping, work).map_err(|reason| match reason {
+            ChainError::TooMuchWork { .. } => TimestampError::TooMuchWork,
+            reason => TimestampError::Chain { reason },
+        })?;
+    work.spend_check(signer.public_key()).map_err(|_| TimestampError::TooMuchWork)?;
+    signer
+        .public_key()
+        .verify_as(token.algorithm, &token.signed_attributes, token.signature)
+        .map_err(|_| TimestampError::BadSignature)?;
+    let authority = chain.anchors.into_iter().next().unwrap_or_default();
+    Ok(ProvenTime { time, authority })
+}
+
+/// The first version of the attribute names certificates by SHA-1 (RFC 2634 §5.4); the signature covers it.
+fn sha1_of(bytes: &[u8]) -> [u8; 20] {
+    use sha1::Digest as _;
+    sha1::Sha1::digest(bytes).into()
+}
