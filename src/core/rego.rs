@@ -21,6 +21,7 @@
 mod budget;
 mod builtins;
 mod check;
+mod inputs;
 mod load;
 mod outcome;
 mod syntax;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::check::Package;
+pub use self::inputs::{InputReference, input_references};
 
 /// Most modules that are loaded together.
 pub const MAX_MODULES: usize = 256;

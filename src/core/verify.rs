@@ -9,7 +9,7 @@
 
 mod accept;
 mod artifact;
-mod container;
+pub(crate) mod container;
 mod join;
 mod rules;
 mod source;
