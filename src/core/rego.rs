@@ -21,8 +21,10 @@
 mod budget;
 mod builtins;
 mod check;
+mod ground;
 mod inputs;
 mod load;
+mod missing;
 mod outcome;
 mod syntax;
 mod tree;

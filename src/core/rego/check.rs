@@ -6,8 +6,10 @@ use regorus::unstable::{self, Expr, Rule, RuleHead};
 use regorus::{Engine, Value};
 
 use super::budget::{self, Exceeded};
+use super::ground::{self, Ground, Role};
+use super::missing::{self, Missing};
 use super::syntax::complaint;
-use super::{Cause, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
+use super::{Cause, Coverage, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
 
 /// The rule that is asked for.
 const DENY: &str = "deny";
@@ -49,11 +51,15 @@ pub(super) struct Compiled {
     pub(super) packages: Vec<Package>,
     pub(super) modules: Vec<String>,
     rules: Vec<Place>,
+    /// The modules, and which of them are v1.
+    texts: Vec<(Module, bool)>,
+    ground: Ground,
 }
 
 /// Reads and checks.
 pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
-    let mut engine = load::read(modules)?;
+    let (mut engine, versions) = load::read(modules)?;
+    let texts: Vec<_> = modules.iter().cloned().zip(versions).collect();
     let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     let trees = engine.get_modules().clone();
     let packages = packages(&trees, &names);
@@ -67,7 +73,7 @@ pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
     for (tree, name) in trees.iter().zip(&names) {
         functions(tree, name, &trees)?;
     }
-    let mut compiled = Compiled { engine, packages, modules: names, rules };
+    let mut compiled = Compiled { engine, packages, modules: names, rules, texts, ground: ground::find(&trees) };
     // The interpreter orders statements and binds imports at the first question.
     if let Err(error) = compiled.engine.eval_query("true".to_owned(), false) {
         let complaint = complaint(&error.to_string());
@@ -169,15 +175,19 @@ impl Compiled {
     /// Asks each package.
     pub(super) fn judge(&self, input: &Value, limits: &Limits) -> Result<Judgement, RegoError> {
         let mut engine = self.engine.clone();
-        engine.set_execution_timer_config(budget::timer());
-        engine.set_strict_builtin_errors(true);
+        builtins::prepare(&mut engine, limits);
         engine.set_gather_prints(limits.print);
+        engine.set_enable_coverage(limits.coverage);
         engine.set_input(input.clone());
-        builtins::set_clock(&mut engine, limits.now);
         budget::begin(limits);
         let mut judgement = Judgement::default();
         for package in self.packages.iter().filter(|package| !package.library) {
-            judgement.denials.extend(self.ask(package, &mut engine));
+            let mut denials = self.ask(package, &mut engine);
+            if denials.is_empty() && budget::exceeded().is_none() {
+                let missing = missing::find(&self.ground, &self.texts, &package.path, input, limits);
+                denials.extend(missing.into_iter().map(|missing| self.missing(package, missing)));
+            }
+            judgement.denials.extend(denials);
             match budget::exceeded() {
                 Some(Exceeded::Time) => {
                     let (package, modules) = (package.name.clone(), package.modules());
@@ -195,7 +205,22 @@ impl Compiled {
                 judgement.prints.extend(prints.iter().take(room).map(|line| self.print(line)));
             }
         }
+        if limits.coverage {
+            judgement.coverage = self.coverage(&engine);
+        }
         Ok(judgement)
+    }
+
+    /// The lines of each module that were evaluated, and those that could have been.
+    fn coverage(&self, engine: &Engine) -> Vec<Coverage> {
+        let Ok(report) = engine.get_coverage_report() else { return Vec::new() };
+        let number = |path: &str| path.strip_prefix("module-").and_then(|number| number.parse::<usize>().ok());
+        let of_file = |file: regorus::coverage::File| {
+            let module = self.modules.get(number(&file.path)?)?.clone();
+            let (covered, not_covered) = (file.covered.into_iter().collect(), file.not_covered.into_iter().collect());
+            Some(Coverage { module, covered, not_covered })
+        };
+        report.files.into_iter().filter_map(of_file).collect()
     }
 
     fn ask(&self, package: &Package, engine: &mut Engine) -> Vec<Denial> {
@@ -235,6 +260,22 @@ impl Compiled {
             complaint.text
         );
         package.denial(message, Cause::Failed { rule, at })
+    }
+
+    fn missing(&self, package: &Package, missing: Missing) -> Denial {
+        let module = self.modules.get(missing.module).cloned().unwrap_or_default();
+        let need = match missing.role {
+            Role::Compared => "compares",
+            Role::Used => "uses",
+            Role::Reason => "denies for a reason that speaks of",
+        };
+        let nearest = missing.nearest.map(|name| format!("; it has {name}")).unwrap_or_default();
+        let message = format!(
+            "rule {} of package {} {need} {}, which the evidence does not have{nearest} ({module}:{})",
+            missing.rule, package.name, missing.reference, missing.line
+        );
+        let cause = Cause::Missing { rule: missing.rule, at: (module, missing.line), reference: missing.reference };
+        package.denial(message, cause)
     }
 
     /// `module-0:3: text` under the module's name.

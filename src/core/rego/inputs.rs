@@ -18,7 +18,7 @@ pub struct InputReference {
 /// The references of `modules` to `input`, sorted, each once. Of `input.a.b` only the whole is listed.
 pub fn input_references(modules: &[Module]) -> Result<Vec<InputReference>, RegoError> {
     budget::on_a_thread(&names(modules), || {
-        let mut engine = load::read(modules)?;
+        let (mut engine, _) = load::read(modules)?;
         let trees = engine.get_modules().clone();
         let mut found = BTreeSet::new();
         for (module, tree) in trees.iter().enumerate() {

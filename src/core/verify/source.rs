@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::accept::chain;
 use super::container;
+use crate::bundle::Bundle;
 use crate::digest::sha256;
 use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
 
@@ -133,17 +135,14 @@ impl Files {
         Ok(files)
     }
 
-    /// Adds envelopes that came in another container.
-    pub fn add(&mut self, label: &str, bytes: Vec<u8>) {
-        match from_bytes(label, bytes) {
-            Loaded::Entries(entries) => self.entries.extend(entries),
-            Loaded::Unreadable(reason) => self.unreadable.push((label.to_owned(), reason)),
-        }
-    }
-
     /// Files that hold no envelope, and why.
     pub fn unreadable(&self) -> &[(String, String)] {
         &self.unreadable
+    }
+
+    /// All envelopes.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
+        (0..self.entries.len()).map(|index| self.handle(index))
     }
 
     fn handle(&self, index: usize) -> Handle {
@@ -188,24 +187,19 @@ fn load(path: &Path) -> Result<Loaded, SourceError> {
 }
 
 fn from_bytes(label: &str, bytes: Vec<u8>) -> Loaded {
+    if Bundle::is_one(&bytes) {
+        return match Bundle::read(bytes.as_slice()) {
+            Ok(bundle) => lines(label, bundle.envelopes.iter().map(Vec::as_slice)),
+            Err(error) => Loaded::Unreadable(chain(&error)),
+        };
+    }
     let whole = match Found::read(&bytes) {
         Ok(found) => found,
         Err(error) => {
             // JSON lines: each line an envelope.
-            let lines: Vec<&[u8]> =
+            let parts: Vec<&[u8]> =
                 bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
-            if lines.len() < 2 {
-                return Loaded::Unreadable(error);
-            }
-            let mut entries = Vec::new();
-            for (number, line) in lines.into_iter().enumerate() {
-                let label = format!("{label}, line {}", number + 1);
-                match Found::read(line) {
-                    Ok(found) => entries.push(Entry { label, content: Content::Bytes(line.to_vec()), found }),
-                    Err(error) => return Loaded::Unreadable(format!("line {}: {error}", number + 1)),
-                }
-            }
-            return Loaded::Entries(entries);
+            return if parts.len() < 2 { Loaded::Unreadable(error) } else { lines(label, parts.into_iter()) };
         }
     };
     let nested = if whole.step().is_none() { container::nested(&bytes) } else { None };
@@ -218,6 +212,19 @@ fn from_bytes(label: &str, bytes: Vec<u8>) -> Loaded {
         }
     }
     entries.insert(0, Entry { label: label.to_owned(), content: Content::Bytes(bytes), found: whole });
+    Loaded::Entries(entries)
+}
+
+/// Envelopes that stand one after the other. One that is none spoils all: a file that was cut off is not read in part.
+fn lines<'a>(label: &str, parts: impl Iterator<Item = &'a [u8]>) -> Loaded {
+    let mut entries = Vec::new();
+    for (number, line) in parts.enumerate() {
+        let label = format!("{label}, line {}", number + 1);
+        match Found::read(line) {
+            Ok(found) => entries.push(Entry { label, content: Content::Bytes(line.to_vec()), found }),
+            Err(error) => return Loaded::Unreadable(format!("line {}: {error}", number + 1)),
+        }
+    }
     Loaded::Entries(entries)
 }
 
