@@ -13,7 +13,7 @@ use crate::sign::pem;
 use crate::statement;
 
 /// Reads an envelope, or the one in a Sigstore bundle (`application/vnd.dev.sigstore.bundle…+json`).
-pub(crate) fn open(bytes: &[u8]) -> Result<Envelope, ParseError> {
+pub fn open(bytes: &[u8]) -> Result<Envelope, ParseError> {
     let plain = Envelope::parse(bytes, MAX_ENVELOPE);
     if plain.is_ok() {
         return plain;
