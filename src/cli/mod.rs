@@ -12,6 +12,7 @@ mod key;
 mod keys;
 mod output;
 mod places;
+mod policy;
 mod report;
 mod resume;
 mod run;
@@ -52,6 +53,9 @@ enum Verb {
     Verify(Box<verify::VerifyArgs>),
     /// Check a verification summary (VSA) that a gate has signed
     VerifyVsa(vsa::VerifyVsaArgs),
+    /// Write, check, try and sign policies
+    #[command(subcommand)]
+    Policy(Box<policy::PolicyVerb>),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -245,6 +249,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::Sign(args) => sign::sign(&args, output),
         Verb::Verify(args) => verify::verify(&args, output),
         Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),
+        Verb::Policy(verb) => policy::policy(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

@@ -479,6 +479,12 @@ pub(crate) fn seed(text: &str) -> Result<SubjectDigest, Failure> {
 }
 
 pub(crate) fn evidence(paths: &[PathBuf]) -> Result<Files, Failure> {
+    let files = evidence_files(paths)?;
+    Files::load(&files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))
+}
+
+/// The files that are named, and those in the folders that are.
+pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         let message = || format!("the evidence {} cannot be read", path.display());
@@ -501,7 +507,7 @@ pub(crate) fn evidence(paths: &[PathBuf]) -> Result<Files, Failure> {
         files.extend(found);
     }
     files.dedup();
-    Files::load(&files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))
+    Ok(files)
 }
 
 /// The archive that was named; without named evidence the default one, where there is one.
@@ -517,7 +523,7 @@ pub(crate) fn archive(named: Option<&str>, has_evidence: bool) -> Result<Option<
     Archive::open(&folder).map(Some).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))
 }
 
-fn probe(path: &Path) -> Result<Outfile, Failure> {
+pub(crate) fn probe(path: &Path) -> Result<Outfile, Failure> {
     Outfile::probe(path).map_err(|error| {
         Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
     })

@@ -4,14 +4,19 @@
 //! over: `version`, `minimumVersion`, `notBefore` and `images` of the policy, `threshold`, `exitcode`, `commandRun` and
 //! `perPlatform` of a step, `maxAge` of an attestation. Names are read in any letter case, as Go reads them.
 
+pub mod check;
+mod document;
+pub mod init;
 mod members;
 mod read;
+pub mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+pub use self::document::{Document, SourceError};
 pub use self::members::strict_json;
 use crate::select::{Glob, GlobError};
 use crate::sign::{KeyError, PublicKey};
@@ -135,6 +140,26 @@ pub enum PolicyError {
         /// The steps on it.
         steps: Vec<String>,
     },
+}
+
+impl PolicyError {
+    /// The path of the member, where the error is about one.
+    pub fn at(&self) -> Option<&str> {
+        match self {
+            Self::TooLarge { .. } | Self::Json { .. } | Self::NoSteps | Self::Circle { .. } => None,
+            Self::Reserved { .. } => Some("steps"),
+            Self::Type { at, .. }
+            | Self::Missing { at }
+            | Self::Twice { at }
+            | Self::Unknown { at, .. }
+            | Self::Value { at, .. }
+            | Self::Key { at, .. }
+            | Self::KeyId { at, .. }
+            | Self::Glob { at, .. }
+            | Self::StepName { at, .. }
+            | Self::Dangling { at, .. } => Some(at),
+        }
+    }
 }
 
 /// A policy. Nothing says yet that it was signed.

@@ -22,6 +22,7 @@ mod budget;
 mod builtins;
 mod check;
 mod ground;
+mod inputs;
 mod load;
 mod missing;
 mod names;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::check::Package;
+pub use self::inputs::{InputReference, input_references};
 
 /// Most modules that are loaded together.
 pub const MAX_MODULES: usize = 256;

@@ -9,7 +9,7 @@
 
 mod accept;
 mod artifact;
-mod container;
+pub(crate) mod container;
 mod join;
 mod rules;
 mod source;
@@ -21,6 +21,7 @@ use jiff::Timestamp;
 
 use self::accept::{Accepted, Checks, Evidence, State, candidate};
 pub use self::artifact::{Artifact, ArtifactError};
+pub use self::container::open as open_envelope;
 use self::join::{Broken, ExternalEvidence, Pool};
 pub use self::source::{Files, Handle, MAX_ENVELOPE, Source, SourceError};
 use self::trusted::TrustedPolicy;

@@ -10,7 +10,7 @@ use super::ground::{self, Ground, Role};
 use super::missing::{self, Missing};
 use super::names::{self, Names};
 use super::syntax::complaint;
-use super::{Cause, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
+use super::{Cause, Coverage, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
 
 /// The rule that is asked for.
 const DENY: &str = "deny";
@@ -224,6 +224,7 @@ impl Compiled {
         let mut engine = self.engine.clone();
         builtins::prepare(&mut engine, limits);
         engine.set_gather_prints(limits.print);
+        engine.set_enable_coverage(limits.coverage);
         engine.set_input(input.clone());
         budget::begin(limits);
         let mut judgement = Judgement::default();
@@ -243,7 +244,22 @@ impl Compiled {
                 judgement.prints.extend(prints.iter().take(room).map(|line| self.print(line)));
             }
         }
+        if limits.coverage {
+            judgement.coverage = self.coverage(&engine);
+        }
         Ok(judgement)
+    }
+
+    /// The lines of each module that were evaluated, and those that could have been.
+    fn coverage(&self, engine: &Engine) -> Vec<Coverage> {
+        let Ok(report) = engine.get_coverage_report() else { return Vec::new() };
+        let number = |path: &str| path.strip_prefix("module-").and_then(|number| number.parse::<usize>().ok());
+        let of_file = |file: regorus::coverage::File| {
+            let module = self.modules.get(number(&file.path)?)?.clone();
+            let (covered, not_covered) = (file.covered.into_iter().collect(), file.not_covered.into_iter().collect());
+            Some(Coverage { module, covered, not_covered })
+        };
+        report.files.into_iter().filter_map(of_file).collect()
     }
 
     fn ask(&self, package: &Package, engine: &mut Engine) -> Vec<Denial> {

@@ -13,7 +13,7 @@ use crate::sign::pem;
 use crate::statement;
 
 /// Reads an envelope, or the one in a Sigstore bundle (`application/vnd.dev.sigstore.bundle…+json`).
-pub(super) fn open(bytes: &[u8]) -> Result<Envelope, ParseError> {
+pub fn open(bytes: &[u8]) -> Result<Envelope, ParseError> {
     let plain = Envelope::parse(bytes, MAX_ENVELOPE);
     if plain.is_ok() {
         return plain;
@@ -32,7 +32,7 @@ pub(super) fn nested(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The same of an envelope that is read already.
-pub(super) fn nested_in(outer: &Envelope) -> Option<Vec<u8>> {
+pub(crate) fn nested_in(outer: &Envelope) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Statement<'a> {
         #[serde(borrow)]
