@@ -3,6 +3,9 @@
 //! All forms say the same. What stands in evidence is a stranger's text: each form escapes it in its own way, and all
 //! of them show control characters and invisible ones instead of obeying them.
 
+mod chain;
+mod drawing;
+mod html;
 pub(crate) mod json;
 mod junit;
 mod markdown;
@@ -33,6 +36,7 @@ enum Format {
     Json,
     Markdown,
     Junit,
+    Html,
     Text,
 }
 
@@ -41,6 +45,7 @@ const FORMATS: &[(&str, Format, &[&str])] = &[
     ("json", Format::Json, &["json"]),
     ("markdown", Format::Markdown, &["md", "markdown"]),
     ("junit", Format::Junit, &["xml"]),
+    ("html", Format::Html, &["html", "htm"]),
     ("text", Format::Text, &["txt", "text", "log"]),
 ];
 
@@ -50,6 +55,7 @@ impl Format {
             Self::Json => json::render(verdict),
             Self::Markdown => markdown::render(verdict),
             Self::Junit => junit::render(verdict),
+            Self::Html => html::render(verdict),
             Self::Text => text::render(verdict),
         }
     }

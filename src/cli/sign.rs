@@ -19,7 +19,7 @@ use super::{Ending, keys, surroundings};
 const POLICY_TYPE: &str = "https://witness.testifysec.com/policy/v0.1";
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  affiant sign --key affiant.key -f policy.json -o policy.signed.json")]
+#[command(mut_arg("key", |key| key.required(true)), after_help = "Example:\n  affiant sign --key affiant.key -f policy.json -o policy.signed.json")]
 pub(crate) struct SignArgs {
     /// The document to sign; `-` for stdin
     #[arg(value_name = "FILE", required_unless_present = "infile")]
@@ -40,26 +40,8 @@ pub(crate) struct SignArgs {
     /// Payload type of the envelope
     #[arg(short = 't', long, value_name = "TYPE", default_value = POLICY_TYPE, env = "AFFIANT_DATATYPE", hide_env_values = true)]
     datatype: String,
-    /// Sign with this key: a file, or `env:NAME` (repeatable: several signatures)
-    #[arg(
-        short = 'k',
-        long = "key",
-        visible_alias = "signer-file-key-path",
-        value_name = "KEY",
-        required = true,
-        env = "AFFIANT_KEY",
-        hide_env_values = true
-    )]
-    key: Vec<String>,
-    /// File whose first line is the password of the signing key
-    #[arg(
-        long,
-        visible_alias = "signer-file-key-passphrase-path",
-        value_name = "FILE",
-        env = "AFFIANT_KEY_PASSWORD_FILE",
-        hide_env_values = true
-    )]
-    key_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    keys: keys::KeyArgs,
     /// Read settings from this file, instead of the user's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -79,7 +61,7 @@ pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
         return Err(Failure::usage("--datatype is empty"));
     }
     if let Some(path) = &args.outfile {
-        keys::refuse_as_outfile(&args.key, path)?;
+        keys::refuse_as_outfile(&args.keys.key, path)?;
     }
     let outfile = match &args.outfile {
         Some(path) => Some(Outfile::probe(path).map_err(|error| {
@@ -103,8 +85,8 @@ pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
         .hint("take the value out of the document, or the variable out of the environment"));
     }
     let mut signers = Vec::new();
-    for key in &args.key {
-        let loaded = keys::signing_key(key, args.key_password_file.as_deref()).map_err(|mut failure| {
+    for key in &args.keys.key {
+        let loaded = keys::signing_key(key, args.keys.key_password_file.as_deref()).map_err(|mut failure| {
             failure.kind = Kind::NoAnswer;
             failure
         })?;

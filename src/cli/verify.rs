@@ -2,17 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use affiant_core::bundle::Bundle;
+use affiant_core::dsse::Envelope;
+use affiant_core::outfile::Outfile;
+use affiant_core::sign::Signer;
+use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::store::{Archive, SubjectDigest};
 use affiant_core::trust::{Anchor, Certificate, Constraint, Trust};
 use affiant_core::verdict::{Answer, TrustInput, Verdict};
-use affiant_core::verify::{Artifact, Files, PolicyFile, PolicyTrust, Question, Source, VerifyError, verify as ask};
+use affiant_core::verify::{
+    Artifact, Files, Handle, PolicyFile, PolicyTrust, Question, Source, VerifyError, verify_with_evidence,
+};
+use affiant_core::vsa;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::failure::{Failure, Kind};
 use super::output::Output;
 use super::report::{self, Reports};
-use super::surroundings::{variable, variables};
+use super::surroundings::{self, variable, variables};
 use super::{Ending, keys, places};
 
 /// Files in one folder that is named for evidence.
@@ -85,12 +93,90 @@ pub(crate) struct VerifyArgs {
     /// Write the verdict to a file as well: json, markdown, junit, html or text (repeatable)
     #[arg(long, value_name = "FORM=FILE")]
     report: Vec<String>,
+    /// Evidence bundle, as `affiant bundle create` or cilock makes it (repeatable); the same as --attestations
+    #[arg(long, value_name = "FILE")]
+    bundle: Vec<PathBuf>,
+    /// Write a bundle of the evidence that was looked at
+    #[arg(long, value_name = "FILE", hide = true)]
+    output_bundle: Option<PathBuf>,
+    #[command(flatten)]
+    summary: SummaryArgs,
     /// Use no network (nothing here does: the flag documents it)
     #[arg(long, hide = true)]
     offline: bool,
     /// Show every option
     #[arg(long)]
     help_all: bool,
+}
+
+/// The verification summary.
+#[derive(Args)]
+struct SummaryArgs {
+    /// Write a signed verification summary (VSA) of the answer
+    #[arg(long, value_name = "FILE", requires = "signer_file_key_path")]
+    vsa_outfile: Option<PathBuf>,
+    /// Key that signs the summary: a file, or `env:NAME` (repeatable)
+    #[arg(long, value_name = "KEY", visible_alias = "vsa-key")]
+    signer_file_key_path: Vec<String>,
+    /// File whose first line is the password of that key
+    #[arg(long, value_name = "FILE", hide = true, visible_alias = "signer-file-key-passphrase-path")]
+    key_password_file: Option<PathBuf>,
+    /// Who the summary says has verified
+    #[arg(long, value_name = "ID", hide = true, default_value = "affiant")]
+    vsa_verifier_id: String,
+    /// What the summary calls the artifact (default: its name)
+    #[arg(long, value_name = "URI", hide = true)]
+    vsa_resource_uri: Option<String>,
+}
+
+/// A summary that is going to be written: everything that can be refused is refused before the answer.
+struct Summary<'a> {
+    args: &'a SummaryArgs,
+    outfile: Outfile,
+    signers: Vec<affiant_core::sign::PrivateKey>,
+}
+
+impl SummaryArgs {
+    fn prepare(&self) -> Result<Option<Summary<'_>>, Failure> {
+        let Some(path) = &self.vsa_outfile else {
+            return if self.signer_file_key_path.is_empty() {
+                Ok(None)
+            } else {
+                Err(Failure::usage("--signer-file-key-path signs a verification summary, and none is asked for")
+                    .hint("name it with `--vsa-outfile FILE`; the policy's key is `--publickey FILE`"))
+            };
+        };
+        keys::refuse_as_outfile(&self.signer_file_key_path, path)?;
+        let outfile = Outfile::probe(path).map_err(|error| {
+            Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
+        })?;
+        let signers = self
+            .signer_file_key_path
+            .iter()
+            .map(|key| keys::signing_key(key, self.key_password_file.as_deref()).map(|loaded| loaded.key))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|mut failure| {
+                failure.kind = Kind::NoAnswer;
+                failure
+            })?;
+        Ok(Some(Summary { args: self, outfile, signers }))
+    }
+}
+
+impl Summary<'_> {
+    fn write(&self, verdict: &Verdict, mode: Mode) -> Result<(), Failure> {
+        let resource = self.args.vsa_resource_uri.as_deref();
+        let Some(payload) = vsa::statement(verdict, &self.args.vsa_verifier_id, resource, mode == Mode::Enforce) else {
+            return Err(Failure::usage("a verification summary is about an artifact, and none is named")
+                .hint("name it: `affiant verify … --vsa-outfile FILE ARTIFACT`"));
+        };
+        let signers: Vec<&dyn Signer> = self.signers.iter().map(|key| key as &dyn Signer).collect();
+        let envelope = Envelope::seal(payload, PAYLOAD_TYPE, &signers)
+            .map_err(|error| Failure::because(Kind::NoAnswer, "the summary cannot be signed", &error))?;
+        self.outfile
+            .write(&envelope.to_json())
+            .map_err(|error| Failure::because(Kind::NoAnswer, "the summary cannot be written", &error))
+    }
 }
 
 /// Who must have signed the policy, where a certificate did. What is not given may be anything; one must be given.
@@ -212,6 +298,12 @@ enum Form {
 pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
     refuse_trust_from_environment()?;
     let reports = Reports::parse(&args.report)?;
+    let summary = args.summary.prepare()?;
+    if summary.is_some() && args.at.is_some() {
+        return Err(Failure::usage("a verification summary says when was verified: --at cannot decide that")
+            .hint("leave out `--at` or `--vsa-outfile`"));
+    }
+    let bundle = args.output_bundle.as_deref().map(probe).transpose()?;
     let mut origins = Vec::new();
     let mut origin = |what: &str, value: String, from: String| {
         origins.push(TrustInput { what: what.to_owned(), value, from });
@@ -279,8 +371,9 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
             "name an artifact: `affiant verify … FILE`, or a digest to find evidence by: `--subjects sha256:…`",
         ));
     }
-    let files = if args.attestations.is_empty() { None } else { Some(evidence(&args.attestations)?) };
-    let archive = archive(args)?;
+    let named: Vec<PathBuf> = args.attestations.iter().chain(&args.bundle).cloned().collect();
+    let files = if named.is_empty() { None } else { Some(evidence(&named)?) };
+    let archive = archive(args.archive.as_deref(), !named.is_empty())?;
     let mut sources: Vec<&dyn Source> = Vec::new();
     sources.extend(files.as_ref().map(|files| files as &dyn Source));
     sources.extend(archive.as_ref().map(|archive| archive as &dyn Source));
@@ -294,7 +387,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
         at,
         origins,
     };
-    let mut verdict = ask(&question).map_err(|error| no_answer(&error))?;
+    let (mut verdict, handles) = verify_with_evidence(&question).map_err(|error| no_answer(&error))?;
     if let Some(files) = &files {
         let notes = files.unreadable().iter().map(|(label, reason)| format!("{label}: {reason}"));
         verdict.notes.extend(notes);
@@ -305,6 +398,14 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     };
     output.data(text.as_bytes())?;
     reports.write(&verdict)?;
+    if let Some(summary) = &summary {
+        summary.write(&verdict, args.mode)?;
+    }
+    if let Some(outfile) = &bundle {
+        let subjects = question.artifacts.iter().map(Artifact::digest).chain(args.subjects.iter().cloned()).collect();
+        let envelopes = read_all(&question.sources, &handles)?;
+        write_bundle(outfile, envelopes, "verify-export", subjects)?;
+    }
     Ok(Ending::Code(code(&verdict, args.mode)))
 }
 
@@ -326,7 +427,7 @@ fn no_answer(error: &VerifyError) -> Failure {
 }
 
 /// Trust comes from flags only (security rule 8): a build step can write variables for the steps after it.
-fn refuse_trust_from_environment() -> Result<(), Failure> {
+pub(crate) fn refuse_trust_from_environment() -> Result<(), Failure> {
     for name in variables("AFFIANT_") {
         let flag = name["AFFIANT_".len()..].to_ascii_lowercase().replace('_', "-");
         // Every flag that starts with `--policy` says whom to trust.
@@ -358,7 +459,7 @@ fn certificates<'a>(paths: &'a [PathBuf], flag: &str) -> Result<Vec<(&'a Path, C
     Ok(all)
 }
 
-fn artifact(path: &Path) -> Result<Artifact, Failure> {
+pub(crate) fn artifact(path: &Path) -> Result<Artifact, Failure> {
     Artifact::read(path).map_err(|error| {
         let failure =
             Failure::because(Kind::NoAnswer, format!("the artifact {} cannot be looked at", path.display()), &error);
@@ -367,7 +468,7 @@ fn artifact(path: &Path) -> Result<Artifact, Failure> {
 }
 
 /// A digest to find evidence by: `ALG:HEX`, or the digits alone.
-fn seed(text: &str) -> Result<SubjectDigest, Failure> {
+pub(crate) fn seed(text: &str) -> Result<SubjectDigest, Failure> {
     let digest = SubjectDigest::parse(text.trim());
     let digits = digest.value.rsplit(':').next().unwrap_or_default();
     if digits.len() < 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -377,7 +478,7 @@ fn seed(text: &str) -> Result<SubjectDigest, Failure> {
     Ok(digest)
 }
 
-fn evidence(paths: &[PathBuf]) -> Result<Files, Failure> {
+pub(crate) fn evidence(paths: &[PathBuf]) -> Result<Files, Failure> {
     let mut files = Vec::new();
     for path in paths {
         let message = || format!("the evidence {} cannot be read", path.display());
@@ -404,14 +505,54 @@ fn evidence(paths: &[PathBuf]) -> Result<Files, Failure> {
 }
 
 /// The archive that was named; without named evidence the default one, where there is one.
-fn archive(args: &VerifyArgs) -> Result<Option<Archive>, Failure> {
-    if args.archive.is_none() && !args.attestations.is_empty() {
+pub(crate) fn archive(named: Option<&str>, has_evidence: bool) -> Result<Option<Archive>, Failure> {
+    if named.is_none() && has_evidence {
         return Ok(None);
     }
-    let folder = places::archive_folder(args.archive.as_deref())?;
-    if args.archive.is_none() && !folder.exists() {
+    let folder = places::archive_folder(named)?;
+    if named.is_none() && !folder.exists() {
         return Ok(None);
     }
     let message = || format!("the archive {} cannot be opened", folder.display());
     Archive::open(&folder).map(Some).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))
+}
+
+fn probe(path: &Path) -> Result<Outfile, Failure> {
+    Outfile::probe(path).map_err(|error| {
+        Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
+    })
+}
+
+/// The envelopes that were found, each with its label.
+pub(crate) fn read_all(
+    sources: &[&dyn Source],
+    handles: &[(usize, Handle)],
+) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    handles
+        .iter()
+        .map(|(source, handle)| {
+            let bytes = sources[*source]
+                .read(handle)
+                .map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read again", &error))?;
+            Ok((handle.label.clone(), bytes))
+        })
+        .collect()
+}
+
+/// Writes a bundle.
+pub(crate) fn write_bundle(
+    outfile: &Outfile,
+    envelopes: Vec<(String, Vec<u8>)>,
+    source: &str,
+    subjects: Vec<String>,
+) -> Result<(), Failure> {
+    let now = surroundings::clock()?.now();
+    let bundle = Bundle::make(envelopes, source, subjects, now)
+        .map_err(|error| Failure::because(Kind::NoAnswer, "the bundle cannot be made", &error))?;
+    let mut bytes = Vec::new();
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Failure::because(Kind::NoAnswer, "the bundle cannot be written", error)
+    };
+    bundle.write(&mut bytes).map_err(|error| failed(&error))?;
+    outfile.write(&bytes).map_err(|error| failed(&error))
 }

@@ -20,6 +20,7 @@ mod strict;
 pub mod subjects;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::Deserialize;
@@ -27,10 +28,16 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 pub use self::kinds::short_name;
+use self::subjects::Digests;
 pub use self::subjects::{SubjectView, Subjects};
 use crate::collection::{COLLECTION_TYPE, COLLECTION_TYPE_CILOCK};
 use crate::digest::DigestSet;
 use crate::statement::{STATEMENT_V01, STATEMENT_V1};
+
+/// Most entries of a collection, and most gaps.
+pub const MAX_ENTRIES: usize = 4096;
+/// Most back-references of a collection.
+pub const MAX_BACKREFS: usize = 1 << 16;
 
 /// Evidence that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -193,6 +200,42 @@ impl EntryView<'_> {
     }
 }
 
+type Entries<T> = strict::List<T, MAX_ENTRIES>;
+
+/// A written map of back-references.
+struct Backrefs(BTreeMap<String, DigestSet>);
+
+impl<'de> Deserialize<'de> for Backrefs {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Backrefs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of back-references")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some((name, Digests(digests))) = members.next_entry::<String, Digests<'de>>()? {
+                    if map.len() == MAX_BACKREFS {
+                        return Err(A::Error::custom(format_args!("more than {MAX_BACKREFS} back-references")));
+                    }
+                    let digests = digests.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned()));
+                    match map.entry(name) {
+                        Entry::Vacant(entry) => entry.insert(DigestSet(digests.collect())),
+                        Entry::Occupied(entry) => return Err(strict::twice(entry.key())),
+                    };
+                }
+                Ok(Backrefs(map))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for CollectionView<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
@@ -210,9 +253,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for CollectionView<'a> {
                     let mut first = true;
                     match &*member {
                         "name" => first = name.replace(members.next_value::<String>()?).is_none(),
-                        "attestations" => first = attestations.replace(members.next_value::<Option<_>>()?).is_none(),
-                        "backrefs" => first = backrefs.replace(members.next_value::<Option<_>>()?).is_none(),
-                        "gaps" => first = gaps.replace(members.next_value::<Option<_>>()?).is_none(),
+                        "attestations" => first = attestations.replace(members.next_value::<Entries<_>>()?).is_none(),
+                        "backrefs" => first = backrefs.replace(members.next_value::<Option<Backrefs>>()?).is_none(),
+                        "gaps" => first = gaps.replace(members.next_value::<Entries<_>>()?).is_none(),
                         other => {
                             if let Some(known) = strict::lookalike(other, &["name", "attestations", "backrefs"]) {
                                 return Err(strict::taken_for(other, known));
@@ -226,9 +269,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for CollectionView<'a> {
                 }
                 Ok(CollectionView {
                     name: name.ok_or_else(|| A::Error::missing_field("name"))?,
-                    attestations: attestations.flatten().unwrap_or_default(),
-                    backrefs: backrefs.flatten(),
-                    gaps: gaps.flatten().unwrap_or_default(),
+                    attestations: attestations.unwrap_or_default().0,
+                    backrefs: backrefs.flatten().map(|Backrefs(map)| map),
+                    gaps: gaps.unwrap_or_default().0,
                 })
             }
         }

@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod attestor;
+pub mod bundle;
 pub mod clock;
 pub mod collection;
 pub mod digest;

@@ -31,8 +31,9 @@ use self::work::Work;
 use crate::dsse::{self, Envelope, FailedSignature, Signature, TIMESTAMP_TSP, WrongPayloadType};
 use crate::sign::{Message, PublicKey};
 
-/// Reading a certificate or token costs about as much as hashing it so many times.
-const COST_OF_READING: u64 = 8;
+/// Reading a certificate or token costs at the most about as much as hashing it so many times: one of nothing but names
+/// does.
+const COST_OF_READING: u64 = 64;
 
 /// Who is believed.
 #[derive(Clone, Debug, Default)]

@@ -230,7 +230,7 @@ pub struct ArtifactPart {
     pub digest: String,
     /// Whether accepted evidence proves it.
     pub check: Check,
-    /// The steps of the chain of evidence that proves it: step name, and the source of its evidence.
+    /// The steps of the chain of evidence that proves it, the one that made it last: name, and the source of its evidence.
     pub chain: Vec<Link>,
 }
 

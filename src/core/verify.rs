@@ -117,6 +117,11 @@ pub struct Question<'a> {
 
 /// Answers the question.
 pub fn verify(question: &Question<'_>) -> Result<Verdict, VerifyError> {
+    verify_with_evidence(question).map(|(verdict, _)| verdict)
+}
+
+/// The same, and the envelopes that were looked at: the number of the source, and the handle.
+pub fn verify_with_evidence(question: &Question<'_>) -> Result<(Verdict, Vec<(usize, Handle)>), VerifyError> {
     if question.artifacts.is_empty() && question.seeds.is_empty() {
         return Err(VerifyError::NoSeed);
     }
@@ -133,13 +138,13 @@ pub fn verify(question: &Question<'_>) -> Result<Verdict, VerifyError> {
         walk: Walk { rounds: 0, limit: MAX_ROUNDS },
         notes: Vec::new(),
     };
-    let Some(policy) = policy else { return Ok(verdict) };
+    let Some(policy) = policy else { return Ok((verdict, Vec::new())) };
     describe_trust(&policy, &mut verdict);
     let gathered = gather(&policy, question)?;
     verdict.walk.rounds = gathered.rounds;
     verdict.sources.clone_from(&gathered.sources);
     judge(&policy, question, &gathered, &mut verdict);
-    Ok(verdict)
+    Ok((verdict, gathered.handles))
 }
 
 /// What the policy adds to whom is trusted.
@@ -171,10 +176,12 @@ struct Gathered {
     unrelated: BTreeMap<String, Vec<String>>,
     rounds: usize,
     sources: Vec<SourcePart>,
+    handles: Vec<(usize, Handle)>,
 }
 
 fn gather(policy: &TrustedPolicy, question: &Question<'_>) -> Result<Gathered, VerifyError> {
     let mut evidence: Vec<Evidence> = Vec::new();
+    let mut handles = Vec::new();
     let mut seen: BTreeSet<[u8; 32]> = BTreeSet::new();
     let mut labels: BTreeSet<String> = BTreeSet::new();
     let mut related = vec![0; question.sources.len()];
@@ -207,6 +214,7 @@ fn gather(policy: &TrustedPolicy, question: &Question<'_>) -> Result<Gathered, V
                 if evidence.len() == MAX_EVIDENCE || bytes_read > MAX_EVIDENCE_BYTES {
                     return Err(VerifyError::TooMuch);
                 }
+                handles.push((number, handle.clone()));
                 let one = examine(policy, handle, &bytes);
                 drop(bytes);
                 for digest in refers_to(policy, &one) {
@@ -240,7 +248,7 @@ fn gather(policy: &TrustedPolicy, question: &Question<'_>) -> Result<Gathered, V
         others.truncate(OTHERS);
         unrelated.insert(step.clone(), others);
     }
-    Ok(Gathered { evidence, unrelated, rounds, sources })
+    Ok(Gathered { evidence, unrelated, rounds, sources, handles })
 }
 
 /// The step that a collection's name is of, failed or not.

@@ -37,7 +37,8 @@ pub(crate) fn render(verdict: &Verdict) -> String {
     let line = || PreEscaped("\n");
     let document = html! {
         testsuites name=(SUITE) tests=(cases.len()) failures=(failures) errors="0" time="0" { (line())
-            testsuite name=(SUITE) tests=(cases.len()) failures=(failures) errors="0" skipped=(skipped) time="0" timestamp=(at) { (line())
+            testsuite name=(SUITE) tests=(cases.len()) failures=(failures) errors="0"
+                skipped=(skipped) time="0" timestamp=(at) { (line())
                 properties { (line())
                     (property("answer", word(verdict.answer)))
                     (property("policy", &verdict.policy.source))

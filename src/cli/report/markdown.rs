@@ -1,8 +1,8 @@
 //! A verdict as Markdown, for the summary of a CI job.
 //!
 //! What a stranger wrote stands in `<code>` with marks of structure as character references: a reference is never
-//! structure (`CommonMark` 0.31, section 2.5), and within `code` the sites that show Markdown make no mentions, links to
-//! issues or emoji of it.
+//! structure (`CommonMark` 0.31, section 2.5), and within `code` the sites that show Markdown make no mentions, links
+//! to issues or emoji of it.
 
 use std::fmt::Write as _;
 
@@ -187,7 +187,7 @@ fn block(number: usize, reason: &Reason<'_>) -> String {
         row("Also", inline(check));
     }
     text.push_str(&table(&["", ""], rows.into_iter()));
-    let count: usize = reason.others.iter().map(|group| group.candidates.len()).sum::<usize>() + reason.left_out;
+    let count = reason.more();
     if count > 0 {
         let title = counted(count, "other candidate");
         let mut groups = table(&["Candidates", "Reason", "Evidence"], reason.others.iter().map(other));

@@ -97,6 +97,11 @@ impl<'a> Reason<'a> {
         })
     }
 
+    /// How many candidates there are beside the nearest.
+    pub(super) fn more(&self) -> usize {
+        self.others.iter().map(|group| group.candidates.len()).sum::<usize>() + self.left_out
+    }
+
     fn says_the_same(&self, other: &Self) -> bool {
         self.check == other.check
             && self.nearest == other.nearest
@@ -203,7 +208,7 @@ pub(super) fn advice(check: &Check) -> Cow<'_, str> {
             "hand over the evidence with --attestations FILE, or name the archive that holds it with --archive"
         }
         CheckKind::Envelope => {
-            "hand over the envelope as it was written when it was signed; a file that was cut or edited cannot be mended"
+            "hand over the envelope as it was written when it was signed; what was cut or edited cannot be mended"
         }
         CheckKind::Signature => {
             "hand over the envelope as it was signed; if it is, the key that signed it is not one that the policy knows"

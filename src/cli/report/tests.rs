@@ -5,6 +5,7 @@ mod samples;
 use std::path::{Path, PathBuf};
 
 use affiant_core::verdict::{Check, CheckKind, Outcome, Verdict};
+use base64::Engine as _;
 
 use super::*;
 
@@ -39,6 +40,101 @@ fn golden(name: &str, verdict: &Verdict) {
 fn forms_are_those_of_the_samples() {
     golden("passed", &samples::passed());
     golden("denied", &samples::denied());
+}
+
+/// With `AFFIANT_SAMPLES=FOLDER`, all samples as pages, to be looked at.
+#[test]
+fn all_samples_can_be_looked_at() {
+    let mut eight = samples::denied();
+    let flawless = samples::passed();
+    for part in &mut eight.steps {
+        part.outcome = Outcome::Passed;
+        part.candidates = flawless.steps[0].candidates.clone();
+    }
+    (eight.answer, eight.artifacts[1].check) = (Answer::Passed, eight.artifacts[0].check.clone());
+    let mut unjoined = samples::passed();
+    unjoined.steps.iter_mut().for_each(|step| step.artifacts_from.clear());
+    unjoined.artifacts.clear();
+    let mut all = vec![
+        ("passed", samples::passed()),
+        ("passed-eight", eight),
+        ("passed-unjoined", unjoined),
+        ("denied", samples::denied()),
+        ("denied-missing", samples::missing()),
+        ("no-evidence", samples::no_evidence()),
+        ("hostile-1", samples::hostile(HOSTILE[0])),
+        ("hostile-2", samples::hostile(HOSTILE[1])),
+        ("long", samples::hostile(&"x".repeat(300))),
+    ];
+    for (name, verdict) in all.drain(..) {
+        let page = html::render(&verdict);
+        assert!(page.ends_with("</html>\n"));
+        if let Some(folder) = std::env::var_os("AFFIANT_SAMPLES").map(PathBuf::from) {
+            std::fs::write(folder.join(format!("{name}.html")), page).expect("writes");
+        }
+    }
+}
+
+/// The tags of `html`: element and names of attributes.
+fn tags(html: &str) -> std::collections::BTreeSet<String> {
+    html.split('<')
+        .skip(1)
+        .map(|rest| {
+            let tag = rest.split('>').next().unwrap_or_default();
+            // Values stand in quotation marks, which a value cannot hold.
+            tag.split('"').step_by(2).collect::<Vec<_>>().concat()
+        })
+        .collect()
+}
+
+#[test]
+fn html_of_a_stranger_is_text() {
+    let ours = tags(&html::render(&samples::denied()));
+    assert!(ours.contains("details class= open") && ours.contains("/html"), "{ours:#?}");
+    for hostile in HOSTILE {
+        let page = html::render(&samples::hostile(hostile));
+        let more: Vec<_> = tags(&page).difference(&ours).cloned().collect();
+        assert!(more.is_empty(), "{hostile:?}: {more:?}");
+    }
+}
+
+#[test]
+fn html_fetches_and_runs_nothing() {
+    for verdict in [samples::passed(), samples::denied(), samples::no_evidence()] {
+        let page = html::render(&verdict);
+        let style = page.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).expect("a style");
+        let hash = base64::engine::general_purpose::STANDARD.encode(affiant_core::digest::sha256(style.as_bytes()));
+        let rule =
+            format!("content=\"default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'\"");
+        assert!(page.contains(&rule));
+        assert!(!style.contains("url(") && !style.contains("@import"));
+        for tag in tags(&page) {
+            let words: Vec<_> = tag.split_whitespace().collect();
+            assert!(
+                !["script", "link", "img", "iframe", "object", "embed", "form", "base"].contains(&words[0]),
+                "{tag}"
+            );
+            assert!(
+                !words.iter().any(|word| word.starts_with("on") || ["src=", "style=", "srcset="].contains(word)),
+                "{tag}"
+            );
+        }
+        // Links lead to parts of the page.
+        for target in page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap_or_default()) {
+            let id = target.strip_prefix('#').unwrap_or_else(|| panic!("{target}"));
+            assert!(page.contains(&format!(" id=\"{id}\"")), "{target}");
+        }
+    }
+}
+
+#[test]
+fn html_tells_each_reason_and_what_to_do() {
+    let page = html::render(&samples::denied());
+    assert_eq!(page.matches("<dt class=\"todo\">").count(), 4 + 3 + 2, "reasons, checks of steps, other groups");
+    assert!(page.contains("<details class=\"candidate bad\" open>"), "what failed is open");
+    assert!(page.contains("<details class=\"candidate good\">"));
+    assert!(page.contains("13 more candidates with the same reason"));
+    assert!(page.contains("37 more candidates came less near"));
 }
 
 /// What no form may hold, whatever the evidence says.
@@ -135,6 +231,11 @@ fn long_lists_are_counted() {
             one
         })
         .collect();
+    for (format, most) in [(Format::Html, 800_000), (Format::Markdown, 530_000)] {
+        let text = format.render(&verdict);
+        assert!(text.len() < most, "{} bytes", text.len());
+        assert!(text.contains("more, which stand in the JSON form"));
+    }
     let text = text::render(&verdict);
     assert!(text.starts_with("PASSED: file0 and 4999 more under policy policy.signed.json\n"), "{text}");
     assert!(text.contains("and 99960 more, which stand in the JSON form"), "{text}");
@@ -156,7 +257,7 @@ fn json_begins_with_its_schema() {
     }
 }
 
-/// The HTML that GitHub's dialect makes of `text`: raw HTML stays, links and images are made of all that looks like one.
+/// The HTML that GitHub's dialect makes of `text`: raw HTML stays, links are made of all that looks like one.
 fn rendered(text: &str) -> String {
     let mut options = comrak::Options::default();
     let extension = &mut options.extension;

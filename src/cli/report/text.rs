@@ -94,7 +94,7 @@ fn rows(page: &mut Page, reason: &Reason<'_>) {
         page.row(std::mem::take(&mut label), &other(group));
     }
     if reason.left_out > 0 {
-        page.row(label, &format!("{} came less near and are not told of here", more(reason.left_out)));
+        page.row(label, &format!("{} came less near and stay out of this verdict", more(reason.left_out)));
     }
 }
 

@@ -102,20 +102,28 @@ impl Keep {
             )
             .hint("name another folder with `--archive dir:PATH` or AFFIANT_HOME"));
         }
-        let archive = match named {
-            Some(folder) => {
-                let archive = Archive::create(&folder, Access::Shared)
-                    .and_then(|archive| archive.probe().map(|()| archive))
-                    .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?;
-                Some(archive)
+        // A plan changes nothing, not even by making folders.
+        let open = |folder: &Path, access| {
+            if args.plan {
+                return Archive::foresee(folder, access);
             }
+            let archive = Archive::create(folder, access)?;
+            archive.probe()?;
+            Ok(archive)
+        };
+        let archive = match named {
+            Some(folder) => Some(
+                open(&folder, Access::Shared)
+                    .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?,
+            ),
             None => folders.archive.and_then(|folder| {
-                let archive =
-                    Archive::create(&folder, Access::Private).and_then(|archive| archive.probe().map(|()| archive));
-                archive.map_err(|error| warnings.push(format!("the default archive cannot be used: {error}"))).ok()
+                open(&folder, Access::Private)
+                    .map_err(|error| warnings.push(format!("the default archive cannot be used: {error}")))
+                    .ok()
             }),
         };
-        let spool = folders.spool.and_then(|folder| {
+        // A plan needs none.
+        let spool = folders.spool.filter(|_| !args.plan).and_then(|folder| {
             Spool::create(&folder).map_err(|error| warnings.push(format!("there is no spool: {error}"))).ok()
         });
         if outfile.is_none() && archive.is_none() {
@@ -123,7 +131,8 @@ impl Keep {
                 .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
             return Err(warnings.into_iter().fold(failure, Failure::hint));
         }
-        let public_key = args.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
+        let public_key =
+            args.keys.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
         Ok(Self {
             on_gap: args.on_gap,
             outfile,
@@ -400,9 +409,9 @@ pub(super) fn report(args: &RunArgs) -> Result<Option<Outfile>, Failure> {
     };
     // One that cannot be written is refused later, and reported.
     let outfile = args.outfile.as_ref().and_then(|path| Outfile::probe(path).ok());
-    let keys = args.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
+    let keys = args.keys.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
     let inputs: Vec<_> = keys
-        .chain(args.key_password_file.iter().map(|path| ("the password file", path.as_path())))
+        .chain(args.keys.key_password_file.iter().map(|path| ("the password file", path.as_path())))
         .chain(args.config.iter().map(|path| ("the configuration", path.as_path())))
         .collect();
     for (what, written) in [("outfile", &outfile), ("report", &report)] {

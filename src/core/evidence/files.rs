@@ -153,21 +153,31 @@ pub(super) fn raw(algorithm: &str, value: &str) -> Option<(Algorithm, Raw)> {
     })
 }
 
+/// The values of lowercase hex digits; [`NO_DIGIT`] for other bytes.
+const DIGITS: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        table[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    table
+};
+/// No digit has this bit.
+const NO_DIGIT: u8 = 0x80;
+
 /// Bytes from lowercase hex.
 pub(super) fn lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut out = [0; N];
     if text.len() != 2 * N {
         return None;
     }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
+    let (mut out, mut seen) = ([0; N], 0);
     for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(out)
+    (seen & NO_DIGIT == 0).then_some(out)
 }
 
 /// A file of the table.
@@ -200,7 +210,7 @@ struct Row {
     /// Where the path stands. The limit of a payload is below 4 GB.
     path: u32,
     length: u32,
-    /// The SHA-256, where `set` is [`NONE`].
+    /// The SHA-256; where `set` is not [`NONE`], only if the set has one.
     sha256: [u8; 32],
     set: u32,
     mime: u32,
@@ -326,15 +336,15 @@ impl Files {
 
     /// The first path whose file has this SHA-256. The first call sorts the table, later ones search it.
     pub fn find_sha256(&self, sha256: &[u8; 32]) -> Option<&str> {
-        let value = |at: &u32| self.digests(&self.rows[*at as usize]).sha256;
+        let value = |at: &u32| &self.rows[*at as usize].sha256;
         let index = self.by_sha256.get_or_init(|| {
             let with = |(at, row): (usize, &Row)| self.digests(row).sha256.map(|_| row_number(at));
             let mut index: Vec<u32> = self.rows.iter().enumerate().filter_map(with).collect();
-            index.sort_unstable_by_key(|at| (value(at), *at));
+            index.sort_unstable_by(|a, b| value(a).cmp(value(b)).then(a.cmp(b)));
             index
         });
-        let first = index.partition_point(|at| value(at).as_ref() < Some(sha256));
-        let at = index.get(first).filter(|at| value(at).as_ref() == Some(sha256))?;
+        let first = index.partition_point(|at| value(at) < sha256);
+        let at = index.get(first).filter(|at| value(at) == sha256)?;
         Some(self.path(&self.rows[*at as usize]))
     }
 
@@ -449,12 +459,12 @@ impl Builder {
         if files.paths.len() + path.len() > limit {
             return Err(format!("more than {limit} bytes of paths"));
         }
-        let (sha256, set) = match digests.sha256 {
-            Some(sha256) if digests == Digests::of_sha256(sha256) => (sha256, NONE),
-            _ => {
-                files.sets.push(digests);
-                ([0; 32], row_number(files.sets.len() - 1))
-            }
+        let sha256 = digests.sha256.unwrap_or_default();
+        let set = if digests == Digests::of_sha256(sha256) {
+            NONE
+        } else {
+            files.sets.push(digests);
+            row_number(files.sets.len() - 1)
         };
         let mime = match mime.map(|mime| (mime, self.numbers.get(mime))) {
             None => NONE,

@@ -10,6 +10,8 @@ use crate::digest::{DigestSet, sha256_hex};
 
 /// How many parts of a subject's name are compared with its digest.
 const MAX_PARTS: usize = 64;
+/// Longest name, in bytes, that is compared with its digest; it is hashed once for each part.
+const MAX_NAME: usize = 4096;
 
 /// What a subject says of the thing that has its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +139,10 @@ pub fn is_real_external(subject: &SubjectView<'_>) -> bool {
 /// Whether `sha256` is the digest of `name` or of what follows a colon or slash in it.
 fn is_text(name: &str, sha256: &str) -> bool {
     let after = name.char_indices().filter(|(_, c)| matches!(c, ':' | '/')).map(|(at, _)| at + 1);
-    // What is cut into more parts than can be compared is not taken for real.
+    // What is longer or has more parts than can be compared is not taken for real.
+    if name.len() > MAX_NAME {
+        return true;
+    }
     let mut starts = [0].into_iter().chain(after);
     starts.by_ref().take(MAX_PARTS).any(|at| sha256_hex(&name.as_bytes()[at..]) == sha256) || starts.next().is_some()
 }

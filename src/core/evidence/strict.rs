@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
@@ -12,6 +13,9 @@ use serde_json::value::RawValue;
 
 /// Most members of an object whose members are known to us.
 pub(super) const MAX_MEMBERS: usize = 4096;
+/// Most members of all objects that are open at a time: those of a map with as many files as a table may have, and of
+/// the objects around it.
+const MAX_OPEN: usize = super::files::MAX_FILES + 128 * MAX_MEMBERS;
 /// How many bytes of a stranger's text stand in a message.
 const MAX_SHOWN: usize = 200;
 
@@ -129,6 +133,47 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     }
 }
 
+/// A list with at most `MOST` elements; `null` is Go's empty list.
+#[derive(Debug)]
+pub(super) struct List<T, const MOST: usize>(pub(super) Vec<T>);
+
+impl<T, const MOST: usize> Default for List<T, MOST> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements<T, const MOST: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Elements<T, MOST> {
+            type Value = List<T, MOST>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(List::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(element) = elements.next_element()? {
+                    if list.len() == MOST {
+                        return Err(A::Error::custom(format_args!("more than {MOST} elements")));
+                    }
+                    list.push(element);
+                }
+                Ok(List(list))
+            }
+        }
+
+        deserializer.deserialize_any(Elements(PhantomData))
+    }
+}
+
 /// Walks through a value. `names` is shared by all objects that are open: each has its names at the end of the list.
 struct Checked<'n, 'de> {
     names: &'n mut Vec<Cow<'de, str>>,
@@ -195,6 +240,9 @@ impl<'de> Visitor<'de> for Checked<'_, 'de> {
                     std::cmp::Ordering::Equal => return Err(twice(&name)),
                     std::cmp::Ordering::Greater => ordered = false,
                 }
+            }
+            if self.names.len() == MAX_OPEN {
+                return Err(A::Error::custom(format_args!("more than {MAX_OPEN} members")));
             }
             self.names.push(name);
             members.next_value_seed(Checked { names: &mut *self.names, outermost: false })?;

@@ -13,6 +13,9 @@ use serde_json::value::RawValue;
 use super::strict::{self, Name};
 use crate::digest::DigestSet;
 
+/// Most digests of one subject or back-reference.
+pub const MAX_DIGESTS: usize = 64;
+
 /// The subjects of a statement, checked, in written order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Subjects<'a> {
@@ -94,36 +97,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Subjects<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for SubjectView<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Digests<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
-
-        impl<'de: 'a, 'a> Deserialize<'de> for Digests<'a> {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_map(OfDigests).map(Self)
-            }
-        }
-
-        struct OfDigests;
-
-        impl<'de> Visitor<'de> for OfDigests {
-            type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a digest set")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-                let mut list = Vec::with_capacity(1);
-                while let Some((Name(algorithm), Name(value))) = members.next_entry()? {
-                    list.push((algorithm, value));
-                }
-                list.sort_unstable();
-                match list.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-                    Some(pair) => Err(strict::twice(&pair[0].0)),
-                    None => Ok(list),
-                }
-            }
-        }
-
         #[derive(Deserialize)]
         struct Wire<'a> {
             #[serde(borrow, default)]
@@ -134,5 +107,43 @@ impl<'de: 'a, 'a> Deserialize<'de> for SubjectView<'a> {
 
         let Wire { name, digest: Digests(digest) } = Wire::deserialize(deserializer)?;
         Ok(Self { name: name.map(|Name(name)| name).unwrap_or_default(), digest })
+    }
+}
+
+/// A digest set of any algorithms, sorted, none twice. `null` is Go's empty map.
+pub(super) struct Digests<'a>(pub(super) Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Digests<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a digest set")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Vec::new())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::with_capacity(1);
+                while let Some((Name(algorithm), Name(value))) = members.next_entry()? {
+                    if list.len() == MAX_DIGESTS {
+                        return Err(A::Error::custom(format_args!("more than {MAX_DIGESTS} digests")));
+                    }
+                    list.push((algorithm, value));
+                }
+                list.sort_unstable();
+                match list.iter().zip(list.iter().skip(1)).find(|(a, b)| a.0 == b.0) {
+                    Some(((name, _), _)) => Err(strict::twice(name)),
+                    None => Ok(list),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Members).map(Self)
     }
 }

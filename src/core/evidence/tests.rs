@@ -118,7 +118,16 @@ fn collections_are_read_once() {
     };
     assert_eq!(read(r#""name":"a","attestations":null,"backrefs":null,"gaps":null"#).expect("reads"), 0);
     assert_eq!(read(r#""name":"a","other":{"name":"b"}"#).expect("reads"), 0);
+    let many = |count: usize, of: fn(usize) -> String| (0..count).map(of).collect::<Vec<_>>().join(",");
+    let entries = many(MAX_ENTRIES, |_| r#"{"type":"x","attestation":1}"#.to_owned());
+    assert_eq!(read(&format!(r#""name":"a","attestations":[{entries}]"#)).expect("reads"), MAX_ENTRIES);
+    let digests = many(subjects::MAX_DIGESTS + 1, |at| format!(r#""{at}":"""#));
     for members in [
+        &format!(r#""name":"a","attestations":[{entries},{{"type":"x","attestation":1}}]"#),
+        &format!(r#""name":"a","gaps":[{}]"#, many(MAX_ENTRIES + 1, |_| "{}".to_owned())),
+        &format!(r#""name":"a","backrefs":{{{}}}"#, many(MAX_BACKREFS + 1, |at| format!(r#""{at}":{{}}"#))),
+        &format!(r#""name":"a","backrefs":{{"x":{{{digests}}}}}"#),
+        r#""name":"a","backrefs":{"x":{},"x":{}}"#,
         "",
         r#""name":null"#,
         r#""name":"a","name":"b""#,
@@ -530,4 +539,5 @@ fn subjects_of_other_statements() {
         assert!(!real(name, DigestSet::of_text(text)), "{name}");
     }
     assert!(!real(&"a/".repeat(100), content()), "more parts than are looked at");
+    assert!(!real(&"a".repeat(5000), content()), "longer than is looked at");
 }

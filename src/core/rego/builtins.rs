@@ -1,8 +1,9 @@
 //! The functions that rules may call: the interpreter's, and ours.
 
-use jiff::Timestamp;
 use regorus::unstable::BUILTINS;
 use regorus::{Engine, Value};
+
+use super::{Limits, budget};
 
 /// Functions of OPA that rules may not call here, and why.
 const FORBIDDEN: &[(&str, &str)] = &[
@@ -29,10 +30,11 @@ pub(super) fn unavailable(name: &str) -> Option<String> {
     Some(format!("there is no function {name}{hint}"))
 }
 
-/// Adds what depends on the evaluation.
-pub(super) fn set_clock(engine: &mut Engine, now: Timestamp) {
-    let nanoseconds = Value::from_numeric_string(&now.as_nanosecond().to_string()).unwrap_or(Value::Undefined);
-    let tell = move |_| Ok(nanoseconds.clone());
+/// Makes an engine ready to be asked within [`super::budget::begin`].
+pub(super) fn prepare(engine: &mut Engine, limits: &Limits) {
+    engine.set_execution_timer_config(budget::timer());
+    engine.set_strict_builtin_errors(true);
+    let now = Value::from_numeric_string(&limits.now.as_nanosecond().to_string()).unwrap_or(Value::Undefined);
     // Only a second function of that name could fail.
-    let _ = engine.add_extension("time.now_ns".to_owned(), 0, Box::new(tell));
+    let _ = engine.add_extension("time.now_ns".to_owned(), 0, Box::new(move |_| Ok(now.clone())));
 }

@@ -6,6 +6,9 @@ use regorus::unstable::{self, Expr, Rule, RuleHead};
 use regorus::{Engine, Value};
 
 use super::budget::{self, Exceeded};
+use super::ground::{self, Ground, Role};
+use super::missing::{self, Missing};
+use super::names::{self, Names};
 use super::syntax::complaint;
 use super::{Cause, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
 
@@ -49,11 +52,15 @@ pub(super) struct Compiled {
     pub(super) packages: Vec<Package>,
     pub(super) modules: Vec<String>,
     rules: Vec<Place>,
+    /// The modules, and which of them are v1.
+    texts: Vec<(Module, bool)>,
+    ground: Ground,
 }
 
 /// Reads and checks.
 pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
-    let mut engine = load::read(modules)?;
+    let (mut engine, versions) = load::read(modules)?;
+    let texts: Vec<_> = modules.iter().cloned().zip(versions).collect();
     let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     let trees = engine.get_modules().clone();
     let packages = packages(&trees, &names);
@@ -64,10 +71,13 @@ pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
             rules.push(Place { module, first_line: rule.span().line, name });
         }
     }
-    for (tree, name) in trees.iter().zip(&names) {
-        functions(tree, name, &trees)?;
+    let known = Names::of(&trees);
+    for (number, (tree, module)) in trees.iter().zip(modules).enumerate() {
+        functions(tree, (number, &module.name), &known)?;
+        names_are_free(tree, module, &trees, &known)?;
     }
-    let mut compiled = Compiled { engine, packages, modules: names, rules };
+    let mut compiled =
+        Compiled { engine, packages, modules: names, rules, texts, ground: ground::find(&trees, &known) };
     // The interpreter orders statements and binds imports at the first question.
     if let Err(error) = compiled.engine.eval_query("true".to_owned(), false) {
         let complaint = complaint(&error.to_string());
@@ -141,14 +151,48 @@ fn uses(tree: &unstable::Module) -> BTreeSet<Vec<String>> {
     found
 }
 
+/// The interpreter knows imports by package, not by module: one name must mean one thing.
+fn names_are_free(
+    tree: &unstable::Module,
+    module: &Module,
+    trees: &[unstable::Ref<unstable::Module>],
+    known: &Names,
+) -> Result<(), RegoError> {
+    let refused = |line, problem| Err(RegoError::Refused { module: module.name.clone(), line, problem });
+    if let Some((before, _)) = module.text.split_once(missing::MARK) {
+        let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX);
+        return refused(line, format!("names that begin with {} are not free", missing::MARK));
+    }
+    let package = load::static_path(&tree.package.refr);
+    for import in &tree.imports {
+        let path = load::static_path(&import.refr);
+        let Some(alias) = names::alias(import) else { continue };
+        if path.first().is_some_and(|root| root == "future" || root == "rego") {
+            continue;
+        }
+        for other in trees.iter().filter(|other| load::static_path(&other.package.refr) == package) {
+            let same = other.imports.iter().find(|other| names::alias(other).as_ref() == Some(&alias));
+            if same.is_some_and(|other| load::static_path(&other.refr) != path) {
+                let problem = format!("package {} imports two things as {alias}", load::written(&package));
+                return refused(import.span.line, problem);
+            }
+        }
+        if known.defines(&package, &alias) {
+            let problem = format!("{alias} is imported and is a rule of package {}", load::written(&package));
+            return refused(import.span.line, problem);
+        }
+    }
+    Ok(())
+}
+
 /// Every function that is called must be there.
-fn functions(tree: &unstable::Module, name: &str, trees: &[unstable::Ref<unstable::Module>]) -> Result<(), RegoError> {
+fn functions(tree: &unstable::Module, (number, name): (usize, &str), known: &Names) -> Result<(), RegoError> {
     let mut refused = None;
     for rule in &tree.policy {
         tree::expressions(rule, &mut |expr| {
             let Expr::Call { span, fcn, .. } = expr else { return };
             let called = load::static_path(fcn);
-            if refused.is_none() && load::resolve(&called, tree, trees).is_none() {
+            if refused.is_none() && !known.is_function(number, &called) {
                 refused = builtins::unavailable(&called.join(".")).map(|problem| (span.line, problem));
             }
         });
@@ -156,6 +200,15 @@ fn functions(tree: &unstable::Module, name: &str, trees: &[unstable::Ref<unstabl
     match refused {
         Some((line, problem)) => Err(RegoError::Refused { module: name.to_owned(), line, problem }),
         None => Ok(()),
+    }
+}
+
+fn broken_off(package: &Package, exceeded: Exceeded, limits: &Limits) -> RegoError {
+    let (package, modules) = (package.name.clone(), package.modules());
+    match exceeded {
+        Exceeded::Time => RegoError::Time { package, modules, limit: limits.time },
+        Exceeded::Memory => RegoError::Memory { package, modules, limit: limits.memory },
+        Exceeded::Stack => RegoError::Endless { package, modules },
     }
 }
 
@@ -169,25 +222,20 @@ impl Compiled {
     /// Asks each package.
     pub(super) fn judge(&self, input: &Value, limits: &Limits) -> Result<Judgement, RegoError> {
         let mut engine = self.engine.clone();
-        engine.set_execution_timer_config(budget::timer());
-        engine.set_strict_builtin_errors(true);
+        builtins::prepare(&mut engine, limits);
         engine.set_gather_prints(limits.print);
         engine.set_input(input.clone());
-        builtins::set_clock(&mut engine, limits.now);
         budget::begin(limits);
         let mut judgement = Judgement::default();
         for package in self.packages.iter().filter(|package| !package.library) {
-            judgement.denials.extend(self.ask(package, &mut engine));
-            match budget::exceeded() {
-                Some(Exceeded::Time) => {
-                    let (package, modules) = (package.name.clone(), package.modules());
-                    return Err(RegoError::Time { package, modules, limit: limits.time });
-                }
-                Some(Exceeded::Memory) => {
-                    let (package, modules) = (package.name.clone(), package.modules());
-                    return Err(RegoError::Memory { package, modules, limit: limits.memory });
-                }
-                None => {}
+            let mut denials = self.ask(package, &mut engine);
+            if denials.is_empty() && budget::exceeded().is_none() {
+                let missing = missing::find(&self.ground, &self.texts, &package.path, input, limits);
+                denials.extend(missing.into_iter().map(|missing| self.missing(package, missing)));
+            }
+            judgement.denials.extend(denials);
+            if let Some(exceeded) = budget::exceeded() {
+                return Err(broken_off(package, exceeded, limits));
             }
             if limits.print {
                 let prints = engine.take_prints().unwrap_or_default();
@@ -235,6 +283,22 @@ impl Compiled {
             complaint.text
         );
         package.denial(message, Cause::Failed { rule, at })
+    }
+
+    fn missing(&self, package: &Package, missing: Missing) -> Denial {
+        let module = self.modules.get(missing.module).cloned().unwrap_or_default();
+        let need = match missing.role {
+            Role::Compared => "compares",
+            Role::Used => "uses",
+            Role::Reason => "denies for a reason that speaks of",
+        };
+        let nearest = missing.nearest.map(|name| format!("; it has {name}")).unwrap_or_default();
+        let message = format!(
+            "rule {} of package {} {need} {}, which the evidence does not have{nearest} ({module}:{})",
+            missing.rule, package.name, missing.reference, missing.line
+        );
+        let cause = Cause::Missing { rule: missing.rule, at: (module, missing.line), reference: missing.reference };
+        package.denial(message, cause)
     }
 
     /// `module-0:3: text` under the module's name.

@@ -2,45 +2,51 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use regorus::unstable::{Expr, Import, Module, Ref, Rule, RuleHead};
+use regorus::unstable::{Expr, Rule, RuleHead};
 use regorus::{Engine, PolicyLengthConfig};
 
+use super::RegoError;
 use super::syntax::{self, Complaint, complaint};
-use super::{MAX_MODULE, RegoError};
 
-/// An engine that has read `modules`, each as v1 where that is possible and else as v0.
-pub(super) fn read(modules: &[super::Module]) -> Result<Engine, RegoError> {
+/// An engine that takes what [`syntax::check`] lets through.
+pub(super) fn engine() -> Engine {
     let mut engine = Engine::new();
-    let bytes = NonZeroUsize::new(MAX_MODULE + 1).expect("one more than something");
     engine.set_policy_length_config(PolicyLengthConfig {
         max_col: NonZeroU32::MAX,
-        max_file_bytes: bytes,
-        max_lines: bytes,
+        max_file_bytes: NonZeroUsize::MAX,
+        max_lines: NonZeroUsize::MAX,
     });
-    for (index, module) in modules.iter().enumerate() {
-        syntax::check(module)?;
-        add(&mut engine, index, module)?;
-    }
-    engine.set_rego_v0(false);
-    Ok(engine)
+    engine
 }
 
-fn add(engine: &mut Engine, index: usize, module: &super::Module) -> Result<(), RegoError> {
-    let mut add = |v0: bool| {
-        engine.set_rego_v0(v0);
-        engine.add_policy(syntax::path(index), module.text.clone())
-    };
-    let Err(v1) = add(false) else { return Ok(()) };
-    let Err(v0) = add(true) else { return Ok(()) };
-    let told = |complaint: Complaint| match complaint.at {
-        Some((_, line)) => format!("line {line}: {}", complaint.text),
-        None => complaint.text,
-    };
-    Err(RegoError::Syntax {
-        module: module.name.clone(),
-        v1: told(complaint(&v1.to_string())),
-        v0: told(complaint(&v0.to_string())),
-    })
+/// Reads `modules`, each as v1 where that is possible and else as v0; says also which are v1.
+pub(super) fn read(modules: &[super::Module]) -> Result<(Engine, Vec<bool>), RegoError> {
+    let mut engine = engine();
+    let mut versions = Vec::new();
+    for (index, module) in modules.iter().enumerate() {
+        syntax::check(module)?;
+        let Err(v1) = add(&mut engine, index, module.text.clone(), true) else {
+            versions.push(true);
+            continue;
+        };
+        versions.push(false);
+        if let Err(v0) = add(&mut engine, index, module.text.clone(), false) {
+            let told = |complaint: Complaint| match complaint.at {
+                Some((_, line)) => format!("line {line}: {}", complaint.text),
+                None => complaint.text,
+            };
+            return Err(RegoError::Syntax { module: module.name.clone(), v1: told(v1), v0: told(v0) });
+        }
+    }
+    Ok((engine, versions))
+}
+
+/// Adds the module of this number.
+pub(super) fn add(engine: &mut Engine, index: usize, text: String, v1: bool) -> Result<(), Complaint> {
+    engine.set_rego_v0(!v1);
+    let added = engine.add_policy(syntax::path(index), text);
+    engine.set_rego_v0(false);
+    added.map(drop).map_err(|error| complaint(&error.to_string()))
 }
 
 /// One step of a reference behind its root.
@@ -99,38 +105,6 @@ pub(super) fn head(rule: &Rule) -> &Expr {
             RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. } => refr,
         },
         Rule::Default { refr, .. } => refr,
-    }
-}
-
-/// The path below `data` of the rule or function that a path in `module` means, if there is one.
-pub(super) fn resolve(path: &[String], module: &Module, modules: &[Ref<Module>]) -> Option<Vec<String>> {
-    let (root, rest) = path.split_first()?;
-    let here = static_path(&module.package.refr);
-    let absolute = if root == "data" {
-        rest.to_vec()
-    } else if let Some(import) = module.imports.iter().find(|import| alias(import).as_ref() == Some(root)) {
-        let mut path = static_path(&import.refr);
-        if path.first().is_none_or(|root| root != "data") {
-            return None;
-        }
-        path.remove(0);
-        [&path, rest].concat()
-    } else {
-        [&here, path].concat()
-    };
-    let defined = modules.iter().any(|module| {
-        let package = static_path(&module.package.refr);
-        let rules = absolute.strip_prefix(package.as_slice());
-        rules.is_some_and(|name| module.policy.iter().any(|rule| name.starts_with(&static_path(head(rule)))))
-    });
-    defined.then_some(absolute)
-}
-
-/// The name by which a module knows what it imports.
-pub(super) fn alias(import: &Import) -> Option<String> {
-    match &import.r#as {
-        Some(name) => Some(name.text().to_owned()),
-        None => static_path(&import.refr).pop(),
     }
 }
 

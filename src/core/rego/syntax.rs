@@ -3,6 +3,8 @@
 //! The parser and the interpreter recurse: over brackets, over chains of operators (`a + b + …`), signs and references.
 //! Their time and stack are theirs to use only after this has found the depth bearable.
 
+use regorus::unstable::Span;
+
 use super::{MAX_CHAIN, MAX_MODULE, MAX_NESTING, Module, RegoError};
 
 /// Path by which the interpreter knows the module of this number: names may be equal, or hold anything.
@@ -146,6 +148,46 @@ fn end_of_string(rest: &str, quote: char) -> usize {
         }
     }
     rest.len()
+}
+
+/// The text of a span. The lexer's spans of strings leave out the quotes.
+pub(super) fn text(span: &Span) -> &str {
+    let source = span.source.contents();
+    let [start, end] = [span.start, span.end].map(|place| usize::try_from(place).unwrap_or(usize::MAX));
+    let quote = |place: usize| matches!(source.as_bytes().get(place), Some(b'"' | b'`'));
+    let start = start.checked_sub(1).filter(|before| quote(*before)).unwrap_or(start);
+    let end = if quote(end) { end + 1 } else { end };
+    source.get(start..end).unwrap_or_default()
+}
+
+/// The parameters behind the name of a function, in parentheses. Those without a name get one.
+pub(super) fn parentheses(name: &Span) -> String {
+    let source = name.source.contents();
+    let end = usize::try_from(name.end).unwrap_or(usize::MAX);
+    let mut found = String::new();
+    let mut depth = 0;
+    let mut unnamed = 0;
+    let mut tokens = Tokens { rest: source.get(end..).unwrap_or_default() };
+    loop {
+        let before = tokens.rest;
+        let Some(token) = tokens.next() else { return found };
+        let text = before.get(..before.len() - tokens.rest.len()).unwrap_or_default();
+        if text.trim() == "_" {
+            unnamed += 1;
+            found.push_str("affiant_unnamed_");
+            found.push_str(&unnamed.to_string());
+        } else {
+            found.push_str(text);
+        }
+        match token {
+            Token::Open => depth += 1,
+            Token::Close => depth -= 1,
+            _ => {}
+        }
+        if depth <= 0 {
+            return found;
+        }
+    }
 }
 
 /// What an error of the interpreter says, without its drawing of the source.

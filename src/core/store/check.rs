@@ -13,8 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::disk::{self, Locked, TEMPORARY_PREFIX};
 use super::extract::ExtractError;
 use super::index::Name;
+use super::put::describe;
 use super::segment::{Key, Segment};
-use super::{Archive, CheckedReader, ObjectId, Record, StoreError, describe};
+use super::{Archive, CheckedReader, ObjectId, Record, StoreError};
 
 /// Records that are put into one segment when the index is made again.
 const BATCH_RECORDS: usize = 4096;

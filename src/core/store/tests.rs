@@ -12,7 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::put::describe;
 use super::*;
+use crate::dsse::{self, Signature};
 use crate::statement::PAYLOAD_TYPE;
 
 const COLLECTION: &str = "https://witness.testifysec.com/attestation-collection/v0.1";
@@ -298,6 +300,28 @@ fn a_changed_envelope_is_noticed_and_replaced_by_a_good_one() {
     assert!(archive.check().expect("it is read").is_sound());
     fs::remove_file(archive.path(&id)).expect("removed");
     assert!(matches!(archive.get(&id), Err(StoreError::NotFound { .. })));
+}
+
+#[test]
+fn what_is_foreseen_is_not_made() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let new = at("a/b/archive");
+    assert_eq!(Archive::foresee(&new, Access::Shared).expect("it could be made").root(), new);
+    assert!(!at("a").exists());
+    fs::create_dir(at("empty")).expect("made");
+    Archive::foresee(&at("empty"), Access::Shared).expect("it could be made");
+    assert_eq!(fs::read_dir(at("empty")).expect("read").count(), 0);
+    fs::write(at("file"), "x").expect("written");
+    Archive::foresee(&at("file"), Access::Shared).expect_err("a file");
+    Archive::foresee(&at("file/archive"), Access::Shared).expect_err("below a file");
+    let error = Archive::foresee(folder.path(), Access::Shared).expect_err("occupied");
+    assert!(matches!(error, StoreError::Occupied { .. }), "{error}");
+    Archive::create(&new, Access::Shared).expect("made");
+    Archive::foresee(&new, Access::Shared).expect("it is there");
+    fs::write(new.join(MARKER), "{\"format\":9}").expect("changed");
+    let error = Archive::foresee(&new, Access::Shared).expect_err("of a later version");
+    assert!(matches!(error, StoreError::Format { .. }), "{error}");
 }
 
 #[test]

@@ -163,16 +163,17 @@ impl Certificate {
         let Some(text) = text.filter(|text| text.contains("-----BEGIN ")) else {
             return Self::from_file_without_blocks(bytes);
         };
-        let (start, end) = (text.trim_start(), text.trim_end());
-        let lines = text.lines().filter(|line| line.starts_with("-----")).count();
-        if !start.starts_with("-----BEGIN ") || !end.ends_with("-----") || lines != 2 {
+        match text.lines().filter(|line| line.starts_with("-----BEGIN ")).count() {
+            1 => {}
+            0 => return Err(CertificateError::damaged("a PEM block that does not begin at the beginning of a line")),
+            count => return Err(CertificateError::NotOne { found: format!("{count} PEM blocks") }),
+        }
+        // ASCII space only: what base64 may be broken by.
+        let inner = text.trim_matches(|c: char| c.is_ascii_whitespace());
+        if !inner.starts_with("-----BEGIN ") || !inner.ends_with("-----") {
             return Err(CertificateError::NotOne { found: "text beside a PEM block".to_owned() });
         }
-        let mut all = Self::read_all(bytes)?;
-        match all.len() {
-            1 => Ok(all.remove(0)),
-            count => Err(CertificateError::NotOne { found: format!("{count} certificates") }),
-        }
+        Ok(Self::read_all(bytes)?.remove(0))
     }
 
     /// Reads a file with one or several certificates: PEM, in which text between the blocks is passed over, or one in

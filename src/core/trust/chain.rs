@@ -317,7 +317,9 @@ impl Search<'_> {
             }
             if !self.signed(below, &last, place)? {
                 let (subject, issuer) = (last.label(), issuer.label());
-                self.fail(SAYS_MORE, ChainError::BadSignature { subject, issuer });
+                // A root that only bears the name of a trusted one.
+                let forged = last.is_self_issued().then(|| ChainError::UntrustedRoot { subject: subject.clone() });
+                self.fail(SAYS_MORE, forged.unwrap_or(ChainError::BadSignature { subject, issuer }));
                 continue;
             }
             self.path.push(issuer);

@@ -11,9 +11,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::accept::chain;
 use super::container;
+use crate::bundle::Bundle;
 use crate::digest::sha256;
-use crate::statement::PAYLOAD_TYPE;
+use crate::policy::{PAYLOAD_TYPE, PAYLOAD_TYPE_CILOCK};
+use crate::statement;
 use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
 
 /// The largest file that is read as evidence, in bytes: a collection of a million files fits.
@@ -74,6 +77,9 @@ pub trait Source {
 
     /// At most `limit` envelopes of a step, whatever they are about: for the text of a denial.
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError>;
+
+    /// Policies that lie among the evidence: a newer one may withdraw the one that was given.
+    fn policies(&self) -> Vec<Handle>;
 
     /// The bytes of an envelope.
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError>;
@@ -147,8 +153,13 @@ impl Files {
         for entry in &entries {
             let found = &entry.found;
             let reason = match found.notes() {
-                [] if found.payload_type() == PAYLOAD_TYPE => continue,
-                [] => format!("its payload is of the type `{}`, not `{PAYLOAD_TYPE}`", found.payload_type()),
+                [] if [statement::PAYLOAD_TYPE, PAYLOAD_TYPE, PAYLOAD_TYPE_CILOCK].contains(&found.payload_type()) => {
+                    continue;
+                }
+                [] => {
+                    let (is, should) = (found.payload_type().escape_debug(), statement::PAYLOAD_TYPE);
+                    format!("it says nothing: its payload is of the type `{is}`, not `{should}`")
+                }
                 notes => notes.join("; "),
             };
             self.unreadable.push((entry.label.clone(), reason));
@@ -159,6 +170,11 @@ impl Files {
     /// Files that hold no evidence, or some that could not be read in full, and why.
     pub fn unreadable(&self) -> &[(String, String)] {
         &self.unreadable
+    }
+
+    /// All envelopes.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
+        (0..self.entries.len()).map(|index| self.handle(index))
     }
 
     fn handle(&self, index: usize) -> Handle {
@@ -203,24 +219,19 @@ fn load(path: &Path) -> Result<Loaded, SourceError> {
 }
 
 fn from_bytes(label: &str, bytes: Vec<u8>) -> Loaded {
+    if Bundle::is_one(&bytes) {
+        return match Bundle::read(bytes.as_slice()) {
+            Ok(bundle) => lines(label, bundle.envelopes.iter().map(Vec::as_slice)),
+            Err(error) => Loaded::Unreadable(chain(&error)),
+        };
+    }
     let whole = match Found::read(&bytes) {
         Ok(found) => found,
         Err(error) => {
             // JSON lines: each line an envelope.
-            let lines: Vec<&[u8]> =
+            let parts: Vec<&[u8]> =
                 bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
-            if lines.len() < 2 {
-                return Loaded::Unreadable(error);
-            }
-            let mut entries = Vec::new();
-            for (number, line) in lines.into_iter().enumerate() {
-                let label = format!("{label}, line {}", number + 1);
-                match Found::read(line) {
-                    Ok(found) => entries.push(Entry { label, content: Content::Bytes(line.to_vec()), found }),
-                    Err(error) => return Loaded::Unreadable(format!("line {}: {error}", number + 1)),
-                }
-            }
-            return Loaded::Entries(entries);
+            return if parts.len() < 2 { Loaded::Unreadable(error) } else { lines(label, parts.into_iter()) };
         }
     };
     let nested = if whole.step().is_none() { container::nested(&bytes) } else { None };
@@ -233,6 +244,19 @@ fn from_bytes(label: &str, bytes: Vec<u8>) -> Loaded {
         }
     }
     entries.insert(0, Entry { label: label.to_owned(), content: Content::Bytes(bytes), found: whole });
+    Loaded::Entries(entries)
+}
+
+/// Envelopes that stand one after the other. One that is none spoils all: a file that was cut off is not read in part.
+fn lines<'a>(label: &str, parts: impl Iterator<Item = &'a [u8]>) -> Loaded {
+    let mut entries = Vec::new();
+    for (number, line) in parts.enumerate() {
+        let label = format!("{label}, line {}", number + 1);
+        match Found::read(line) {
+            Ok(found) => entries.push(Entry { label, content: Content::Bytes(line.to_vec()), found }),
+            Err(error) => return Loaded::Unreadable(format!("line {}: {error}", number + 1)),
+        }
+    }
     Loaded::Entries(entries)
 }
 
@@ -256,6 +280,12 @@ impl Source for Files {
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
         let of_step = |index: &usize| self.entries[*index].found.step() == Some(step);
         Ok((0..self.entries.len()).filter(of_step).take(limit).map(|index| self.handle(index)).collect())
+    }
+
+    fn policies(&self) -> Vec<Handle> {
+        let is_policy =
+            |index: &usize| [PAYLOAD_TYPE, PAYLOAD_TYPE_CILOCK].contains(&self.entries[*index].found.payload_type());
+        (0..self.entries.len()).filter(is_policy).map(|index| self.handle(index)).collect()
     }
 
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
@@ -295,6 +325,11 @@ impl Source for Archive {
 
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
         records(self, &Query { step: Some(step.to_owned()), limit: Some(limit), ..Query::default() })
+    }
+
+    /// None: the index finds statements by what they are about, and a policy is about nothing.
+    fn policies(&self) -> Vec<Handle> {
+        Vec::new()
     }
 
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {

@@ -19,6 +19,9 @@ use crate::rego;
 use crate::trust::{Anchor, Certificate, CertificateError, Checked, Constraint, EXTENSIONS, Identity, SignerProof, Trust};
 use crate::verdict::{Check, CheckKind, PolicyPart};
 
+/// Payload types of policies.
+const POLICY_TYPES: [&str; 2] = [policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK];
+
 /// A policy whose signature holds and which is in force.
 pub(super) struct TrustedPolicy {
     pub(super) policy: Policy,
@@ -284,7 +287,7 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
         return Ok((part, None));
     }
     let payload_type = &checked.value().payload_type;
-    if ![policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK].contains(&payload_type.as_str()) {
+    if !POLICY_TYPES.contains(&payload_type.as_str()) {
         let check = Check::failed(
             CheckKind::Payload,
             format!("the payload type `{}` or `{}`", policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK),
@@ -299,7 +302,7 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
     part.version = policy.version;
     part.expires = policy.expires;
     part.checks.push(validity(&policy, question.at, &label));
-    part.checks.extend(version(&policy, question, &label));
+    part.checks.extend(version(&policy, question, &label)?);
     if part.checks.iter().any(Check::has_failed) {
         return Ok((part, None));
     }
@@ -361,14 +364,40 @@ fn validity(policy: &Policy, at: Timestamp, label: &str) -> Check {
     }
 }
 
-fn version(policy: &Policy, question: &Question<'_>, label: &str) -> Option<Check> {
-    let minimum = question.policy_trust.minimum_version.max(policy.minimum_version)?;
-    let found = policy.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    Some(if policy.version.is_some_and(|version| version >= minimum) {
-        Check::passed(CheckKind::Version, format!("version {found}, at least {minimum}"))
+/// The policies among the evidence that the same signers have signed: which version they ask for at least. So a policy
+/// that was withdrawn is refused wherever its successor lies beside the evidence.
+fn asked_by_others(question: &Question<'_>) -> Result<Option<(u64, String)>, VerifyError> {
+    let mut asked: Option<(u64, String)> = None;
+    for source in &question.sources {
+        for handle in source.policies() {
+            let bytes = source.read(&handle).map_err(VerifyError::Source)?;
+            let Ok(envelope) = container::open(&bytes) else { continue };
+            let Ok(checked) = question.policy_trust.trust.check(envelope) else { continue };
+            let is_theirs = who_signed(question, &checked, "").is_none();
+            let is_policy = POLICY_TYPES.contains(&checked.value().payload_type.as_str());
+            let Ok(policy) = Policy::parse(&checked.value().payload) else { continue };
+            if let Some(minimum) = policy.minimum_version.filter(|_| is_theirs && is_policy)
+                && asked.as_ref().is_none_or(|(known, _)| *known < minimum)
+            {
+                asked = Some((minimum, format!("the policy {}", handle.label)));
+            }
+        }
+    }
+    Ok(asked)
+}
+
+fn version(policy: &Policy, question: &Question<'_>, label: &str) -> Result<Option<Check>, VerifyError> {
+    let by_flag = question.policy_trust.minimum_version.map(|minimum| (minimum, "the command line".to_owned()));
+    let by_itself = policy.minimum_version.map(|minimum| (minimum, "the policy itself".to_owned()));
+    let asked =
+        [asked_by_others(question)?, by_flag, by_itself].into_iter().flatten().max_by_key(|(minimum, _)| *minimum);
+    let Some((minimum, who)) = asked else { return Ok(None) };
+    let found = policy.version.map_or_else(|| "no version".to_owned(), |version| format!("version {version}"));
+    Ok(Some(if policy.version.is_some_and(|version| version >= minimum) {
+        Check::passed(CheckKind::Version, format!("{found}, at least {minimum}"))
     } else {
-        Check::failed(CheckKind::Version, format!("version {minimum} or later"), format!("version {found}"))
+        Check::failed(CheckKind::Version, format!("version {minimum} or later, as {who} asks"), found)
             .at(format!("{label}, `version`"))
             .fix("use the newest policy: this one was withdrawn")
-    })
+    }))
 }

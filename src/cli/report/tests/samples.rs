@@ -122,7 +122,7 @@ fn bad(step: &str, source: &str, failed: &Check) -> Candidate {
 fn part(name: &str, from: &[&str], candidates: Vec<Candidate>) -> Part {
     let outcome = if candidates.iter().any(|candidate| candidate.accepted) { Outcome::Passed } else { Outcome::Failed };
     let found = match outcome {
-        Outcome::Passed => Check::passed(CheckKind::Found, format!("{} of {}", 1, candidates.len())),
+        Outcome::Passed => Check::passed(CheckKind::Found, "1 candidate"),
         _ if candidates.is_empty() => Check::failed(
             CheckKind::Found,
             format!("evidence of step `{name}`"),
@@ -130,12 +130,15 @@ fn part(name: &str, from: &[&str], candidates: Vec<Candidate>) -> Part {
         )
         .at(format!("steps.{name}"))
         .fix(format!("run the step with `affiant run --step {name}`, or name its evidence with --attestations FILE")),
-        _ => Check::passed(CheckKind::Found, format!("{} candidates", candidates.len())),
+        _ => Check::passed(
+            CheckKind::Found,
+            match candidates.len() {
+                1 => "1 candidate".to_owned(),
+                count => format!("{count} candidates"),
+            },
+        ),
     };
-    let mut requires = strings(&["signed by functionary `build`", "a command that ended with 0"]);
-    if !from.is_empty() {
-        requires.push(format!("takes the files of {}", from.join(", ")));
-    }
+    let requires = strings(&["signed by functionary `build`", "a command that ended with 0"]);
     Part {
         name: name.to_owned(),
         outcome,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::super::files::MAX_FILES;
 use super::super::strict::{self, MAX_MEMBERS};
-use super::{InputError, Object, Out, json};
+use super::{InputError, MAX_INPUT, Object, Out, json};
 
 /// Members that the interned form only has.
 const INTERNED: [&str; 7] = ["_meta", "summary", "digests", "paths", "comms", "cmdlines", "processes"];
@@ -17,21 +17,24 @@ const COMMON: [(&str, &str); 4] = [("cmd", "null"), ("exitcode", "0"), ("stdout"
 const OF_PROCESS: [&str; 8] =
     ["processid", "parentpid", "program", "comm", "cmdline", "programdigest", "exedigest", "openedfiles"];
 
-type List<'a> = Option<Vec<&'a RawValue>>;
+/// Most elements of a list.
+const MAX_LIST: usize = 1 << 20;
+
+type List<T> = strict::List<T, MAX_LIST>;
 
 /// A v0.2 predicate's lists.
 #[derive(Deserialize)]
 struct Lists<'a> {
     #[serde(borrow, default)]
-    digests: Option<Vec<OfList<'a>>>,
+    digests: List<OfList<'a>>,
     #[serde(borrow, default)]
-    paths: List<'a>,
+    paths: List<&'a RawValue>,
     #[serde(borrow, default)]
-    comms: List<'a>,
+    comms: List<&'a RawValue>,
     #[serde(borrow, default)]
-    cmdlines: List<'a>,
+    cmdlines: List<&'a RawValue>,
     #[serde(borrow, default)]
-    processes: Option<Vec<Process<'a>>>,
+    processes: List<Process<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -58,11 +61,11 @@ struct Process<'a> {
     #[serde(rename = "exeDigestId", default = "nothing")]
     exe_digest: i64,
     #[serde(rename = "openedFiles", default)]
-    opened: Option<Vec<File>>,
+    opened: List<File>,
     #[serde(rename = "writtenFiles", default)]
-    written: Option<Vec<File>>,
+    written: List<File>,
     #[serde(rename = "unhashedOpens", default)]
-    unhashed: Option<Vec<File>>,
+    unhashed: List<File>,
 }
 
 #[derive(Deserialize)]
@@ -79,12 +82,15 @@ const fn nothing() -> i64 {
 
 /// v0.1 from v0.2. What only v0.2 records (network, file operations, syscalls) has no place in it.
 pub(super) fn flat(text: &str) -> Result<Box<RawValue>, InputError> {
+    if text.len() > MAX_INPUT {
+        return Err(InputError::TooLong);
+    }
     let lists: Lists<'_> = serde_json::from_str(text)?;
     let mut out = Out::default();
     let mut object = common(&mut out, text, &INTERNED)?;
     object.name("processes")?;
     out.push("[")?;
-    for (at, process) in lists.processes.iter().flatten().enumerate() {
+    for (at, process) in lists.processes.0.iter().enumerate() {
         if at > 0 {
             out.push(",")?;
         }
@@ -104,7 +110,7 @@ impl Lists<'_> {
             ("comm", process.comm, "commId", "comms", &self.comms),
             ("cmdline", process.cmdline, "cmdlineId", "cmdlines", &self.cmdlines),
         ] {
-            if let Some(value) = element(of.as_deref(), index, member, list)? {
+            if let Some(value) = element(&of.0, index, member, list)? {
                 object.member(name, value.get())?;
             }
         }
@@ -112,13 +118,13 @@ impl Lists<'_> {
             ("programdigest", process.program_digest, "programDigestId"),
             ("exedigest", process.exe_digest, "exeDigestId"),
         ] {
-            if let Some(digest) = element(self.digests.as_deref(), index, member, "digests")? {
+            if let Some(digest) = element(&self.digests.0, index, member, "digests")? {
                 object.member(name, digest.digests.get())?;
             }
         }
         // v0.1 has one digest for each path; of a file that is opened often, the last one, as its producer does.
         let mut files = BTreeMap::new();
-        for file in [&process.unhashed, &process.opened, &process.written].into_iter().flatten().flatten() {
+        for file in [&process.unhashed, &process.opened, &process.written].into_iter().flat_map(|list| &list.0) {
             let digest = files.entry(file.path).or_insert(nothing());
             if file.digest != nothing() {
                 *digest = file.digest;
@@ -128,9 +134,9 @@ impl Lists<'_> {
             object.name("openedfiles")?;
             let mut opened = object.out.object()?;
             for (path, digest) in files {
-                let outside = || index_error("pathId", path, "paths", self.paths.as_deref());
-                let path = element(self.paths.as_deref(), path, "pathId", "paths")?.ok_or_else(outside)?;
-                let digest = element(self.digests.as_deref(), digest, "digestId", "digests")?;
+                let outside = || index_error("pathId", path, "paths", &self.paths.0);
+                let path = element(&self.paths.0, path, "pathId", "paths")?.ok_or_else(outside)?;
+                let digest = element(&self.digests.0, digest, "digestId", "digests")?;
                 opened.raw_name(path.get())?;
                 opened.out.push(digest.map_or("{}", |digest| digest.digests.get()))?;
             }
@@ -142,7 +148,7 @@ impl Lists<'_> {
 
 /// The element that `index` refers to; `None` for -1.
 fn element<'l, T>(
-    of: Option<&'l [T]>,
+    of: &'l [T],
     index: i64,
     member: &'static str,
     list: &'static str,
@@ -150,12 +156,12 @@ fn element<'l, T>(
     if index == nothing() {
         return Ok(None);
     }
-    let found = usize::try_from(index).ok().and_then(|at| of.and_then(|of| of.get(at)));
+    let found = usize::try_from(index).ok().and_then(|at| of.get(at));
     found.map(Some).ok_or_else(|| index_error(member, index, list, of))
 }
 
-fn index_error<T>(member: &'static str, index: i64, list: &'static str, of: Option<&[T]>) -> InputError {
-    InputError::Index { member, index, list, length: of.map_or(0, <[T]>::len) }
+fn index_error<T>(member: &'static str, index: i64, list: &'static str, of: &[T]) -> InputError {
+    InputError::Index { member, index, list, length: of.len() }
 }
 
 /// Begins the document with the members that both forms have, and those that neither knows.
@@ -218,9 +224,9 @@ pub(super) fn interned(text: &str) -> Result<Box<RawValue>, InputError> {
     #[derive(Deserialize)]
     struct Flat<'a> {
         #[serde(borrow, default)]
-        processes: List<'a>,
+        processes: List<&'a RawValue>,
     }
-    let processes = serde_json::from_str::<Flat<'_>>(text)?.processes.unwrap_or_default();
+    let processes = serde_json::from_str::<Flat<'_>>(text)?.processes.0;
     let (mut paths, mut comms, mut cmdlines, mut digests) =
         (Interner::default(), Interner::default(), Interner::default(), Interner::default());
     let mut list = Out::default();

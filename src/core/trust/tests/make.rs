@@ -20,10 +20,11 @@ const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
 pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
     let mut out = vec![tag];
-    match content.len() {
-        short @ 0..128 => out.push(short as u8),
-        middle @ 128..256 => out.extend([0x81, middle as u8]),
-        long => out.extend([0x82, (long >> 8) as u8, long as u8]),
+    let length = u16::try_from(content.len()).expect("less than 64 KiB").to_be_bytes();
+    match length {
+        [0, short @ 0..128] => out.push(short),
+        [0, middle] => out.extend([0x81, middle]),
+        [high, low] => out.extend([0x82, high, low]),
     }
     out.extend(content);
     out
@@ -105,8 +106,8 @@ pub(super) struct Draft {
     /// `YYYYMMDDhhmmssZ`
     pub(super) from: &'static str,
     pub(super) until: &'static str,
-    /// Basic constraints: the path length.
-    pub(super) authority: Option<Option<u32>>,
+    pub(super) authority: bool,
+    pub(super) path_length: Option<u32>,
     /// The first byte of the key usage.
     pub(super) usage: Option<u8>,
     pub(super) purposes: Option<(bool, Vec<&'static str>)>,
@@ -127,7 +128,8 @@ impl Draft {
             serial: 7,
             from: "20260601000000Z",
             until: "20260602000000Z",
-            authority: None,
+            authority: false,
+            path_length: None,
             usage: Some(DIGITAL_SIGNATURE),
             purposes: Some((false, vec![CODE_SIGNING])),
             names: Vec::new(),
@@ -148,7 +150,7 @@ impl Draft {
         Self {
             from: "20260101000000Z",
             until: "20360101000000Z",
-            authority: Some(None),
+            authority: true,
             usage: Some(SIGN_CERTIFICATES),
             purposes: None,
             ..Self::leaf(common_name, key)
@@ -161,12 +163,12 @@ impl Draft {
             seq(&[&oid(id), &flag, &octets(value)])
         };
         let mut list = Vec::new();
-        if let Some(length) = self.authority {
-            let length = length.map(int).unwrap_or_default();
+        if self.authority {
+            let length = self.path_length.map(int).unwrap_or_default();
             list.push(extension("2.5.29.19", true, &seq(&[&[0x01, 0x01, 0xff], &length])));
         }
         if let Some(bits) = self.usage {
-            let unused = bits.trailing_zeros() as u8;
+            let unused = u8::try_from(bits.trailing_zeros()).expect("eight bits");
             list.push(extension("2.5.29.15", true, &tlv(0x03, &[&[unused, bits]])));
         }
         if let Some((critical, purposes)) = &self.purposes {
@@ -328,7 +330,7 @@ impl World {
             intermediate: Draft::authority("intermediate", 1),
             leaf: Draft { names: vec![email("builder@example.org")], ..Draft::leaf("leaf", 2) },
             time_root: Draft::authority("time root", 3),
-            timestamper: Draft::timestamper("timestamper", 4),
+            timestamper: Draft { serial: 8, ..Draft::timestamper("timestamper", 4) },
         }
     }
 
