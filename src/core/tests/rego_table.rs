@@ -69,7 +69,9 @@ fn rules_say_what_opa_says() {
         let fits = match (&row["ours"], opa) {
             (Value::Null, Ok(opa)) => ours == sorted(opa),
             // Where OPA has no list of reasons, we deny and say so.
-            (Value::Null, Err(_)) => !ours.is_empty() && ours.iter().all(|text| text.starts_with("error: ") || text.starts_with("refused: ")),
+            (Value::Null, Err(_)) => {
+                !ours.is_empty() && ours.iter().all(|text| text.starts_with("error: ") || text.starts_with("refused: "))
+            }
             (expected, _) => json!(ours) == *expected && row["why"].is_string(),
         };
         if !fits {

@@ -339,7 +339,7 @@ impl<'a> Search<'a, '_> {
 
     fn proven(&self, artifact: &Artifact, chain: &Chain<'a>, external: &[(&str, usize)]) -> bool {
         let has = |digests: &DigestSet| {
-            self.pool.has_made(chain, digests)
+            chain.iter().any(|(step, number)| self.pool.steps[step][*number].has_made(digests))
                 || external.iter().any(|(name, number)| {
                     self.pool.external[name][*number].subjects.iter().any(|(_, own)| shares(own, digests))
                 })

@@ -16,7 +16,7 @@ use super::container;
 use super::trusted::POLICY_TYPES;
 use crate::bundle::Bundle;
 use crate::digest::sha256;
-use crate::statement::PAYLOAD_TYPE;
+use crate::statement;
 use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
 
 /// The largest file that is read as evidence, in bytes: a collection of a million files fits.
@@ -146,8 +146,12 @@ impl Files {
             let found = &entry.found;
             let reason = match found.notes() {
                 // A policy is no evidence, and may lie beside it: it can withdraw an older one.
-                [] if found.payload_type() == PAYLOAD_TYPE || POLICY_TYPES.contains(&found.payload_type()) => continue,
-                [] => format!("its payload is of the type `{}`, not `{PAYLOAD_TYPE}`", found.payload_type()),
+                [] if found.payload_type() == statement::PAYLOAD_TYPE => continue,
+                [] if POLICY_TYPES.contains(&found.payload_type()) => continue,
+                [] => {
+                    let (is, should) = (found.payload_type().escape_debug(), statement::PAYLOAD_TYPE);
+                    format!("it says nothing: its payload is of the type `{is}`, not `{should}`")
+                }
                 notes => notes.join("; "),
             };
             self.unreadable.push((entry.label.clone(), reason));
