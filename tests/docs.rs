@@ -582,6 +582,21 @@ fn reports_fit_their_schema() {
     assert!(!found.is_empty(), "the check itself can fail");
 }
 
+/// The samples are what the forms of a verdict print: their own test sees to that.
+#[test]
+fn verdicts_fit_their_schema() {
+    let schema: Value = serde_json::from_str(&read(&root().join("docs/reference/verdict.schema.json"))).expect("JSON");
+    for name in ["passed", "denied"] {
+        let text = read(&root().join(format!("fixtures/samples/verdict/{name}.json")));
+        let mut verdict: Value = serde_json::from_str(&text).expect("JSON");
+        fits(&schema, &verdict, name);
+        verdict["steps"][0]["other"] = Value::Null;
+        let mut found = Vec::new();
+        misfits(&schema, &schema, &verdict, "", &mut found);
+        assert_eq!(found.len(), 1, "the check itself can fail: {found:?}");
+    }
+}
+
 /// The statement in an envelope.
 fn statement(path: &Path) -> Value {
     let envelope: Value = serde_json::from_str(&read(path)).expect("JSON");

@@ -5,6 +5,8 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
+pub(crate) use affiant_core::nearest::nearest;
+
 use super::output::one_line;
 
 /// What kind of thing went wrong; decides the exit code.
@@ -35,6 +37,11 @@ pub(crate) const TABLE: &[(&str, &str, &str)] = &[
     ("run", "126", "the command was found but cannot be executed"),
     ("run", "127", "the command was not found"),
     ("run", "128+n", "the command was ended by signal n"),
+    ("verify", "0", "passed; or denied in `--mode warn` or `audit`, which the verdict says"),
+    ("verify", "1", "denied"),
+    ("verify", "2", "usage; or something other than a flag says whom to trust"),
+    ("verify", "3", "no evidence about what was asked was found"),
+    ("verify", "4", "no answer possible: a key, policy or archive cannot be read"),
     ("other commands", "0", "done; the answer is yes"),
     ("other commands", "1", "the answer is no: a signature does not verify, a check found damage"),
     ("other commands", "2", "usage: the command line or a configuration file is wrong"),
@@ -121,27 +128,4 @@ pub(crate) fn reference() -> String {
         let _ = writeln!(page, "| {command} | {code} | {meaning} |");
     }
     page
-}
-
-/// The entry of `known` that is nearest to `given`, when one is near enough to be meant.
-pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(given.len()) / 3)
-        .min()
-        .map(|(_, name)| name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_offered_only_when_it_is_near() {
-        let known = ["environment", "git", "docker", "oci", "sbom"];
-        assert_eq!(nearest("enviroment", known), Some("environment"));
-        assert_eq!(nearest("dokcer", known), Some("docker"));
-        assert_eq!(nearest("kubernetes", known), None);
-    }
 }

@@ -1,12 +1,13 @@
 //! `affiant inspect`: checks and shows evidence.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use affiant_core::digest::sha256_hex;
 use affiant_core::dsse::{Envelope, Mismatch};
-use affiant_core::evidence::{CollectionView, EntryView, FileView, Statement, short_name};
+use affiant_core::evidence::files::{FileRef, Files};
+use affiant_core::evidence::{CollectionView, EntryView, Statement, short_name};
 use affiant_core::sign::PublicKey;
 use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::store;
@@ -63,11 +64,14 @@ pub(crate) fn inspect(args: &InspectArgs, output: &Output) -> Result<Ending, Fai
         let message = || format!("{} is no envelope", file.display());
         let envelope = Envelope::parse(&bytes, MAX_ENVELOPE)
             .map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+        let digest = sha256_hex(&bytes);
+        // The payload is decoded: what follows needs the memory.
+        drop(bytes);
         let state = State::of(envelope, &keys);
         if state.denied() {
             worst = 1;
         }
-        let shown = Shown { file, digest: sha256_hex(&bytes), state, all: args.all };
+        let shown = Shown { file, digest, state, all: args.all };
         if let Some(wanted) = &args.predicate {
             for predicate in shown.predicates(wanted)? {
                 found = true;
@@ -243,10 +247,10 @@ impl Shown<'_> {
     /// Everything in the envelope, the payload as it was written.
     fn json(&self) -> Result<String, Failure> {
         let envelope = self.state.envelope();
-        let payload: Box<RawValue> = match serde_json::from_slice(&envelope.payload) {
+        let payload: &RawValue = match serde_json::from_slice(&envelope.payload) {
             Ok(payload) => payload,
             // What was tampered with may be no JSON any more; that it is not valid is the answer then.
-            Err(_) if self.state.denied() => RawValue::NULL.to_owned(),
+            Err(_) if self.state.denied() => RawValue::NULL,
             Err(error) => return Err(self.failure(&error)),
         };
         let head = json!({
@@ -303,7 +307,7 @@ impl Shown<'_> {
             }
         }
         let lines = statement.subject.iter().map(|subject| {
-            let digests: Vec<_> = subject.digest.0.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+            let digests: Vec<_> = subject.digest.iter().map(|(name, value)| format!("{name}:{value}")).collect();
             format!("{}  {}", shorten(&subject.name), digests.join(" "))
         });
         self.list("subjects", lines, statement.subject.len(), &mut text);
@@ -316,14 +320,12 @@ impl Shown<'_> {
         for line in lines.take(limit) {
             let _ = writeln!(text, "    {}", one_line(&line));
         }
-        if count > limit {
-            let _ = writeln!(text, "    … and {} more (--all shows them)", count - limit);
-        }
+        more(count, limit, text);
     }
 
     fn files(&self, collection: &CollectionView<'_>, text: &mut String) {
         for entry in &collection.attestations {
-            let files = match entry.files() {
+            let files = match Files::read(entry) {
                 None => continue,
                 Some(Ok(files)) => files,
                 Some(Err(error)) => {
@@ -333,12 +335,24 @@ impl Shown<'_> {
                 }
             };
             if entry.short_name() == "product" {
-                let tree = tree(&files);
-                self.list("products", tree.iter().cloned(), tree.len(), text);
+                let mut tree = Tree { files: &files, lines: 0, limit: 0, text: &mut String::new() };
+                tree.folder(0..files.len(), "", 0, "");
+                let count = tree.lines;
+                let _ = writeln!(text, "  products ({count})");
+                let limit = if self.all { usize::MAX } else { SHOWN };
+                Tree { files: &files, lines: 0, limit, text }.folder(0..files.len(), "", 0, "");
+                more(count, limit, text);
             } else {
                 let _ = writeln!(text, "  materials ({})", files.len());
             }
         }
+    }
+}
+
+/// Says how much of a list is not shown.
+fn more(count: usize, limit: usize, text: &mut String) {
+    if count > limit {
+        let _ = writeln!(text, "    … and {} more (--all shows them)", count - limit);
     }
 }
 
@@ -420,67 +434,117 @@ fn command_text(value: &Value, line: &mut impl FnMut(&str, &str)) {
     }
 }
 
-/// The files as the lines of a tree.
-fn tree(files: &[FileView]) -> Vec<String> {
-    #[derive(Default)]
-    struct Folder<'a> {
-        folders: BTreeMap<&'a str, Folder<'a>>,
-        files: Vec<(&'a str, &'a FileView)>,
-    }
-    fn lines(folder: &Folder<'_>, indent: &str, out: &mut Vec<String>) {
-        let count = folder.folders.len() + folder.files.len();
-        let marks = |at: usize| if at + 1 == count { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        for (at, (name, inner)) in folder.folders.iter().enumerate() {
-            let (mark, next) = marks(at);
-            out.push(format!("{indent}{mark}{name}/"));
-            lines(inner, &format!("{indent}{next}"), out);
-        }
-        for (at, (name, file)) in folder.files.iter().enumerate() {
-            let (mark, _) = marks(folder.folders.len() + at);
-            let digest = file.digest.0.iter().next().map(|(name, value)| format!("{name}:{value}")).unwrap_or_default();
-            let mime = file.mime.as_deref().unwrap_or_default();
-            out.push(format!("{indent}{mark}{name}  {mime}  {digest}"));
-        }
-    }
+/// Writes files as the lines of a tree, without keeping it.
+struct Tree<'a> {
+    files: &'a Files,
+    /// How many there were so far.
+    lines: usize,
+    /// How many are written.
+    limit: usize,
+    text: &'a mut String,
+}
+
+impl Tree<'_> {
     /// Deeper folders are shown as one name: a hostile path must not exhaust the stack.
     const DEPTH: usize = 32;
-    let mut root = Folder::default();
-    for file in files {
-        let mut folder = &mut root;
-        let mut rest = file.path.as_str();
-        let mut depth = 0;
-        while depth < DEPTH
-            && let Some((name, inner)) = rest.split_once('/')
-        {
-            if inner.is_empty() {
-                break;
+
+    /// The files of `range`, whose paths all begin with `prefix`: its folders by name, then its files.
+    fn folder(&mut self, range: Range<usize>, prefix: &str, depth: usize, indent: &str) {
+        let rest = |at: usize| &self.files.at(at).path[prefix.len()..];
+        let mut folders: Vec<(&str, Range<usize>)> = Vec::new();
+        let mut files: Vec<usize> = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let name = rest(at).split_once('/').filter(|(_, inner)| depth < Self::DEPTH && !inner.is_empty());
+            let Some((name, _)) = name else {
+                files.push(at);
+                at += 1;
+                continue;
+            };
+            // What begins alike stands together, for the paths are sorted.
+            let is_inside = |at: usize| rest(at).strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+            let (mut inside, mut end) = (at, range.end);
+            while end - inside > 1 {
+                let middle = inside + (end - inside) / 2;
+                if is_inside(middle) { inside = middle } else { end = middle }
             }
-            folder = folder.folders.entry(name).or_default();
-            rest = inner;
-            depth += 1;
+            folders.push((name, at..end));
+            at = end;
         }
-        folder.files.push((rest, file));
+        folders.sort_unstable_by_key(|(name, _)| *name);
+        if self.files.is_tree() {
+            // The order in which leaves are written.
+            files.sort_by_key(|at| self.files.at(*at).digests.sha256);
+        }
+        let count = folders.len() + files.len();
+        let marks = |at: usize| if at + 1 == count { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let folder_count = folders.len();
+        for (at, (name, range)) in folders.into_iter().enumerate() {
+            let (mark, next) = marks(at);
+            let prefix = &self.files.at(range.start).path[..=prefix.len() + name.len()];
+            self.line(|| format!("{indent}{mark}{name}/"));
+            self.folder(range, prefix, depth + 1, &format!("{indent}{next}"));
+        }
+        for (at, file) in files.into_iter().enumerate() {
+            let (mark, _) = marks(folder_count + at);
+            let FileRef { path, mime, digests } = self.files.at(file);
+            self.line(|| {
+                let digests = digests.digest_set().0;
+                let digest = digests.iter().next().map(|(name, value)| format!("{name}:{value}")).unwrap_or_default();
+                format!("{indent}{mark}{}  {}  {digest}", &path[prefix.len()..], mime.unwrap_or_default())
+            });
+        }
     }
-    let mut out = Vec::new();
-    lines(&root, "", &mut out);
-    out
+
+    fn line(&mut self, line: impl FnOnce() -> String) {
+        if self.lines < self.limit {
+            let _ = writeln!(self.text, "    {}", one_line(&line()));
+        }
+        self.lines += 1;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use affiant_core::digest::DigestSet;
+    use affiant_core::evidence::files::Digests;
+
+    fn tree(paths: &[&str]) -> Vec<String> {
+        let files = Files::of(paths.iter().map(|path| (*path, Digests::of_sha256([0; 32])))).expect("files");
+        let mut text = String::new();
+        let mut tree = Tree { files: &files, lines: 0, limit: usize::MAX, text: &mut text };
+        tree.folder(0..files.len(), "", 0, "");
+        let count = tree.lines;
+        let lines: Vec<_> = text.lines().map(|line| line[4..].replace(&"0".repeat(64), "0")).collect();
+        assert_eq!(lines.len(), count);
+        lines
+    }
 
     #[test]
     fn files_are_shown_as_a_tree() {
-        let file = |path: &str| FileView { path: path.into(), mime: None, digest: DigestSet::sha256_hex("00") };
-        let lines = tree(&[file("a/b/c"), file("a/d"), file("e")]);
         assert_eq!(
-            lines,
-            ["├─ a/", "│  ├─ b/", "│  │  └─ c    sha256:00", "│  └─ d    sha256:00", "└─ e    sha256:00"]
+            tree(&["a/b/c", "a/d", "e"]),
+            ["├─ a/", "│  ├─ b/", "│  │  └─ c    sha256:0", "│  └─ d    sha256:0", "└─ e    sha256:0"]
         );
-        let deep = file(&"x/".repeat(100_000));
-        assert_eq!(tree(&[deep]).len(), 33);
+        // By name, though `-` stands before `/`; a folder with one digest is a line; nothing is lost at a double slash.
+        assert_eq!(
+            tree(&["a/x", "a-b/x", "c/", "c/x", "c//", "c//y", "/z"]),
+            [
+                "├─ /",
+                "│  └─ z    sha256:0",
+                "├─ a/",
+                "│  └─ x    sha256:0",
+                "├─ a-b/",
+                "│  └─ x    sha256:0",
+                "├─ c/",
+                "│  ├─ /",
+                "│  │  └─ y    sha256:0",
+                "│  ├─ /    sha256:0",
+                "│  └─ x    sha256:0",
+                "└─ c/    sha256:0",
+            ]
+        );
+        assert_eq!(tree(&[&"x/".repeat(100_000)]).len(), 33);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use affiant_core::sign::{KeyError, PrivateKey, PublicKey};
+use clap::Args;
 
 use super::failure::{Failure, Kind};
 use super::surroundings::variable;
@@ -13,6 +14,30 @@ use super::surroundings::variable;
 const MAX_KEY_FILE: u64 = 1024 * 1024;
 /// Variables that hold a key's password, in the order in which they are asked. Set but empty is a password.
 pub(crate) const PASSWORD_VARIABLES: [&str; 3] = ["AFFIANT_KEY_PASSWORD", "COSIGN_PASSWORD", "WITNESS_KEY_PASSPHRASE"];
+
+/// The options that name signing keys.
+#[derive(Args)]
+pub(crate) struct KeyArgs {
+    /// Sign with this key: a file, or `env:NAME` (repeatable: several signatures)
+    #[arg(
+        short = 'k',
+        long = "key",
+        visible_alias = "signer-file-key-path",
+        value_name = "KEY",
+        env = "AFFIANT_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) key: Vec<String>,
+    /// File whose first line is the password of the signing key
+    #[arg(
+        long,
+        visible_alias = "signer-file-key-passphrase-path",
+        value_name = "FILE",
+        env = "AFFIANT_KEY_PASSWORD_FILE",
+        hide_env_values = true
+    )]
+    pub(crate) key_password_file: Option<PathBuf>,
+}
 
 /// A signing key, and the variables that were consumed for it.
 pub(crate) struct Loaded {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod attestors;
+mod bundle;
 mod completions;
 mod config;
 mod doctor;
@@ -11,10 +12,14 @@ mod key;
 mod keys;
 mod output;
 mod places;
+mod policy;
+mod report;
 mod resume;
 mod run;
 mod sign;
 mod surroundings;
+mod verify;
+mod vsa;
 
 use std::ffi::{OsStr, OsString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +49,13 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Sign a document, such as a policy
     Sign(sign::SignArgs),
+    /// Say whether an artifact may be promoted: a signed policy, evidence, and a verdict that says why
+    Verify(Box<verify::VerifyArgs>),
+    /// Check a verification summary (VSA) that a gate has signed
+    VerifyVsa(vsa::VerifyVsaArgs),
+    /// Write, check, try and sign policies
+    #[command(subcommand)]
+    Policy(Box<policy::PolicyVerb>),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -59,6 +71,9 @@ enum Verb {
     /// Find, read, add and check archived evidence
     #[command(subcommand)]
     Archive(archive::ArchiveVerb),
+    /// Carry evidence in one file
+    #[command(subcommand)]
+    Bundle(bundle::BundleVerb),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the version
@@ -232,12 +247,16 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
     match app.command {
         Verb::Run(args) => run::run(&args, output),
         Verb::Sign(args) => sign::sign(&args, output),
+        Verb::Verify(args) => verify::verify(&args, output),
+        Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),
+        Verb::Policy(verb) => policy::policy(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),
         Verb::Resume(args) => resume::resume(&args, output),
         Verb::Doctor(args) => doctor::doctor(&args, output),
         Verb::Archive(verb) => archive::archive(&verb, output),
+        Verb::Bundle(verb) => bundle::bundle(&verb, output),
         Verb::Completions(args) => completions::completions(&args, output),
         Verb::Docs(verb) => completions::docs(&verb, output),
         Verb::Version => {

@@ -88,7 +88,7 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// Unicode's format characters, line separators and tags that change how other text looks (Unicode Standard Annex 9,
 /// Unicode Technical Report 36).
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

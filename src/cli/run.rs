@@ -48,7 +48,12 @@ const RECORDED: &str = "What is recorded";
 const ENDING: &str = "The command";
 
 #[derive(Args)]
-#[command(override_usage = "affiant run [OPTIONS] [--] COMMAND [ARGUMENT]…", after_help = EXAMPLES)]
+#[command(
+    override_usage = "affiant run [OPTIONS] [--] COMMAND [ARGUMENT]…",
+    after_help = EXAMPLES,
+    mut_arg("key", |arg| arg.help_heading(PLACES)),
+    mut_arg("key_password_file", |arg| arg.help_heading(PLACES))
+)]
 pub(crate) struct RunArgs {
     /// Name of the step (default: the program's name)
     #[arg(short, long, value_name = "NAME", env = "AFFIANT_STEP", hide_env_values = true)]
@@ -62,27 +67,8 @@ pub(crate) struct RunArgs {
     /// Write the signed collection to this file, besides the archive
     #[arg(help_heading = PLACES, short, long, value_name = "FILE", env = "AFFIANT_OUTFILE", hide_env_values = true)]
     outfile: Option<PathBuf>,
-    /// Sign with this key: a file, or `env:NAME` (repeatable: several signatures)
-    #[arg(
-        help_heading = PLACES,
-        short = 'k',
-        long = "key",
-        visible_alias = "signer-file-key-path",
-        value_name = "KEY",
-        env = "AFFIANT_KEY",
-        hide_env_values = true
-    )]
-    key: Vec<String>,
-    /// File whose first line is the password of the signing key
-    #[arg(
-        help_heading = PLACES,
-        long,
-        visible_alias = "signer-file-key-passphrase-path",
-        value_name = "FILE",
-        env = "AFFIANT_KEY_PASSWORD_FILE",
-        hide_env_values = true
-    )]
-    key_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    keys: keys::KeyArgs,
     /// Archive the evidence in this folder (default: one in the user's data)
     #[arg(help_heading = PLACES, long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
@@ -399,7 +385,7 @@ type Signers = Vec<Box<dyn Signer>>;
 
 /// Loads and probes the keys. Without a key there is nothing to seal with, so nothing is run.
 fn signers(args: &RunArgs, needed: bool) -> Result<(Signers, Vec<String>), Failure> {
-    if args.key.is_empty() && needed {
+    if args.keys.key.is_empty() && needed {
         let rest = if args.command.len() > 1 { " …" } else { "" };
         let program = args.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         return Err(Failure::new(Kind::Run, "there is no signing key, so nothing was run")
@@ -408,8 +394,8 @@ fn signers(args: &RunArgs, needed: bool) -> Result<(Signers, Vec<String>), Failu
     }
     let mut signers: Signers = Vec::new();
     let mut consumed = Vec::new();
-    for name in &args.key {
-        let loaded = keys::signing_key(name, args.key_password_file.as_deref())?;
+    for name in &args.keys.key {
+        let loaded = keys::signing_key(name, args.keys.key_password_file.as_deref())?;
         loaded
             .key
             .sign(&[b"affiant probes its key before the command runs"])

@@ -1,10 +1,9 @@
 //! `affiant sign`: signs a document into a DSSE envelope.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use affiant_core::dsse::Envelope;
-use affiant_core::outfile::Outfile;
 use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::sign::Signer;
 use clap::Args;
@@ -13,13 +12,13 @@ use serde::de::IgnoredAny;
 use super::failure::{Failure, Kind};
 use super::inspect::read_file;
 use super::output::Output;
-use super::{Ending, keys, surroundings};
+use super::{Ending, keys, surroundings, verify};
 
 /// `payloadType` of a policy, as both peers sign it (wire-formats §5.1).
-const POLICY_TYPE: &str = "https://witness.testifysec.com/policy/v0.1";
+pub(crate) const POLICY_TYPE: &str = "https://witness.testifysec.com/policy/v0.1";
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  affiant sign --key affiant.key -f policy.json -o policy.signed.json")]
+#[command(mut_arg("key", |key| key.required(true)), after_help = "Example:\n  affiant sign --key affiant.key -f policy.json -o policy.signed.json")]
 pub(crate) struct SignArgs {
     /// The document to sign; `-` for stdin
     #[arg(value_name = "FILE", required_unless_present = "infile")]
@@ -40,26 +39,8 @@ pub(crate) struct SignArgs {
     /// Payload type of the envelope
     #[arg(short = 't', long, value_name = "TYPE", default_value = POLICY_TYPE, env = "AFFIANT_DATATYPE", hide_env_values = true)]
     datatype: String,
-    /// Sign with this key: a file, or `env:NAME` (repeatable: several signatures)
-    #[arg(
-        short = 'k',
-        long = "key",
-        visible_alias = "signer-file-key-path",
-        value_name = "KEY",
-        required = true,
-        env = "AFFIANT_KEY",
-        hide_env_values = true
-    )]
-    key: Vec<String>,
-    /// File whose first line is the password of the signing key
-    #[arg(
-        long,
-        visible_alias = "signer-file-key-passphrase-path",
-        value_name = "FILE",
-        env = "AFFIANT_KEY_PASSWORD_FILE",
-        hide_env_values = true
-    )]
-    key_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    keys: keys::KeyArgs,
     /// Read settings from this file, instead of the user's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,49 +50,68 @@ pub(crate) struct SignArgs {
 }
 
 pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> {
-    let environment = Arc::new(surroundings::environment());
-    let redactor = Redactor::new(&environment, &[], &VariableMask::default());
-    output.mask(redactor.clone());
     let Some(file) = args.infile.as_ref().or(args.file.as_ref()) else {
         return Err(Failure::usage("no document is named"));
     };
     if args.datatype.is_empty() {
         return Err(Failure::usage("--datatype is empty"));
     }
-    if let Some(path) = &args.outfile {
-        keys::refuse_as_outfile(&args.key, path)?;
+    let order = Order { what: file, datatype: &args.datatype, keys: &args.keys, outfile: args.outfile.as_deref() };
+    seal(&order, output, || {
+        let document = read_file(file)?;
+        if args.datatype == POLICY_TYPE {
+            serde_json::from_slice::<IgnoredAny>(&document).map_err(|error| {
+                Failure::because(Kind::Usage, format!("{} is no policy", file.display()), &error).hint(
+                    "a policy is a JSON document; `affiant policy sign` signs a source in YAML, `--datatype TYPE` another document",
+                )
+            })?;
+        }
+        Ok(document)
+    })
+}
+
+/// What is signed, by whom, and where it goes.
+pub(crate) struct Order<'a> {
+    /// The document's name.
+    pub(crate) what: &'a Path,
+    pub(crate) datatype: &'a str,
+    pub(crate) keys: &'a keys::KeyArgs,
+    pub(crate) outfile: Option<&'a Path>,
+}
+
+/// Signs what `document` gives. The outfile is tried before.
+pub(crate) fn seal(
+    order: &Order<'_>,
+    output: &Output,
+    document: impl FnOnce() -> Result<Vec<u8>, Failure>,
+) -> Result<Ending, Failure> {
+    let environment = Arc::new(surroundings::environment());
+    let redactor = Redactor::new(&environment, &[], &VariableMask::default());
+    output.mask(redactor.clone());
+    if let Some(path) = order.outfile {
+        keys::refuse_as_outfile(&order.keys.key, path)?;
     }
-    let outfile = match &args.outfile {
-        Some(path) => Some(Outfile::probe(path).map_err(|error| {
-            Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
-        })?),
-        None => None,
-    };
-    let document = read_file(file)?;
-    if args.datatype == POLICY_TYPE {
-        serde_json::from_slice::<IgnoredAny>(&document).map_err(|error| {
-            Failure::because(Kind::Usage, format!("{} is no policy", file.display()), &error)
-                .hint("a policy is a JSON document; name another type with --datatype TYPE")
-        })?;
-    }
+    let outfile = order.outfile.map(verify::probe).transpose()?;
+    let document = document()?;
     // A document is kept as it was written, so a secret in it cannot be masked (security rule 4).
     if redactor.hits_document(&document) {
+        let what = order.what.display();
         return Err(Failure::new(
             Kind::Denied,
-            format!("{} holds the value of a secret variable of this environment, so it is not signed", file.display()),
+            format!("{what} holds the value of a secret variable of this environment, so it is not signed"),
         )
         .hint("take the value out of the document, or the variable out of the environment"));
     }
     let mut signers = Vec::new();
-    for key in &args.key {
-        let loaded = keys::signing_key(key, args.key_password_file.as_deref()).map_err(|mut failure| {
+    for key in &order.keys.key {
+        let loaded = keys::signing_key(key, order.keys.key_password_file.as_deref()).map_err(|mut failure| {
             failure.kind = Kind::NoAnswer;
             failure
         })?;
         signers.push(loaded.key);
     }
     let signers: Vec<&dyn Signer> = signers.iter().map(|key| key as &dyn Signer).collect();
-    let envelope = Envelope::seal(document, &args.datatype, &signers)
+    let envelope = Envelope::seal(document, order.datatype, &signers)
         .map_err(|error| Failure::because(Kind::NoAnswer, "the document cannot be signed", &error))?;
     let mut bytes = envelope.to_json();
     bytes.push(b'\n');

@@ -97,6 +97,25 @@ impl Collection {
             .filter(move |subject| seen.insert(subject.name.clone()))
     }
 
+    /// About how many bytes [`Collection::write_statement`] writes, rather too many than too few.
+    pub fn size_hint(&self) -> usize {
+        /// What stands around an entry, and the small predicates.
+        const AROUND: usize = 16 * 1024;
+        /// Digests and MIME type of a product, and its subject but for the names.
+        const PRODUCT: usize = 1024;
+        let subjects = |list: &[Subject]| list.iter().map(|one| one.name.len() + PRODUCT).sum::<usize>();
+        let entry = |entry: &Entry| {
+            let body = match &entry.body {
+                Body::Materials(snapshot, _) => snapshot.map_size(),
+                Body::Products(products, _) => products.iter().map(|one| one.path.len() + PRODUCT).sum(),
+                Body::Composed(_) => 0,
+                Body::Verbatim(text) => text.get().len(),
+            };
+            AROUND + body + subjects(&entry.subjects) + subjects(&entry.back_references)
+        };
+        AROUND + self.entries.iter().map(entry).sum::<usize>() + subjects(&self.subjects)
+    }
+
     /// Writes the statement as compact JSON: the payload of the envelope.
     pub fn write_statement(&self, out: impl Write) -> Result<(), serde_json::Error> {
         serde_json::to_writer(out, &StatementOf(self))

@@ -14,6 +14,9 @@ use sha2::Digest as _;
 /// Size of the buffer that files are read through, in bytes.
 pub const BUFFER: usize = 128 * 1024;
 
+/// Length in bytes of the longest value of an [`Algorithm`] in a digest set.
+pub const MAX_TEXT_SIZE: usize = Algorithm::GitoidSha256.text_size();
+
 /// A digest algorithm that a material or product map may carry.
 ///
 /// Both peers refuse a whole file when a digest set in a typed predicate has any other key.
@@ -43,6 +46,9 @@ impl Algorithm {
     /// All algorithms that a file can be hashed with, in the order in which they are written.
     pub const FILE: [Self; 4] = [Self::Sha256, Self::Sha1, Self::GitoidSha256, Self::GitoidSha1];
 
+    /// All algorithms in the order of their names in a digest set.
+    pub const BY_NAME: [Self; 5] = [Self::DirHash, Self::GitoidSha1, Self::GitoidSha256, Self::Sha1, Self::Sha256];
+
     /// The key under which the digest stands in a digest set.
     pub const fn wire_name(self) -> &'static str {
         match self {
@@ -62,12 +68,33 @@ impl Algorithm {
         }
     }
 
+    /// What stands before the hex digits in a digest set.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::GitoidSha256 => "gitoid:blob:sha256:",
+            Self::GitoidSha1 => "gitoid:blob:sha1:",
+            _ => "",
+        }
+    }
+
+    /// Length in bytes of the value in a digest set.
+    pub const fn text_size(self) -> usize {
+        self.prefix().len() + 2 * self.size()
+    }
+
     /// The value that stands in a digest set for the raw digest `bytes`.
     pub fn format(self, bytes: &[u8]) -> String {
-        match self {
-            Self::GitoidSha256 => format!("gitoid:blob:sha256:{}", hex::encode(bytes)),
-            Self::GitoidSha1 => format!("gitoid:blob:sha1:{}", hex::encode(bytes)),
-            _ => hex::encode(bytes),
+        self.prefix().to_owned() + &hex::encode(bytes)
+    }
+
+    /// The same in `buffer`: for a million digests in a row. Empty when `bytes` has not the length of the digest.
+    pub fn format_into<'a>(self, bytes: &[u8], buffer: &'a mut [u8; MAX_TEXT_SIZE]) -> &'a str {
+        let prefix = self.prefix().as_bytes();
+        let text = &mut buffer[..self.text_size()];
+        text[..prefix.len()].copy_from_slice(prefix);
+        match hex::encode_to_slice(bytes, &mut text[prefix.len()..]) {
+            Ok(()) => std::str::from_utf8(text).unwrap_or_default(),
+            Err(_) => "",
         }
     }
 }
@@ -230,6 +257,9 @@ mod tests {
         let mut values = Vec::new();
         for algorithm in algorithms {
             values.push(algorithm.format(&raw[at..at + algorithm.size()]));
+            let mut buffer = [0; MAX_TEXT_SIZE];
+            assert_eq!(algorithm.format_into(&raw[at..at + algorithm.size()], &mut buffer), values[values.len() - 1]);
+            assert_eq!(algorithm.format_into(&raw[at..=at], &mut buffer), "");
             at += algorithm.size();
         }
         assert_eq!(values[0], "56f6e6304d02d413bb7d5d463ac5cdc58551266dc7269b467fc385815f39b913");

@@ -159,6 +159,25 @@ pub fn write_envelope(
     out.write_all(b"]}")
 }
 
+/// Length in bytes of what [`write_envelope`] writes for a payload of `payload` bytes.
+#[expect(clippy::missing_panics_doc, reason = "counting takes every byte")]
+pub fn envelope_size(payload: u64, payload_type: &str, signatures: &[Signature]) -> u64 {
+    struct Counter(u64);
+    impl Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut around = Counter(0);
+    write_envelope(&[], payload_type, signatures, &mut around).expect("counting does not fail");
+    around.0 + payload.div_ceil(3) * 4
+}
+
 /// Writes `bytes` as a JSON string of padded standard base64, a piece at a time.
 fn write_base64(bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
     /// A multiple of three, so that only the last piece is padded.

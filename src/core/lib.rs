@@ -4,15 +4,19 @@
 #![deny(missing_docs)]
 
 pub mod attestor;
+pub mod bundle;
 pub mod clock;
 pub mod collection;
 pub mod digest;
 pub mod dsse;
 pub mod evidence;
 pub mod mime;
+pub mod nearest;
 pub mod outfile;
+pub mod policy;
 pub mod product;
 pub mod redact;
+pub mod rego;
 pub mod run;
 pub mod select;
 pub mod sign;
@@ -21,3 +25,6 @@ pub mod statement;
 pub mod step;
 pub mod store;
 pub mod trust;
+pub mod verdict;
+pub mod verify;
+pub mod vsa;

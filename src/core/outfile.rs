@@ -1,7 +1,7 @@
 //! Writing the file that the user named: looked at before the run, replaced at once after it.
 //!
-//! A regular file is written aside, flushed and renamed: whoever reads it sees the old content or the new. A link
-//! stays, its target is replaced. A device, a FIFO or an open descriptor (`/dev/stdout`) is written directly.
+//! A regular file is written aside (without a name where the file system can do that), flushed and named: whoever reads
+//! it sees the old content or the new. A link stays, its target is replaced. A device, a FIFO or an open descriptor (`/dev/stdout`) is written directly.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek as _, Write};
@@ -71,13 +71,25 @@ pub enum OutfileError {
 }
 
 /// A file that can be written, as far as one can know before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outfile {
     given: PathBuf,
     target: Target,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// Content that is on the disk and has not got its name, if it was written aside. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Staged(Option<Aside>);
+
+/// Where content is written before it becomes the outfile.
+#[derive(Debug)]
+enum Aside {
+    /// Where the file system has files without a name: being killed leaves nothing.
+    Unnamed(File),
+    Named(NamedTempFile),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     /// A regular file, there or not, whose folder takes new files.
     Replace(PathBuf),
@@ -192,13 +204,7 @@ impl Outfile {
     pub fn write_with(&self, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutfileError> {
         let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
         match &self.target {
-            Target::Replace(path) => {
-                let folder = path.parent().unwrap_or(Path::new("/"));
-                let mut file = disk::temporary(folder, Modes::SHARED).map_err(failed)?;
-                self.fill(file.as_file_mut(), produce)?;
-                keep_owner_and_mode(path, file.as_file()).map_err(failed)?;
-                self.replace(file, path)
-            }
+            Target::Replace(path) => self.replace(self.write_aside(path, produce)?, path),
             Target::InPlace(path) => {
                 let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
                 self.fill(&mut file, produce)?;
@@ -212,6 +218,49 @@ impl Outfile {
                 self.fill(&mut File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?), produce)
             }
         }
+    }
+
+    /// The longer half of [`Outfile::write_with`], for whoever does something else meanwhile: what can be written aside
+    /// is, so that [`Outfile::commit`] only gives it its name. Everything else is left to `commit`.
+    pub fn stage(&self, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Staged, OutfileError> {
+        Ok(Staged(match &self.target {
+            Target::Replace(path) => Some(self.write_aside(path, produce)?),
+            _ => None,
+        }))
+    }
+
+    /// The other half; `produce` writes the same as it did for [`Outfile::stage`].
+    pub fn commit(
+        &self,
+        staged: Staged,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), OutfileError> {
+        match (staged.0, &self.target) {
+            (Some(file), Target::Replace(path)) => self.replace(file, path),
+            _ => self.write_with(produce),
+        }
+    }
+
+    /// Writes the content beside `path` and flushes it.
+    fn write_aside(
+        &self,
+        path: &Path,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Aside, OutfileError> {
+        let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut aside = match disk::unnamed(folder, Modes::SHARED) {
+            Some(file) => Aside::Unnamed(file),
+            None => Aside::Named(disk::temporary(folder, Modes::SHARED).map_err(failed)?),
+        };
+        let file = match &mut aside {
+            Aside::Unnamed(file) => file,
+            Aside::Named(file) => file.as_file_mut(),
+        };
+        self.fill(file, produce)?;
+        keep_owner_and_mode(path, file).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        Ok(aside)
     }
 
     fn fill(
@@ -229,14 +278,25 @@ impl Outfile {
         }
     }
 
-    fn replace(&self, mut file: NamedTempFile, path: &Path) -> Result<(), OutfileError> {
+    fn replace(&self, aside: Aside, path: &Path) -> Result<(), OutfileError> {
         let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
-        file.as_file().sync_all().map_err(failed)?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut file = match aside {
+            Aside::Named(file) => file,
+            Aside::Unnamed(file) => match disk::link(&file, path) {
+                Ok(()) => return disk::sync_folder(folder).map_err(failed),
+                // A link replaces nothing, so what is there is replaced by renaming.
+                Err(_) => match disk::named(&file, folder) {
+                    Ok(file) => file,
+                    Err(_) => copied(file, folder, path).map_err(failed)?,
+                },
+            },
+        };
         match fs::rename(file.path(), path) {
             Ok(()) => {
                 // The name is the outfile's now: nothing is left to remove.
                 file.disable_cleanup(true);
-                disk::sync_folder(path.parent().unwrap_or(Path::new("/"))).map_err(failed)
+                disk::sync_folder(folder).map_err(failed)
             }
             Err(error) if MUST_STAY.into_iter().any(|errno| error.raw_os_error() == Some(errno as i32)) => {
                 let Ok(mut target) = OpenOptions::new().write(true).open(path) else { return Err(failed(error)) };
@@ -271,6 +331,16 @@ impl Outfile {
         }
         Err(OutfileError::NoReader { path: self.given.clone() })
     }
+}
+
+/// The content of a file that cannot be named (a rule of the system may forbid links), in one that has a name.
+fn copied(mut file: File, folder: &Path, path: &Path) -> io::Result<NamedTempFile> {
+    let mut named = disk::temporary(folder, Modes::SHARED)?;
+    file.rewind()?;
+    io::copy(&mut file, named.as_file_mut())?;
+    keep_owner_and_mode(path, named.as_file())?;
+    named.as_file().sync_all()?;
+    Ok(named)
 }
 
 /// Gives the new file the permissions of the one that it replaces and, where that is allowed, its owner.
@@ -351,6 +421,79 @@ mod tests {
         reader.read_to_string(&mut old).expect("read");
         assert_eq!(old, "one", "who has the old file open keeps it");
         assert_eq!(names(folder.path()), ["build.att.json"]);
+    }
+
+    #[test]
+    fn what_is_staged_is_the_file_when_it_is_committed() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("out");
+        fs::write(&path, "old").expect("written");
+        let outfile = Outfile::probe(&path).expect("it can be written");
+        let write = |out: &mut dyn Write| out.write_all(b"new");
+        drop(outfile.stage(write).expect("staged"));
+        assert_eq!((fs::read(&path).expect("read"), names(folder.path())), (b"old".to_vec(), vec!["out".to_owned()]));
+        let staged = outfile.stage(write).expect("staged");
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        outfile.commit(staged, |_| panic!("it is written already")).expect("committed");
+        assert_eq!((fs::read(&path).expect("read"), names(folder.path())), (b"new".to_vec(), vec!["out".to_owned()]));
+
+        // What is no regular file is written by `commit`.
+        let descriptor = File::create(folder.path().join("open")).expect("made");
+        let number = std::os::fd::AsRawFd::as_raw_fd(&descriptor);
+        let stream = Outfile::probe(Path::new(&format!("/proc/self/fd/{number}"))).expect("it can be written");
+        let staged = stream.stage(|_| panic!("it is not written yet")).expect("nothing to do");
+        stream.commit(staged, write).expect("written");
+        assert_eq!(fs::read(folder.path().join("open")).expect("read"), b"new");
+    }
+
+    #[test]
+    fn while_it_is_written_nothing_stands_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("out");
+        if disk::unnamed(folder.path(), Modes::SHARED).is_none() {
+            let _ = writeln!(
+                io::stderr(),
+                "SKIPPED while_it_is_written_nothing_stands_beside_it: every file has a name here"
+            );
+            return;
+        }
+        for (text, before) in [("one", vec![]), ("two", vec!["out".to_owned()])] {
+            let outfile = Outfile::probe(&path).expect("it can be written");
+            outfile
+                .write_with(|out| {
+                    out.write_all(text.as_bytes())?;
+                    out.flush()?;
+                    assert_eq!(names(folder.path()), before);
+                    Ok(())
+                })
+                .expect("written");
+            assert_eq!(
+                (fs::read_to_string(&path).expect("read"), names(folder.path())),
+                (text.to_owned(), vec!["out".to_owned()])
+            );
+            let umask = fs::metadata(folder.path().join("out")).expect("there").permissions().mode();
+            let new = File::create(folder.path().join("new")).and_then(|file| file.metadata()).expect("made");
+            assert_eq!(umask, new.permissions().mode(), "the umask decides");
+            fs::remove_file(folder.path().join("new")).expect("removed");
+        }
+        // What cannot be linked is copied.
+        let file = disk::unnamed(folder.path(), Modes::SHARED).expect("as before");
+        (&file).write_all(b"copy").expect("written");
+        let copy = copied(file, folder.path(), &path).expect("copied");
+        assert_eq!(fs::read(copy.path()).expect("read"), b"copy");
+        drop(copy);
+
+        // What came into being meanwhile is replaced.
+        fs::remove_file(&path).expect("removed");
+        let outfile = Outfile::probe(&path).expect("it can be written");
+        let staged = outfile.stage(|out| out.write_all(b"three")).expect("staged");
+        assert!(matches!(staged, Staged(Some(Aside::Unnamed(_)))));
+        fs::write(&path, "of another").expect("written");
+        outfile.commit(staged, |_| panic!("it is written already")).expect("committed");
+        assert_eq!(
+            (fs::read_to_string(&path).expect("read"), names(folder.path())),
+            ("three".to_owned(), vec!["out".to_owned()])
+        );
     }
 
     #[test]

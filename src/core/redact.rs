@@ -5,6 +5,7 @@
 //! - [`Redactor`] knows the *values* of those variables and finds them wherever they turn up: in argv, in output,
 //!   in messages, in file names.
 
+mod patterns;
 mod search;
 mod url;
 mod views;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+pub use patterns::MIN_NAME_SECRET;
 pub use search::{Cut, Hit, MIN_DOCUMENT_SECRET, MIN_SECRET, PLACEHOLDER, Redactor};
 pub use url::mask_userinfo;
 
@@ -53,60 +55,11 @@ const WORDS: [&str; 8] = ["KEY", "PAT", "PWD", "AUTH", "CRED", "CREDS", "PASS", 
 /// Names that hold a folder, although their word says otherwise.
 const FOLDERS: [&str; 2] = ["PWD", "OLDPWD"];
 
-/// Names, in upper case, that both peers mask and that no part or word above covers. Listed by wire-formats §3.4.
-const NAMES: [&str; 47] = [
-    "AWS_ACCESS_KEY_ID",
-    "AZURE_CLIENT_ID",
-    "AZURE_USERNAME",
-    "MSI_ENDPOINT",
-    "BINANCE_API",
-    "CF_USERNAME",
-    "DOCKER_EMAIL",
-    "DOCKER_USERNAME",
-    "FACEBOOK_APP_ID",
-    "CI_DEPLOY_USER",
-    "GITLAB_USER_LOGIN",
-    "HEROKU_API_USER",
-    "OKTA_CLIENT_ORGURL",
-    "OKTA_OAUTH2_CLIENTID",
-    "OKTA_AUTHN_GROUPID",
-    "OS_USERNAME",
-    "SAUCE_USERNAME",
-    "STRIPE_DEVICE_NAME",
-    "SURGE_LOGIN",
-    "TWILIO_ACCOUNT_SID",
-    "TRAVIS_SUDO",
-    "TRAVIS_OS_NAME",
-    "TRAVIS_SECURE_ENV_VARS",
-    "VULTR_ACCESS",
-    // Covered by a part or word today; kept so that the list stays at least the peers'.
-    "AMAZON_AWS_ACCESS_KEY_ID",
-    "ALGOLIA_API_KEY",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_PASSWORD",
-    "MSI_SECRET",
-    "BINANCE_SECRET",
-    "CODECLIMATE_REPO_TOKEN",
-    "GH_TOKEN",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "CI_DEPLOY_PASSWORD",
-    "CI_JOB_JWT",
-    "CI_JOB_JWT_V2",
-    "MCLI_PRIVATE_API_KEY",
-    "MCLI_PUBLIC_API_KEY",
-    "OKTA_OAUTH2_CLIENTSECRET",
-    "SAUCE_ACCESS_KEY",
-    "SQUARE_ACCESS_TOKEN",
-    "SQUARE_OAUTH_SECRET",
-    "CONSUMER_KEY",
-    "CONSUMER_SECRET",
-    "VAULT_CLIENT_KEY",
-    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
-    "GITHUB_PAT",
-];
+/// Names, in upper case, of secrets that both peers mask and that no part or word above covers (wire-formats §3.4).
+const NAMES: [&str; 2] = ["BINANCE_API", "VULTR_ACCESS"];
 
-/// Names that are masked because the peers mask them or a rule above says so, but whose values say who or where and are
-/// no secret. They are not searched for: a login name stands rightly in image references, addresses and messages, and
+/// Names, in upper case, that are masked because the peers mask them or a rule above says so, but whose values say who or
+/// where and are no secret. They are not searched for: a login name stands rightly in image references, addresses and messages, and
 /// so does the path of a key.
 const IDENTIFIERS: [&str; 23] = [
     "AFFIANT_KEY",
@@ -261,6 +214,7 @@ fn sensitive_by_default(upper: &str) -> bool {
     }
     PARTS.iter().any(|part| upper.contains(part))
         || NAMES.contains(&upper)
+        || IDENTIFIERS.contains(&upper)
         || upper.split(|c: char| !c.is_alphanumeric()).any(|word| WORDS.contains(&word))
 }
 
@@ -309,6 +263,21 @@ mod tests {
                 assert!(mask.is_sensitive(&name), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn identifiers_are_masked_and_not_searched() {
+        let mask = VariableMask::default();
+        for name in IDENTIFIERS {
+            assert!(mask.is_sensitive(name) && !mask.is_searched(name), "{name}");
+        }
+        for name in PEER_NAMES.split_whitespace().filter(|name| !IDENTIFIERS.contains(name)) {
+            assert!(mask.is_searched(name), "{name}");
+        }
+        let added =
+            VariableMask::new(&MaskOptions { add_keys: strings(&["DOCKER_USERNAME"]), ..MaskOptions::default() })
+                .expect("there is no glob");
+        assert!(added.is_searched("DOCKER_USERNAME") && !added.is_searched("SURGE_LOGIN"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use crate::digest::{Algorithm, DigestSet};
+use crate::digest::{Algorithm, DigestSet, MAX_TEXT_SIZE};
 use crate::select::{Glob, Selection};
 
 pub use omission::{MAX_OMISSIONS, Omission, Reason};
@@ -539,6 +539,15 @@ impl Snapshot {
         (self.table.folders.len(), files)
     }
 
+    /// About how many bytes the material map takes: more only where many names have to be escaped.
+    pub fn map_size(&self) -> usize {
+        // Quotes, colons, commas and braces.
+        const AROUND: usize = 8;
+        let digests: usize =
+            self.options.hashes.iter().map(|one| one.wire_name().len() + one.text_size() + AROUND).sum();
+        self.materials().map(|node| self.table.path(node).len() + digests + AROUND).sum()
+    }
+
     /// The material map of witness's material v0.1 (wire-formats §3.1): path to digest set, sorted by path, written
     /// straight from the table.
     pub fn material_map(&self) -> MaterialMap<'_> {
@@ -575,11 +584,12 @@ struct Digests<'a>(EntryRef<'a>);
 
 impl Serialize for Digests<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list: Vec<_> = self.0.digests().collect();
-        list.sort_unstable_by_key(|(algorithm, _)| algorithm.wire_name());
-        let mut map = serializer.serialize_map(Some(list.len()))?;
-        for (algorithm, raw) in list {
-            map.serialize_entry(algorithm.wire_name(), &algorithm.format(raw))?;
+        let mut map = serializer.serialize_map(None)?;
+        let mut buffer = [0; MAX_TEXT_SIZE];
+        for wanted in Algorithm::BY_NAME {
+            for (algorithm, raw) in self.0.digests().filter(|(algorithm, _)| *algorithm == wanted) {
+                map.serialize_entry(algorithm.wire_name(), algorithm.format_into(raw, &mut buffer))?;
+            }
         }
         map.end()
     }

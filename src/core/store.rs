@@ -13,14 +13,14 @@
 //! Why it is made so, and what else was considered: `docs/decisions/004-archive-layout.md`.
 
 use std::fmt;
-use std::io::{self, Read, Seek as _, Write};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 mod check;
 pub(crate) mod disk;
@@ -28,6 +28,7 @@ mod extract;
 mod index;
 mod merge;
 mod outline;
+mod put;
 mod query;
 mod segment;
 pub mod spool;
@@ -35,14 +36,13 @@ mod stream;
 
 pub use check::{Problem, Reindexed, Report};
 pub use extract::{MAX_DIGESTS_OF_SUBJECT, MAX_SUBJECTS, MAX_TEXT, MAX_TYPES};
-pub use query::{Cursor, MIN_PREFIX, Query, SubjectDigest};
+pub use put::{Outline, Stored};
+pub use query::{Cursor, Found, MIN_PREFIX, Query, SubjectDigest};
 pub use stream::CheckedReader;
 
 use disk::Modes;
-use extract::ExtractError;
 use index::Index;
-use segment::{Key, Position};
-use stream::{HashingWriter, Tee, WriteFailure};
+use segment::Position;
 
 /// Length in bytes of the largest envelope that an archive takes or gives, unless told otherwise: 1 GiB.
 pub const MAX_OBJECT: u64 = 1 << 30;
@@ -84,6 +84,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What its format file says.
         found: String,
+    },
+    /// The file that says that this is an archive says nothing that can be read. [`Archive::repair`] writes it again.
+    #[error("{}: not what says that this is an archive", path.display())]
+    Marker {
+        /// The file.
+        path: PathBuf,
     },
     /// The envelope is longer than the limit.
     #[error("the envelope has more than {limit} bytes")]
@@ -268,19 +274,13 @@ pub enum Access {
     Private,
 }
 
-/// What became of [`Archive::put`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// SHA-256 of the envelope's bytes.
-    pub digest: ObjectId,
-    /// Git object id, 64 hex digits.
-    pub gitoid: String,
-    /// Length in bytes.
-    pub size: u64,
-    /// It was there before; nothing was changed.
-    pub already: bool,
-    /// The envelope is stored, but tidying the index afterwards failed: worth a warning.
-    pub warning: Option<String>,
+impl Access {
+    fn modes(self) -> Modes {
+        match self {
+            Self::Shared => Modes::SHARED,
+            Self::Private => Modes::PRIVATE,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -312,24 +312,22 @@ impl Archive {
             Err(error) => return Err(failed(error)),
         };
         match serde_json::from_slice::<Marker>(&text) {
-            Ok(Marker { format: FORMAT }) => {
-                // What is added to a private archive is private too.
-                let mode = std::fs::metadata(root).map_err(failed)?.permissions().mode();
-                Ok(Self::at(root, if mode & 0o077 != 0 { Modes::SHARED } else { Modes::PRIVATE }))
-            }
-            other => Err(StoreError::Format {
-                path: root.to_owned(),
-                found: other.map_or_else(|_| "unreadable".to_owned(), |marker| marker.format.to_string()),
-            }),
+            Ok(Marker { format: FORMAT }) => Self::at_modes_of(root),
+            Ok(Marker { format }) => Err(StoreError::Format { path: root.to_owned(), found: format.to_string() }),
+            Err(_) => Err(StoreError::Marker { path }),
         }
+    }
+
+    /// What is added to a private archive is private too.
+    fn at_modes_of(root: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { action: "read", path: root.to_owned(), source };
+        let mode = std::fs::metadata(root).map_err(failed)?.permissions().mode();
+        Ok(Self::at(root, if mode & 0o077 != 0 { Modes::SHARED } else { Modes::PRIVATE }))
     }
 
     /// Opens the archive in the folder `root`, or makes it there: in a new or an empty folder.
     pub fn create(root: &Path, access: Access) -> Result<Self, StoreError> {
-        let modes = match access {
-            Access::Shared => Modes::SHARED,
-            Access::Private => Modes::PRIVATE,
-        };
+        let modes = access.modes();
         match Self::open(root) {
             Err(StoreError::NotAnArchive { .. }) => {}
             other => return other,
@@ -340,23 +338,35 @@ impl Archive {
             move |source| StoreError::Io { action: "create", path, source }
         };
         disk::make_folders(root, modes).map_err(failed(root))?;
-        for entry in std::fs::read_dir(root).map_err(failed(root))? {
-            let name = entry.map_err(failed(root))?.file_name();
-            // Others may be making the same archive at this moment.
-            let ours = name.to_str().is_some_and(|name| {
-                matches!(name, "objects" | "index" | MARKER) || name.starts_with(disk::TEMPORARY_PREFIX)
-            });
-            if !ours {
-                return Err(StoreError::Occupied { path: root.to_owned() });
-            }
-        }
-        for folder in [&archive.objects, &archive.objects.join("sha256"), &archive.index.folder().to_owned()] {
-            disk::make_folder(folder, modes).map_err(failed(folder))?;
-        }
-        let mut file = disk::temporary(root, modes).map_err(failed(root))?;
-        writeln!(file, "{{\"format\":{FORMAT}}}").map_err(failed(root))?;
-        disk::publish(file, &root.join(MARKER)).map_err(failed(root))?;
+        refuse_occupied(root)?;
+        archive.make_folders()?;
+        archive.write_marker()?;
         Ok(archive)
+    }
+
+    fn write_marker(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Io { action: "create", path: self.root.join(MARKER), source };
+        let mut file = disk::temporary(&self.root, self.modes).map_err(failed)?;
+        writeln!(file, "{{\"format\":{FORMAT}}}").map_err(failed)?;
+        disk::publish(file, &self.root.join(MARKER)).map_err(failed)
+    }
+
+    /// Looks whether [`Archive::create`] could be called, and makes nothing: the answer is the archive that is there, or
+    /// that would be.
+    pub fn foresee(root: &Path, access: Access) -> Result<Self, StoreError> {
+        match Self::open(root) {
+            Err(StoreError::NotAnArchive { .. }) => {}
+            other => return other,
+        }
+        match refuse_occupied(root) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+        let failed = |source| StoreError::Io { action: "create", path: root.to_owned(), source };
+        let absolute = std::path::absolute(root).map_err(failed)?;
+        let nearest = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(root);
+        nix::unistd::access(nearest, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|error| failed(error.into()))?;
+        Ok(Self::at(root, access.modes()))
     }
 
     fn at(root: &Path, modes: Modes) -> Self {
@@ -388,64 +398,6 @@ impl Archive {
             file.write_all(b"probe\n").map_err(failed)?;
         }
         Ok(())
-    }
-
-    /// Stores an envelope that is in memory. `stored` is the time that is kept with it.
-    pub fn put(&self, envelope: &[u8], stored: Timestamp) -> Result<Stored, StoreError> {
-        self.put_with(stored, |out| out.write_all(envelope))
-    }
-
-    /// Stores an envelope that `produce` writes. When this returns, the envelope is on the disk and can be found;
-    /// when it fails, nothing is changed. Equal bytes are stored once, and keep the time of the first.
-    pub fn put_with(
-        &self,
-        stored: Timestamp,
-        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<Stored, StoreError> {
-        let failed = |source| StoreError::Io { action: "write to", path: self.objects.clone(), source };
-        let mut file = disk::temporary(&self.objects, self.modes).map_err(failed)?;
-        let mut writer = HashingWriter::new(file.as_file_mut(), self.max_object);
-        let outcome = produce(&mut writer).and_then(|()| writer.flush());
-        let (id, size) = match (outcome, writer.failed.take()) {
-            (_, Some(WriteFailure::TooLarge)) => return Err(StoreError::TooLarge { limit: self.max_object }),
-            (_, Some(WriteFailure::Io(source))) => return Err(failed(source)),
-            (Err(error), None) => return Err(StoreError::Producer(error)),
-            (Ok(()), None) => writer.finish(),
-        };
-        file.rewind().map_err(failed)?;
-        let (record, keys) = describe(file.as_file_mut(), id, size, stored).map_err(|error| match error {
-            ExtractError::Read(source) => failed(source),
-            error @ ExtractError::Syntax(..) => StoreError::NotAnEnvelope { reason: error.to_string() },
-        })?;
-        let mut answer = Stored { digest: id, gitoid: record.gitoid.clone(), size, already: false, warning: None };
-
-        // One that is there but no longer whole is replaced.
-        if self.verify(&id).is_ok() {
-            answer.already = true;
-            // A damaged index does not keep evidence out: saying a thing twice is harmless.
-            if self.index.contains(&id).unwrap_or(false) {
-                return Ok(answer);
-            }
-        }
-        // The time is on the file too: the index can be made again from the files alone.
-        let times = std::fs::FileTimes::new().set_modified(SystemTime::from(stored));
-        file.as_file().set_times(times).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        self.index.add(record.clone(), keys.clone())?;
-        let path = self.path(&id);
-        if !answer.already {
-            let folder = path.parent().unwrap_or(&self.objects);
-            disk::make_folder(folder, self.modes).map_err(failed)?;
-            disk::publish(file, &path).map_err(failed)?;
-        }
-        // A process that stood still between the last two steps for long may find its record tidied away.
-        if !self.index.has_own_segment(&id) && !self.index.contains(&id).unwrap_or(false) {
-            self.index.add(record, keys)?;
-        }
-        if let Err(error) = self.index.tidy(|id| self.exists(id), |now| self.tidy_objects(now)) {
-            answer.warning = Some(error.to_string());
-        }
-        Ok(answer)
     }
 
     /// Removes what writers that were ended long before `now` left beside the envelopes.
@@ -506,32 +458,20 @@ impl Archive {
     }
 }
 
-/// Reads a stored envelope from its beginning and makes the record that the index keeps.
-fn describe(
-    file: impl Read,
-    digest: ObjectId,
-    size: u64,
-    stored: Timestamp,
-) -> Result<(Record, Vec<Key>), ExtractError> {
-    let mut state = Sha256::new();
-    state.update(format!("blob {size}\0").as_bytes());
-    let mut reader = Tee { inner: file, state };
-    let found = extract::extract(&mut reader)?;
-    let record = Record {
-        digest,
-        gitoid: hex::encode(reader.state.finalize()),
-        size,
-        stored,
-        payload_type: found.payload_type,
-        payload_sha256: found.payload_sha256,
-        predicate_type: found.predicate_type,
-        step: found.step,
-        attestations: found.attestations,
-        subjects: found.subjects,
-        signatures: found.signatures,
-        notes: found.notes,
-    };
-    Ok((record, found.keys))
+/// An archive is not made beside other things.
+fn refuse_occupied(root: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { action: "create", path: root.to_owned(), source };
+    for entry in std::fs::read_dir(root).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        // Others may be making the same archive at this moment.
+        let ours = name.to_str().is_some_and(|name| {
+            matches!(name, "objects" | "index" | MARKER) || name.starts_with(disk::TEMPORARY_PREFIX)
+        });
+        if !ours {
+            return Err(StoreError::Occupied { path: root.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

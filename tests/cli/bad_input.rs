@@ -50,6 +50,27 @@ fn refused_before_the_command() {
         .stderr_has(&["there is no command to run", "affiant run -- make"]);
 }
 
+/// `--plan` says where the evidence would go, and makes no folder for it.
+#[test]
+fn a_plan_makes_nothing() {
+    let place = Place::new();
+    place.write("taken/file", "x");
+    let before = place.all_paths();
+    for archive in [&["--archive", "dir:../new/archive"][..], &[]] {
+        let plan = ["run", "--plan", "-k", "../k.pem", "-o", "../a.json"];
+        let ended = place.affiant(plan).with(archive).with(["--", "touch", "trace"]).run().code(0);
+        assert!(ended.stdout_text().contains("archive"), "{}", ended.stdout_text());
+        assert_eq!(place.all_paths(), before);
+    }
+    refused(
+        &place,
+        &["--plan", "-k", "../k.pem", "--archive", "dir:taken"],
+        &["taken", "neither an archive nor an empty"],
+    );
+    refused(&place, &["--plan", "-k", "../k.pem", "--archive", "dir:taken/file/x"], &["taken/file/x"]);
+    assert_eq!(place.all_paths(), before);
+}
+
 #[test]
 fn a_key_that_is_locked_or_broken() {
     let place = Place::new();

@@ -84,6 +84,23 @@ impl Place {
             .clone()
     }
 
+    /// All files and folders of the place, sorted.
+    pub(crate) fn all_paths(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+                let path = entry.path();
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path.clone());
+                }
+                found.push(path);
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// All files below the home and beside the working directory that affiant wrote, with decoded payloads.
     pub(crate) fn everything_written(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();

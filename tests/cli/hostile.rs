@@ -228,6 +228,31 @@ fn the_command_writes_into_our_own_files() {
     place.affiant(["resume", "--list"]).run().code(0).stderr_has(&["strange is nothing of ours"]);
 }
 
+/// What the command can spoil of an archive, `archive check --repair` makes again from the envelopes.
+#[test]
+fn a_spoilt_archive_is_repaired() {
+    let place = Place::new();
+    let archive = ["--archive", "dir:../arch"];
+    let run =
+        |script: &str| place.capture(["-s", "b", "-a", "environment"]).with(archive).with(["--", "sh", "-c", script]);
+    run("true").run().code(0);
+    run("echo evil > ../arch/affiant-archive.json; rm -r ../arch/index").run().code(125).stderr_has(&["not archived"]);
+    place
+        .affiant(["archive", "check"])
+        .with(archive)
+        .run()
+        .code(4)
+        .stderr_has(&["../arch cannot be used", "affiant archive check --repair"]);
+    let repaired = place.affiant(["archive", "check", "--repair"]).with(archive).run().code(0);
+    assert!(repaired.stdout_text().ends_with("sound\n"), "{}", repaired.stdout_text());
+    let _ = repaired.stderr_has(&["../arch", "is there again"]);
+    place.affiant(["resume"]).run().code(0);
+    let list = place.affiant(["archive", "list"]).with(archive).run().code(0).stdout_text();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    place.affiant(["archive", "check", "--repair", "--archive", "dir:."]).run().code(3);
+    assert!(!place.work().join("affiant-archive.json").exists());
+}
+
 #[test]
 fn environments_of_every_kind() {
     let place = Place::new();
@@ -440,6 +465,50 @@ fn redaction_by_length_and_form() {
     // One that is no text is printed as it is, and shown in another form.
     let written = run(OsStr::from_bytes(b"ab\xff\xfesecret-of-bytes\x80"));
     assert!(!written.contains("secret-of-bytes"), "{written}");
+}
+
+/// A name is shown or left out, never altered: an ordinary word as password must not make a product vanish.
+#[test]
+fn names_are_left_out_by_what_the_value_is_made_of() {
+    for (secret, shown) in [
+        ("postgres", true),
+        ("20261121", true),
+        ("hunter2hunter2", false),
+        ("Passw0rd!", false),
+        ("kubernetesclusters", false),
+    ] {
+        let place = Place::new();
+        place.write(&format!("old-{secret}"), "old");
+        place.write(&format!("same-{secret}"), "same");
+        let script =
+            format!("echo 1 > {secret}.tar; rm old-{secret}; touch same-{secret}; mkfifo fifo-{secret}; echo {secret}");
+        place
+            .capture(["-s", "b", "-a", "environment", "--", "sh", "-c", &script])
+            .env("DB_PASSWORD", secret)
+            .run()
+            .code(0);
+        let statement = place.statement();
+        let product = format!("{secret}.tar");
+        let run = place.predicate("command-run");
+        let subjects = statement["subject"].to_string();
+        let gaps = statement["predicate"]["gaps"].to_string();
+        assert_eq!(place.predicate("product").get(&product).is_some(), shown, "{secret}");
+        assert_eq!(place.predicate("material").get(format!("old-{secret}")).is_some(), shown, "{secret}");
+        assert_eq!(subjects.contains(&format!("file:{product}\"")), shown, "{secret}: {subjects}");
+        assert_eq!(gaps.contains("whose name holds a secret"), !shown, "{secret}: {gaps}");
+        // The lists of paths say the same as the maps.
+        let deleted = if shown { format!("old-{secret}") } else { "old-[redacted]".to_owned() };
+        assert_eq!(run["affiant"]["deleted"], json!([deleted]));
+        let omitted = if shown { format!("fifo-{secret}") } else { "fifo-[redacted]".to_owned() };
+        assert_eq!(run["affiant"]["omissions"][0]["path"], json!(omitted));
+        // Free text is masked either way.
+        assert_eq!(run["stdout"], "[redacted]\n", "{secret}");
+        assert!(!run["cmd"].to_string().contains(secret), "{run}");
+        assert_eq!(place.predicate("environment")["variables"]["DB_PASSWORD"], "******");
+        if !shown {
+            assert!(!statement.to_string().contains(secret), "{secret} in {statement}");
+        }
+    }
 }
 
 /// Where the kept text was cut, no part of a secret stays.

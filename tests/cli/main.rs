@@ -4,6 +4,7 @@
 mod bad_input;
 mod crash;
 mod evidence;
+mod gate;
 mod harness;
 mod hostile;
 mod keys;

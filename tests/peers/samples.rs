@@ -11,7 +11,8 @@ fn kept_evidence_is_read_and_names_the_products_beside_it() {
     let mut cases = 0;
     for entry in std::fs::read_dir(fixture("samples")).expect("fixtures").flatten() {
         let folder = entry.path();
-        if !folder.is_dir() {
+        // `verdict` holds what the gate says, not evidence: the tests of its forms read it.
+        if !folder.is_dir() || folder.ends_with("verdict") {
             continue;
         }
         cases += 1;

@@ -3,21 +3,25 @@
 //! The archive comes first: when the process is ended between the two, what was sealed is there.
 
 use std::fmt::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use affiant_core::clock::Clock;
-use affiant_core::outfile::Outfile;
+use affiant_core::outfile::{Outfile, OutfileError};
 use affiant_core::run::{Collected, SealedEnvelope};
 use affiant_core::sign::Signer;
 use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want};
-use affiant_core::store::{Access, Archive};
+use affiant_core::store::{Access, Archive, StoreError, Stored};
 use serde_json::{Value, json};
 
 use super::{OnGap, RunArgs};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::{keys, places};
+
+/// Envelopes of up to this many bytes are written by one thread.
+const ALONE: usize = 256 * 1024;
 
 /// The least room in bytes that is worth keeping for the evidence.
 const MIN_RESERVE: u64 = RESERVE >> 6;
@@ -36,6 +40,11 @@ pub(super) struct Keep {
     /// What is not as it should be, but does not stop a run.
     warnings: Vec<String>,
 }
+
+/// A file that can be written, or why not.
+type Checked = Result<Outfile, OutfileError>;
+/// What the archive said.
+type Archived = Result<Stored, StoreError>;
 
 /// What became of the evidence.
 #[derive(Default)]
@@ -93,20 +102,28 @@ impl Keep {
             )
             .hint("name another folder with `--archive dir:PATH` or AFFIANT_HOME"));
         }
-        let archive = match named {
-            Some(folder) => {
-                let archive = Archive::create(&folder, Access::Shared)
-                    .and_then(|archive| archive.probe().map(|()| archive))
-                    .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?;
-                Some(archive)
+        // A plan changes nothing, not even by making folders.
+        let open = |folder: &Path, access| {
+            if args.plan {
+                return Archive::foresee(folder, access);
             }
+            let archive = Archive::create(folder, access)?;
+            archive.probe()?;
+            Ok(archive)
+        };
+        let archive = match named {
+            Some(folder) => Some(
+                open(&folder, Access::Shared)
+                    .map_err(|error| refuse(format!("the archive {} cannot be used", folder.display()), &error))?,
+            ),
             None => folders.archive.and_then(|folder| {
-                let archive =
-                    Archive::create(&folder, Access::Private).and_then(|archive| archive.probe().map(|()| archive));
-                archive.map_err(|error| warnings.push(format!("the default archive cannot be used: {error}"))).ok()
+                open(&folder, Access::Private)
+                    .map_err(|error| warnings.push(format!("the default archive cannot be used: {error}")))
+                    .ok()
             }),
         };
-        let spool = folders.spool.and_then(|folder| {
+        // A plan needs none.
+        let spool = folders.spool.filter(|_| !args.plan).and_then(|folder| {
             Spool::create(&folder).map_err(|error| warnings.push(format!("there is no spool: {error}"))).ok()
         });
         if outfile.is_none() && archive.is_none() {
@@ -114,7 +131,8 @@ impl Keep {
                 .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
             return Err(warnings.into_iter().fold(failure, Failure::hint));
         }
-        let public_key = args.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
+        let public_key =
+            args.keys.key.first().map(|key| Path::new(key).with_extension("pub")).filter(|path| path.is_file());
         Ok(Self {
             on_gap: args.on_gap,
             outfile,
@@ -206,8 +224,10 @@ impl Keep {
         for envelope in &sealed.envelopes {
             let mut one = KeptEnvelope::of(envelope);
             let mut troubles = Vec::new();
-            if let Some(archive) = &self.archive {
-                match archive.put_with(clock.now(), |mut out| envelope.write(&mut out)) {
+            let (path, outfile) = self.outfile_of(envelope, &mut names).unzip();
+            let (stored, written) = self.put_and_write(envelope, outfile, clock);
+            if let Some((archive, stored)) = self.archive.as_ref().zip(stored) {
+                match stored {
                     Ok(stored) => {
                         one.digest = Some(stored.digest.to_string());
                         one.gitoid = Some(stored.gitoid);
@@ -221,16 +241,7 @@ impl Keep {
                     }
                 }
             }
-            if let Some((path, outfile)) = &self.outfile {
-                let (path, written) = match envelope.attestor {
-                    None => (path.clone(), outfile.write_with(|mut out| envelope.write(&mut out))),
-                    Some(attestor) => {
-                        let path = names.own(path, attestor);
-                        let written =
-                            Outfile::probe(&path).and_then(|file| file.write_with(|mut out| envelope.write(&mut out)));
-                        (path, written)
-                    }
-                };
+            if let Some((path, written)) = path.zip(written) {
                 match written {
                     Ok(()) => one.outfile = Some(path),
                     Err(error) => troubles.push((true, format!("the outfile was not written: {error}"))),
@@ -263,6 +274,54 @@ impl Keep {
         Ok(kept)
     }
 
+    /// The file of an envelope: the outfile, or one beside it for own envelopes.
+    fn outfile_of(&self, envelope: &SealedEnvelope, names: &mut Names) -> Option<(PathBuf, Checked)> {
+        let (path, outfile) = self.outfile.as_ref()?;
+        Some(match envelope.attestor {
+            None => (path.clone(), Ok(outfile.clone())),
+            Some(attestor) => {
+                let path = names.own(path, attestor);
+                let outfile = Outfile::probe(&path);
+                (path, outfile)
+            }
+        })
+    }
+
+    /// Archives an envelope; meanwhile another thread writes it beside the outfile, which gets it when the archive has.
+    fn put_and_write(
+        &self,
+        envelope: &SealedEnvelope,
+        outfile: Option<Checked>,
+        clock: &dyn Clock,
+    ) -> (Option<Archived>, Option<Result<(), OutfileError>>) {
+        let (outfile, refused) = match outfile.transpose() {
+            Ok(outfile) => (outfile, None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let write = |mut out: &mut dyn Write| envelope.write(&mut out);
+        let large = envelope.payload.len() > ALONE;
+        let (stored, written) = std::thread::scope(|scope| {
+            let other = match (&self.archive, &outfile) {
+                (Some(_), Some(outfile)) if large => std::thread::Builder::new()
+                    .name("outfile".to_owned())
+                    .spawn_scoped(scope, move || outfile.stage(write))
+                    .ok(),
+                _ => None,
+            };
+            let stored = self
+                .archive
+                .as_ref()
+                .map(|archive| archive.put_outlined(clock.now(), &envelope.outline, &envelope.signatures, write));
+            let staged = other.and_then(|other| other.join().ok());
+            let written = outfile.as_ref().map(|outfile| {
+                let staged = staged.unwrap_or_else(|| outfile.stage(write))?;
+                outfile.commit(staged, write)
+            });
+            (stored, written)
+        });
+        (stored, written.or(refused))
+    }
+
     fn want(&self, envelope: &SealedEnvelope, step: &str, clock: &dyn Clock, reason: String) -> Want {
         Want {
             outfile: self.outfile.as_ref().map(|(path, _)| match envelope.attestor {
@@ -284,7 +343,7 @@ impl Keep {
         want: &Want,
         reserve: Option<Reserve<'_>>,
         output: &Output,
-        produce: impl Fn(&mut dyn std::io::Write) -> std::io::Result<()>,
+        produce: impl Fn(&mut dyn Write) -> std::io::Result<()>,
     ) -> Option<Waiting> {
         let first = match (reserve, &self.spool) {
             (Some(reserve), _) => Some(reserve.save_with(kind, want, &produce)),
@@ -350,9 +409,9 @@ pub(super) fn report(args: &RunArgs) -> Result<Option<Outfile>, Failure> {
     };
     // One that cannot be written is refused later, and reported.
     let outfile = args.outfile.as_ref().and_then(|path| Outfile::probe(path).ok());
-    let keys = args.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
+    let keys = args.keys.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
     let inputs: Vec<_> = keys
-        .chain(args.key_password_file.iter().map(|path| ("the password file", path.as_path())))
+        .chain(args.keys.key_password_file.iter().map(|path| ("the password file", path.as_path())))
         .chain(args.config.iter().map(|path| ("the configuration", path.as_path())))
         .collect();
     for (what, written) in [("outfile", &outfile), ("report", &report)] {
@@ -382,7 +441,7 @@ impl KeptEnvelope {
     fn of(envelope: &SealedEnvelope) -> Self {
         Self {
             attestor: envelope.attestor,
-            payload_digest: envelope.payload_digest(),
+            payload_digest: envelope.payload_digest().to_owned(),
             digest: None,
             gitoid: None,
             outfile: None,

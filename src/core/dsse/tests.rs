@@ -353,6 +353,8 @@ mod properties {
         #[test]
         fn what_is_written_is_read_again(envelope in envelope()) {
             let json = envelope.to_json();
+            let size = envelope_size(envelope.payload.len() as u64, &envelope.payload_type, &envelope.signatures);
+            prop_assert_eq!(size, json.len() as u64);
             prop_assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
             prop_assert_eq!(Envelope::parse(&json, LIMIT), Ok(envelope));
         }

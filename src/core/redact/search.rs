@@ -1,8 +1,9 @@
 //! Finds the values of known secrets in bytes and texts, in every usual encoding, and replaces them.
 //!
-//! How it searches: every value becomes patterns (raw, base64 at its three alignments in both alphabets, hex in both
-//! cases); one automaton over the first bytes of all patterns runs over the text and over its decoded
-//! [views](super::views) (JSON escapes, percent-encoding, line breaks undone), and each candidate is compared in full.
+//! How it searches: every value becomes [patterns](super::patterns) (raw, base64 at its three alignments in both
+//! alphabets, hex in both cases); one automaton over the first bytes of all patterns runs over the text and over its
+//! decoded [views](super::views) (JSON escapes, percent-encoding, line breaks undone), and each candidate is compared in
+//! full.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -10,10 +11,9 @@ use std::ffi::OsString;
 use std::fmt;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 
+use super::patterns::{self, Pattern, base64_character};
 use super::views::Views;
 use super::{VariableMask, url};
 use crate::attestor::Environment;
@@ -25,10 +25,6 @@ pub const MIN_SECRET: usize = 8;
 /// Shorter values are no reason to refuse a document that is kept as written (security rule 4), in bytes.
 pub const MIN_DOCUMENT_SECRET: usize = 16;
 
-/// Values longer than this are searched for in pieces of this length, so that every hit spans few bytes.
-const PIECE: usize = 1024;
-/// Lines of a value from this length on are searched for by themselves, in bytes.
-const MIN_LINE: usize = 16;
 /// The automaton knows this many bytes of each pattern; the rest is compared.
 const ANCHOR: usize = 16;
 /// Texts are searched in windows of this size, so that views of a large document stay small, in bytes.
@@ -138,26 +134,6 @@ pub struct Redactor {
     longest: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Pattern {
-    bytes: Vec<u8>,
-    /// Length of the secret, in bytes.
-    secret: usize,
-    form: Form,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Form {
-    Raw,
-    Hex,
-    /// The characters that the secret alone decides. With `left` (`right`), the character before (after) them holds a
-    /// few of its bits, too.
-    Base64 {
-        left: bool,
-        right: bool,
-    },
-}
-
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the values.
@@ -221,16 +197,7 @@ impl Redactor {
     }
 
     fn of(secrets: BTreeSet<Vec<u8>>) -> Self {
-        let mut patterns = BTreeSet::new();
-        for secret in &secrets {
-            for piece in pieces(secret) {
-                encodings(piece, &mut patterns);
-            }
-            for line in lines(secret) {
-                patterns.insert(Pattern { bytes: line.to_vec(), secret: line.len(), form: Form::Raw });
-            }
-        }
-        let patterns = Vec::from_iter(patterns);
+        let patterns = patterns::of(&secrets);
         let anchors = (!patterns.is_empty()).then(|| {
             AhoCorasick::builder()
                 .kind(Some(AhoCorasickKind::ContiguousNFA))
@@ -250,7 +217,7 @@ impl Redactor {
     /// is none, whatever a variable holds (`CACHE_KEY` is often one).
     pub fn scan(&self, bytes: &[u8]) -> Vec<Hit> {
         let mut hits = Vec::new();
-        self.search(bytes, 0, &mut |hit| {
+        self.search(bytes, &|_| true, &mut |hit| {
             if !is_whole_digest(bytes, hit) {
                 hits.push(hit);
             }
@@ -263,9 +230,21 @@ impl Redactor {
     /// Whether a document that is kept as written holds a secret of 16 bytes or more, in any encoding. Userinfo of
     /// unknown accounts is none.
     pub fn hits_document(&self, document: &[u8]) -> bool {
+        self.hits(document, &|pattern| pattern.secret >= MIN_DOCUMENT_SECRET)
+    }
+
+    /// Whether the name of a file or a subject holds a secret that counts in names: of 16 bytes or more, or of 8 or more
+    /// that are not all lower-case letters, all digits, or the like; in any encoding. A name is shown or left out, never
+    /// altered, so an ordinary word in it (the password `postgres` in `postgres.tar`) must not make a product vanish:
+    /// decision 8. The userinfo of a URL counts always.
+    pub fn hits_name(&self, name: &[u8]) -> bool {
+        !url::find(name).is_empty() || self.hits(name, &|pattern| pattern.names)
+    }
+
+    fn hits(&self, bytes: &[u8], counts: &dyn Fn(&Pattern) -> bool) -> bool {
         let mut found = false;
-        self.search(document, MIN_DOCUMENT_SECRET, &mut |hit| {
-            found = !is_whole_digest(document, hit);
+        self.search(bytes, counts, &mut |hit| {
+            found = !is_whole_digest(bytes, hit);
             !found
         });
         found
@@ -368,8 +347,8 @@ impl Redactor {
         }
     }
 
-    /// Gives every occurrence of a secret of `min_secret` bytes or more to `report`, until it says false.
-    fn search(&self, bytes: &[u8], min_secret: usize, report: &mut dyn FnMut(Hit) -> bool) {
+    /// Gives every occurrence of a secret whose pattern `counts` to `report`, until it says false.
+    fn search(&self, bytes: &[u8], counts: &dyn Fn(&Pattern) -> bool, report: &mut dyn FnMut(Hit) -> bool) {
         let Some(anchors) = &self.anchors else { return };
         if bytes.len() < MIN_SECRET {
             return;
@@ -382,7 +361,7 @@ impl Redactor {
             for (index, view) in views.0.iter().enumerate() {
                 for found in anchors.find_overlapping_iter(&*view.bytes) {
                     let pattern = &self.patterns[found.pattern().as_usize()];
-                    if pattern.secret < min_secret || !view.bytes[found.start()..].starts_with(&pattern.bytes) {
+                    if !counts(pattern) || !view.bytes[found.start()..].starts_with(&pattern.bytes) {
                         continue;
                     }
                     let (from, to) = pattern.extent(&view.bytes, found.start());
@@ -459,22 +438,6 @@ impl Redactor {
     }
 }
 
-impl Pattern {
-    /// What of `text` is replaced when this pattern stands at `start`.
-    fn extent(&self, text: &[u8], start: usize) -> (usize, usize) {
-        let end = start + self.bytes.len();
-        let Form::Base64 { left, right } = self.form else { return (start, end) };
-        let is_base64 = |at: usize| text.get(at).copied().is_some_and(base64_character);
-        let start = if left && start > 0 && is_base64(start - 1) { start - 1 } else { start };
-        let end = if right && is_base64(end) { end + 1 } else { end };
-        (start, end)
-    }
-}
-
-fn base64_character(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
-}
-
 /// Values that are not searched for.
 struct Harmless<'a> {
     values: BTreeSet<&'a [u8]>,
@@ -512,61 +475,6 @@ fn assignment(argument: &str) -> Option<(&str, &str)> {
         _ => argument,
     };
     argument.split_once('=').filter(|(name, _)| is_variable(name))
-}
-
-/// The secret itself or, where it is long, consecutive pieces of it.
-fn pieces(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
-    // A short rest would be a pattern of its own that hits by chance.
-    let whole = secret.len() / PIECE * PIECE;
-    let (front, rest) = match secret.len() - whole {
-        rest if rest >= MIN_DOCUMENT_SECRET || whole == 0 => (whole, rest),
-        rest => (whole - PIECE, rest + PIECE),
-    };
-    let rest = (rest > 0).then(|| &secret[front..]);
-    secret[..front].chunks(PIECE).chain(rest)
-}
-
-/// The long lines of a value with several lines; a `\n` written as two characters ends a line, too (keys in JSON).
-/// The frame of a PEM block is no secret.
-fn lines(secret: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let text = secret;
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let rest = text.get(at..)?;
-            let breaks = |w: &[u8]| w[0] == b'\n' || w == br"\n";
-            let length = rest.windows(2).position(breaks).unwrap_or(rest.len());
-            at += length + if rest.get(length) == Some(&b'\n') { 1 } else { 2 };
-            let line = rest[..length].trim_ascii();
-            if line.len() >= MIN_LINE && line.len() < text.len() && !line.starts_with(b"-----") {
-                return Some(line);
-            }
-        }
-    })
-}
-
-/// Adds the patterns under which `secret` is searched for.
-fn encodings(secret: &[u8], patterns: &mut BTreeSet<Pattern>) {
-    let mut add = |bytes: Vec<u8>, form: Form| {
-        patterns.insert(Pattern { bytes, secret: secret.len(), form });
-    };
-    add(secret.to_vec(), Form::Raw);
-    if secret.contains(&b' ') {
-        // In a form (application/x-www-form-urlencoded).
-        add(secret.iter().map(|&b| if b == b' ' { b'+' } else { b }).collect(), Form::Raw);
-    }
-    add(hex::encode(secret).into_bytes(), Form::Hex);
-    add(hex::encode_upper(secret).into_bytes(), Form::Hex);
-    for shift in 0..3 {
-        // The bytes before the secret are not known, so neither are the characters that they have a share in.
-        let mut shifted = vec![0; shift];
-        shifted.extend_from_slice(secret);
-        let (first, last) = ((shift * 8).div_ceil(6), shifted.len() * 8 / 6);
-        let form = Form::Base64 { left: shift > 0, right: !(shifted.len() * 8).is_multiple_of(6) };
-        for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
-            add(engine.encode(&shifted).as_bytes()[first..last].to_vec(), form);
-        }
-    }
 }
 
 /// Whether `hit` is a digest with or without its algorithm, and the algorithm stands there.
@@ -610,11 +518,14 @@ fn replaced(bytes: &[u8], hits: &[Hit]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
     use crate::redact::MaskOptions;
+    use crate::redact::patterns::PIECE;
 
     const CANARY: &str = "Zx9canary4Qw7Lm2Pt8Rk";
 
@@ -698,6 +609,31 @@ mod tests {
         let redactor = redactor(&[("DB_PASSWORD", "postgres"), ("X_TOKEN", "seven77")]);
         assert_eq!(redactor.redact_text("on postgres seven77"), "on [redacted] seven77");
         assert!(!redactor.hits_document(b"postgres"));
+    }
+
+    #[test]
+    fn ordinary_words_and_numbers_do_not_count_in_names() {
+        for (value, counts) in [
+            ("postgres", false),
+            ("20261121", false),
+            ("PRODUCTIONS", false),
+            ("kubernetesxxxxx", false),
+            ("------:-:----", false),
+            ("hunter2hunter2", true),
+            ("Passw0rd!", true),
+            ("Sesamopen", true),
+            ("pass-word", true),
+            ("kubernetesxxxxxx", true),
+            ("2026112120261121", true),
+        ] {
+            let redactor = redactor(&[("DB_PASSWORD", value)]);
+            for name in [format!("out/{value}.tar"), format!("x{}", hex::encode(value))] {
+                assert_eq!(redactor.hits_name(name.as_bytes()), counts, "{value} in {name}");
+                assert!(!redactor.scan(name.as_bytes()).is_empty(), "{value} in the text {name}");
+            }
+            assert!(!redactor.hits_name(b"out/other.tar"), "{value}");
+        }
+        assert!(redactor(&[]).hits_name(b"https://who:pw@h/x"));
     }
 
     #[test]

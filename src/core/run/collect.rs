@@ -266,13 +266,13 @@ impl Composer {
             });
         };
         for entry in materials.iter() {
-            if !redactor.scan(entry.path.as_bytes()).is_empty() {
+            if redactor.hits_name(entry.path.as_bytes()) {
                 gap("material", entry.digest_set().sha256().unwrap_or("unknown"));
                 hidden.materials.insert(entry.path.to_owned());
             }
         }
         for product in products.iter() {
-            if !redactor.scan(product.path.as_bytes()).is_empty() {
+            if redactor.hits_name(product.path.as_bytes()) {
                 gap("product", product.digests.sha256().unwrap_or("unknown"));
                 hidden.products.insert(product.path.clone());
             }
@@ -334,7 +334,7 @@ impl Composer {
             };
             // A subject's digest may be that of its text: with a secret in it, both must go.
             for list in [&mut subjects, &mut back_references] {
-                list.retain(|subject| is_own_digest(subject) || redactor.scan(subject.name.as_bytes()).is_empty());
+                list.retain(|subject| is_own_digest(subject) || !redactor.hits_name(subject.name.as_bytes()));
             }
             match place {
                 Place::Collection => {

@@ -117,9 +117,22 @@ pub(super) fn predicate(facts: &Facts<'_>, redactor: &Redactor, pointer: &str, m
         ours["withheldVariables"] = json!(facts.withheld);
     }
     // Paths, link texts, globs and reasons may all hold a secret.
-    redactor.redact_json(&mut ours, &format!("{pointer}/affiant"), &is_digest, masked);
+    let keep = |place: &str, value: &Value| is_digest(place, value) || is_harmless_name(place, value, redactor);
+    redactor.redact_json(&mut ours, &format!("{pointer}/affiant"), &keep, masked);
     predicate["affiant"] = ours;
     predicate
+}
+
+/// Whether a value is the path of a file that the rule for names lets stand: it is shown in the lists as in the maps of
+/// materials and products.
+fn is_harmless_name(pointer: &str, value: &Value, redactor: &Redactor) -> bool {
+    let mut members = pointer.rsplit('/');
+    let is_path = match members.next() {
+        Some("path") => members.nth(1).is_some_and(|list| matches!(list, "links" | "omissions")),
+        Some(_) => members.next().is_some_and(|list| matches!(list, "deleted" | "rewritten")),
+        None => false,
+    };
+    is_path && value.as_str().is_some_and(|path| !redactor.hits_name(path.as_bytes()))
 }
 
 fn list<T>(ours: &mut Value, name: &str, items: &[T], mut show: impl FnMut(&T) -> Value) {

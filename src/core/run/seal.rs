@@ -8,14 +8,18 @@ use serde_json::Value;
 
 use super::collect::{Collected, OwnEvidence};
 use crate::collection::{Body, Collection};
-use crate::digest::{DigestSet, sha256_hex};
+use crate::digest::DigestSet;
 use crate::dsse::{self, Signature};
 use crate::sign::{SignError, Signer};
 use crate::statement::{PAYLOAD_TYPE, STATEMENT_V1, Subject};
+use crate::store::Outline;
 
 /// Name of the subject that ties an own envelope to its run (security rule 12). Its digest is the SHA-256 of the
 /// collection's payload.
 pub const RUN_SUBJECT: &str = "affiant:run";
+
+/// Payloads of up to this many bytes are read by the thread that signs them.
+const ALONE: usize = 256 * 1024;
 
 /// Why something could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,8 @@ pub struct SealedEnvelope {
     pub payload: Vec<u8>,
     /// One signature for each key. Empty when sealing failed: then only the payload is known.
     pub signatures: Vec<Signature>,
+    /// What the archive's index keeps of it.
+    pub outline: Outline,
 }
 
 impl SealedEnvelope {
@@ -50,8 +56,8 @@ impl SealedEnvelope {
     }
 
     /// SHA-256 of the payload, 64 hex digits.
-    pub fn payload_digest(&self) -> String {
-        sha256_hex(&self.payload)
+    pub fn payload_digest(&self) -> &str {
+        self.outline.payload_sha256()
     }
 }
 
@@ -67,29 +73,12 @@ impl Collected {
     /// Composes the statements and signs each with every key. Never loses the payloads: when a key refuses, they come
     /// back without signatures.
     pub fn seal(&self, signers: &[Box<dyn Signer>]) -> Result<Sealed, SealError> {
-        let collection = compose(&self.collection)?;
-        let run = Subject::new(RUN_SUBJECT, DigestSet::sha256_hex(sha256_hex(&collection)));
-        let mut envelopes = vec![SealedEnvelope { attestor: None, payload: collection, signatures: Vec::new() }];
+        let mut error = None;
+        let mut envelopes = vec![seal(None, compose(&self.collection)?, signers, &mut error)];
+        let run = Subject::new(RUN_SUBJECT, DigestSet::sha256_hex(envelopes[0].payload_digest()));
         for own in &self.own {
             let payload = serde_json::to_vec(&OwnStatement { own, run: &run })?;
-            envelopes.push(SealedEnvelope { attestor: Some(own.attestor), payload, signatures: Vec::new() });
-        }
-        let mut error = None;
-        'all: for envelope in &mut envelopes {
-            for signer in signers {
-                let header = dsse::pae_header(PAYLOAD_TYPE, envelope.payload.len());
-                match signer.sign(&[&header, &envelope.payload]) {
-                    Ok(sig) => envelope.signatures.push(Signature {
-                        key_id: signer.public_key().key_id().to_owned(),
-                        sig,
-                        ..Signature::default()
-                    }),
-                    Err(source) => {
-                        error = Some(SealError::Sign { key_id: signer.public_key().key_id().to_owned(), source });
-                        break 'all;
-                    }
-                }
-            }
+            envelopes.push(seal(Some(own.attestor), payload, signers, &mut error));
         }
         if error.is_some() {
             for envelope in &mut envelopes {
@@ -100,26 +89,41 @@ impl Collected {
     }
 }
 
-/// The payload of the collection, in a buffer that was sized beforehand: growing by doubling would cost twice its memory.
-fn compose(collection: &Collection) -> Result<Vec<u8>, serde_json::Error> {
-    let mut counter = Counter(0);
-    collection.write_statement(&mut counter)?;
-    let mut payload = Vec::with_capacity(counter.0);
-    collection.write_statement(&mut payload)?;
-    Ok(payload)
+/// Signs one payload with every key, until one refuses; meanwhile another thread reads what the index keeps of it.
+fn seal(
+    attestor: Option<&'static str>,
+    payload: Vec<u8>,
+    signers: &[Box<dyn Signer>],
+    error: &mut Option<SealError>,
+) -> SealedEnvelope {
+    let outline = || Outline::of(&payload, PAYLOAD_TYPE);
+    let mut signatures = Vec::new();
+    let outline = std::thread::scope(|scope| {
+        let other = (payload.len() > ALONE)
+            .then(|| std::thread::Builder::new().name("outline".to_owned()).spawn_scoped(scope, outline).ok())
+            .flatten();
+        let header = dsse::pae_header(PAYLOAD_TYPE, payload.len());
+        for signer in signers {
+            if error.is_some() {
+                break;
+            }
+            let key_id = signer.public_key().key_id().to_owned();
+            match signer.sign(&[&header, &payload]) {
+                Ok(sig) => signatures.push(Signature { key_id, sig, ..Signature::default() }),
+                Err(source) => *error = Some(SealError::Sign { key_id, source }),
+            }
+        }
+        other.and_then(|other| other.join().ok()).unwrap_or_else(outline)
+    });
+    SealedEnvelope { attestor, payload, signatures, outline }
 }
 
-struct Counter(usize);
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The payload of the collection, in a buffer that was sized beforehand: growing by doubling would copy it. Room that
+/// is not used costs no memory.
+fn compose(collection: &Collection) -> Result<Vec<u8>, serde_json::Error> {
+    let mut payload = Vec::with_capacity(collection.size_hint());
+    collection.write_statement(&mut payload)?;
+    Ok(payload)
 }
 
 struct OwnStatement<'a> {

@@ -103,6 +103,7 @@ fn files_are_recorded_with_all_digests_in_the_order_of_bytes() {
     assert!(snapshot.get("a").is_none() && snapshot.get("a/").is_none() && snapshot.get("z").is_none());
     assert!(snapshot.omissions().is_empty() && snapshot.left_out().is_empty());
     let json = serde_json::to_string(&snapshot.material_map()).expect("serializes");
+    assert!(snapshot.map_size() >= json.len(), "{} for {}", snapshot.map_size(), json.len());
     let parsed: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(&json).expect("is a map");
     assert_eq!(parsed["b"], set.0);
     let without = |path: &str| path.contains("hidden") || path == "b";

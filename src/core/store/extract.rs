@@ -68,28 +68,36 @@ pub(crate) fn extract(reader: impl Read) -> Result<Extract, ExtractError> {
     let (Some(payload), Some(payload_type)) = (found.payload, found.payload_type) else {
         return Err(scanner.wrong("no `payload` and `payloadType`: no DSSE envelope"));
     };
-    let mut out = Extract {
-        payload_sha256: hex::encode(payload.digest),
-        signatures: found.signatures.unwrap_or(0),
-        payload_type,
-        ..Extract::default()
-    };
-    if out.payload_type.is_empty() {
-        out.notes.push(format!("the payload type is empty or has more than {MAX_TEXT} bytes"));
-    }
-    match payload.statement {
-        Ok(statement) => statement.into_extract(&mut out),
-        // A policy is no statement: its payload type says what it is.
-        Err(error) if out.payload_type == crate::statement::PAYLOAD_TYPE => {
-            let mut text = error;
-            if text.len() > MAX_NOTE {
-                text.truncate(text.floor_char_boundary(MAX_NOTE));
-            }
-            out.notes.push(format!("the payload is no statement: {text}"));
+    Ok(Extract::of(payload, payload_type, found.signatures.unwrap_or(0)))
+}
+
+/// What [`extract`] would find in an envelope with this payload and no signature.
+pub(crate) fn of_payload(payload: &[u8], payload_type: &str) -> Extract {
+    let statement = serde_json::from_slice(payload).map_err(|error: serde_json::Error| error.to_string());
+    let payload_type = if payload_type.len() <= MAX_TEXT { payload_type } else { "" };
+    Extract::of(Payload { digest: crate::digest::sha256(payload), statement }, payload_type.to_owned(), 0)
+}
+
+impl Extract {
+    fn of(payload: Payload, payload_type: String, signatures: u64) -> Self {
+        let mut out = Self { payload_sha256: hex::encode(payload.digest), signatures, payload_type, ..Self::default() };
+        if out.payload_type.is_empty() {
+            out.notes.push(format!("the payload type is empty or has more than {MAX_TEXT} bytes"));
         }
-        Err(_) => {}
+        match payload.statement {
+            Ok(statement) => statement.into_extract(&mut out),
+            // A policy is no statement: its payload type says what it is.
+            Err(error) if out.payload_type == crate::statement::PAYLOAD_TYPE => {
+                let mut text = error;
+                if text.len() > MAX_NOTE {
+                    text.truncate(text.floor_char_boundary(MAX_NOTE));
+                }
+                out.notes.push(format!("the payload is no statement: {text}"));
+            }
+            Err(_) => {}
+        }
+        out
     }
-    Ok(out)
 }
 
 pub(super) fn bounded(text: String, what: &str, notes: &mut Vec<String>) -> Option<String> {

@@ -36,6 +36,11 @@ impl Statement {
         if self.predicate_type.contains("/attestation-collection/") {
             let Loose(predicate) = self.predicate;
             out.step = predicate.name.and_then(|name| bounded(name, "step name", &mut out.notes));
+            // The files of a Merkle tree are no subjects of the statement, its root is: they find the evidence too.
+            let room = usize::try_from(MAX_SUBJECTS).unwrap_or(usize::MAX).saturating_sub(out.keys.len());
+            out.keys.extend(predicate.types.leaves.into_iter().take(room));
+            out.keys.sort_unstable();
+            out.keys.dedup();
             out.attestations = predicate.types.names;
             out.attestations.sort_unstable();
             out.attestations.dedup();
@@ -281,12 +286,15 @@ impl<'de> FromAny<'de> for Predicate {
 struct Types {
     names: Vec<String>,
     left_out: u64,
+    /// Of the digests of files in Merkle trees.
+    leaves: Vec<Key>,
 }
 
 impl<'de> FromAny<'de> for Types {
     fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let mut out = Self::default();
-        while let Some(Loose(Attestation { name })) = list.next_element()? {
+        while let Some(Loose(Attestation { name, leaves })) = list.next_element()? {
+            out.leaves.extend(leaves.0);
             match name {
                 Some(name) if name.len() <= MAX_TEXT && out.names.len() < MAX_TYPES => out.names.push(name),
                 Some(_) => out.left_out += 1,
@@ -301,6 +309,7 @@ impl<'de> FromAny<'de> for Types {
 #[derive(Default)]
 struct Attestation {
     name: Text,
+    leaves: Leaves,
 }
 
 impl<'de> FromAny<'de> for Attestation {
@@ -309,6 +318,7 @@ impl<'de> FromAny<'de> for Attestation {
         #[serde(field_identifier, rename_all = "lowercase")]
         enum Member {
             Type,
+            Attestation,
             #[serde(other)]
             Other,
         }
@@ -317,6 +327,73 @@ impl<'de> FromAny<'de> for Attestation {
         while let Some(member) = map.next_key::<Member>()? {
             match member {
                 Member::Type => out.name = map.next_value::<Loose<Text>>()?.0,
+                Member::Attestation => out.leaves = map.next_value::<Loose<Tree>>()?.0.0,
+                Member::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// The leaves of a material or product attestation in Merkle form; empty for any other.
+#[derive(Default)]
+struct Tree(Leaves);
+
+impl<'de> FromAny<'de> for Tree {
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(field_identifier, rename_all = "lowercase")]
+        enum Member {
+            Leaves,
+            #[serde(other)]
+            Other,
+        }
+
+        let mut out = Self::default();
+        while let Some(member) = map.next_key::<Member>()? {
+            match member {
+                Member::Leaves => out.0 = map.next_value::<Loose<Leaves>>()?.0,
+                Member::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Digests of files.
+#[derive(Default)]
+struct Leaves(Vec<Key>);
+
+impl<'de> FromAny<'de> for Leaves {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
+        let mut out = Self::default();
+        while let Some(Loose(Leaf(digest))) = list.next_element()? {
+            let room = (out.0.len() as u64) < MAX_SUBJECTS;
+            out.0.extend(digest.filter(|_| room).map(|digest| Key::of_subject("sha256", &digest)));
+        }
+        Ok(out)
+    }
+}
+
+/// The digest of one file.
+#[derive(Default)]
+struct Leaf(Text);
+
+impl<'de> FromAny<'de> for Leaf {
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(field_identifier)]
+        enum Member {
+            #[serde(rename = "fileDigest")]
+            FileDigest,
+            #[serde(other)]
+            Other,
+        }
+
+        let mut out = Self::default();
+        while let Some(member) = map.next_key::<Member>()? {
+            match member {
+                Member::FileDigest => out.0 = map.next_value::<Loose<Text>>()?.0,
                 Member::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }

@@ -4,6 +4,7 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::extract::{Extract, extract};
 use super::index::{Rows, Walk};
 use super::segment::{Key, Position};
 use super::{Archive, ObjectId, Record, StoreError};
@@ -67,6 +68,54 @@ impl SubjectDigest {
             }
             _ => Self { algorithm: None, value: text.to_owned() },
         }
+    }
+}
+
+/// What an envelope says about itself, for finding it: nothing of it is checked.
+#[derive(Debug)]
+pub struct Found(Extract);
+
+impl Found {
+    /// Reads an envelope, or a Sigstore bundle with one.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        Self::read_from(bytes)
+    }
+
+    /// The same, in constant memory but for the subjects.
+    pub fn read_from(reader: impl io::Read) -> Result<Self, String> {
+        extract(reader).map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Name of the collection.
+    pub fn step(&self) -> Option<&str> {
+        self.0.step.as_deref()
+    }
+
+    /// `predicateType` of the statement.
+    pub fn predicate_type(&self) -> Option<&str> {
+        self.0.predicate_type.as_deref()
+    }
+
+    /// `payloadType` of the envelope.
+    pub fn payload_type(&self) -> &str {
+        &self.0.payload_type
+    }
+
+    /// What could not be read.
+    pub fn notes(&self) -> &[String] {
+        &self.0.notes
+    }
+
+    /// Whether a subject, or a file of a Merkle tree, has this digest.
+    pub fn is_about(&self, digest: &SubjectDigest) -> bool {
+        let value = Key::value(&digest.value);
+        let algorithm = digest.algorithm.as_deref().map(Key::algorithm);
+        let first = self.0.keys.partition_point(|key| key.value < value);
+        let equal = self.0.keys[first..].iter().take_while(|key| key.value == value);
+        equal.into_iter().any(|key| algorithm.is_none_or(|algorithm| key.algorithm == algorithm))
     }
 }
 

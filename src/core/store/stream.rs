@@ -23,6 +23,11 @@ impl<R: Read> Read for Tee<R> {
     }
 }
 
+/// A git object id is the digest of a header and the content.
+pub(super) fn git_blob(size: u64) -> Sha256 {
+    Sha256::new_with_prefix(format!("blob {size}\0"))
+}
+
 /// Why a [`HashingWriter`] failed.
 pub(super) enum WriteFailure {
     TooLarge,
@@ -33,6 +38,8 @@ pub(super) enum WriteFailure {
 pub(super) struct HashingWriter<W: Write> {
     out: io::BufWriter<W>,
     state: Sha256,
+    /// The state of the git object id, where the length is known beforehand.
+    git: Option<Sha256>,
     size: u64,
     limit: u64,
     pub(super) failed: Option<WriteFailure>,
@@ -41,11 +48,21 @@ pub(super) struct HashingWriter<W: Write> {
 impl<W: Write> HashingWriter<W> {
     pub(super) fn new(out: W, limit: u64) -> Self {
         let out = io::BufWriter::with_capacity(BUFFER, out);
-        Self { out, state: Sha256::new(), size: 0, limit, failed: None }
+        Self { out, state: Sha256::new(), git: None, size: 0, limit, failed: None }
+    }
+
+    /// Digests as a git blob as well, which begins with its length.
+    pub(super) fn of_size(self, size: u64) -> Self {
+        Self { git: Some(git_blob(size)), ..self }
     }
 
     pub(super) fn finish(self) -> (ObjectId, u64) {
         (ObjectId(self.state.finalize().into()), self.size)
+    }
+
+    /// The git object id, 64 hex digits; empty without [`Self::of_size`].
+    pub(super) fn gitoid(&self) -> String {
+        self.git.as_ref().map(|git| hex::encode(git.clone().finalize())).unwrap_or_default()
     }
 
     fn fail(&mut self, failure: WriteFailure) -> io::Error {
@@ -66,6 +83,9 @@ impl<W: Write> Write for HashingWriter<W> {
         match self.out.write(bytes) {
             Ok(count) => {
                 self.state.update(&bytes[..count]);
+                if let Some(git) = &mut self.git {
+                    git.update(&bytes[..count]);
+                }
                 self.size += count as u64;
                 Ok(count)
             }

@@ -12,7 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::put::describe;
 use super::*;
+use crate::dsse::{self, Signature};
 use crate::statement::PAYLOAD_TYPE;
 
 const COLLECTION: &str = "https://witness.testifysec.com/attestation-collection/v0.1";
@@ -69,6 +71,50 @@ fn archive() -> (tempfile::TempDir, Archive) {
     let folder = folder();
     let archive = Archive::create(&folder.path().join("archive"), Access::Shared).expect("a new archive");
     (folder, archive)
+}
+
+#[test]
+fn what_is_known_beforehand_is_what_reading_it_back_finds() {
+    let long = "x".repeat(MAX_TEXT + 1);
+    let many: Vec<_> = (0..300).map(|number| ("file", "sha256", digest_of(number))).collect();
+    let many: Vec<_> = many.iter().map(|(name, algorithm, value)| (*name, *algorithm, value.as_str())).collect();
+    let statement = |envelope: &[u8]| dsse::Envelope::parse(envelope, usize::MAX).expect("an envelope").payload;
+    let payloads = [
+        (statement(&collection("build", &many)), PAYLOAD_TYPE),
+        (statement(&collection(&long, &[])), PAYLOAD_TYPE),
+        (b"{}".to_vec(), PAYLOAD_TYPE),
+        (b"a policy, or nothing at all".to_vec(), "application/x"),
+        (Vec::new(), long.as_str()),
+    ];
+    for (payload, payload_type) in payloads {
+        let outline = Outline::of(&payload, payload_type);
+        let one = Signature { key_id: "k\"".into(), sig: b"sig".to_vec(), ..Signature::default() };
+        let envelope =
+            dsse::Envelope { payload, payload_type: payload_type.into(), signatures: vec![one.clone(), one] };
+        let (_folder, read_back) = archive();
+        let (_folder, known) = archive();
+        let put = read_back.put_with(at(7), |out| envelope.write(out)).expect("stored");
+        let outlined =
+            known.put_outlined(at(7), &outline, &envelope.signatures, |out| envelope.write(out)).expect("stored");
+        assert_eq!(put, outlined);
+        let record = |archive: &Archive| archive.record(&put.digest).expect("an answer").expect("known");
+        assert_eq!(record(&read_back), record(&known));
+        let segment = |archive: &Archive| {
+            let name = format!("0-{}.seg", put.digest.hex());
+            fs::read(archive.index.folder().join(name)).expect("a segment")
+        };
+        assert!(segment(&read_back) == segment(&known), "{payload_type:.20}: the index differs");
+        assert_eq!(record(&known).payload_sha256, outline.payload_sha256());
+    }
+}
+
+#[test]
+fn what_has_not_the_announced_length_is_refused() {
+    let (_folder, archive) = archive();
+    let outline = Outline::of(b"{}", PAYLOAD_TYPE);
+    let error = archive.put_outlined(at(7), &outline, &[], |out| out.write_all(b"{}")).expect_err("too short");
+    assert!(matches!(error, StoreError::Producer(_)), "{error}");
+    assert_eq!(archive.find(&Query::default()).expect("an answer"), []);
 }
 
 #[test]
@@ -254,6 +300,28 @@ fn a_changed_envelope_is_noticed_and_replaced_by_a_good_one() {
     assert!(archive.check().expect("it is read").is_sound());
     fs::remove_file(archive.path(&id)).expect("removed");
     assert!(matches!(archive.get(&id), Err(StoreError::NotFound { .. })));
+}
+
+#[test]
+fn what_is_foreseen_is_not_made() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let new = at("a/b/archive");
+    assert_eq!(Archive::foresee(&new, Access::Shared).expect("it could be made").root(), new);
+    assert!(!at("a").exists());
+    fs::create_dir(at("empty")).expect("made");
+    Archive::foresee(&at("empty"), Access::Shared).expect("it could be made");
+    assert_eq!(fs::read_dir(at("empty")).expect("read").count(), 0);
+    fs::write(at("file"), "x").expect("written");
+    Archive::foresee(&at("file"), Access::Shared).expect_err("a file");
+    Archive::foresee(&at("file/archive"), Access::Shared).expect_err("below a file");
+    let error = Archive::foresee(folder.path(), Access::Shared).expect_err("occupied");
+    assert!(matches!(error, StoreError::Occupied { .. }), "{error}");
+    Archive::create(&new, Access::Shared).expect("made");
+    Archive::foresee(&new, Access::Shared).expect("it is there");
+    fs::write(new.join(MARKER), "{\"format\":9}").expect("changed");
+    let error = Archive::foresee(&new, Access::Shared).expect_err("of a later version");
+    assert!(matches!(error, StoreError::Format { .. }), "{error}");
 }
 
 #[test]
@@ -666,9 +734,84 @@ fn an_archive_is_made_only_where_nothing_else_is() {
     for text in ["{\"format\":2}", "", "{}", "x"] {
         fs::write(root.join(MARKER), text).expect("written");
         let error = Archive::open(&root).expect_err("not a format that is known");
-        assert!(matches!(error, StoreError::Format { .. }), "{error}");
+        let later = text.contains('2');
+        assert!(
+            matches!(error, StoreError::Format { .. } if later) || matches!(error, StoreError::Marker { .. } if !later),
+            "{error}"
+        );
         Archive::create(&root, Access::Shared).expect_err("not overwritten");
     }
+}
+
+#[test]
+fn a_lost_marker_is_written_again_where_envelopes_are() {
+    let (_folder, archive) = archive();
+    let (root, marker) = (archive.root().to_owned(), archive.root().join(MARKER));
+    let good = fs::read(&marker).expect("read");
+    let id = archive.put(&numbered(1), at(5)).expect("it is stored").digest;
+    let damages: [&dyn Fn(); 6] = [
+        &|| fs::write(&marker, "evil").expect("written"),
+        &|| fs::write(&marker, "").expect("written"),
+        &|| fs::remove_file(&marker).expect("removed"),
+        &|| {
+            fs::remove_file(&marker).expect("removed");
+            symlink("/etc/passwd", &marker).expect("linked");
+        },
+        &|| {
+            fs::remove_file(&marker).expect("removed");
+            nix::unistd::mkfifo(&marker, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        },
+        &|| {
+            fs::write(&marker, "evil").expect("written");
+            fs::write(root.join("note.txt"), "of the user").expect("written");
+            fs::remove_dir_all(archive.index.folder()).expect("removed");
+        },
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        damage();
+        Archive::open(&root).expect_err("damaged");
+        let (repaired, made) = Archive::repair(&root).expect("it is an archive");
+        repaired.reindex().expect("it is made again");
+        assert!(made && repaired.check().expect("it is read").is_sound(), "damage {number}");
+        assert_eq!(
+            (fs::read(&marker).expect("read"), fs::symlink_metadata(&marker).expect("there").is_file()),
+            (good.clone(), true)
+        );
+        let found = Archive::open(&root).expect("opened").find(&subject("c0ffee")).expect("an answer");
+        assert_eq!((found.len(), found[0].digest, found[0].stored), (1, id, at(5)), "damage {number}");
+    }
+    assert!(!Archive::repair(&root).expect("opened").1, "there is nothing to repair");
+
+    // Not where a later version wrote, nor where no envelope has the digest of its name.
+    fs::write(&marker, "{\"format\":2}").expect("written");
+    let error = Archive::repair(&root).expect_err("a later format");
+    assert!(matches!(error, StoreError::Format { .. }), "{error}");
+    fs::write(&marker, "evil").expect("written");
+    fs::write(archive.path(&id), "evil").expect("written");
+    let error = Archive::repair(&root).expect_err("nothing proves it");
+    assert!(matches!(error, StoreError::Marker { .. }), "{error}");
+    assert_eq!(fs::read(&marker).expect("read"), b"evil");
+}
+
+#[test]
+fn nothing_else_becomes_an_archive_by_repairing() {
+    let folder = folder();
+    for name in ["missing", "empty", "objects", "full"] {
+        let root = folder.path().join(name);
+        let made = match name {
+            "missing" => Ok(()),
+            "empty" => fs::create_dir(&root),
+            "objects" => fs::create_dir_all(root.join("objects/sha256")),
+            _ => fs::create_dir_all(root.join("objects/sha256")).and_then(|()| fs::write(root.join("thesis.tex"), "x")),
+        };
+        made.expect("made");
+        Archive::repair(&root).expect_err(name);
+        assert!(!root.join(MARKER).exists() && !root.join("index").exists(), "{name}");
+    }
+    // An archive in which nothing is yet.
+    let (_folder, archive) = archive();
+    fs::write(archive.root().join(MARKER), "evil").expect("written");
+    assert!(Archive::repair(archive.root()).expect("only our own empty folders").1);
 }
 
 #[test]

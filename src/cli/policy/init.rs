@@ -1,0 +1,240 @@
+//! `affiant policy init` and `from-bundles`: a first policy from evidence.
+
+use std::path::{Path, PathBuf};
+
+use affiant_core::dsse::Envelope;
+use affiant_core::policy::init::{Draft, InitError, NamedKey, Request, draft};
+use affiant_core::policy::source::{Compiled, Folder, compile};
+use affiant_core::policy::{Document, PAYLOAD_TYPE};
+use affiant_core::sign::{KeyKind, PrivateKey, PublicKey, Signer as _};
+use affiant_core::store::SubjectDigest;
+use affiant_core::trust::{Anchor, Certificate, Trust};
+use affiant_core::verdict::{Answer, Verdict};
+use affiant_core::verify::{Artifact, Files, PolicyFile, PolicyTrust, Question, Source, VerifyError, verify as ask};
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{LoadError, write};
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::inspect::read_file;
+use crate::cli::output::Output;
+use crate::cli::{Ending, keys, surroundings, verify};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  affiant policy init --from build.att.json,sbom.att.json --key ci.pub -o policy.yaml\n\nThe policy asks for what the evidence has. Read it, and change it to what you want: each part has a comment."
+)]
+pub(crate) struct InitArgs {
+    /// Evidence of each step: files, folders of them, bundles, JSON lines (repeatable, comma-separated)
+    #[arg(long, value_name = "FILE", value_delimiter = ',', required = true, num_args = 1..)]
+    from: Vec<PathBuf>,
+    /// Public key of somebody who signed evidence (repeatable)
+    #[arg(short = 'k', long = "key", visible_alias = "publickey", value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// Root of certificates that signed evidence (PEM; repeatable)
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    root: Vec<PathBuf>,
+    /// Certificates between the signers' and the root (PEM; repeatable)
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    intermediate: Vec<PathBuf>,
+    /// Certificate of the authority that timestamped the evidence (PEM; repeatable)
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    timestamp_authority: Vec<PathBuf>,
+    /// When the policy expires: a time, a date, or counted from the day on which it is compiled
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    expires: String,
+    /// Where the source goes (default: stdout)
+    #[arg(short, long, value_name = "FILE")]
+    outfile: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct FromBundlesArgs {
+    /// Evidence
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Public key of somebody who signed evidence (repeatable)
+    #[arg(short = 'k', long = "publickey", visible_alias = "key", value_name = "FILE")]
+    publickey: Vec<PathBuf>,
+    /// Where the policy goes (default: stdout)
+    #[arg(short, long, value_name = "FILE")]
+    outfile: Option<PathBuf>,
+    /// When the policy expires
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    expires: String,
+    /// Put before the name of each step
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    step_prefix: String,
+}
+
+/// What both commands are given.
+struct Given<'a> {
+    files: &'a [PathBuf],
+    keys: &'a [PathBuf],
+    roots: &'a [PathBuf],
+    intermediates: &'a [PathBuf],
+    authorities: &'a [PathBuf],
+    expires: &'a str,
+    prefix: &'a str,
+}
+
+pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> {
+    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
+    let given = Given {
+        files: &args.from,
+        keys: &args.key,
+        roots: &args.root,
+        intermediates: &args.intermediate,
+        authorities: &args.timestamp_authority,
+        expires: &args.expires,
+        prefix: "",
+    };
+    let (draft, _) = make(&given, output)?;
+    write(outfile, draft.source.as_bytes(), output)?;
+    if let Some(path) = &args.outfile {
+        output.message(&format!("{} is written; next: read it, then `affiant policy check {0}`", path.display()));
+    }
+    Ok(Ending::Done)
+}
+
+pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<Ending, Failure> {
+    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
+    let given = Given {
+        files: &args.files,
+        keys: &args.publickey,
+        roots: &[],
+        intermediates: &[],
+        authorities: &[],
+        expires: &args.expires,
+        prefix: &args.step_prefix,
+    };
+    let (_, compiled) = make(&given, output)?;
+    write(outfile, &compiled.to_json(), output)?;
+    Ok(Ending::Done)
+}
+
+fn make(given: &Given<'_>, output: &Output) -> Result<(Draft, Compiled), Failure> {
+    let files = verify::evidence_files(given.files)?;
+    let evidence = files
+        .iter()
+        .map(|path| Ok((path.display().to_string(), read_file(path)?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let intermediates: Vec<Certificate> =
+        anchors(given.intermediates, &[])?.into_iter().map(|anchor| anchor.certificate).collect();
+    let request = Request {
+        evidence,
+        keys: named_keys(given.keys)?,
+        roots: anchors(given.roots, &intermediates)?,
+        authorities: anchors(given.authorities, &[])?,
+        expires: given.expires.to_owned(),
+        prefix: given.prefix.to_owned(),
+    };
+    let draft = draft(&request).map_err(|error| no_draft(&error))?;
+    let now = surroundings::clock()?.now();
+    // It must be a source that compiles; `--expires` may be none.
+    let compiled = Document::parse(draft.source.as_bytes())
+        .and_then(|document| compile(&document, &Folder::of(Path::new("policy.yaml")), now))
+        .map_err(|error| LoadError::Source(error).failure(Path::new("the policy")))?;
+    for note in &draft.notes {
+        output.message(&format!("note: {note}"));
+    }
+    if given.prefix.is_empty() {
+        prove(&files, &draft, &compiled, now, output)?;
+    }
+    Ok((draft, compiled))
+}
+
+fn no_draft(error: &InitError) -> Failure {
+    let failure = Failure::because(Kind::Denied, "no policy can be made of this evidence", error);
+    match error {
+        InitError::Unproven { .. } => failure
+            .hint("name the public key of its signer with `--key FILE`, or `--root FILE` and `--timestamp-authority FILE` for certificates")
+            .hint("a key id alone proves nothing: anybody can write it"),
+        InitError::NoSteps => failure.hint("name the collection of each step with `--from FILE`"),
+        _ => failure,
+    }
+}
+
+/// Keys under the names of their files.
+fn named_keys(paths: &[PathBuf]) -> Result<Vec<NamedKey>, Failure> {
+    let mut named: Vec<NamedKey> = Vec::new();
+    for path in paths {
+        let key: PublicKey = keys::public_key(path)?;
+        if named.iter().any(|other| other.key.key_id() == key.key_id()) {
+            continue;
+        }
+        let name = unused(path, |name| named.iter().any(|other| other.name == name));
+        named.push(NamedKey { name, key });
+    }
+    Ok(named)
+}
+
+fn anchors(paths: &[PathBuf], intermediates: &[Certificate]) -> Result<Vec<Anchor>, Failure> {
+    let mut anchors: Vec<Anchor> = Vec::new();
+    for path in paths {
+        let message = || format!("the certificate {} cannot be read", path.display());
+        let bytes = read_file(path)?;
+        let all = Certificate::read_all(&bytes).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+        for certificate in all {
+            let id = unused(path, |name| anchors.iter().any(|other| other.id == name));
+            anchors.push(Anchor { id, certificate, intermediates: intermediates.to_vec() });
+        }
+    }
+    Ok(anchors)
+}
+
+/// A name from a file's that is not taken.
+fn unused(path: &Path, taken: impl Fn(&str) -> bool) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).filter(|stem| !stem.is_empty());
+    // A dot would look like the path of a member.
+    let stem = stem.unwrap_or_else(|| "key".to_owned()).replace(['.', '['], "-");
+    let numbered = (2..).map(|number| format!("{stem}-{number}"));
+    std::iter::once(stem.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(stem)
+}
+
+/// Whether the policy passes what it was made of: all of it is asked about at once.
+fn prove(
+    files: &[PathBuf],
+    draft: &Draft,
+    compiled: &Compiled,
+    now: Timestamp,
+    output: &Output,
+) -> Result<(), Failure> {
+    let loaded =
+        Files::load(files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))?;
+    match judge(&compiled.to_json(), &[&loaded], Vec::new(), draft.seeds.clone(), now) {
+        Ok(verdict) if verdict.answer == Answer::Passed => {}
+        Ok(verdict) => {
+            output.message("note: the policy does not pass this evidence as it stands:");
+            for (name, check) in verdict.reasons() {
+                output.message(&format!("  {name}: expected {}, found {}", check.expected, check.found));
+            }
+        }
+        Err(error) => {
+            output.message(&Failure::because(Kind::NoAnswer, "note: the policy cannot be tried", &error).one_line())
+        }
+    }
+    Ok(())
+}
+
+/// Judges by a policy that is signed for this one question, with a key that nobody keeps.
+pub(super) fn judge(
+    policy: &[u8],
+    sources: &[&dyn Source],
+    artifacts: Vec<Artifact>,
+    seeds: Vec<SubjectDigest>,
+    at: Timestamp,
+) -> Result<Verdict, VerifyError> {
+    let key = PrivateKey::generate(KeyKind::Ed25519).expect("the system gives random bytes");
+    let envelope = Envelope::seal(policy.to_vec(), PAYLOAD_TYPE, &[&key]).expect("an Ed25519 key signs anything");
+    let trust = Trust { keys: vec![key.public_key().clone()], ..Trust::default() };
+    ask(&Question {
+        policy: PolicyFile { label: "the policy", bytes: &envelope.to_json() },
+        policy_trust: PolicyTrust { trust, ..PolicyTrust::default() },
+        artifacts,
+        seeds,
+        sources: sources.to_vec(),
+        at,
+        origins: Vec::new(),
+    })
+}

@@ -1,0 +1,617 @@
+//! Judging one piece of evidence for one step: signature, payload, functionary, time, command, attestations, rules.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::value::RawValue;
+
+use super::rules::rules;
+use super::trusted::{TrustedPolicy, Who, describe};
+use crate::collection::FAILED_SUFFIX;
+use crate::digest::{DigestSet, sha256_hex};
+use crate::dsse::Envelope;
+use crate::evidence::files::Files;
+use crate::evidence::{CollectionView, EntryView, Statement, kinds, links};
+use crate::policy::{Step, TimeConstraint};
+use crate::run::RUN_SUBJECT;
+use crate::statement::PAYLOAD_TYPE;
+use crate::trust::{CheckError, Checked, Refused, SignerProof, distinct_identities};
+use crate::verdict::{Candidate, Check, CheckKind};
+
+/// The kinds of checks of a collection, in their order.
+const COLLECTION_CHECKS: [CheckKind; 10] = [
+    CheckKind::Envelope,
+    CheckKind::Signature,
+    CheckKind::Payload,
+    CheckKind::Step,
+    CheckKind::Functionary,
+    CheckKind::Time,
+    CheckKind::Command,
+    CheckKind::Attestations,
+    CheckKind::Age,
+    CheckKind::Rules,
+];
+/// Differing paths, missing types and the like that are named in one text.
+pub(super) const NAMED: usize = 5;
+/// How far a proven time may lie behind the time judged at: clocks differ.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// An envelope that was found, after the check of its signatures.
+pub(super) struct Evidence {
+    pub(super) label: String,
+    /// SHA-256 of the payload, lowercase hex; empty where there is none.
+    pub(super) sha256: String,
+    /// The step it names. Unproven; what is judged is read from the payload.
+    pub(super) step: Option<String>,
+    pub(super) predicate_type: Option<String>,
+    pub(super) state: State,
+}
+
+/// What became of an envelope.
+pub(super) enum State {
+    Unreadable(String),
+    Refused(Box<Refused>),
+    Checked(Box<Checked<Envelope>>),
+}
+
+/// A collection that satisfies its step by itself.
+pub(super) struct Accepted {
+    /// Place among the evidence.
+    pub(super) evidence: usize,
+    /// Places among the evidence of what was bound to it (security rule 12).
+    pub(super) bound: Vec<usize>,
+    pub(super) materials: Files,
+    pub(super) products: Files,
+    /// Real digests that it is about, as its statement has them.
+    pub(super) subjects: Vec<(String, DigestSet)>,
+    pub(super) backrefs: Vec<DigestSet>,
+}
+
+/// The checks of one candidate, stopped at the first that fails.
+pub(super) struct Checks {
+    all: &'static [CheckKind],
+    done: Vec<Check>,
+}
+
+impl Checks {
+    pub(super) fn new(all: &'static [CheckKind]) -> Self {
+        Self { all, done: Vec::new() }
+    }
+
+    pub(super) fn pass(&mut self, kind: CheckKind, found: impl Into<String>) {
+        self.done.push(Check::passed(kind, found));
+    }
+
+    /// The checks, with those that were not reached.
+    pub(super) fn finish(mut self, failed: Option<Check>) -> Vec<Check> {
+        self.done.extend(failed);
+        for kind in self.all {
+            if !self.done.iter().any(|check| check.kind == *kind) {
+                let mut check = Check::passed(*kind, "");
+                check.outcome = crate::verdict::Outcome::NotReached;
+                self.done.push(check);
+            }
+        }
+        self.done
+    }
+}
+
+/// Turns what the checks said into the candidate that the verdict shows.
+pub(super) fn candidate(evidence: &Evidence, checks: Vec<Check>, accepted: bool) -> Candidate {
+    let signers = match &evidence.state {
+        State::Checked(checked) => checked.signers().iter().map(describe).collect(),
+        _ => Vec::new(),
+    };
+    Candidate { source: evidence.label.clone(), sha256: evidence.sha256.clone(), accepted, signers, checks }
+}
+
+/// Judges `evidence[place]` as the collection of `step`, apart from rules that see other steps.
+pub(super) fn collection(
+    policy: &TrustedPolicy,
+    step: &Step,
+    all: &[Evidence],
+    place: usize,
+    at: Timestamp,
+) -> (Candidate, Option<Accepted>) {
+    let mut checks = Checks::new(&COLLECTION_CHECKS);
+    let result = judge(policy, step, all, place, at, &mut checks);
+    let (failed, accepted) = match result {
+        Ok(accepted) => (None, Some(accepted)),
+        Err(failed) => (Some(*failed), None),
+    };
+    let is_accepted = accepted.is_some();
+    (candidate(&all[place], checks.finish(failed), is_accepted), accepted)
+}
+
+/// What was judged, or the check that failed.
+pub(super) type Judged<T> = Result<T, Box<Check>>;
+
+pub(super) fn fail<T>(check: Check) -> Judged<T> {
+    Err(Box::new(check))
+}
+
+/// The envelope with its proofs, or the check that failed.
+pub(super) fn signed<'a>(evidence: &'a Evidence, checks: &mut Checks) -> Judged<&'a Checked<Envelope>> {
+    let label = evidence.label.as_str();
+    match &evidence.state {
+        State::Unreadable(reason) => fail(
+            Check::failed(CheckKind::Envelope, "a DSSE envelope, or a Sigstore bundle with one", reason)
+                .at(label)
+                .fix("name the file that `affiant run` wrote, or fetch it again: it may be cut off"),
+        ),
+        State::Refused(refused) => {
+            checks.pass(CheckKind::Envelope, "");
+            fail(
+                Check::failed(
+                    CheckKind::Signature,
+                    "a signature by a key or certificate that the policy knows",
+                    refused.reason.to_string(),
+                )
+                .at(label)
+                .fix(refused_fix(refused)),
+            )
+        }
+        State::Checked(checked) => {
+            checks.pass(CheckKind::Envelope, "");
+            let signers: Vec<String> = checked.signers().iter().map(describe).collect();
+            checks.pass(CheckKind::Signature, format!("signed by {}", signers.join(", ")));
+            Ok(checked)
+        }
+    }
+}
+
+/// What would make a signature count; of the first that does not.
+pub(super) fn refused_fix(refused: &Refused) -> &'static str {
+    match &refused.reason {
+        CheckError::NoneCounts { refused } => refused.first().map_or("", |first| first.reason.remedy()),
+        CheckError::NoSignature => "have it signed: evidence of `affiant run` is, where a key is named",
+        CheckError::NoTrust => "name keys or roots in the policy",
+    }
+}
+
+/// The statement of checked evidence.
+pub(super) fn statement<'a>(checked: &'a Checked<Envelope>, label: &str) -> Judged<Statement<'a>> {
+    let wrong = |expected: &str, found: String| {
+        Check::failed(CheckKind::Payload, expected, found)
+            .at(label)
+            .fix("name evidence of a run; a policy, or a document of another type, is none")
+    };
+    let payload = match checked.payload(PAYLOAD_TYPE) {
+        Ok(payload) => payload,
+        Err(error) => return fail(wrong(&format!("the payload type `{PAYLOAD_TYPE}`"), error.to_string())),
+    };
+    match Statement::parse_strict(payload) {
+        Ok(statement) => Ok(statement),
+        Err(error) => fail(wrong("an in-toto statement", chain(&error))),
+    }
+}
+
+/// An error with its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn judge(
+    policy: &TrustedPolicy,
+    step: &Step,
+    all: &[Evidence],
+    place: usize,
+    at: Timestamp,
+    checks: &mut Checks,
+) -> Judged<Accepted> {
+    let evidence = &all[place];
+    let label = evidence.label.as_str();
+    let checked = signed(evidence, checks)?;
+    let statement = statement(checked, label)?;
+    let collection = read_collection(&statement, label)?;
+    checks.pass(CheckKind::Payload, "an in-toto statement with a collection");
+
+    let (name, failed) = match collection.name.strip_suffix(FAILED_SUFFIX) {
+        Some(name) => (name, true),
+        None => (collection.name.as_str(), false),
+    };
+    if name != step.name {
+        return fail(
+            Check::failed(CheckKind::Step, format!("a collection named `{}`", step.name), format!("`{name}`"))
+                .at(label)
+                .fix(format!("run the command with `--step {}`", step.name)),
+        );
+    }
+    checks.pass(CheckKind::Step, format!("`{name}`"));
+
+    let signers = functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, label, checks)?;
+    let time = proven_time(&signers);
+    time_constraint(step, &signers, at, label, checks)?;
+    command(step, &collection, failed, label, checks)?;
+
+    let materials = files(&collection, "material", label)?;
+    let products = files(&collection, "product", label)?;
+    let bound = attestations(policy, step, &collection, &products, all, place, label, checks)?;
+    let fitting = Fitting { step, collection: &collection, all, bound: &bound };
+    ages(&fitting, time, at, label, checks)?;
+    if policy.sees_others(step) {
+        checks.pass(CheckKind::Rules, "judged together with the attestations that they see");
+    } else {
+        let modules = rules(policy, &fitting, None, label)?;
+        checks.pass(CheckKind::Rules, if modules == 0 { "none".to_owned() } else { format!("{modules} do not deny") });
+    }
+    Ok(Accepted {
+        evidence: place,
+        bound: bound.into_iter().map(|(place, _)| place).collect(),
+        materials,
+        products,
+        subjects: real_subjects(&statement),
+        backrefs: links::backrefs(&statement, &collection)
+            .into_iter()
+            .filter(|one| !outlives_a_run(&one.name))
+            .map(|one| one.digest)
+            .collect(),
+    })
+}
+
+/// Whether many runs refer back to this: a tag or a project. It finds evidence, and joins nothing.
+fn outlives_a_run(name: &str) -> bool {
+    ["imagetag:", "imagereference:", "codebuild-project:", "projecturl:"]
+        .iter()
+        .any(|kind| name.starts_with(kind) || name.contains(&format!("/{kind}")))
+}
+
+/// The subjects of a statement that is no collection which stand for bytes, with their digests.
+pub(super) fn real_external_subjects(statement: &Statement<'_>) -> Vec<(String, DigestSet)> {
+    statement
+        .subject
+        .iter()
+        .filter(links::is_real_external)
+        .map(|subject| (subject.name.to_string(), subject.digest_set()))
+        .collect()
+}
+
+/// The subjects of a collection that stand for bytes, with their digests.
+pub(super) fn real_subjects(statement: &Statement<'_>) -> Vec<(String, DigestSet)> {
+    let real = |name: &str| links::is_real(name);
+    statement
+        .subject
+        .iter()
+        .filter(|subject| real(&subject.name))
+        .map(|subject| (subject.name.to_string(), subject.digest_set()))
+        .collect()
+}
+
+pub(super) fn read_collection<'a>(statement: &Statement<'a>, label: &str) -> Judged<CollectionView<'a>> {
+    let wrong = |found: String| {
+        Check::failed(CheckKind::Payload, "a collection of attestations", found)
+            .at(label)
+            .fix("name the collection of the run: other statements count only beside one")
+    };
+    match statement.collection() {
+        Some(Ok(collection)) => Ok(collection),
+        Some(Err(error)) => fail(wrong(chain(&error))),
+        None => fail(wrong(format!("a statement of type `{}`", statement.predicate_type))),
+    }
+}
+
+/// Who of `who` signed; each counts once.
+pub(super) fn functionaries<'a>(
+    who: &[Who<'_>],
+    threshold: usize,
+    checked: &'a Checked<Envelope>,
+    label: &str,
+    checks: &mut Checks,
+) -> Judged<Vec<&'a SignerProof>> {
+    let mut fitting = Vec::new();
+    let mut reasons = Vec::new();
+    for signer in checked.signers() {
+        let mut is_functionary = false;
+        for who in who {
+            match who.is(signer) {
+                Ok(()) => is_functionary = true,
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        if is_functionary {
+            fitting.push(signer);
+        }
+    }
+    let count = distinct_identities(fitting.iter().copied());
+    if count >= threshold && count > 0 {
+        checks.pass(CheckKind::Functionary, format!("{count} of {threshold} needed"));
+        return Ok(fitting);
+    }
+    let expected = match who {
+        [] => "a functionary, but the policy names none".to_owned(),
+        who => {
+            let names: Vec<String> = who.iter().map(ToString::to_string).collect();
+            let needed = if threshold == 1 { "one".to_owned() } else { threshold.to_string() };
+            format!("{needed} of: {}", names.join("; "))
+        }
+    };
+    reasons.dedup();
+    let mut found: Vec<String> = checked.signers().iter().map(describe).collect();
+    if !fitting.is_empty() {
+        found = vec![format!("only {count} of them")];
+    } else if !reasons.is_empty() {
+        found.push(format!("({})", reasons.join("; ")));
+    }
+    fail(Check::failed(CheckKind::Functionary, expected, found.join(" ")).at(label).fix(
+        "have the step signed by one of its functionaries, or name the signer as a functionary of the step and \
+             sign the policy again",
+    ))
+}
+
+/// The earliest proven time of the signatures that count: a later timestamp can be had by anybody at any time.
+pub(super) fn proven_time(signers: &[&SignerProof]) -> Option<Timestamp> {
+    signers.iter().filter_map(|signer| signer.time.as_ref().map(|proven| proven.time)).min()
+}
+
+fn time_constraint(
+    step: &Step,
+    signers: &[&SignerProof],
+    at: Timestamp,
+    label: &str,
+    checks: &mut Checks,
+) -> Judged<()> {
+    let constraint: TimeConstraint = step.time;
+    let time = proven_time(signers);
+    if constraint.is_empty() {
+        checks.pass(CheckKind::Time, time.map_or_else(String::new, |time| format!("signed at {time}")));
+        return Ok(());
+    }
+    let mut expected = Vec::new();
+    expected.extend(constraint.not_before.map(|time| format!("not before {time}")));
+    expected.extend(constraint.not_after.map(|time| format!("not after {time}")));
+    expected.extend(constraint.max_age.map(|age| format!("at most {age:#} before {at}")));
+    let expected = format!("signed {} (steps.{}.timestampConstraint)", expected.join(", "), step.name);
+    let Some(time) = time else { return fail(unproven(CheckKind::Time, expected, label)) };
+    let fits = |time: Timestamp| {
+        let too_early = constraint.not_before.is_some_and(|limit| time < limit);
+        let too_late = constraint.not_after.is_some_and(|limit| time > limit);
+        !too_early && !too_late && !constraint.max_age.is_some_and(|age| is_older(time, at, age))
+    };
+    if !fits(time) {
+        let found = format!("signed at {time}, proven by a timestamp");
+        return fail(Check::failed(CheckKind::Time, expected, found).at(label).fix("run the step again"));
+    }
+    // Each signature that the threshold needs has to be within it: a key that was stolen later must not help out.
+    let within = signers.iter().copied().filter(|signer| signer.time.as_ref().is_some_and(|proven| fits(proven.time)));
+    let count = distinct_identities(within);
+    if count < step.threshold {
+        let found = format!("{count} of {} signers at such a time, proven by a timestamp", step.threshold);
+        return fail(
+            Check::failed(CheckKind::Time, expected, found)
+                .at(label)
+                .fix("have every functionary sign with a timestamp, within that time"),
+        );
+    }
+    checks.pass(CheckKind::Time, format!("signed at {time}"));
+    Ok(())
+}
+
+/// Whether `time` is further back than `age`, or lies after the time judged at.
+fn is_older(time: Timestamp, at: Timestamp, age: SignedDuration) -> bool {
+    let passed = at.duration_since(time);
+    passed > age || passed < -SKEW
+}
+
+fn unproven(kind: CheckKind, expected: String, label: &str) -> Check {
+    Check::failed(kind, expected, "no proven time: the signature has no timestamp by an authority of the policy")
+        .at(label)
+        .fix("sign with an RFC 3161 timestamp, and name its authority in `timestampauthorities` of the policy")
+}
+
+fn command(step: &Step, collection: &CollectionView<'_>, failed: bool, label: &str, checks: &mut Checks) -> Judged<()> {
+    let codes = match collection.exit_codes() {
+        Ok(codes) => codes,
+        Err(error) => {
+            return fail(
+                Check::failed(CheckKind::Command, "a command-run attestation that can be read", chain(&error))
+                    .at(label)
+                    .fix("run the step again"),
+            );
+        }
+    };
+    let list = |codes: &[i64]| codes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let found = format!("exit code {}", list(&codes));
+    if failed {
+        return fail(
+            Check::failed(CheckKind::Command, "a command that succeeded", format!("it failed: {found}"))
+                .at(label)
+                .fix("make the build pass and run the step again; this evidence tells how it failed"),
+        );
+    }
+    if codes.is_empty() {
+        if step.command_optional {
+            checks.pass(CheckKind::Command, "none, which the policy allows");
+            return Ok(());
+        }
+        return fail(
+            Check::failed(CheckKind::Command, "a command that was run", "no command-run attestation")
+                .at(label)
+                .fix("run the step with a command, or say `\"commandRun\": \"optional\"` in the policy's step"),
+        );
+    }
+    if !step.exit_codes.is_empty() && codes.iter().any(|code| !step.exit_codes.contains(code)) {
+        let expected = format!("exit code {} (steps.{}.exitcode)", list(&step.exit_codes), step.name);
+        return fail(
+            Check::failed(CheckKind::Command, expected, found)
+                .at(label)
+                .fix("make the command succeed and run it again"),
+        );
+    }
+    checks.pass(CheckKind::Command, found);
+    Ok(())
+}
+
+/// All files of one sort, of all entries that have any.
+fn files(collection: &CollectionView<'_>, sort: &str, label: &str) -> Judged<Files> {
+    let mut all = Files::default();
+    for entry in collection.attestations.iter().filter(|entry| entry.short_name() == sort) {
+        match Files::read(entry) {
+            None => {}
+            Some(Ok(files)) if all.is_empty() => all = files,
+            Some(Ok(files)) => all = all.overlay(&files),
+            Some(Err(error)) => {
+                return fail(
+                    Check::failed(
+                        CheckKind::Attestations,
+                        format!("a {sort} attestation that can be read"),
+                        chain(&error),
+                    )
+                    .at(label)
+                    .fix("run the step again"),
+                );
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The evidence that answers a requirement.
+pub(super) struct Fitting<'a> {
+    pub(super) step: &'a Step,
+    pub(super) collection: &'a CollectionView<'a>,
+    pub(super) all: &'a [Evidence],
+    /// Place of own evidence, and the type that it answers.
+    pub(super) bound: &'a [(usize, String)],
+}
+
+/// A statement's predicate as an entry.
+pub(super) fn entry_of<'a>(statement: &Statement<'a>) -> EntryView<'a> {
+    EntryView {
+        kind: statement.predicate_type.clone(),
+        attestation: statement.predicate,
+        starttime: String::new(),
+        endtime: String::new(),
+    }
+}
+
+/// Which types are there: in the collection, or in own envelopes that belong to it.
+#[expect(clippy::too_many_arguments, reason = "the parts of one candidate")]
+fn attestations(
+    policy: &TrustedPolicy,
+    step: &Step,
+    collection: &CollectionView<'_>,
+    products: &Files,
+    all: &[Evidence],
+    place: usize,
+    label: &str,
+    checks: &mut Checks,
+) -> Judged<Vec<(usize, String)>> {
+    if step.attestations.is_empty() {
+        return fail(
+            Check::failed(CheckKind::Attestations, "an attestation to look at", "the policy asks for none")
+                .at(format!("steps.{}.attestations", step.name))
+                .fix("list the types that the step must attest in the policy"),
+        );
+    }
+    let mut bound = Vec::new();
+    let mut missing = Vec::new();
+    let mut nearly = Vec::new();
+    for requirement in &step.attestations {
+        if collection.attestations.iter().any(|entry| kinds::same(&requirement.kind, &entry.kind)) {
+            continue;
+        }
+        let before = bound.len();
+        for (own_place, own) in all.iter().enumerate() {
+            let is_type = own.predicate_type.as_deref().is_some_and(|kind| kinds::same(&requirement.kind, kind));
+            if own.step.is_some() || !is_type {
+                continue;
+            }
+            match belongs(policy, step, &requirement.kind, own, &all[place].sha256, products) {
+                Ok(()) => bound.push((own_place, requirement.kind.clone())),
+                Err(reason) => nearly.push(format!("{}: {reason}", own.label)),
+            }
+        }
+        if bound.len() == before {
+            missing.push(requirement.kind.as_str());
+        }
+    }
+    if missing.is_empty() {
+        checks.pass(CheckKind::Attestations, format!("all {} asked for", step.attestations.len()));
+        return Ok(bound);
+    }
+    let there: Vec<&str> = collection.attestations.iter().map(EntryView::short_name).collect();
+    let mut found = format!("missing {}; there are {}", missing.join(", "), there.join(", "));
+    if !nearly.is_empty() {
+        nearly.truncate(NAMED);
+        found = format!("{found}; not bound to this run: {}", nearly.join("; "));
+    }
+    let names: Vec<&str> = missing.iter().map(|kind| crate::evidence::short_name(kind)).collect();
+    fail(
+        Check::failed(CheckKind::Attestations, format!("{} (steps.{})", missing.join(", "), step.name), found)
+            .at(label)
+            .fix(format!("run the step with these attestors as well: {}", names.join(","))),
+    )
+}
+
+/// Whether evidence in its own envelope belongs to the run with this collection (security rule 12): signed by a
+/// functionary of the step, and either the document is a product of the run, or it names the run.
+fn belongs(
+    policy: &TrustedPolicy,
+    step: &Step,
+    kind: &str,
+    own: &Evidence,
+    run: &str,
+    products: &Files,
+) -> Result<(), String> {
+    let mut checks = Checks::new(&[]);
+    let text = |check: Box<Check>| check.found;
+    let checked = signed(own, &mut checks).map_err(text)?;
+    let statement = statement(checked, &own.label).map_err(text)?;
+    // Where it was found says what it is; only the payload is signed.
+    if !kinds::same(kind, &statement.predicate_type) {
+        return Err(format!("it is a statement of type `{}`", statement.predicate_type));
+    }
+    functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, &own.label, &mut checks)
+        .map_err(|_| "not signed by a functionary of the step".to_owned())?;
+    let names_run =
+        statement.subject.iter().any(|subject| subject.name == RUN_SUBJECT && subject.value("sha256") == Some(run));
+    if names_run || is_product(statement.predicate, products) {
+        Ok(())
+    } else {
+        Err("it names another run, and is no product of this one".to_owned())
+    }
+}
+
+/// Whether the document, as it was written, is among the products.
+fn is_product(document: &RawValue, products: &Files) -> bool {
+    let text = document.get();
+    let with_newline = format!("{text}\n");
+    [text, with_newline.as_str()].iter().any(|text| products.find("sha256", &sha256_hex(text.as_bytes())).is_some())
+}
+
+fn ages(fitting: &Fitting<'_>, time: Option<Timestamp>, at: Timestamp, label: &str, checks: &mut Checks) -> Judged<()> {
+    let mut told = Vec::new();
+    for requirement in &fitting.step.attestations {
+        let Some(age) = requirement.max_age else { continue };
+        let expected = format!("{} at most {age:#} old at {at} ({}.maxAge)", requirement.kind, requirement.at);
+        // Bound evidence is judged by its own signature.
+        let own: Vec<Option<Timestamp>> = fitting
+            .bound
+            .iter()
+            .filter(|(_, kind)| kinds::same(&requirement.kind, kind))
+            .map(|(place, _)| match &fitting.all[*place].state {
+                State::Checked(checked) => proven_time(&checked.signers().iter().collect::<Vec<_>>()),
+                _ => None,
+            })
+            .collect();
+        let times = if own.is_empty() { vec![time] } else { own };
+        for time in times {
+            let Some(time) = time else { return fail(unproven(CheckKind::Age, expected, label)) };
+            if is_older(time, at, age) {
+                let found = format!("signed at {time}, {:#} before", at.duration_since(time));
+                return fail(Check::failed(CheckKind::Age, expected, found).at(label).fix("run the step again"));
+            }
+            told.push(format!("signed at {time}"));
+        }
+    }
+    told.dedup();
+    checks.pass(CheckKind::Age, told.join(", "));
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! What is asked about: a file or folder that must have been made by accepted evidence.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::join::seeds_of;
+use crate::digest::{DigestSet, sha256_reader};
+use crate::store::SubjectDigest;
+
+/// Files of one named folder.
+const MAX_FILES: usize = 1_000_000;
+/// Depth of a named folder.
+const MAX_DEPTH: usize = 256;
+
+/// Why an artifact cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// It cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither a file nor a folder.
+    #[error("{} is neither a file nor a folder", .path.display())]
+    Kind {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A name that cannot stand in the list of a folder.
+    #[error("{} has a name that is not UTF-8, or has a line break in it", .path.display())]
+    Name {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Too many files, or too deep.
+    #[error("{} has more than {MAX_FILES} files, or is deeper than {MAX_DEPTH} folders", .path.display())]
+    TooMany {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Nothing in it.
+    #[error("the folder {} has no file", .path.display())]
+    Empty {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// Something that must have been made by accepted evidence.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// As it was named.
+    pub name: String,
+    /// Its digests: of a file, or of a folder as a whole.
+    pub digests: DigestSet,
+    /// The files of a folder: path and SHA-256 in lowercase hex, sorted by path.
+    pub files: Vec<(String, String)>,
+}
+
+impl Artifact {
+    /// Hashes a file, or all files of a folder (`dirHash` of wire-formats §4.4).
+    pub fn read(path: &Path) -> Result<Self, ArtifactError> {
+        let name = path.display().to_string();
+        let data = fs::metadata(path).map_err(|source| ArtifactError::Read { path: path.to_owned(), source })?;
+        if data.is_file() {
+            return Ok(Self { name, digests: DigestSet::sha256_hex(hash(path)?), files: Vec::new() });
+        }
+        if !data.is_dir() {
+            return Err(ArtifactError::Kind { path: path.to_owned() });
+        }
+        let mut files = Vec::new();
+        collect(path, "", 0, &mut files)?;
+        files.sort();
+        if files.is_empty() {
+            return Err(ArtifactError::Empty { path: path.to_owned() });
+        }
+        let mut whole = Sha256::new();
+        for (path, sha256) in &files {
+            whole.update(format!("{sha256}  {path}\n"));
+        }
+        let digests = DigestSet([("dirHash".to_owned(), hex::encode(whole.finalize()))].into());
+        Ok(Self { name, digests, files })
+    }
+
+    /// What evidence of it is found by.
+    pub(super) fn seeds(&self) -> impl Iterator<Item = SubjectDigest> + '_ {
+        let sha256 = |value: &String| SubjectDigest { algorithm: Some("sha256".to_owned()), value: value.clone() };
+        seeds_of(&self.digests).chain(self.files.iter().map(move |(_, value)| sha256(value)))
+    }
+
+    /// Its digest, `sha256:<hex>` or `dirHash:<hex>`.
+    pub fn digest(&self) -> String {
+        self.digests.0.iter().next().map_or_else(String::new, |(name, value)| format!("{name}:{value}"))
+    }
+}
+
+fn hash(path: &Path) -> Result<String, ArtifactError> {
+    let read = |source| ArtifactError::Read { path: path.to_owned(), source };
+    let (digest, _) = sha256_reader(File::open(path).map_err(read)?).map_err(read)?;
+    Ok(hex::encode(digest))
+}
+
+/// Files below `folder`. A link to a file counts as that file, as in a snapshot; anything else is an error: what is not
+/// looked at would not be proven.
+fn collect(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<(String, String)>) -> Result<(), ArtifactError> {
+    let read = |source| ArtifactError::Read { path: folder.to_owned(), source };
+    for entry in fs::read_dir(folder).map_err(read)? {
+        let entry = entry.map_err(read)?;
+        let path = entry.path();
+        let name = entry.file_name().into_string().ok().filter(|name| !name.contains('\n'));
+        let Some(name) = name else { return Err(ArtifactError::Name { path }) };
+        let name = format!("{prefix}{name}");
+        let kind = entry.file_type().map_err(read)?;
+        if kind.is_dir() {
+            if depth == MAX_DEPTH {
+                return Err(ArtifactError::TooMany { path: folder.to_owned() });
+            }
+            collect(&path, &format!("{name}/"), depth + 1, files)?;
+        } else if kind.is_file() || fs::metadata(&path).is_ok_and(|data| data.is_file()) {
+            if files.len() == MAX_FILES {
+                return Err(ArtifactError::TooMany { path: folder.to_owned() });
+            }
+            files.push((name, hash(&path)?));
+        } else {
+            return Err(ArtifactError::Kind { path });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_its_lines() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("b")).expect("made");
+        fs::write(dir.path().join("b/x"), "1").expect("written");
+        fs::write(dir.path().join("a"), "2").expect("written");
+        let artifact = Artifact::read(dir.path()).expect("reads");
+        let line = |name: &str, text: &str| format!("{}  {name}\n", crate::digest::sha256_hex(text.as_bytes()));
+        let lines = line("a", "2") + &line("b/x", "1");
+        assert_eq!(artifact.digests.0["dirHash"], crate::digest::sha256_hex(lines.as_bytes()));
+        assert_eq!(artifact.files.len(), 2);
+        std::os::unix::fs::symlink("/nonexistent", dir.path().join("l")).expect("linked");
+        assert!(matches!(Artifact::read(dir.path()), Err(ArtifactError::Kind { .. })));
+    }
+}

@@ -1,0 +1,350 @@
+//! Where evidence is looked for: files, and archives.
+//!
+//! Finding is no judging: what is found here is judged by its signatures. So the readers are tolerant, and whatever
+//! they take for a subject only finds.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::accept::chain;
+use super::container;
+use super::trusted::POLICY_TYPES;
+use crate::bundle::Bundle;
+use crate::digest::sha256;
+use crate::statement;
+use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
+
+/// The largest file that is read as evidence, in bytes: a collection of a million files fits.
+pub const MAX_ENVELOPE: usize = 256 << 20;
+/// The largest file that is looked into for an envelope in its predicate, in bytes.
+const MAX_NESTED: u64 = 32 << 20;
+
+/// Why a source gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The archive gave no answer.
+    #[error("the archive {archive} gives no answer")]
+    Archive {
+        /// Which.
+        archive: String,
+        /// Why.
+        source: Box<StoreError>,
+    },
+}
+
+/// An envelope that was found, not read yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handle {
+    /// Where it is, for the reader of the verdict.
+    pub label: String,
+    /// The step that it names, where it is a collection.
+    pub step: Option<String>,
+    /// Its predicate type.
+    pub predicate_type: Option<String>,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Number of an entry of [`Files`].
+    Entry(usize),
+    Object(crate::store::ObjectId),
+}
+
+/// A place where evidence is looked for.
+pub trait Source {
+    /// Its name.
+    fn name(&self) -> String;
+
+    /// How many envelopes it holds, where that is known without looking.
+    fn count(&self) -> Option<usize>;
+
+    /// The envelopes about any of `digests`.
+    fn about(&self, digests: &[SubjectDigest]) -> Result<Vec<Handle>, SourceError>;
+
+    /// At most `limit` envelopes of a step, whatever they are about: for the text of a denial.
+    fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError>;
+
+    /// Policies that lie among the evidence: a newer one may withdraw the one that was given.
+    fn policies(&self) -> Vec<Handle>;
+
+    /// The bytes of an envelope.
+    fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError>;
+}
+
+/// Envelopes in files that were named.
+#[derive(Debug, Default)]
+pub struct Files {
+    entries: Vec<Entry>,
+    /// Files that hold no envelope, and why.
+    unreadable: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    label: String,
+    content: Content,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// A file with this envelope alone, read again when it is wanted.
+    Path(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl Files {
+    /// Reads what each file says of itself, with all cores.
+    pub fn load(paths: &[PathBuf]) -> Result<Self, SourceError> {
+        let next = AtomicUsize::new(0);
+        let loaded = Mutex::new(Vec::new());
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(paths.len().div_ceil(16));
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(path) = paths.get(index) else { return };
+                let result = load(path);
+                loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut loaded = loaded.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        loaded.sort_by_key(|(index, _)| *index);
+        let mut files = Self::default();
+        for (index, result) in loaded {
+            let label = paths[index].display().to_string();
+            match result? {
+                Loaded::Entries(entries) => files.take(entries),
+                Loaded::Unreadable(reason) => files.unreadable.push((label, reason)),
+            }
+        }
+        Ok(files)
+    }
+
+    /// An envelope that nothing can be found in is told of as well: it would be missed without a word.
+    fn take(&mut self, entries: Vec<Entry>) {
+        for entry in &entries {
+            let found = &entry.found;
+            let reason = match found.notes() {
+                // A policy is no evidence, and may lie beside it: it can withdraw an older one.
+                [] if found.payload_type() == statement::PAYLOAD_TYPE => continue,
+                [] if POLICY_TYPES.contains(&found.payload_type()) => continue,
+                [] => {
+                    let (is, should) = (found.payload_type().escape_debug(), statement::PAYLOAD_TYPE);
+                    format!("it says nothing: its payload is of the type `{is}`, not `{should}`")
+                }
+                notes => notes.join("; "),
+            };
+            self.unreadable.push((entry.label.clone(), reason));
+        }
+        self.entries.extend(entries);
+    }
+
+    /// Files that hold no evidence, or some that could not be read in full, and why.
+    pub fn unreadable(&self) -> &[(String, String)] {
+        &self.unreadable
+    }
+
+    /// All envelopes.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
+        (0..self.entries.len()).map(|index| self.handle(index))
+    }
+
+    fn handle(&self, index: usize) -> Handle {
+        let entry = &self.entries[index];
+        Handle {
+            label: entry.label.clone(),
+            step: entry.found.step().map(str::to_owned),
+            predicate_type: entry.found.predicate_type().map(str::to_owned),
+            place: Place::Entry(index),
+        }
+    }
+}
+
+enum Loaded {
+    Entries(Vec<Entry>),
+    Unreadable(String),
+}
+
+fn load(path: &Path) -> Result<Loaded, SourceError> {
+    let read = |source| SourceError::Read { path: path.to_owned(), source };
+    let label = path.display().to_string();
+    let mut file = File::open(path).map_err(read)?;
+    let data = file.metadata().map_err(read)?;
+    if data.is_file() {
+        if data.len() > MAX_ENVELOPE as u64 {
+            return Ok(Loaded::Unreadable(format!("more than {MAX_ENVELOPE} bytes")));
+        }
+        // A collection is not held until it is wanted. Anything else may have an envelope inside it.
+        if let Ok(found) = Found::read_from(&mut file)
+            && (found.step().is_some() || data.len() > MAX_NESTED)
+        {
+            return Ok(Loaded::Entries(vec![Entry { label, content: Content::Path(path.to_owned()), found }]));
+        }
+        file.rewind().map_err(read)?;
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() > MAX_ENVELOPE {
+        return Ok(Loaded::Unreadable(format!("more than {MAX_ENVELOPE} bytes")));
+    }
+    Ok(from_bytes(&label, bytes))
+}
+
+fn from_bytes(label: &str, bytes: Vec<u8>) -> Loaded {
+    if Bundle::is_one(&bytes) {
+        return match Bundle::read(bytes.as_slice()) {
+            Ok(bundle) => lines(label, bundle.envelopes.iter().map(Vec::as_slice)),
+            Err(error) => Loaded::Unreadable(chain(&error)),
+        };
+    }
+    let whole = match Found::read(&bytes) {
+        Ok(found) => found,
+        Err(error) => {
+            // JSON lines: each line an envelope.
+            let parts: Vec<&[u8]> =
+                bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+            return if parts.len() < 2 { Loaded::Unreadable(error) } else { lines(label, parts.into_iter()) };
+        }
+    };
+    let nested = if whole.step().is_none() { container::nested(&bytes) } else { None };
+    let mut entries = Vec::new();
+    if let Some(inner) = nested {
+        let mut label = label.to_owned();
+        let _ = write!(label, ", the envelope inside it");
+        if let Ok(found) = Found::read(&inner) {
+            entries.push(Entry { label, content: Content::Bytes(inner), found });
+        }
+    }
+    entries.insert(0, Entry { label: label.to_owned(), content: Content::Bytes(bytes), found: whole });
+    Loaded::Entries(entries)
+}
+
+/// Envelopes that stand one after the other. One that is none spoils all: a file that was cut off is not read in part.
+fn lines<'a>(label: &str, parts: impl Iterator<Item = &'a [u8]>) -> Loaded {
+    let mut entries = Vec::new();
+    for (number, line) in parts.enumerate() {
+        let label = format!("{label}, line {}", number + 1);
+        match Found::read(line) {
+            Ok(found) => entries.push(Entry { label, content: Content::Bytes(line.to_vec()), found }),
+            Err(error) => return Loaded::Unreadable(format!("line {}: {error}", number + 1)),
+        }
+    }
+    Loaded::Entries(entries)
+}
+
+impl Source for Files {
+    fn name(&self) -> String {
+        "files".to_owned()
+    }
+
+    fn count(&self) -> Option<usize> {
+        Some(self.entries.len())
+    }
+
+    fn about(&self, digests: &[SubjectDigest]) -> Result<Vec<Handle>, SourceError> {
+        let about = |entry: &Entry| digests.iter().any(|digest| entry.found.is_about(digest));
+        Ok((0..self.entries.len())
+            .filter(|index| about(&self.entries[*index]))
+            .map(|index| self.handle(index))
+            .collect())
+    }
+
+    fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
+        let of_step = |index: &usize| self.entries[*index].found.step() == Some(step);
+        Ok((0..self.entries.len()).filter(of_step).take(limit).map(|index| self.handle(index)).collect())
+    }
+
+    fn policies(&self) -> Vec<Handle> {
+        let is_policy = |index: &usize| POLICY_TYPES.contains(&self.entries[*index].found.payload_type());
+        (0..self.entries.len()).filter(is_policy).map(|index| self.handle(index)).collect()
+    }
+
+    fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
+        let Place::Entry(index) = handle.place else { return Ok(Vec::new()) };
+        match &self.entries[index].content {
+            Content::Bytes(bytes) => Ok(bytes.clone()),
+            // It may have grown since; what is read is judged by its signature.
+            Content::Path(path) => {
+                let mut bytes = Vec::new();
+                let limit = MAX_ENVELOPE as u64 + 1;
+                File::open(path)
+                    .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+                    .map_err(|source| SourceError::Read { path: path.clone(), source })?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+impl Source for Archive {
+    fn name(&self) -> String {
+        format!("archive dir:{}", self.root().display())
+    }
+
+    fn count(&self) -> Option<usize> {
+        None
+    }
+
+    fn about(&self, digests: &[SubjectDigest]) -> Result<Vec<Handle>, SourceError> {
+        let mut handles = Vec::new();
+        for digest in digests {
+            let query = Query { subject: Some(digest.clone()), ..Query::default() };
+            handles.extend(records(self, &query)?);
+        }
+        Ok(handles)
+    }
+
+    fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
+        records(self, &Query { step: Some(step.to_owned()), limit: Some(limit), ..Query::default() })
+    }
+
+    /// None: the index finds statements by what they are about, and a policy is about nothing.
+    fn policies(&self) -> Vec<Handle> {
+        Vec::new()
+    }
+
+    fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
+        let Place::Object(id) = &handle.place else { return Ok(Vec::new()) };
+        self.get(id).map_err(|error| silent(self, error))
+    }
+}
+
+fn records(archive: &Archive, query: &Query) -> Result<Vec<Handle>, SourceError> {
+    let records = archive.find(query).map_err(|error| silent(archive, error))?;
+    let handle = |record: crate::store::Record| Handle {
+        label: format!("sha256:{}", record.digest.hex()),
+        step: record.step,
+        predicate_type: record.predicate_type,
+        place: Place::Object(record.digest),
+    };
+    Ok(records.into_iter().map(handle).collect())
+}
+
+fn silent(archive: &Archive, error: StoreError) -> SourceError {
+    SourceError::Archive { archive: archive.name(), source: Box::new(error) }
+}
+
+/// The digest that tells equal bytes from different sources.
+pub(super) fn identity(bytes: &[u8]) -> [u8; 32] {
+    sha256(bytes)
+}

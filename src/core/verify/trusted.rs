@@ -1,0 +1,405 @@
+//! From a policy's envelope to a policy that may be relied on: signature, type, validity, and everything in it that can
+//! be prepared before evidence is looked at.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::accept::chain;
+use super::{Question, VerifyError, container};
+use crate::digest::sha256_hex;
+use crate::nearest::nearest;
+use crate::policy::{self, External, Functionary, Policy, RegoModule, Step};
+use crate::rego;
+use crate::trust::{
+    Anchor, Certificate, CertificateError, Checked, Constraint, EXTENSIONS, Identity, SignerProof, Trust,
+};
+use crate::verdict::{Check, CheckKind, PolicyPart};
+
+/// Payload types of policies.
+pub(super) const POLICY_TYPES: [&str; 2] = [policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK];
+
+/// A policy whose signature holds and which is in force.
+pub(super) struct TrustedPolicy {
+    pub(super) policy: Policy,
+    /// Whom evidence is checked with.
+    pub(super) trust: Trust,
+    /// Constraints of functionaries, by their path.
+    constraints: BTreeMap<String, Constraint>,
+    /// Rules, by step and number of the requirement.
+    rules: BTreeMap<(String, usize), Rules>,
+    external_rules: BTreeMap<String, Rules>,
+}
+
+/// The members of a `certConstraint`, for the nearest name to one that is not known.
+const MEMBERS: [&str; 8] =
+    ["commonname", "dnsnames", "emails", "organizations", "uris", "roots", "extensions", "requiredpolicyoids"];
+/// Longest time that the first rule may take that does not come to an end.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Compiled rules, with the time that they see.
+pub(super) struct Rules {
+    rules: rego::Rules,
+    at: Timestamp,
+    /// How long a rule may take: half of it after each that took too long, so that all together come to an end.
+    patience: Rc<Cell<Duration>>,
+}
+
+impl Rules {
+    fn compile(
+        modules: &[RegoModule],
+        at: Timestamp,
+        patience: &Rc<Cell<Duration>>,
+    ) -> Result<Option<Self>, rego::RegoError> {
+        if modules.is_empty() {
+            return Ok(None);
+        }
+        let modules: Vec<rego::Module> = modules
+            .iter()
+            .map(|module| rego::Module { name: module.name.clone(), text: module.text.clone() })
+            .collect();
+        Ok(Some(Self { rules: rego::Rules::compile(&modules)?, at, patience: patience.clone() }))
+    }
+
+    /// What the rules say against `input`: nothing, or the denials; or why they could not be asked.
+    pub(super) fn judge(&self, input: &Value) -> Result<Vec<String>, String> {
+        let limits = rego::Limits { time: self.patience.get(), ..rego::Limits::at(self.at) };
+        let judgement = self.rules.judge(input, &limits).map_err(|error| {
+            if matches!(error, rego::RegoError::Time { .. } | rego::RegoError::Memory { .. }) {
+                self.patience.set(self.patience.get() / 2);
+            }
+            chain(&error)
+        })?;
+        Ok(judgement.denials.iter().map(|denial| format!("{}: {}", denial.package, denial.message)).collect())
+    }
+}
+
+/// A constraint in one line, as the policy has it.
+pub(super) fn shown(constraint: &Constraint) -> String {
+    serde_json::to_string(constraint).unwrap_or_default()
+}
+
+/// A signer, as a policy can name it.
+pub(super) fn describe(signer: &SignerProof) -> String {
+    let time = signer.time.as_ref().map(|proven| format!(" at {}", proven.time)).unwrap_or_default();
+    match signer.certificate() {
+        None => format!("key {}{time}", signer.key_id),
+        Some(certificate) => {
+            let mut names = vec![certificate.subject()];
+            for list in [certificate.dns_names(), certificate.emails(), certificate.uris()] {
+                names.extend(list.iter().cloned());
+            }
+            format!("certificate of {}{time}", names.join(", "))
+        }
+    }
+}
+
+fn anchor(id: &str, text: &policy::AnchorText) -> Result<Anchor, CertificateError> {
+    let intermediates =
+        text.intermediates.iter().map(|pem| Certificate::read_all(pem)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Anchor {
+        id: id.to_owned(),
+        certificate: Certificate::read(&text.certificate)?,
+        intermediates: intermediates.concat(),
+    })
+}
+
+/// A functionary with its constraint, ready to be asked.
+pub(super) struct Who<'a> {
+    functionary: &'a Functionary,
+    constraint: Option<&'a Constraint>,
+    policy: &'a Policy,
+}
+
+impl Who<'_> {
+    /// Whether `signer` is this functionary, or why not. Where key and certificate are named, both must hold.
+    pub(super) fn is(&self, signer: &SignerProof) -> Result<(), String> {
+        let Functionary { key_id, constraint, .. } = self.functionary;
+        if key_id.is_none() && constraint.is_none() {
+            return Err("the functionary names nobody".to_owned());
+        }
+        if let Some(wanted) = key_id {
+            let is_key = match &signer.identity {
+                Identity::Key => self.policy.ids_of(&signer.key_id).any(|id| id == wanted),
+                Identity::Certificate(_) => signer.key_id == *wanted,
+            };
+            if !is_key {
+                return Err(format!("not the key {wanted}"));
+            }
+        }
+        match (self.constraint, &signer.identity) {
+            (None, _) => Ok(()),
+            (Some(_), Identity::Key) => Err("signed by a key, not by a certificate".to_owned()),
+            (Some(constraint), Identity::Certificate(_)) => constraint
+                .check(signer)
+                .map_err(|mismatches| mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.functionary.key_id, self.constraint) {
+            (Some(key_id), None) => write!(f, "key {key_id}"),
+            (None, Some(constraint)) => write!(f, "certificate with {}", shown(constraint)),
+            (Some(key_id), Some(constraint)) => write!(f, "certificate of key {key_id} with {}", shown(constraint)),
+            (None, None) => f.write_str("nobody"),
+        }
+    }
+}
+
+impl TrustedPolicy {
+    /// Prepares a policy that is trusted already.
+    fn prepare(policy: Policy, at: Timestamp) -> Result<Self, VerifyError> {
+        let value = |at: String, reason: String| VerifyError::Policy(policy::PolicyError::Value { at, reason });
+        let mut constraints = BTreeMap::new();
+        let of_steps = policy.steps.values().flat_map(|step| &step.functionaries);
+        let of_external = policy.external.values().flat_map(|external| &external.functionaries);
+        for functionary in of_steps.chain(of_external) {
+            if let Some(text) = &functionary.constraint {
+                let member = format!("{}.certConstraint", functionary.at);
+                let (constraint, unknown) =
+                    Constraint::read(text).map_err(|error| value(member.clone(), chain(&error)))?;
+                // Passed over, it would let in whom it was meant to keep out.
+                if let Some(name) = unknown.first() {
+                    let known = MEMBERS.into_iter().chain(EXTENSIONS.iter().map(|(name, _)| *name));
+                    let last = name.rsplit('.').next().unwrap_or_default();
+                    let nearest = nearest(last, known).map(str::to_owned);
+                    let at = format!("{member}.{name}");
+                    return Err(VerifyError::Policy(policy::PolicyError::Unknown { at, nearest }));
+                }
+                for root in constraint.roots() {
+                    if root != "*" && !policy.roots.contains_key(root) {
+                        return Err(value(format!("{member}.roots"), format!("the policy has no root `{root}`")));
+                    }
+                }
+                constraints.insert(functionary.at.clone(), constraint);
+            }
+        }
+        let patience = Rc::new(Cell::new(PATIENCE));
+        let mut rules = BTreeMap::new();
+        for step in policy.steps.values() {
+            for (index, requirement) in step.attestations.iter().enumerate() {
+                let compiled = Rules::compile(&requirement.modules, at, &patience)
+                    .map_err(|error| value(format!("{}.regopolicies", requirement.at), chain(&error)))?;
+                rules.extend(compiled.map(|compiled| ((step.name.clone(), index), compiled)));
+            }
+        }
+        let mut external_rules = BTreeMap::new();
+        for external in policy.external.values() {
+            let compiled = Rules::compile(&external.modules, at, &patience).map_err(|error| {
+                value(format!("externalAttestations.{}.regopolicies", external.name), chain(&error))
+            })?;
+            external_rules.extend(compiled.map(|compiled| (external.name.clone(), compiled)));
+        }
+        let anchors = |name: &str, anchors: &BTreeMap<String, policy::AnchorText>| {
+            anchors
+                .iter()
+                .map(|(id, text)| anchor(id, text).map_err(|error| value(format!("{name}.{id}"), chain(&error))))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let trust = Trust {
+            keys: policy.public_keys(),
+            roots: anchors("roots", &policy.roots)?,
+            authorities: anchors("timestampauthorities", &policy.authorities)?,
+        };
+        Ok(Self { policy, trust, constraints, rules, external_rules })
+    }
+
+    fn who<'a>(&'a self, functionaries: &'a [Functionary]) -> Vec<Who<'a>> {
+        let who = |functionary: &'a Functionary| Who {
+            functionary,
+            constraint: self.constraints.get(&functionary.at),
+            policy: &self.policy,
+        };
+        functionaries.iter().map(who).collect()
+    }
+
+    /// Who may sign for a step.
+    pub(super) fn functionaries_of(&self, step: &str) -> Vec<Who<'_>> {
+        self.policy.steps.get(step).map(|step| self.who(&step.functionaries)).unwrap_or_default()
+    }
+
+    /// Who may sign an external attestation.
+    pub(super) fn functionaries_of_external(&self, external: &External) -> Vec<Who<'_>> {
+        self.policy.external.get(&external.name).map(|one| self.who(&one.functionaries)).unwrap_or_default()
+    }
+
+    /// The rules of a step's requirement.
+    pub(super) fn rules(&self, step: &str, requirement: usize) -> Option<&Rules> {
+        self.rules.get(&(step.to_owned(), requirement))
+    }
+
+    /// The rules of an external attestation.
+    pub(super) fn external_rules(&self, name: &str) -> Option<&Rules> {
+        self.external_rules.get(name)
+    }
+
+    /// Whether the rules of a step see the attestations of others: then their input has another shape, as in cilock.
+    #[expect(clippy::unused_self, reason = "a question about the policy")]
+    pub(super) fn sees_others(&self, step: &Step) -> bool {
+        !step.attestations_from.is_empty() || !step.external_from.is_empty()
+    }
+}
+
+/// Checks the policy. Without a policy that may be relied on, the part that says why.
+pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<TrustedPolicy>), VerifyError> {
+    let mut part = PolicyPart { source: question.policy.label.to_owned(), ..PolicyPart::default() };
+    let label = part.source.clone();
+    let envelope = match container::open(question.policy.bytes) {
+        Ok(envelope) => envelope,
+        Err(error) if is_bare_policy(question.policy.bytes) => {
+            let check = Check::failed(
+                CheckKind::Signature,
+                "a policy in a signed DSSE envelope",
+                format!("a policy that nobody signed ({error})"),
+            )
+            .at(label)
+            .fix("sign it: `affiant sign --infile POLICY --outfile POLICY.signed.json --key KEY`");
+            part.checks.push(check);
+            return Ok((part, None));
+        }
+        Err(error) => return Err(VerifyError::Envelope { label, source: error }),
+    };
+    part.sha256 = sha256_hex(&envelope.payload);
+    let checked = match question.policy_trust.trust.check(envelope) {
+        Ok(checked) => checked,
+        Err(refused) => {
+            let check = Check::failed(
+                CheckKind::Signature,
+                "a signature by a key or certificate named on the command line",
+                refused.reason.to_string(),
+            )
+            .at(label)
+            .fix("name the public key of the policy's signer with `--publickey`, or have the policy signed by the right key");
+            part.checks.push(check);
+            return Ok((part, None));
+        }
+    };
+    part.signers = checked.signers().iter().map(describe).collect();
+    let signed = Check::passed(CheckKind::Signature, format!("signed by {}", part.signers.join(", ")));
+    part.checks.push(signed);
+    if let Some(check) = who_signed(question, &checked, &label) {
+        part.checks.push(check);
+        return Ok((part, None));
+    }
+    let payload_type = &checked.value().payload_type;
+    if !POLICY_TYPES.contains(&payload_type.as_str()) {
+        let check = Check::failed(
+            CheckKind::Payload,
+            format!("the payload type `{}` or `{}`", policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK),
+            format!("`{payload_type}`"),
+        )
+        .at(label)
+        .fix("sign the policy as one: `affiant sign` does so unless `--datatype` says otherwise");
+        part.checks.push(check);
+        return Ok((part, None));
+    }
+    let policy = Policy::parse(&checked.value().payload).map_err(VerifyError::Policy)?;
+    part.version = policy.version;
+    part.expires = policy.expires;
+    part.checks.push(validity(&policy, question.at, &label));
+    part.checks.extend(version(&policy, question, &label)?);
+    if part.checks.iter().any(Check::has_failed) {
+        return Ok((part, None));
+    }
+    let unsupported = policy.images.as_ref().map(|_| "images".to_owned()).or_else(|| {
+        policy.steps.values().find(|step| step.per_platform).map(|step| format!("steps.{}.perPlatform", step.name))
+    });
+    if let Some(member) = unsupported {
+        return Err(VerifyError::Unsupported { member });
+    }
+    TrustedPolicy::prepare(policy, question.at).map(|policy| (part, Some(policy)))
+}
+
+/// Whether bytes are a policy that was not signed.
+fn is_bare_policy(bytes: &[u8]) -> bool {
+    matches!(policy::strict_json(bytes), Ok(Value::Object(map)) if map.contains_key("steps"))
+}
+
+/// Who the command line says must have signed with a certificate.
+fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>, label: &str) -> Option<Check> {
+    let mut reasons = Vec::new();
+    for signer in checked.signers() {
+        match (&signer.identity, &question.policy_trust.constraint) {
+            (Identity::Key, _) => return None,
+            (Identity::Certificate(_), None) => reasons.push("no identity was asked for".to_owned()),
+            (Identity::Certificate(_), Some(constraint)) => match constraint.check(signer) {
+                Ok(()) => return None,
+                Err(mismatches) => reasons.extend(mismatches.iter().map(ToString::to_string)),
+            },
+        }
+    }
+    let expected = question.policy_trust.constraint.as_ref().map_or_else(String::new, shown);
+    Some(
+        Check::failed(CheckKind::Functionary, format!("a certificate with {expected}"), reasons.join("; "))
+            .at(label)
+            .fix("name the policy's signer with `--policy-emails`, `--policy-uris` and the like"),
+    )
+}
+
+fn validity(policy: &Policy, at: Timestamp, label: &str) -> Check {
+    let fix = "have the policy renewed and signed again";
+    let expected = format!("a policy in force at {at}");
+    match (policy.not_before, policy.expires) {
+        (_, None) => {
+            Check::failed(CheckKind::Validity, expected, "it does not say when it expires, which counts as expired")
+                .at(format!("{label}, `expires`"))
+                .fix(fix)
+        }
+        (_, Some(expires)) if at > expires => {
+            Check::failed(CheckKind::Validity, expected, format!("it expired at {expires}"))
+                .at(format!("{label}, `expires`"))
+                .fix(fix)
+        }
+        (Some(not_before), _) if at < not_before => {
+            Check::failed(CheckKind::Validity, expected, format!("it is not in force before {not_before}"))
+                .at(format!("{label}, `notBefore`"))
+                .fix("use the policy that is in force now, or wait")
+        }
+        (_, Some(expires)) => Check::passed(CheckKind::Validity, format!("until {expires}")),
+    }
+}
+
+/// The policies among the evidence that the same signers have signed: which version they ask for at least. So a policy
+/// that was withdrawn is refused wherever its successor lies beside the evidence.
+fn asked_by_others(question: &Question<'_>) -> Result<Option<(u64, String)>, VerifyError> {
+    let mut asked: Option<(u64, String)> = None;
+    for source in &question.sources {
+        for handle in source.policies() {
+            let bytes = source.read(&handle).map_err(VerifyError::Source)?;
+            let Ok(envelope) = container::open(&bytes) else { continue };
+            let Ok(checked) = question.policy_trust.trust.check(envelope) else { continue };
+            let is_theirs = who_signed(question, &checked, "").is_none();
+            let is_policy = POLICY_TYPES.contains(&checked.value().payload_type.as_str());
+            let Ok(policy) = Policy::parse(&checked.value().payload) else { continue };
+            if let Some(minimum) = policy.minimum_version.filter(|_| is_theirs && is_policy)
+                && asked.as_ref().is_none_or(|(known, _)| *known < minimum)
+            {
+                asked = Some((minimum, format!("the policy {}", handle.label)));
+            }
+        }
+    }
+    Ok(asked)
+}
+
+fn version(policy: &Policy, question: &Question<'_>, label: &str) -> Result<Option<Check>, VerifyError> {
+    let by_flag = question.policy_trust.minimum_version.map(|minimum| (minimum, "the command line".to_owned()));
+    let by_itself = policy.minimum_version.map(|minimum| (minimum, "the policy itself".to_owned()));
+    let asked =
+        [asked_by_others(question)?, by_flag, by_itself].into_iter().flatten().max_by_key(|(minimum, _)| *minimum);
+    let Some((minimum, who)) = asked else { return Ok(None) };
+    let found = policy.version.map_or_else(|| "no version".to_owned(), |version| format!("version {version}"));
+    Ok(Some(if policy.version.is_some_and(|version| version >= minimum) {
+        Check::passed(CheckKind::Version, format!("{found}, at least {minimum}"))
+    } else {
+        Check::failed(CheckKind::Version, format!("version {minimum} or later, as {who} asks"), found)
+            .at(format!("{label}, `version`"))
+            .fix("use the newest policy: this one was withdrawn")
+    }))
+}
