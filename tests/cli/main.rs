@@ -8,6 +8,7 @@ mod gate;
 mod harness;
 mod hostile;
 mod keys;
+mod policy;
 mod secrets;
 mod terminal;
 mod transparent;

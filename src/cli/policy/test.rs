@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use affiant_core::nearest::nearest;
 use affiant_core::policy::source::{Folder, compile};
@@ -183,7 +183,7 @@ fn read(file: &Path, policy: Option<&Path>) -> Result<Option<Case>, Failure> {
         Ok(texts(member)?.into_iter().map(|name| folder.join(name)).collect())
     };
     let policy = match (text("policy")?, policy) {
-        (Some(name), _) => folder.join(name),
+        (Some(name), _) => plain(&folder.join(name)),
         (None, Some(policy)) => policy.to_owned(),
         (None, None) => {
             return Err(wrong(None, "the case names no policy").hint("name one in `policy`, or with `--policy FILE`"));
@@ -212,6 +212,21 @@ fn read(file: &Path, policy: Option<&Path>) -> Result<Option<Case>, Failure> {
         passes,
         reason,
     }))
+}
+
+/// A path without `.` and `FOLDER/..`, so that one policy has one name.
+fn plain(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 fn run(case: &Case, loaded: &Loaded, coverage: &mut Coverage) -> Result<Outcome, Failure> {

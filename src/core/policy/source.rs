@@ -106,8 +106,7 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// The folder of a source file.
     pub fn of(source: &Path) -> Self {
-        let parent = source.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Self(parent.unwrap_or_else(|| Path::new(".")).to_owned())
+        Self(source.parent().unwrap_or(Path::new("")).to_owned())
     }
 
     /// Reads a file of at most [`MAX_FILE`] bytes; a reason otherwise.
@@ -140,7 +139,8 @@ impl Folder {
         }
         let full = self.0.join(path);
         // A link may lead out as well. What is not there is told when it is read.
-        if let (Ok(real), Ok(root)) = (full.canonicalize(), self.0.canonicalize())
+        let root = if self.0.as_os_str().is_empty() { Path::new(".") } else { &self.0 };
+        if let (Ok(real), Ok(root)) = (full.canonicalize(), root.canonicalize())
             && !real.starts_with(root)
         {
             return Err(leaves());

@@ -1,5 +1,6 @@
 //! The source of a first policy as text: YAML with a comment at each thing that its reader may want to change.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -48,6 +49,23 @@ banned := {
 deny contains msg if {
   some found in object.get(input, "packages", [])
   named := concat("@", [found.name, found.versionInfo])
+  named in banned
+  msg := sprintf("the package %v is banned", [named])
+}"#;
+
+const SPDX3: &str = r#"package sbom.banned
+
+import rego.v1
+
+# name@version, as the SBOM writes them
+banned := {
+  "event-stream@3.3.6",
+  "log4j-core@2.14.1",
+}
+
+deny contains msg if {
+  some found in object.get(input, "@graph", [])
+  named := concat("@", [found.name, found.software_packageVersion])
   named in banned
   msg := sprintf("the package %v is banned", [named])
 }"#;
@@ -124,6 +142,13 @@ fn comment(text: &str) -> String {
         .collect()
 }
 
+/// `90d` needs no quotes: it is no number.
+fn expires(text: &str) -> String {
+    let plain =
+        text.len() > 1 && text.ends_with(['d', 'w', 'h']) && text[..text.len() - 1].bytes().all(|b| b.is_ascii_digit());
+    if plain { text.to_owned() } else { scalar(text) }
+}
+
 /// Lines of a block of YAML, `indent` spaces deep.
 fn block(out: &mut String, indent: usize, text: &str) {
     for line in text.lines() {
@@ -142,6 +167,25 @@ fn commented(out: &mut String, indent: usize, text: &str) {
     }
 }
 
+/// What was said at a step before: comments and examples stand once.
+struct Told {
+    timestamps: bool,
+    texts: BTreeSet<String>,
+}
+
+impl Told {
+    fn is_new(&mut self, text: &str) -> bool {
+        self.texts.insert(text.to_owned())
+    }
+
+    /// Writes comment lines that were not written before.
+    fn comment(&mut self, out: &mut String, indent: usize, text: &str) {
+        if self.is_new(text) {
+            commented(out, indent, text);
+        }
+    }
+}
+
 pub(super) fn draft(request: &Request, plan: Plan) -> Draft {
     let mut out = String::new();
     head(&mut out, request, &plan);
@@ -150,8 +194,9 @@ pub(super) fn draft(request: &Request, plan: Plan) -> Draft {
     out.push_str(
         "# What must have happened, a step each. The name of a step is that of `affiant run --step NAME`.\nsteps:\n",
     );
+    let mut told = Told { timestamps: !request.authorities.is_empty(), texts: BTreeSet::new() };
     for step in &plan.steps {
-        self::step(&mut out, step, !request.authorities.is_empty());
+        self::step(&mut out, step, &mut told);
     }
     if !plan.external.is_empty() {
         out.push_str("# Statements that no step of this policy made, about something that one has made.\nexternalAttestations:\n");
@@ -182,7 +227,7 @@ fn head(out: &mut String, request: &Request, plan: &Plan) {
          expires: {}\n\n\
          # Raise the version with each change; a gate that is told `--policy-minimum-version` then refuses older ones.\n\
          version: 1\n",
-        scalar(&request.expires)
+        expires(&request.expires)
     );
 }
 
@@ -235,7 +280,7 @@ fn keys(out: &mut String, request: &Request, plan: &Plan) {
     out.push('\n');
 }
 
-fn functionaries(out: &mut String, indent: usize, who: &std::collections::BTreeSet<Who>) {
+fn functionaries(out: &mut String, indent: usize, who: &BTreeSet<Who>) {
     for who in who {
         match who {
             Who::Key(name) => {
@@ -282,92 +327,100 @@ fn json_text_yaml(text: &str) -> String {
     if plain.starts_with('"') { plain } else { format!("\"{plain}\"") }
 }
 
-fn step(out: &mut String, step: &StepPlan, timestamps: bool) {
+fn step(out: &mut String, step: &StepPlan, told: &mut Told) {
     let _ = writeln!(out, "  {}:", scalar(&step.name));
     if step.runs > 1 {
         let _ = writeln!(out, "    # From {} runs: what all of them attest, and who signed any of them.", step.runs);
     }
-    out.push_str("    # Who may sign. One is enough; `threshold: 2` wants two.\n    functionaries:\n");
+    told.comment(out, 4, "Who may sign. One is enough; `threshold: 2` wants two.");
+    out.push_str("    functionaries:\n");
     functionaries(out, 6, &step.who);
     if step.has_command {
         let codes: Vec<String> = step.exit_codes.iter().map(ToString::to_string).collect();
         match codes.as_slice() {
             [one] => {
-                let _ = writeln!(out, "    # What the command must have ended with.\n    exitcode: {one}");
+                told.comment(out, 4, "What the command must have ended with.");
+                let _ = writeln!(out, "    exitcode: {one}");
             }
             many => {
-                let _ = writeln!(
-                    out,
-                    "    # What the command may have ended with: write 0 if that is all.\n    exitcode: [{}]",
-                    many.join(", ")
-                );
+                told.comment(out, 4, "What the command may have ended with: write 0 if that is all.");
+                let _ = writeln!(out, "    exitcode: [{}]", many.join(", "));
             }
         }
     } else {
-        out.push_str(
-            "    # This evidence is of no command. Without this line it would be refused.\n    commandRun: optional\n",
-        );
+        told.comment(out, 4, "This evidence is of no command. Without this line it would be refused.");
+        out.push_str("    commandRun: optional\n");
     }
     if step.from.is_empty() {
-        out.push_str("    # No file of this step comes from another one, as far as the evidence shows.\n    # artifactsFrom: [STEP]\n");
+        told.comment(
+            out,
+            4,
+            "No file of this step comes from another one, as far as the evidence shows.\nartifactsFrom: [STEP]",
+        );
     } else {
         out.push_str("    # Files that come from these steps must be as those left them:\n");
         for edge in &step.from {
-            let _ = writeln!(
-                out,
-                "    #   {}: {} of its files, like {}",
-                comment(&edge.step),
-                edge.files,
-                comment(&edge.example)
-            );
+            let others = match edge.files {
+                0 | 1 => String::new(),
+                many => format!(" and {} more", many - 1),
+            };
+            let _ = writeln!(out, "    #   from {}: {}{others}", comment(&edge.step), comment(&edge.example));
         }
         let names: Vec<String> = step.from.iter().map(|edge| scalar(&edge.step)).collect();
         let _ = writeln!(out, "    artifactsFrom: [{}]", names.join(", "));
     }
-    out.push_str("    # What must be attested. `rego` says what of it must not pass: a file of rules, or the rules as here.\n    attestations:\n");
+    told.comment(
+        out,
+        4,
+        "What must be attested. `rego` says what of it must not pass: a file of rules, or the rules as here.",
+    );
+    out.push_str("    attestations:\n");
     for kind in &step.kinds {
-        attestation(out, kind, step, timestamps);
+        attestation(out, kind, step, told);
     }
     out.push('\n');
 }
 
-fn attestation(out: &mut String, kind: &str, step: &StepPlan, timestamps: bool) {
+fn attestation(out: &mut String, kind: &str, step: &StepPlan, told: &mut Told) {
     let _ = writeln!(out, "      - type: {}", scalar(short_type(kind)));
     if kinds::same(crate::collection::COMMAND_RUN_TYPE, kind) {
-        let zero = step.exit_codes.iter().all(|code| *code == 0);
-        if timestamps && step.timed {
-            out.push_str(
-                "        # How old the evidence may be, by the proven time of its signature.\n        # maxAge: 30d\n",
-            );
+        if told.timestamps && step.timed {
+            told.comment(out, 8, "How old the evidence may be, by the proven time of its signature.\nmaxAge: 30d");
         } else {
-            out.push_str(
-                "        # How old the evidence may be. It must have been timestamped then (`--timestamp-servers`), and\n\
-                 \x20       # `timestampauthorities` must name the authority.\n        # maxAge: 30d\n",
+            told.comment(
+                out,
+                8,
+                "How old the evidence may be. Its signature must be timestamped then (RFC 3161), and\n\
+                 `timestampauthorities` must name the authority.\nmaxAge: 30d",
             );
         }
-        if zero {
-            out.push_str("        # `exitcode` above, for witness and cilock, which do not know it.\n");
+        if step.exit_codes.iter().all(|code| *code == 0) {
+            told.comment(out, 8, "The same as `exitcode` above, for witness and cilock, which do not know it.");
             rego(out, EXIT_CODE);
         }
         return;
     }
     match short_name(kind) {
-        "git" => git(out, step),
+        "git" => git(out, step, told),
         "sbom" if kind.contains("cyclonedx") => {
-            out.push_str("        # Components that must not be in it; the list is an example.\n");
+            told.comment(out, 8, "Components that must not be in it; the list is an example.");
             rego(out, CYCLONEDX);
         }
         "sbom" => {
-            out.push_str("        # Packages that must not be in it; the list is an example.\n");
+            told.comment(out, 8, "Packages that must not be in it; the list is an example.");
             rego(out, SPDX);
         }
-        "oci" => example(out, "No image may be tagged so:", IMAGE),
-        "environment" => example(out, "Where it may be built:", ENVIRONMENT),
+        "https://spdx.dev/Document/v3" => {
+            told.comment(out, 8, "Packages that must not be in it; the list is an example.");
+            rego(out, SPDX3);
+        }
+        "oci" => example(out, "No image may be tagged so:", IMAGE, told),
+        "environment" => example(out, "Where it may be built:", ENVIRONMENT, told),
         _ => {}
     }
 }
 
-fn git(out: &mut String, step: &StepPlan) {
+fn git(out: &mut String, step: &StepPlan, told: &mut Told) {
     let branches: Vec<String> = step.branches.iter().map(|branch| json_text(branch)).collect();
     let shown = if branches.is_empty() { "\"main\"".to_owned() } else { branches.join(", ") };
     let rule = format!(
@@ -375,9 +428,10 @@ fn git(out: &mut String, step: &StepPlan) {
          not input.branch in allowed\n  msg := sprintf(\"built from the branch %v\", [input.branch])\n}}"
     );
     if branches.is_empty() {
-        return example(out, "The branches that may be built (this evidence is of a checkout without one):", &rule);
+        let about = "The branches that may be built (this evidence is of a checkout without one):";
+        return example(out, about, &rule, told);
     }
-    out.push_str("        # The branches that may be built.\n");
+    told.comment(out, 8, "The branches that may be built.");
     rego(out, &rule);
 }
 
@@ -386,7 +440,10 @@ fn rego(out: &mut String, text: &str) {
     block(out, 10, text);
 }
 
-fn example(out: &mut String, about: &str, text: &str) {
+fn example(out: &mut String, about: &str, text: &str, told: &mut Told) {
+    if !told.is_new(about) {
+        return;
+    }
     let _ = writeln!(out, "        # {about}");
     out.push_str("        # rego: |\n");
     let mut inner = String::new();
