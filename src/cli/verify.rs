@@ -319,7 +319,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     }
     let intermediates = certificates(&args.policy_ca_intermediates, "--policy-ca-intermediates")?;
     for (path, certificate) in certificates(&args.policy_ca_roots, "--policy-ca-roots")? {
-        origin("policy root", certificate.subject(), format!("--policy-ca-roots {}", path.display()));
+        origin("policy root", certificate.subject().to_string(), format!("--policy-ca-roots {}", path.display()));
         trust.roots.push(Anchor {
             id: certificate.key_id().to_owned(),
             certificate,
@@ -329,7 +329,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     for (path, certificate) in certificates(&args.policy_timestamp_servers, "--policy-timestamp-servers")? {
         origin(
             "policy timestamp authority",
-            certificate.subject(),
+            certificate.subject().to_string(),
             format!("--policy-timestamp-servers {}", path.display()),
         );
         trust.authorities.push(Anchor { id: certificate.key_id().to_owned(), certificate, intermediates: Vec::new() });

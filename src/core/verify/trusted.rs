@@ -90,7 +90,7 @@ pub(super) fn describe(signer: &SignerProof) -> String {
     match signer.certificate() {
         None => format!("key {}{time}", signer.key_id),
         Some(certificate) => {
-            let mut names = vec![certificate.subject()];
+            let mut names = vec![certificate.subject().to_string()];
             for list in [certificate.dns_names(), certificate.emails(), certificate.uris()] {
                 names.extend(list.iter().cloned());
             }
