@@ -313,6 +313,8 @@ impl<'de> Visitor<'de> for AnyKind {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -353,7 +355,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..10 {
             let before = vec![format!("*a{}", level - 1); 9].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+            let _ = writeln!(bomb, "a{level}: &a{level} [{before}]");
         }
         assert!(refused(&bomb).0.is_some());
         for (open, close) in [("[", "]"), ("{a: ", "}"), ("- ", ""), ("? ", ""), ("a: ", ""), ("!x ", ""), ("&x ", "")]
