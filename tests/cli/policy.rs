@@ -61,6 +61,10 @@ fn repository() -> Option<Place> {
 fn step(place: &Place, name: &str, step: &str, key: &str, script: &str, code: i32) -> String {
     let out = format!("../{name}.json");
     let key = format!("../{key}.pem");
+    if step == "build" {
+        // What a run before left would be a material of this build, and change under the steps after it.
+        git(place, &["clean", "-fdxq"]);
+    }
     place
         .affiant(["run", "-k", &key, "-o", &out, "-s", step, "-a", "environment,git,sbom", "--on-gap", "warn"])
         .with(["--", "sh", "-c", script])
@@ -174,6 +178,7 @@ fn a_policy_from_evidence_passes_it_and_denies_what_it_must() {
     let test = step(&place, "failed-test", "test", "k", "tar tf image.tar > test.log", 0);
     denied(verify(&place, &[&failed, &sbom, &test], &["image.tar"]), "it failed: exit code 3");
     let passed_over = "../ignored.json";
+    git(&place, &["clean", "-fdxq"]);
     place
         .affiant(["run", "-k", "../k.pem", "-o", passed_over, "-s", "build", "-a", "environment,git"])
         .with(["--ignore-command-exit-code", "--", "sh", "-c", &format!("{BUILD}; exit 3")])
@@ -313,7 +318,9 @@ fn evidence_older_than_its_greatest_age_is_denied() {
     timestamp_authority(&place);
     let good = pipeline(&place, "");
     let bare = std::fs::read(place.work().join(&good[0])).expect("reads");
-    good.iter().for_each(|file| timestamp(&place, file));
+    for file in &good {
+        timestamp(&place, file);
+    }
     policy(&place, &good, &["--timestamp-authority", "../tsa/root.pem"], |source| {
         assert!(source.contains("timestampauthorities:\n  root:\n"), "{source}");
         let changed = source.replacen("# maxAge: 30d", "maxAge: 30d", 1);
@@ -597,11 +604,11 @@ fn bad_policies_end_with_a_word_not_a_crash() {
     let place = Place::new();
     let deep = format!("x: {}", "[".repeat(100_000));
     let lists = format!("x:\n  {}1", "- ".repeat(100_000));
-    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
-    for level in 1..10 {
+    let levels = (1..10).map(|level| {
         let before = vec![format!("*a{}", level - 1); 9].join(", ");
-        bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
-    }
+        format!("a{level}: &a{level} [{before}]\n")
+    });
+    let bomb = format!("a0: &a0 [x, x, x, x, x, x, x, x, x]\n{}", levels.collect::<String>());
     let json = format!("{{\"steps\": {}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_001));
     for (name, text) in [
         ("deep", deep.as_str()),

@@ -211,7 +211,7 @@ fn prove(
             }
         }
         Err(error) => {
-            output.message(&Failure::because(Kind::NoAnswer, "note: the policy cannot be tried", &error).one_line())
+            output.message(&Failure::because(Kind::NoAnswer, "note: the policy cannot be tried", &error).one_line());
         }
     }
     Ok(())

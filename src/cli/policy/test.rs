@@ -39,7 +39,7 @@ pub(crate) struct TestArgs {
     /// Policy of cases that name none
     #[arg(short, long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Write the results as JUnit XML as well
+    /// Write the results as well, as XML of junit
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Show the reasons of cases that are as expected, too
@@ -285,11 +285,11 @@ fn outcome(case: &Case, verdict: &Verdict) -> Outcome {
         );
     }
     let word = |passed: bool| if passed { "passed" } else { "denied" };
-    let differs = if passed != case.passes {
-        Some(format!("expected {}, found {}", word(case.passes), word(passed)))
-    } else {
+    let differs = if passed == case.passes {
         let missing = case.reason.as_ref().filter(|reason| !found.contains(reason.as_str()));
         missing.map(|reason| format!("denied as expected, but not because of `{reason}`"))
+    } else {
+        Some(format!("expected {}, found {}", word(case.passes), word(passed)))
     };
     Outcome { name: case.name.clone(), differs, found: if found.is_empty() { word(passed).to_owned() } else { found } }
 }

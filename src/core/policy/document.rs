@@ -313,8 +313,6 @@ impl<'de> Visitor<'de> for AnyKind {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
-
     use super::*;
 
     #[test]
@@ -352,11 +350,11 @@ mod tests {
         assert_eq!(refused("a: [1, 2\nb: 3\n").0.map(|line| line <= 3), Some(true));
         assert!(refused("a: b: c").0.is_some());
         // A bomb of anchors: nine levels of nine.
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..10 {
+        let levels = (1..10).map(|level| {
             let before = vec![format!("*a{}", level - 1); 9].join(", ");
-            let _ = writeln!(bomb, "a{level}: &a{level} [{before}]");
-        }
+            format!("a{level}: &a{level} [{before}]\n")
+        });
+        let bomb = format!("a0: &a0 [x, x, x, x, x, x, x, x, x]\n{}", levels.collect::<String>());
         assert!(refused(&bomb).0.is_some());
         for (open, close) in [("[", "]"), ("{a: ", "}"), ("- ", ""), ("? ", ""), ("a: ", ""), ("!x ", ""), ("&x ", "")]
         {

@@ -265,7 +265,7 @@ fn one(
     let payload = checked
         .payload(PAYLOAD_TYPE)
         .map_err(|_| InitError::Type { label: label.to_owned(), found: checked.value().payload_type.clone() })?;
-    let fault = |source: EvidenceError| InitError::Evidence { label: label.to_owned(), source: source.into() };
+    let fault = |source| InitError::Evidence { label: label.to_owned(), source: Box::new(source) };
     let statement = Statement::parse_strict(payload).map_err(fault)?;
     let who = signers(request, &checked);
     let timed = checked.signers().iter().any(|signer| signer.time.is_some());
