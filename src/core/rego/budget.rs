@@ -98,6 +98,16 @@ pub(super) fn exceeded() -> Option<Exceeded> {
     BUDGET.get().and_then(|budget| budget.exceeded)
 }
 
+/// Whether `bytes` more would be too much for the evaluation on this thread; remembers that it was.
+pub(super) fn spends(bytes: u64) -> bool {
+    let Some(mut budget) = BUDGET.get() else { return false };
+    if budget.exceeded.is_none() && resident().saturating_add(bytes) > budget.memory {
+        budget.exceeded = Some(Exceeded::Memory);
+        BUDGET.set(Some(budget));
+    }
+    budget.exceeded.is_some()
+}
+
 /// An address on the stack, as it is now.
 #[inline(never)]
 fn here() -> usize {

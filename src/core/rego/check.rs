@@ -9,7 +9,7 @@ use super::budget::{self, Exceeded};
 use super::ground::{self, Ground, Role};
 use super::missing::{self, Missing};
 use super::names::{self, Names};
-use super::syntax::complaint;
+use super::syntax::{self, complaint};
 use super::{Cause, Coverage, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
 
 /// The rule that is asked for.
@@ -59,8 +59,7 @@ pub(super) struct Compiled {
 
 /// Reads and checks.
 pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
-    let (mut engine, versions) = load::read(modules)?;
-    let texts: Vec<_> = modules.iter().cloned().zip(versions).collect();
+    let (mut engine, texts) = load::read(modules)?;
     let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     let trees = engine.get_modules().clone();
     let packages = packages(&trees, &names);
@@ -250,16 +249,26 @@ impl Compiled {
         Ok(judgement)
     }
 
-    /// The lines of each module that were evaluated, and those that could have been.
+    /// The lines of each module, also of one of which nothing was evaluated.
     fn coverage(&self, engine: &Engine) -> Vec<Coverage> {
-        let Ok(report) = engine.get_coverage_report() else { return Vec::new() };
-        let number = |path: &str| path.strip_prefix("module-").and_then(|number| number.parse::<usize>().ok());
-        let of_file = |file: regorus::coverage::File| {
-            let module = self.modules.get(number(&file.path)?)?.clone();
-            let (covered, not_covered) = (file.covered.into_iter().collect(), file.not_covered.into_iter().collect());
-            Some(Coverage { module, covered, not_covered })
+        let report = engine.get_coverage_report().unwrap_or_default();
+        let of_module = |(number, name): (usize, &String)| {
+            let file = report.files.iter().find(|file| file.path == syntax::path(number));
+            let lines = |lines: &BTreeSet<u32>| lines.iter().copied().collect::<Vec<u32>>();
+            match file {
+                Some(file) => Coverage {
+                    module: name.clone(),
+                    covered: lines(&file.covered),
+                    not_covered: file.not_covered.difference(&file.covered).copied().collect(),
+                },
+                None => Coverage { module: name.clone(), covered: Vec::new(), not_covered: lines(&self.lines(number)) },
+            }
         };
-        report.files.into_iter().filter_map(of_file).collect()
+        self.modules.iter().enumerate().map(of_module).collect()
+    }
+
+    fn lines(&self, module: usize) -> BTreeSet<u32> {
+        self.rules.iter().filter(|place| place.module == module).map(|place| place.first_line).collect()
     }
 
     fn ask(&self, package: &Package, engine: &mut Engine) -> Vec<Denial> {

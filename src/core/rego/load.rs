@@ -5,8 +5,11 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use regorus::unstable::{Expr, Rule, RuleHead};
 use regorus::{Engine, PolicyLengthConfig};
 
-use super::RegoError;
 use super::syntax::{self, Complaint, complaint};
+use super::{RegoError, builtins};
+
+/// What the parser says of a set rule with several bodies, which is v0.
+const CHAINED: &str = "else cannot be used with set rules";
 
 /// An engine that takes what [`syntax::check`] lets through.
 pub(super) fn engine() -> Engine {
@@ -16,29 +19,41 @@ pub(super) fn engine() -> Engine {
         max_file_bytes: NonZeroUsize::MAX,
         max_lines: NonZeroUsize::MAX,
     });
+    builtins::install(&mut engine);
     engine
 }
 
-/// Reads `modules`, each as v1 where that is possible and else as v0; says also which are v1.
-pub(super) fn read(modules: &[super::Module]) -> Result<(Engine, Vec<bool>), RegoError> {
+/// Reads `modules`, each as v1 where that is possible and else as v0; gives them as they were read, and which are v1.
+pub(super) fn read(modules: &[super::Module]) -> Result<(Engine, Vec<(super::Module, bool)>), RegoError> {
     let mut engine = engine();
-    let mut versions = Vec::new();
+    let mut texts = Vec::new();
     for (index, module) in modules.iter().enumerate() {
         syntax::check(module)?;
         let Err(v1) = add(&mut engine, index, module.text.clone(), true) else {
-            versions.push(true);
+            texts.push((module.clone(), true));
             continue;
         };
-        versions.push(false);
-        if let Err(v0) = add(&mut engine, index, module.text.clone(), false) {
+        let mut module = module.clone();
+        if let Err(mut v0) = add(&mut engine, index, module.text.clone(), false) {
+            if v0.text.contains(CHAINED) {
+                module.text = syntax::unchained(&module.text);
+                v0 = match add(&mut engine, index, module.text.clone(), false) {
+                    Ok(()) => {
+                        texts.push((module, false));
+                        continue;
+                    }
+                    Err(v0) => v0,
+                };
+            }
             let told = |complaint: Complaint| match complaint.at {
                 Some((_, line)) => format!("line {line}: {}", complaint.text),
                 None => complaint.text,
             };
-            return Err(RegoError::Syntax { module: module.name.clone(), v1: told(v1), v0: told(v0) });
+            return Err(RegoError::Syntax { module: module.name, v1: told(v1), v0: told(v0) });
         }
+        texts.push((module, false));
     }
-    Ok((engine, versions))
+    Ok((engine, texts))
 }
 
 /// Adds the module of this number.

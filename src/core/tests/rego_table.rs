@@ -43,13 +43,28 @@ fn ours(row: &Value) -> Vec<String> {
 
 /// What ours would be if it said what OPA does.
 fn as_opa(answer: &Value) -> Result<Vec<String>, &'static str> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| value.as_str().map_or_else(|| whole(value.clone()).to_string(), str::to_owned);
     match &answer["deny"] {
         Value::Array(reasons) => Ok(reasons.iter().map(text).collect()),
         Value::Object(reasons) => Ok(reasons.keys().cloned().collect()),
         _ if answer["error"].is_array() => Err("an error"),
         Value::Null if answer["undefined"] == json!(true) => Err("undefined"),
         _ => Err("no set"),
+    }
+}
+
+/// Numbers like `1000.0` as `1000`: it is one number.
+fn whole(value: Value) -> Value {
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 1e15 && !number.is_i64());
+            float.map_or(Value::Number(number), |float| {
+                format!("{float:.0}").parse::<i64>().map_or(Value::Null, Value::from)
+            })
+        }
+        Value::Array(items) => items.into_iter().map(whole).collect(),
+        Value::Object(members) => members.into_iter().map(|(key, value)| (key, whole(value))).collect(),
+        other => other,
     }
 }
 
