@@ -23,6 +23,8 @@ use super::report::{self, Reports};
 use super::surroundings::{self, variable, variables};
 use super::{Ending, keys, places};
 
+/// Largest file of a signed policy, in bytes: its payload in base64, and signatures.
+const MAX_POLICY_FILE: usize = 2 * affiant_core::policy::MAX_POLICY;
 /// Files in one folder that is named for evidence.
 const MAX_FOLDER: usize = 1_000_000;
 /// Flags that say whom to trust or what a denial does, besides those that start with `--policy`.
@@ -309,7 +311,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
         origins.push(TrustInput { what: what.to_owned(), value, from });
     };
     let label = args.policy.display().to_string();
-    let policy = super::inspect::read_file(&args.policy)?;
+    let policy = super::inspect::read_file_within(&args.policy, MAX_POLICY_FILE)?;
     origin("policy", format!("sha256:{}", affiant_core::digest::sha256_hex(&policy)), format!("--policy {label}"));
     let mut trust = Trust::default();
     for path in &args.publickey {
@@ -387,7 +389,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
         at,
         origins,
     };
-    let (mut verdict, handles) = verify_with_evidence(&question).map_err(|error| no_answer(&error))?;
+    let (mut verdict, handles) = verify_with_evidence(&question).map_err(|error| no_answer(&label, &error))?;
     if let Some(files) = &files {
         let notes = files.unreadable().iter().map(|(label, reason)| format!("{label}: {reason}"));
         verdict.notes.extend(notes);
@@ -417,10 +419,17 @@ fn code(verdict: &Verdict, mode: Mode) -> i32 {
     }
 }
 
-fn no_answer(error: &VerifyError) -> Failure {
-    let failure = Failure::because(Kind::NoAnswer, "no answer can be given", error);
+fn no_answer(policy: &str, error: &VerifyError) -> Failure {
+    let failure = Failure::because(Kind::NoAnswer, format!("no answer can be given under the policy {policy}"), error);
     match error {
-        VerifyError::Policy(_) => failure.hint("`affiant policy check FILE` says more about a policy"),
+        VerifyError::Policy(_) => failure
+            .hint("have this corrected by whoever writes the policy, and signed again")
+            .hint("`affiant policy check FILE` says more about a policy"),
+        VerifyError::Envelope { .. } => {
+            failure.hint("name the signed policy, a DSSE envelope, as `affiant sign` writes it")
+        }
+        VerifyError::Unsupported { .. } => failure.hint("leave it out of the policy as long as no image is judged"),
+        VerifyError::Source(_) => failure.hint("name evidence that can be read with `--attestations` or `--archive`"),
         VerifyError::TooMuch => failure.hint("name the evidence of one run with `--attestations`"),
         _ => failure,
     }
@@ -479,13 +488,19 @@ pub(crate) fn seed(text: &str) -> Result<SubjectDigest, Failure> {
 }
 
 pub(crate) fn evidence(paths: &[PathBuf]) -> Result<Files, Failure> {
-    let files = evidence_files(paths)?;
-    Files::load(&files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))
+    let (files, empty) = evidence_files(paths)?;
+    let mut files =
+        Files::load(&files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))?;
+    for folder in empty {
+        files.tell(folder, "the folder has no file".to_owned());
+    }
+    Ok(files)
 }
 
-/// The files that are named, and those in the folders that are.
-pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// The files that are named, and those in the folders that are; and the folders that have none.
+pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<String>), Failure> {
     let mut files = Vec::new();
+    let mut empty = Vec::new();
     for path in paths {
         let message = || format!("the evidence {} cannot be read", path.display());
         let data = std::fs::metadata(path).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
@@ -503,11 +518,14 @@ pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure>
                 return Err(Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_FOLDER} files", message())));
             }
         }
+        if found.is_empty() {
+            empty.push(path.display().to_string());
+        }
         found.sort();
         files.extend(found);
     }
     files.dedup();
-    Ok(files)
+    Ok((files, empty))
 }
 
 /// The archive that was named; without named evidence the default one, where there is one.

@@ -50,7 +50,7 @@ fn rule_14_each_package_says_no_by_itself() {
 
 #[test]
 fn rule_14_what_the_evidence_does_not_have_denies() {
-    let rule = |body: &str| format!("package a\nimport rego.v1\ndeny contains \"no\" if {body}");
+    let rule = |body: &str| format!("package a\nimport rego.v1\ndeny contains \"no\" if {{ {body} }}");
     for body in ["input.exitcodee != 0", "input.exit.code > 0", "input.cmd[7] == \"x\""] {
         case(&[&rule(body)]).denied(CheckKind::Rules, "");
     }

@@ -194,16 +194,19 @@ fn rules_that_need_themselves_deny() {
 
 #[test]
 fn covered_lines_are_collected_on_request() {
-    let used = module("used.rego", "package a\ndeny contains \"x\" if {\n  input.a == 1\n  input.b == 2\n  input.c == 3\n}");
+    let used =
+        module("used.rego", "package a\ndeny contains \"x\" if {\n  input.a == 1\n  input.b == 2\n  input.c == 3\n}");
     let unused = module("unused.rego", "package lib\nf(x) if x > 1\ng := 3");
-    let user = module("user.rego", "package b\nimport data.lib\ndeny contains \"y\" if {\n  input.a == 2\n  lib.f(3)\n}");
+    let user =
+        module("user.rego", "package b\nimport data.lib\ndeny contains \"y\" if {\n  input.a == 2\n  lib.f(3)\n}");
     let rules = Rules::compile(&[used, unused, user]).unwrap();
     let judged = rules.judge(&json!({ "a": 1, "b": 1, "c": 1 }), &Limits { coverage: true, ..limits() }).unwrap();
-    let lines: Vec<_> = judged
-        .coverage
-        .into_iter()
-        .map(|coverage| (coverage.module, coverage.covered, coverage.not_covered))
-        .collect();
-    let expected = [("used.rego", vec![3, 4], vec![2, 5]), ("unused.rego", vec![], vec![2, 3]), ("user.rego", vec![4], vec![3, 5])];
+    let lines: Vec<_> =
+        judged.coverage.into_iter().map(|coverage| (coverage.module, coverage.covered, coverage.not_covered)).collect();
+    let expected = [
+        ("used.rego", vec![3, 4], vec![2, 5]),
+        ("unused.rego", vec![], vec![2, 3]),
+        ("user.rego", vec![4], vec![3, 5]),
+    ];
     assert_eq!(lines, expected.map(|(name, covered, not)| (name.to_owned(), covered, not)));
 }

@@ -81,6 +81,11 @@ pub trait Source {
     /// Policies that lie among the evidence: a newer one may withdraw the one that was given.
     fn policies(&self) -> Vec<Handle>;
 
+    /// What was named and holds no evidence, or some that could not be read in full, and why.
+    fn unreadable(&self) -> &[(String, String)] {
+        &[]
+    }
+
     /// The bytes of an envelope.
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError>;
 }
@@ -138,6 +143,11 @@ impl Files {
             }
         }
         Ok(files)
+    }
+
+    /// Tells of something that was named and holds no evidence.
+    pub fn tell(&mut self, label: String, reason: String) {
+        self.unreadable.push((label, reason));
     }
 
     /// An envelope that nothing can be found in is told of as well: it would be missed without a word.
@@ -272,6 +282,10 @@ impl Source for Files {
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
         let of_step = |index: &usize| self.entries[*index].found.step() == Some(step);
         Ok((0..self.entries.len()).filter(of_step).take(limit).map(|index| self.handle(index)).collect())
+    }
+
+    fn unreadable(&self) -> &[(String, String)] {
+        &self.unreadable
     }
 
     fn policies(&self) -> Vec<Handle> {
