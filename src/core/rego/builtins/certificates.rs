@@ -97,7 +97,11 @@ fn certificates(text: &str) -> Result<Vec<Vec<u8>>, Fault> {
                 decoded = pem;
                 &decoded
             }
-            other => return one_after_another(&other.map_or_else(|error| error.into_bytes(), String::into_bytes)),
+            other => {
+                return one_after_another(
+                    &other.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes),
+                );
+            }
         }
     };
     let mut found = Vec::new();
@@ -160,8 +164,8 @@ fn shown(der: &[u8]) -> Result<Value, der::Error> {
     set("PublicKeyAlgorithm", Value::from(number_of(KEYS, &key.algorithm.oid)));
     set("Version", Value::from(u64::from(body.version() as u8) + 1));
     set("SerialNumber", decimal(body.serial_number().as_bytes()));
-    set("Issuer", name(body.issuer())?);
-    set("Subject", name(body.subject())?);
+    set("Issuer", name(body.issuer()));
+    set("Subject", name(body.subject()));
     set("NotBefore", time(&body.validity().not_before));
     set("NotAfter", time(&body.validity().not_after));
     extensions(&certificate, &mut set)?;
@@ -192,7 +196,7 @@ fn oid(oid: &ObjectIdentifier) -> Value {
 }
 
 /// Go's pkix.Name.
-fn name(name: &Name) -> Result<Value, der::Error> {
+fn name(name: &Name) -> Value {
     const LISTS: &[(&str, &str)] = &[
         ("2.5.4.6", "Country"),
         ("2.5.4.10", "Organization"),
@@ -221,10 +225,10 @@ fn name(name: &Name) -> Result<Value, der::Error> {
     members.extend(single.into_iter().map(|(name, value)| (Value::from(name), value)));
     members.insert(Value::from("Names"), list(names));
     members.insert(Value::from("ExtraNames"), Value::Null);
-    Ok(Value::from(members))
+    Value::from(members)
 }
 
-/// The text of an attribute. BMPString and the like, which nobody uses, are shown as far as they are text.
+/// The text of an attribute. `BMPString` and the like, which nobody uses, are shown as far as they are text.
 fn text_of(value: &der::Any) -> Value {
     Value::from(String::from_utf8_lossy(value.value()).into_owned())
 }

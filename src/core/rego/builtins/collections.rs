@@ -2,6 +2,7 @@
 //! from OPA's.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use regorus::Value;
 
@@ -103,7 +104,7 @@ fn for_html(json: Value) -> Value {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);
         }

@@ -1,6 +1,7 @@
 //! Addresses and queries, as texts: nothing here opens a socket.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use regorus::Value;
@@ -75,6 +76,7 @@ pub(super) fn intersects(arguments: &[Value]) -> Result<Value, Fault> {
     Ok(Value::Bool(first.contains(second) || second.contains(first)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a function of Rego")]
 pub(super) fn is_valid(arguments: &[Value]) -> Result<Value, Fault> {
     let text = matches!(arguments, [Value::String(text)] if Network::parse("", text).is_ok());
     Ok(Value::Bool(text))
@@ -144,7 +146,9 @@ fn encoded(text: &str) -> String {
             b' ' => out.push('+'),
             b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
             _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
         }
     }
     out

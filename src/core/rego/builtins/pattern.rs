@@ -3,6 +3,8 @@
 //! The crate that matches reads almost the same language. What differs is translated: `\d`, `\w`, `\s` and `\b` are
 //! ASCII there, a `[` within a class and a `{` that repeats nothing are themselves, `\Q…\E` quotes, `\123` is octal.
 
+use std::fmt::Write as _;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -91,12 +93,12 @@ fn translated(pattern: &str) -> String {
                 // `[:alpha:]` is a class; any other bracket is itself.
                 let rest: String = chars.clone().take(16).collect();
                 if rest.starts_with(':') && rest.contains(":]") {
-                    out.push('[')
+                    out.push('[');
                 } else {
-                    out.push_str("\\[")
+                    out.push_str("\\[");
                 }
                 if rest.starts_with(':') && rest.contains(":]") {
-                    while let Some(c) = chars.next() {
+                    for c in chars.by_ref() {
                         out.push(c);
                         if c == ']' {
                             break;
@@ -127,9 +129,9 @@ fn translated(pattern: &str) -> String {
                 let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
                 let closed = chars.clone().nth(rest.chars().count()) == Some('}');
                 if closed && !low.is_empty() && digits(low) && digits(high) {
-                    out.push('{')
+                    out.push('{');
                 } else {
-                    out.push_str("\\{")
+                    out.push_str("\\{");
                 }
             }
             c => out.push(c),
@@ -156,7 +158,7 @@ fn escaped(escape: char, class: bool, chars: &mut std::iter::Peekable<std::str::
                 let Some(digit) = chars.next_if(|c| ('0'..='7').contains(c)) else { break };
                 code = code * 8 + u32::from(digit) - u32::from('0');
             }
-            out.push_str(&format!("\\x{{{code:x}}}"));
+            let _ = write!(out, "\\x{{{code:x}}}");
         }
         _ => {
             out.push('\\');
@@ -186,6 +188,7 @@ pub(super) fn is_match(arguments: &[Value]) -> Result<Value, Fault> {
     Ok(Value::Bool(regex.is_match(string("regex.match", arguments, 1)?)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a function of Rego")]
 pub(super) fn is_valid(arguments: &[Value]) -> Result<Value, Fault> {
     let text = matches!(arguments, [Value::String(_)]);
     Ok(Value::Bool(text && regex("regex.is_valid", arguments, 0).is_ok()))
@@ -289,7 +292,7 @@ pub(super) fn template_match(arguments: &[Value]) -> Result<Value, Fault> {
             before.chars().for_each(|c| literal(c, &mut pattern));
             let close = closing(after, start, end).ok_or_else(unbalanced)?;
             let (inner, behind) = after.split_at(close);
-            pattern.push_str(&format!("({})", translated(inner)));
+            let _ = write!(pattern, "({})", translated(inner));
             rest = behind.strip_prefix(end).unwrap_or_default();
         }
         if rest.contains(end) {
