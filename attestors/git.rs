@@ -4,6 +4,7 @@ mod facts;
 mod open;
 mod status;
 mod text;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -111,13 +112,21 @@ impl AttestBefore for Git {
             let reason = format!("there is no git repository at or above {}", world.dir.display());
             return Ok(Found::Nothing(reason));
         };
-        let mut repository = open::open(&folder).map_err(|e| failed(&e))?;
-        let within = |what: &str, error: &gix::Error| {
-            AttestError::new(format!("git repository {}: {what}: {}", folder.display(), open::reason(error)))
-        };
-        use_configured_worktree(&mut repository, &world.dir)?;
-        attest(&repository, &within, &|e| failed(e))
+        let (repository, dir) = (folder.clone(), world.dir.clone());
+        wait::patiently(&[&folder, &world.dir], &open::git_dirs(&folder), move || read(&repository, &dir))
+            .map_err(|error| AttestError::new(format!("git repository {}: {error}", folder.display())))?
     }
+}
+
+/// Reads the repository in `folder`, as seen from the working directory `dir`.
+fn read(folder: &Path, dir: &Path) -> Outcome {
+    let failed = |error: &dyn std::error::Error| AttestError::new(error.to_string());
+    let mut repository = open::open(folder).map_err(|e| failed(&e))?;
+    let within = |what: &str, error: &gix::Error| {
+        AttestError::new(format!("git repository {}: {what}: {}", folder.display(), open::reason(error)))
+    };
+    use_configured_worktree(&mut repository, dir)?;
+    attest(&repository, &within, &|e| failed(e))
 }
 
 /// The URLs of the remotes of the repository at or above `dir`, as they are configured, for a search for the passwords

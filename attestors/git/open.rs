@@ -5,7 +5,7 @@
 //! configuration nothing counts that names a program or a file (filters, fsmonitor, hooks, textconv, excludes files).
 //! Nothing is ever executed, so it does not matter who owns the folder: `safe.directory` is not asked.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -28,12 +28,16 @@ const OVERRIDES: [&str; 5] = [
 /// The largest object or pack entry that is taken into memory, in bytes: 256 MiB.
 const ALLOCATION: &str = "gitoxide.objects.allocLimit=268435456";
 
+/// Longest path in a `.git` or `commondir` file, in bytes: what the system takes.
+const MAX_LINE: u64 = 4096 + 16;
+
 /// Files that are read as a whole. A FIFO in the place of one would keep us waiting for ever.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "HEAD",
     "commondir",
     "config",
     "config.worktree",
+    "gitdir",
     "index",
     "info/attributes",
     "info/exclude",
@@ -96,22 +100,51 @@ pub(super) fn find(dir: &Path) -> Result<Option<PathBuf>, OpenError> {
             Err(source) if source.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(OpenError::Search { path: dot_git, source }),
         }
-        if gix::discover::is_git(folder).is_ok() {
+        if is_readable(folder) && gix::discover::is_git(folder).is_ok() {
             return Ok(Some(folder.to_owned()));
         }
     }
     Ok(None)
 }
 
+/// Whether what is read to find out if `folder` is a repository can be read, and is no FIFO.
+fn is_readable(folder: &Path) -> bool {
+    ["HEAD", "commondir", "gitdir"]
+        .iter()
+        .all(|name| folder.join(name).metadata().map_or(*name != "HEAD", |data| data.is_file()))
+}
+
+/// The git folder of the repository in `folder`, and the one that it shares with other worktrees; as git finds them,
+/// but without opening anything that could keep us waiting. What is not understood is left out: `open` tells it.
+pub(super) fn git_dirs(folder: &Path) -> Vec<PathBuf> {
+    let dot_git = folder.join(".git");
+    let git_dir = match dot_git.metadata() {
+        Ok(data) if data.is_dir() => Some(dot_git),
+        Ok(_) => line(&dot_git).and_then(|text| Some(folder.join(text.strip_prefix("gitdir:")?.trim_start()))),
+        Err(_) => Some(folder.to_owned()),
+    };
+    let shared = git_dir.as_ref().and_then(|dir| Some(dir.join(line(&dir.join("commondir"))?)));
+    git_dir.into_iter().chain(shared).collect()
+}
+
+/// The path that a small regular file holds.
+fn line(path: &Path) -> Option<String> {
+    if !path.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    std::fs::File::open(path).ok()?.take(MAX_LINE).read_to_string(&mut text).ok()?;
+    Some(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// Opens the repository in `folder`.
 pub(super) fn open(folder: &Path) -> Result<gix::Repository, OpenError> {
     let error = |reason: String| OpenError::Open { path: folder.to_owned(), reason };
-    let dot_git = folder.join(".git");
-    match dot_git.metadata() {
-        Ok(data) if data.is_dir() => only_regular_files(&dot_git).map_err(error)?,
-        Ok(data) if data.is_file() => {}
-        Ok(_) => return Err(error(".git is neither file nor folder".to_owned())),
-        Err(_) => only_regular_files(folder).map_err(error)?,
+    if folder.join(".git").metadata().is_ok_and(|data| !data.is_dir() && !data.is_file()) {
+        return Err(error(".git is neither file nor folder".to_owned()));
+    }
+    for git_dir in git_dirs(folder) {
+        only_regular_files(&git_dir).map_err(error)?;
     }
     let repository = gix::open_opts(folder, options()).map_err(|e| error(reason(&e)))?;
     for git_dir in [repository.git_dir(), repository.common_dir()] {

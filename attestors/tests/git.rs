@@ -498,6 +498,60 @@ fn bad_repositories_are_named() {
     }
 }
 
+/// gix would wait at each of these for ever.
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_told_at_once() {
+    if !has_git("a_fifo_in_the_place_of_a_file_is_told_at_once") {
+        return;
+    }
+    let told: &[(&str, &str, &str)] = &[
+        ("mkfifo .gitignore", "", "$ROOT/.gitignore is a FIFO"),
+        ("mkdir new; echo x >new/f; mkfifo new/.gitignore", "", "$ROOT/new/.gitignore is a FIFO"),
+        ("mkfifo .gitattributes; echo jello >a", "", "$ROOT/.gitattributes is a FIFO"),
+        ("rm .git/refs/heads/*; mkfifo .git/refs/heads/main", "", "$ROOT/.git/refs/heads/main is a FIFO"),
+        (
+            "o=$(git rev-parse HEAD | sed 's,^..,&/,'); rm -f .git/objects/$o; mkfifo .git/objects/$o",
+            "",
+            "error: git repository $ROOT: commit ",
+        ),
+        (
+            "git worktree add -q ../work/other 2>/dev/null; rm .git/worktrees/other/HEAD; mkfifo .git/worktrees/other/HEAD",
+            "other",
+            "$ROOT/.git/worktrees/other/HEAD is not a regular file",
+        ),
+        ("rm -rf .git; mkfifo HEAD; mkdir objects refs", "", "there is no git repository at or above $ROOT"),
+    ];
+    for (script, dir, expected) in told {
+        let sandbox = Sandbox::new();
+        sandbox.sh(&format!("{COMMIT} git symbolic-ref HEAD refs/heads/main; git branch -qM main; {script}"));
+        let begun = std::time::Instant::now();
+        assert_says(&sandbox, dir, script, expected);
+        // Far from the time limit of attestors, also on a busy machine.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(120), "{script}: {:?}", begun.elapsed());
+        let _ = affiant_attestors::git_remote_urls(&sandbox.work().join(dir));
+    }
+    // Where git does not read it, a FIFO is one among other things.
+    let sandbox = Sandbox::new();
+    sandbox.sh(&format!(
+        "{COMMIT} echo out/ >.gitignore; git add .gitignore; git commit -qm more; mkdir out; mkfifo out/.gitignore fifo"
+    ));
+    assert_eq!(predicate(&sandbox.work())["status"], Value::Null);
+}
+
+/// Who holds the FIFO open does not keep us any longer.
+#[test]
+fn a_fifo_that_somebody_keeps_open_is_told_too() {
+    if !has_git("a_fifo_that_somebody_keeps_open_is_told_too") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.sh(&format!("{COMMIT} mkfifo .gitignore"));
+    let fifo = sandbox.work().join(".gitignore");
+    let held = std::fs::OpenOptions::new().read(true).write(true).open(fifo).expect("opened for both");
+    assert_says(&sandbox, "", "held", "$ROOT/.gitignore is a FIFO");
+    drop(held);
+}
+
 fn assert_says(sandbox: &Sandbox, dir: &str, script: &str, expected: &str) {
     let outcome = shown(attest(&sandbox.work().join(dir)), &sandbox.work());
     let said = match (&outcome["error"], &outcome["nothing"]) {

@@ -1,7 +1,7 @@
 //! `affiant archive`: put, get, find, list and check evidence.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use affiant_core::dsse::Envelope;
 use affiant_core::store::{Access, Archive, Cursor, ObjectId, Query, Record, Report, StoreError, SubjectDigest};
@@ -102,7 +102,7 @@ struct Shown {
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
-    /// Make the index again from the envelopes
+    /// Make the index again from the envelopes, and the file that says that this is an archive
     #[arg(long)]
     repair: bool,
     /// Form of the answer
@@ -137,14 +137,21 @@ fn failure(message: impl Into<String>, error: &StoreError) -> Failure {
 
 fn open(place: &Where) -> Result<Archive, Failure> {
     let folder = places::archive_folder(place.archive.as_deref())?;
-    Archive::open(&folder).map_err(|error| failure(format!("the archive {} cannot be used", folder.display()), &error))
+    Archive::open(&folder).map_err(|error| unusable(&folder, &error))
+}
+
+fn unusable(folder: &Path, error: &StoreError) -> Failure {
+    let failure = failure(format!("the archive {} cannot be used", folder.display()), error);
+    match error {
+        StoreError::Marker { .. } => failure.hint("`affiant archive check --repair` writes it again"),
+        _ => failure,
+    }
 }
 
 fn put(args: &PutArgs, output: &Output) -> Result<Ending, Failure> {
     let folder = places::archive_folder(args.place.archive.as_deref())?;
     let access = if args.place.archive.is_some() { Access::Shared } else { Access::Private };
-    let archive = Archive::create(&folder, access)
-        .map_err(|error| failure(format!("the archive {} cannot be used", folder.display()), &error))?;
+    let archive = Archive::create(&folder, access).map_err(|error| unusable(&folder, &error))?;
     let clock = surroundings::clock()?;
     for file in &args.files {
         let bytes = read_file(file)?;
@@ -255,10 +262,17 @@ fn report_text(report: &Report) -> String {
 }
 
 fn check(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
-    let archive = open(&args.place)?;
-    if args.repair {
+    let archive = if args.repair {
+        let folder = places::archive_folder(args.place.archive.as_deref())?;
+        let (archive, made) = Archive::repair(&folder).map_err(|error| unusable(&folder, &error))?;
+        if made {
+            output.message(&format!("what made {} an archive was gone and is there again", folder.display()));
+        }
         archive.reindex().map_err(|error| failure("the index cannot be made again", &error))?;
-    }
+        archive
+    } else {
+        open(&args.place)?
+    };
     let report = archive.check().map_err(|error| failure("the archive cannot be checked", &error))?;
     let whole = report.is_sound();
     match args.output {

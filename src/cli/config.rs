@@ -18,6 +18,8 @@ use super::{first_word, places};
 
 /// Commands that take a configuration.
 const CONFIGURED: [&str; 2] = ["run", "sign"];
+/// Commands that never take one.
+const GATE: [&str; 2] = ["verify", "verify-vsa"];
 /// Flags that a file cannot set.
 const NEVER: [&str; 4] = ["config", "help", "help-all", "plan"];
 /// The longest configuration file.
@@ -26,6 +28,10 @@ const MAX_CONFIG: u64 = 1024 * 1024;
 /// Puts the values of the configuration in the place of the defaults.
 /// `named` is the file that the command line names.
 pub(crate) fn apply(command: Command, args: &[OsString], named: Option<PathBuf>) -> Result<Command, Failure> {
+    if let Some(verb) = first_word(args).filter(|verb| GATE.contains(verb)) {
+        refuse_for_the_gate(verb)?;
+        return Ok(command);
+    }
     let Some(verb) = first_word(args).filter(|verb| CONFIGURED.contains(verb)).map(str::to_owned) else {
         return Ok(command);
     };
@@ -73,6 +79,20 @@ pub(crate) fn apply(command: Command, args: &[OsString], named: Option<PathBuf>)
         }
         sub
     }))
+}
+
+/// Whom the gate trusts is said by flags only (security rule 8): a build step can write this file too.
+fn refuse_for_the_gate(verb: &str) -> Result<(), Failure> {
+    let named = variable("AFFIANT_CONFIG").map(PathBuf::from);
+    let Some(path) = named.or_else(|| places::user_config().filter(|path| path.exists())) else { return Ok(()) };
+    match read(&path)?.keys().find(|key| !CONFIGURED.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => Err(Failure::usage(format!(
+            "{}: `{key}` cannot stand in a configuration: whom `{verb}` trusts is taken from flags only",
+            path.display()
+        ))
+        .hint(format!("remove it there, and give `affiant {verb}` the flags themselves"))),
+    }
 }
 
 fn names(arg: &clap::Arg, key: &str) -> bool {

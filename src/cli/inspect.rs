@@ -108,20 +108,25 @@ fn read(file: &Path, archive: Option<&str>) -> Result<Vec<u8>, Failure> {
 
 /// Reads a file that may be an envelope: at most [`MAX_ENVELOPE`] bytes, `-` for stdin.
 pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
+    read_file_within(file, MAX_ENVELOPE)
+}
+
+/// The same, with another limit.
+pub(crate) fn read_file_within(file: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     use std::io::Read as _;
     let message = || format!("{} cannot be read", file.display());
-    let too_long = || Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_ENVELOPE} bytes", message()));
-    if std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.len() > MAX_ENVELOPE as u64) {
+    let too_long = || Failure::new(Kind::NoAnswer, format!("{}: more than {limit} bytes", message()));
+    if std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.len() > limit as u64) {
         return Err(too_long());
     }
     let mut bytes = Vec::new();
     let result = if file == Path::new("-") {
-        std::io::stdin().take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes)
+        std::io::stdin().take(limit as u64 + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(file).and_then(|file| file.take(MAX_ENVELOPE as u64 + 1).read_to_end(&mut bytes))
+        std::fs::File::open(file).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))
     };
     result.map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
-    if bytes.len() > MAX_ENVELOPE {
+    if bytes.len() > limit {
         return Err(too_long());
     }
     Ok(bytes)

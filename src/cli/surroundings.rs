@@ -19,6 +19,15 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// The names of all variables that begin like this and are not empty, sorted.
+pub(crate) fn variables(prefix: &str) -> Vec<String> {
+    let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
+    let mut names: Vec<_> = set.filter_map(|(name, _)| name.into_string().ok()).collect();
+    names.retain(|name| name.starts_with(prefix));
+    names.sort();
+    names
+}
+
 /// All variables.
 pub(crate) fn environment() -> Environment {
     Environment(

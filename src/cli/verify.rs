@@ -20,11 +20,15 @@ use jiff::Timestamp;
 use super::failure::{Failure, Kind};
 use super::output::Output;
 use super::report::{self, Reports};
-use super::surroundings::{self, variable};
+use super::surroundings::{self, variable, variables};
 use super::{Ending, keys, places};
 
+/// Largest file of a signed policy, in bytes: its payload in base64, and signatures.
+const MAX_POLICY_FILE: usize = 2 * affiant_core::policy::MAX_POLICY;
 /// Files in one folder that is named for evidence.
 const MAX_FOLDER: usize = 1_000_000;
+/// Flags that say whom to trust or what a denial does, besides those that start with `--policy`.
+const TRUST_FLAGS: [&str; 6] = ["publickey", "public-key", "keys", "mode", "at", "offline"];
 /// Variables that peers take trust from; a build step can write them, so they are refused (security rule 8).
 const PEERS_TRUST: [(&str, &str); 7] = [
     ("SIGSTORE_ROOT_FILE", "--policy-ca-roots"),
@@ -307,7 +311,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
         origins.push(TrustInput { what: what.to_owned(), value, from });
     };
     let label = args.policy.display().to_string();
-    let policy = super::inspect::read_file(&args.policy)?;
+    let policy = super::inspect::read_file_within(&args.policy, MAX_POLICY_FILE)?;
     origin("policy", format!("sha256:{}", affiant_core::digest::sha256_hex(&policy)), format!("--policy {label}"));
     let mut trust = Trust::default();
     for path in &args.publickey {
@@ -317,7 +321,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     }
     let intermediates = certificates(&args.policy_ca_intermediates, "--policy-ca-intermediates")?;
     for (path, certificate) in certificates(&args.policy_ca_roots, "--policy-ca-roots")? {
-        origin("policy root", certificate.subject(), format!("--policy-ca-roots {}", path.display()));
+        origin("policy root", certificate.subject().to_string(), format!("--policy-ca-roots {}", path.display()));
         trust.roots.push(Anchor {
             id: certificate.key_id().to_owned(),
             certificate,
@@ -327,7 +331,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     for (path, certificate) in certificates(&args.policy_timestamp_servers, "--policy-timestamp-servers")? {
         origin(
             "policy timestamp authority",
-            certificate.subject(),
+            certificate.subject().to_string(),
             format!("--policy-timestamp-servers {}", path.display()),
         );
         trust.authorities.push(Anchor { id: certificate.key_id().to_owned(), certificate, intermediates: Vec::new() });
@@ -385,9 +389,9 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
         at,
         origins,
     };
-    let (mut verdict, handles) = verify_with_evidence(&question).map_err(|error| no_answer(&error))?;
+    let (mut verdict, handles) = verify_with_evidence(&question).map_err(|error| no_answer(&label, &error))?;
     if let Some(files) = &files {
-        let notes = files.unreadable().iter().map(|(label, reason)| format!("{label} is no evidence: {reason}"));
+        let notes = files.unreadable().iter().map(|(label, reason)| format!("{label}: {reason}"));
         verdict.notes.extend(notes);
     }
     let text = match args.output {
@@ -415,10 +419,17 @@ fn code(verdict: &Verdict, mode: Mode) -> i32 {
     }
 }
 
-fn no_answer(error: &VerifyError) -> Failure {
-    let failure = Failure::because(Kind::NoAnswer, "no answer can be given", error);
+fn no_answer(policy: &str, error: &VerifyError) -> Failure {
+    let failure = Failure::because(Kind::NoAnswer, format!("no answer can be given under the policy {policy}"), error);
     match error {
-        VerifyError::Policy(_) => failure.hint("`affiant policy check FILE` says more about a policy"),
+        VerifyError::Policy(_) => failure
+            .hint("have this corrected by whoever writes the policy, and signed again")
+            .hint("`affiant policy check FILE` says more about a policy"),
+        VerifyError::Envelope { .. } => {
+            failure.hint("name the signed policy, a DSSE envelope, as `affiant sign` writes it")
+        }
+        VerifyError::Unsupported { .. } => failure.hint("leave it out of the policy as long as no image is judged"),
+        VerifyError::Source(_) => failure.hint("name evidence that can be read with `--attestations` or `--archive`"),
         VerifyError::TooMuch => failure.hint("name the evidence of one run with `--attestations`"),
         _ => failure,
     }
@@ -426,13 +437,11 @@ fn no_answer(error: &VerifyError) -> Failure {
 
 /// Trust comes from flags only (security rule 8): a build step can write variables for the steps after it.
 pub(crate) fn refuse_trust_from_environment() -> Result<(), Failure> {
-    let ours = ["POLICY", "PUBLICKEY", "KEYS", "MODE", "AT", "POLICY_CA_ROOTS", "POLICY_CA_INTERMEDIATES"];
-    let more = ["POLICY_TIMESTAMP_SERVERS", "POLICY_MINIMUM_VERSION", "POLICY_COMMONNAME", "POLICY_EMAILS"];
-    let rest = ["POLICY_URIS", "POLICY_DNS_NAMES", "POLICY_ORGANIZATIONS"];
-    for name in ours.into_iter().chain(more).chain(rest) {
-        let name = format!("AFFIANT_{name}");
-        if variable(&name).is_some() {
-            return Err(from_environment(&name, &format!("--{}", name[8..].to_ascii_lowercase().replace('_', "-"))));
+    for name in variables("AFFIANT_") {
+        let flag = name["AFFIANT_".len()..].to_ascii_lowercase().replace('_', "-");
+        // Every flag that starts with `--policy` says whom to trust.
+        if flag.starts_with("policy") || TRUST_FLAGS.contains(&flag.as_str()) {
+            return Err(from_environment(&name, &format!("--{flag}")));
         }
     }
     match PEERS_TRUST.into_iter().find(|(name, _)| variable(name).is_some()) {
@@ -479,13 +488,19 @@ pub(crate) fn seed(text: &str) -> Result<SubjectDigest, Failure> {
 }
 
 pub(crate) fn evidence(paths: &[PathBuf]) -> Result<Files, Failure> {
-    let files = evidence_files(paths)?;
-    Files::load(&files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))
+    let (files, empty) = evidence_files(paths)?;
+    let mut files =
+        Files::load(&files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))?;
+    for folder in empty {
+        files.tell(folder, "the folder has no file".to_owned());
+    }
+    Ok(files)
 }
 
-/// The files that are named, and those in the folders that are.
-pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// The files that are named, and those in the folders that are; and the folders that have none.
+pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<String>), Failure> {
     let mut files = Vec::new();
+    let mut empty = Vec::new();
     for path in paths {
         let message = || format!("the evidence {} cannot be read", path.display());
         let data = std::fs::metadata(path).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
@@ -503,11 +518,14 @@ pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure>
                 return Err(Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_FOLDER} files", message())));
             }
         }
+        if found.is_empty() {
+            empty.push(path.display().to_string());
+        }
         found.sort();
         files.extend(found);
     }
     files.dedup();
-    Ok(files)
+    Ok((files, empty))
 }
 
 /// The archive that was named; without named evidence the default one, where there is one.

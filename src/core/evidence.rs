@@ -11,6 +11,7 @@
 //! | [`input`] | the document that a rule sees |
 //! | [`input`] | the document that a rule sees |
 
+mod digests;
 pub mod files;
 pub mod input;
 pub mod kinds;

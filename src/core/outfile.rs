@@ -1,7 +1,7 @@
 //! Writing the file that the user named: looked at before the run, replaced at once after it.
 //!
-//! A regular file is written aside, flushed and renamed: whoever reads it sees the old content or the new. A link
-//! stays, its target is replaced. A device, a FIFO or an open descriptor (`/dev/stdout`) is written directly.
+//! A regular file is written aside (without a name where the file system can do that), flushed and named: whoever reads
+//! it sees the old content or the new. A link stays, its target is replaced. A device, a FIFO or an open descriptor (`/dev/stdout`) is written directly.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek as _, Write};
@@ -79,7 +79,15 @@ pub struct Outfile {
 
 /// Content that is on the disk and has not got its name, if it was written aside. Dropped, it is removed.
 #[derive(Debug)]
-pub struct Staged(Option<NamedTempFile>);
+pub struct Staged(Option<Aside>);
+
+/// Where content is written before it becomes the outfile.
+#[derive(Debug)]
+enum Aside {
+    /// Where the file system has files without a name: being killed leaves nothing.
+    Unnamed(File),
+    Named(NamedTempFile),
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
@@ -238,13 +246,21 @@ impl Outfile {
         &self,
         path: &Path,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<NamedTempFile, OutfileError> {
+    ) -> Result<Aside, OutfileError> {
         let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
-        let mut file = disk::temporary(path.parent().unwrap_or(Path::new("/")), Modes::SHARED).map_err(failed)?;
-        self.fill(file.as_file_mut(), produce)?;
-        keep_owner_and_mode(path, file.as_file()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        Ok(file)
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut aside = match disk::unnamed(folder, Modes::SHARED) {
+            Some(file) => Aside::Unnamed(file),
+            None => Aside::Named(disk::temporary(folder, Modes::SHARED).map_err(failed)?),
+        };
+        let file = match &mut aside {
+            Aside::Unnamed(file) => file,
+            Aside::Named(file) => file.as_file_mut(),
+        };
+        self.fill(file, produce)?;
+        keep_owner_and_mode(path, file).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        Ok(aside)
     }
 
     fn fill(
@@ -262,13 +278,25 @@ impl Outfile {
         }
     }
 
-    fn replace(&self, mut file: NamedTempFile, path: &Path) -> Result<(), OutfileError> {
+    fn replace(&self, aside: Aside, path: &Path) -> Result<(), OutfileError> {
         let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut file = match aside {
+            Aside::Named(file) => file,
+            Aside::Unnamed(file) => match disk::link(&file, path) {
+                Ok(()) => return disk::sync_folder(folder).map_err(failed),
+                // A link replaces nothing, so what is there is replaced by renaming.
+                Err(_) => match disk::named(&file, folder) {
+                    Ok(file) => file,
+                    Err(_) => copied(file, folder, path).map_err(failed)?,
+                },
+            },
+        };
         match fs::rename(file.path(), path) {
             Ok(()) => {
                 // The name is the outfile's now: nothing is left to remove.
                 file.disable_cleanup(true);
-                disk::sync_folder(path.parent().unwrap_or(Path::new("/"))).map_err(failed)
+                disk::sync_folder(folder).map_err(failed)
             }
             Err(error) if MUST_STAY.into_iter().any(|errno| error.raw_os_error() == Some(errno as i32)) => {
                 let Ok(mut target) = OpenOptions::new().write(true).open(path) else { return Err(failed(error)) };
@@ -303,6 +331,16 @@ impl Outfile {
         }
         Err(OutfileError::NoReader { path: self.given.clone() })
     }
+}
+
+/// The content of a file that cannot be named (a rule of the system may forbid links), in one that has a name.
+fn copied(mut file: File, folder: &Path, path: &Path) -> io::Result<NamedTempFile> {
+    let mut named = disk::temporary(folder, Modes::SHARED)?;
+    file.rewind()?;
+    io::copy(&mut file, named.as_file_mut())?;
+    keep_owner_and_mode(path, named.as_file())?;
+    named.as_file().sync_all()?;
+    Ok(named)
 }
 
 /// Gives the new file the permissions of the one that it replaces and, where that is allowed, its owner.
@@ -406,6 +444,56 @@ mod tests {
         let staged = stream.stage(|_| panic!("it is not written yet")).expect("nothing to do");
         stream.commit(staged, write).expect("written");
         assert_eq!(fs::read(folder.path().join("open")).expect("read"), b"new");
+    }
+
+    #[test]
+    fn while_it_is_written_nothing_stands_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let path = folder.path().join("out");
+        if disk::unnamed(folder.path(), Modes::SHARED).is_none() {
+            let _ = writeln!(
+                io::stderr(),
+                "SKIPPED while_it_is_written_nothing_stands_beside_it: every file has a name here"
+            );
+            return;
+        }
+        for (text, before) in [("one", vec![]), ("two", vec!["out".to_owned()])] {
+            let outfile = Outfile::probe(&path).expect("it can be written");
+            outfile
+                .write_with(|out| {
+                    out.write_all(text.as_bytes())?;
+                    out.flush()?;
+                    assert_eq!(names(folder.path()), before);
+                    Ok(())
+                })
+                .expect("written");
+            assert_eq!(
+                (fs::read_to_string(&path).expect("read"), names(folder.path())),
+                (text.to_owned(), vec!["out".to_owned()])
+            );
+            let umask = fs::metadata(folder.path().join("out")).expect("there").permissions().mode();
+            let new = File::create(folder.path().join("new")).and_then(|file| file.metadata()).expect("made");
+            assert_eq!(umask, new.permissions().mode(), "the umask decides");
+            fs::remove_file(folder.path().join("new")).expect("removed");
+        }
+        // What cannot be linked is copied.
+        let file = disk::unnamed(folder.path(), Modes::SHARED).expect("as before");
+        (&file).write_all(b"copy").expect("written");
+        let copy = copied(file, folder.path(), &path).expect("copied");
+        assert_eq!(fs::read(copy.path()).expect("read"), b"copy");
+        drop(copy);
+
+        // What came into being meanwhile is replaced.
+        fs::remove_file(&path).expect("removed");
+        let outfile = Outfile::probe(&path).expect("it can be written");
+        let staged = outfile.stage(|out| out.write_all(b"three")).expect("staged");
+        assert!(matches!(staged, Staged(Some(Aside::Unnamed(_)))));
+        fs::write(&path, "of another").expect("written");
+        outfile.commit(staged, |_| panic!("it is written already")).expect("committed");
+        assert_eq!(
+            (fs::read_to_string(&path).expect("read"), names(folder.path())),
+            ("three".to_owned(), vec!["out".to_owned()])
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod ground;
 mod inputs;
 mod load;
 mod missing;
+mod names;
 mod outcome;
 mod syntax;
 mod tree;
@@ -45,10 +46,6 @@ pub const MAX_MODULE: usize = 1024 * 1024;
 pub const MAX_NESTING: usize = 16;
 /// Longest chain of operators and references in one expression, over all levels of its brackets.
 pub const MAX_CHAIN: usize = 400;
-/// Longest chain of rules and functions that use each other.
-pub const MAX_DEPTH: usize = 250;
-/// Most statements of one rule body.
-pub const MAX_STATEMENTS: usize = 1000;
 /// Deepest nesting of the evidence, in levels.
 pub const MAX_INPUT_DEPTH: usize = 256;
 /// Most reasons of one package that are kept.
@@ -233,6 +230,16 @@ pub enum RegoError {
         modules: String,
         /// What was allowed, in bytes.
         limit: u64,
+    },
+    /// Rules or functions that use each other, or themselves, without end.
+    #[error(
+        "package {package} (Rego {modules}) has rules or functions that use each other too deep, perhaps without end"
+    )]
+    Endless {
+        /// The package that was being evaluated.
+        package: String,
+        /// Its modules.
+        modules: String,
     },
     /// No thread could be started, or it panicked.
     #[error("the Rego evaluation of {modules} broke off: {problem}")]

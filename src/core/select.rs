@@ -71,7 +71,7 @@ impl Glob {
         } else if let Some((start, end)) = ends(pattern) {
             Matcher::Ends(start, end)
         } else {
-            let regex = translate(pattern).map_err(|reason| fail(reason.to_owned()))?;
+            let regex = translate(pattern, &[]).map_err(|reason| fail(reason.to_owned()))?;
             Matcher::Regex(Regex::new(&regex).map_err(|_| fail("too large".to_owned()))?)
         };
         Ok(Self { pattern: pattern.to_owned(), matcher })
@@ -103,8 +103,16 @@ fn ends(pattern: &str) -> Option<(String, String)> {
         .then(|| (start.to_owned(), end.to_owned()))
 }
 
-/// The anchored regular expression of `pattern`, or why it has none.
-fn translate(pattern: &str) -> Result<String, &'static str> {
+/// The anchored regular expression of `pattern`, or why it has none. `*` and `?` match none of `separators`, `**` does.
+pub(crate) fn translate(pattern: &str, separators: &[char]) -> Result<String, &'static str> {
+    let mut one = String::from(".");
+    if !separators.is_empty() {
+        one = String::from("[^");
+        for separator in separators {
+            literal(*separator, &mut one);
+        }
+        one.push(']');
+    }
     let mut out = String::with_capacity(pattern.len() + 16);
     out.push_str(r"(?s)\A(?:");
     let mut nesting = 0_usize;
@@ -112,10 +120,12 @@ fn translate(pattern: &str) -> Result<String, &'static str> {
     while let Some(c) = chars.next() {
         match c {
             '*' => {
+                let several = chars.next_if_eq(&'*').is_some();
                 while chars.next_if_eq(&'*').is_some() {}
-                out.push_str(".*");
+                out.push_str(if several { "." } else { &one });
+                out.push('*');
             }
-            '?' => out.push('.'),
+            '?' => out.push_str(&one),
             '[' => class(&mut chars, &mut out)?,
             '{' => {
                 nesting += 1;

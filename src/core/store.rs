@@ -85,6 +85,12 @@ pub enum StoreError {
         /// What its format file says.
         found: String,
     },
+    /// The file that says that this is an archive says nothing that can be read. [`Archive::repair`] writes it again.
+    #[error("{}: not what says that this is an archive", path.display())]
+    Marker {
+        /// The file.
+        path: PathBuf,
+    },
     /// The envelope is longer than the limit.
     #[error("the envelope has more than {limit} bytes")]
     TooLarge {
@@ -306,16 +312,17 @@ impl Archive {
             Err(error) => return Err(failed(error)),
         };
         match serde_json::from_slice::<Marker>(&text) {
-            Ok(Marker { format: FORMAT }) => {
-                // What is added to a private archive is private too.
-                let mode = std::fs::metadata(root).map_err(failed)?.permissions().mode();
-                Ok(Self::at(root, if mode & 0o077 != 0 { Modes::SHARED } else { Modes::PRIVATE }))
-            }
-            other => Err(StoreError::Format {
-                path: root.to_owned(),
-                found: other.map_or_else(|_| "unreadable".to_owned(), |marker| marker.format.to_string()),
-            }),
+            Ok(Marker { format: FORMAT }) => Self::at_modes_of(root),
+            Ok(Marker { format }) => Err(StoreError::Format { path: root.to_owned(), found: format.to_string() }),
+            Err(_) => Err(StoreError::Marker { path }),
         }
+    }
+
+    /// What is added to a private archive is private too.
+    fn at_modes_of(root: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { action: "read", path: root.to_owned(), source };
+        let mode = std::fs::metadata(root).map_err(failed)?.permissions().mode();
+        Ok(Self::at(root, if mode & 0o077 != 0 { Modes::SHARED } else { Modes::PRIVATE }))
     }
 
     /// Opens the archive in the folder `root`, or makes it there: in a new or an empty folder.
@@ -332,13 +339,16 @@ impl Archive {
         };
         disk::make_folders(root, modes).map_err(failed(root))?;
         refuse_occupied(root)?;
-        for folder in [&archive.objects, &archive.objects.join("sha256"), &archive.index.folder().to_owned()] {
-            disk::make_folder(folder, modes).map_err(failed(folder))?;
-        }
-        let mut file = disk::temporary(root, modes).map_err(failed(root))?;
-        writeln!(file, "{{\"format\":{FORMAT}}}").map_err(failed(root))?;
-        disk::publish(file, &root.join(MARKER)).map_err(failed(root))?;
+        archive.make_folders()?;
+        archive.write_marker()?;
         Ok(archive)
+    }
+
+    fn write_marker(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Io { action: "create", path: self.root.join(MARKER), source };
+        let mut file = disk::temporary(&self.root, self.modes).map_err(failed)?;
+        writeln!(file, "{{\"format\":{FORMAT}}}").map_err(failed)?;
+        disk::publish(file, &self.root.join(MARKER)).map_err(failed)
     }
 
     /// Looks whether [`Archive::create`] could be called, and makes nothing: the answer is the archive that is there, or

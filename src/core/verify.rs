@@ -177,7 +177,17 @@ struct Gathered {
     unrelated: BTreeMap<String, Vec<String>>,
     rounds: usize,
     sources: Vec<SourcePart>,
+    /// What holds no evidence, and why.
+    unreadable: Vec<(String, String)>,
     handles: Vec<(usize, Handle)>,
+}
+
+impl Gathered {
+    /// A statement that is no collection: its place and its type.
+    fn statement(&self) -> Option<(&str, &str)> {
+        let statements = self.evidence.iter().filter(|one| one.step.is_none());
+        statements.filter_map(|one| Some((one.label.as_str(), one.predicate_type.as_deref()?))).next()
+    }
 }
 
 fn gather(policy: &TrustedPolicy, question: &Question<'_>) -> Result<Gathered, VerifyError> {
@@ -249,7 +259,8 @@ fn gather(policy: &TrustedPolicy, question: &Question<'_>) -> Result<Gathered, V
         others.truncate(OTHERS);
         unrelated.insert(step.clone(), others);
     }
-    Ok(Gathered { evidence, unrelated, rounds, sources, handles })
+    let unreadable = question.sources.iter().flat_map(|source| source.unreadable()).cloned().collect();
+    Ok(Gathered { evidence, unrelated, rounds, sources, unreadable, handles })
 }
 
 /// The step that a collection's name is of, failed or not.
@@ -454,7 +465,7 @@ fn judge_external<'a>(
                 rules::ask(module, &input, &at, &evidence.label)?;
             }
             checks.pass(CheckKind::Rules, format!("{} do not deny", external.modules.len()));
-            Ok(accept::real_subjects(&statement))
+            Ok(accept::real_external_subjects(&statement))
         })();
         match result {
             Ok(subjects) => {
@@ -480,7 +491,27 @@ fn step_part(
     let is_used = |number: Option<usize>| number.is_some_and(|number| used.contains(&(step.name.as_str(), number)));
     if candidates.is_empty() {
         let others = gathered.unrelated.get(&step.name).map(Vec::as_slice).unwrap_or_default();
-        let check = if others.is_empty() {
+        let check = if let (true, Some((file, reason))) = (others.is_empty(), gathered.unreadable.first()) {
+            let more = match gathered.unreadable.len() - 1 {
+                0 => String::new(),
+                more => format!("; {more} more files hold none, see the notes"),
+            };
+            Check::failed(
+                CheckKind::Found,
+                format!("evidence of step `{}`", step.name),
+                format!("none; {file}: {reason}{more}"),
+            )
+            .at(file.clone())
+            .fix("name the file that `affiant run` wrote, or fetch it again: it may be cut off, or something else")
+        } else if let (true, Some((label, kind))) = (others.is_empty(), gathered.statement()) {
+            Check::failed(
+                CheckKind::Found,
+                format!("evidence of step `{}`", step.name),
+                format!("none; {label} is a statement of type `{kind}`, which counts only beside that of a run"),
+            )
+            .at(label)
+            .fix(format!("name the evidence that `affiant run --step {}` wrote as well", step.name))
+        } else if others.is_empty() {
             Check::failed(CheckKind::Found, format!("evidence of step `{}`", step.name), "none at all")
                 .fix(format!("run it with `affiant run --step {} …`, and name its evidence with `--attestations` or its archive with `--archive`", step.name))
         } else {

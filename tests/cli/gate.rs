@@ -15,8 +15,13 @@ pub(crate) fn place(step: &Value) -> Place {
     place
 }
 
-/// Writes and signs `../policy.json` with the one step `build`, whose members are the usual ones and `step`.
 fn policy(place: &Place, step: &Value) {
+    policy_with(place, &json!({}), step, "../policy.signed.json");
+}
+
+/// Writes and signs a policy with the members `top` and the one step `build`, whose members are the usual ones and
+/// `step`.
+fn policy_with(place: &Place, top: &Value, step: &Value, file: &str) {
     let pem = std::fs::read(place.beside("k.pub")).expect("a key");
     let id = place.affiant(["key", "id", "../k.pub"]).run().code(0).stdout_text().trim().to_owned();
     let mut build = json!({
@@ -28,13 +33,16 @@ fn policy(place: &Place, step: &Value) {
         build[name] = value.clone();
     }
     let key = base64::engine::general_purpose::STANDARD.encode(pem);
-    let policy = json!({
+    let mut policy = json!({
         "expires": "2100-01-01T00:00:00Z",
         "publickeys": {id.clone(): {"keyid": id, "key": key}},
         "steps": {"build": build},
     });
+    for (name, value) in top.as_object().expect("an object") {
+        policy[name] = value.clone();
+    }
     std::fs::write(place.beside("policy.json"), policy.to_string()).expect("written");
-    place.affiant(["sign", "-k", "../policy.pem", "-f", "../policy.json", "-o", "../policy.signed.json"]).run().code(0);
+    place.affiant(["sign", "-k", "../policy.pem", "-f", "../policy.json", "-o", file]).run().code(0);
 }
 
 const VERIFY: [&str; 5] = ["verify", "-p", "../policy.signed.json", "-k", "../policy.pub"];
@@ -192,4 +200,56 @@ fn rule_8_trust_comes_from_flags_only() {
     }
     // Set but empty is not set, as CI systems do it.
     place.affiant(VERIFY.iter().chain(&["app.tar"])).env("AFFIANT_POLICY", "").run().code(0);
+}
+
+#[test]
+fn class_l_a_policy_that_was_withdrawn_is_refused() {
+    let place = place(&json!({}));
+    policy_with(&place, &json!({"version": 1}), &json!({}), "../policy.signed.json");
+    policy_with(&place, &json!({"version": 2, "minimumVersion": 2}), &json!({}), "../new.signed.json");
+    let old = ["-a", "../a.json", "app.tar"];
+    assert_eq!(ask(&place, &old).0, 0);
+    let (code, stdout, _) = ask(&place, &["-a", "../a.json,../new.signed.json", "app.tar"]);
+    assert_eq!(code, 1, "{stdout}");
+    let flat = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("version 2 or later, as the policy ../new.signed.json asks"), "{stdout}");
+    let (code, stdout, _) = ask(&place, &[&old[..], &["--policy-minimum-version", "2"]].concat());
+    assert_eq!(code, 1, "{stdout}");
+    // A stranger's policy withdraws nothing.
+    place.affiant(["sign", "-k", "../k.pem", "-f", "../policy.json", "-o", "../strange.json"]).run().code(0);
+    let (code, stdout, _) = ask(&place, &["-a", "../a.json,../strange.json", "app.tar"]);
+    assert_eq!(code, 0, "{stdout}");
+}
+
+#[test]
+fn each_word_about_a_policy_says_what_to_do() {
+    let place = place(&json!({}));
+    let day = "2100-01-02T00:00:00Z";
+    let later = json!({"notBefore": "2090-01-01T00:00:00Z"});
+    policy_with(&place, &later, &json!({}), "../later.json");
+    place.affiant(["sign", "-k", "../k.pem", "-f", "../policy.json", "-o", "../stranger.json"]).run().code(0);
+    place
+        .affiant(["sign", "-k", "../policy.pem", "-t", "text/plain", "-f", "../policy.json", "-o", "../type.json"])
+        .run()
+        .code(0);
+    policy_with(&place, &json!({"images": {}}), &json!({}), "../images.json");
+    for (policy, more, code, text) in [
+        ("../policy.json", vec![], 1, "a policy that nobody signed"),
+        ("../stranger.json", vec![], 1, "it is by none of the trusted keys"),
+        ("../type.json", vec![], 1, "`text/plain`"),
+        ("../policy.signed.json", vec!["--at", day], 1, "it expired at 2100-01-01T00:00:00Z"),
+        ("../later.json", vec![], 1, "it is not in force before 2090-01-01T00:00:00Z"),
+        ("../images.json", vec![], 4, "the policy's `images` cannot be judged without an image"),
+        ("../a.json", vec![], 1, "it is by none of the trusted keys"),
+        ("app.tar", vec![], 4, "the policy app.tar cannot be read"),
+        ("../nowhere", vec![], 4, "../nowhere cannot be read"),
+    ] {
+        let args = ["verify", "-p", policy, "-k", "../policy.pub", "app.tar"];
+        let ended = place.affiant(args.iter().chain(&more)).run();
+        let all = format!("{}{}", ended.stdout_text(), ended.stderr_text());
+        assert_eq!(ended.exit_code(), code, "{policy}: {all}");
+        // The text is wrapped where the line ends.
+        let flat = all.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(text), "{policy}: {all}");
+    }
 }

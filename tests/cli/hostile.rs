@@ -228,6 +228,31 @@ fn the_command_writes_into_our_own_files() {
     place.affiant(["resume", "--list"]).run().code(0).stderr_has(&["strange is nothing of ours"]);
 }
 
+/// What the command can spoil of an archive, `archive check --repair` makes again from the envelopes.
+#[test]
+fn a_spoilt_archive_is_repaired() {
+    let place = Place::new();
+    let archive = ["--archive", "dir:../arch"];
+    let run =
+        |script: &str| place.capture(["-s", "b", "-a", "environment"]).with(archive).with(["--", "sh", "-c", script]);
+    run("true").run().code(0);
+    run("echo evil > ../arch/affiant-archive.json; rm -r ../arch/index").run().code(125).stderr_has(&["not archived"]);
+    place
+        .affiant(["archive", "check"])
+        .with(archive)
+        .run()
+        .code(4)
+        .stderr_has(&["../arch cannot be used", "affiant archive check --repair"]);
+    let repaired = place.affiant(["archive", "check", "--repair"]).with(archive).run().code(0);
+    assert!(repaired.stdout_text().ends_with("sound\n"), "{}", repaired.stdout_text());
+    let _ = repaired.stderr_has(&["../arch", "is there again"]);
+    place.affiant(["resume"]).run().code(0);
+    let list = place.affiant(["archive", "list"]).with(archive).run().code(0).stdout_text();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    place.affiant(["archive", "check", "--repair", "--archive", "dir:."]).run().code(3);
+    assert!(!place.work().join("affiant-archive.json").exists());
+}
+
 #[test]
 fn environments_of_every_kind() {
     let place = Place::new();

@@ -114,7 +114,7 @@ pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<En
 }
 
 fn make(given: &Given<'_>, output: &Output) -> Result<(Draft, Compiled), Failure> {
-    let files = verify::evidence_files(given.files)?;
+    let (files, _) = verify::evidence_files(given.files)?;
     let evidence = files
         .iter()
         .map(|path| Ok((path.display().to_string(), read_file(path)?)))

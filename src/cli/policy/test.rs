@@ -240,7 +240,7 @@ fn run(case: &Case, loaded: &Loaded, coverage: &mut Coverage) -> Result<Outcome,
             .map_or_else(|_| loaded.json.clone(), |compiled| compiled.to_json()),
         _ => loaded.json.clone(),
     };
-    let paths = verify::evidence_files(&case.evidence)?;
+    let (paths, _) = verify::evidence_files(&case.evidence)?;
     let fault = |what: String, error: &dyn std::error::Error| {
         Failure::because(Kind::NoAnswer, format!("{}: {what}", case.file.display()), error)
     };

@@ -128,7 +128,7 @@ pub fn present<'a>(entry: &EntryView<'a>, wanted: &str) -> Result<Cow<'a, RawVal
 fn with_zero_values<'a>(predicate: &'a RawValue, name: &str, version: &str) -> Result<Cow<'a, RawValue>, InputError> {
     let table = ZERO.iter().find(|(of, at, _)| (*of, *at) == (name, version));
     let zero = table.map_or(&[][..], |(.., members)| *members);
-    let forced = if (name, version) == ("oci", "v0.1") { &UNJUDGED_IMAGE[..] } else { &[] };
+    let forced = if name == "oci" { &UNJUDGED_IMAGE[..] } else { &[] };
     if zero.is_empty() && forced.is_empty() {
         return Ok(Cow::Borrowed(predicate));
     }

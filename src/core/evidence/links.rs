@@ -3,13 +3,15 @@
 //! Many subjects are the SHA-256 of a text that anybody can write into a file: a tag, a URL, an e-mail address. They
 //! and commits lead the gate to evidence, and prove nothing (security rules 9 and 10).
 
-use super::files::raw;
+use super::digests::raw;
 use super::kinds::split_subject;
 use super::{CollectionView, Statement, SubjectView};
 use crate::digest::{DigestSet, sha256_hex};
 
 /// How many parts of a subject's name are compared with its digest.
 const MAX_PARTS: usize = 64;
+/// Longest name, in bytes, that is compared with its digest; it is hashed once for each part.
+const MAX_NAME: usize = 4096;
 
 /// What a subject says of the thing that has its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,16 +70,26 @@ const TEXTS: [&str; 26] = [
     "instanceid",
 ];
 
-/// Back-references that witness derives from the subjects of its attestors: attestation, name up to the colon.
-const LINKS: [(&str, &str); 7] = [
+/// Digests of nothing, which all empty files and trees have in common.
+const EMPTY: [&str; 4] = [
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "gitoid:blob:sha256:473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
+    "gitoid:blob:sha1:e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+];
+
+/// Back-references that are taken from the subjects of attestors, as witness does: attestation, name up to the colon.
+/// Not the project and the source version of `CodeBuild`: all runs of a project, or of a branch, have these in common.
+const LINKS: [(&str, &str); 5] = [
     ("git", "commithash"),
     ("github", "pipelineurl"),
     ("gitlab", "pipelineurl"),
     ("jenkins", "pipelineurl"),
     ("aws-codebuild", "codebuild-build-id"),
-    ("aws-codebuild", "codebuild-project"),
-    ("aws-codebuild", "codebuild-source-version"),
 ];
+
+/// Names of [`TEXTS`] that only evidence of one commit, pipeline or image has in common.
+const OF_ONE_RUN: [&str; 3] = ["commithash", "pipelineurl", "manifestdigest"];
 
 /// A digest under which other collections are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +139,10 @@ pub fn is_real_external(subject: &SubjectView<'_>) -> bool {
 /// Whether `sha256` is the digest of `name` or of what follows a colon or slash in it.
 fn is_text(name: &str, sha256: &str) -> bool {
     let after = name.char_indices().filter(|(_, c)| matches!(c, ':' | '/')).map(|(at, _)| at + 1);
-    // What is cut into more parts than can be compared is not taken for real.
+    // What is longer or has more parts than can be compared is not taken for real.
+    if name.len() > MAX_NAME {
+        return true;
+    }
     let mut starts = [0].into_iter().chain(after);
     starts.by_ref().take(MAX_PARTS).any(|at| sha256_hex(&name.as_bytes()[at..]) == sha256) || starts.next().is_some()
 }
@@ -159,21 +174,32 @@ pub fn backrefs(statement: &Statement<'_>, collection: &CollectionView<'_>) -> V
         .collect()
 }
 
-fn reference<'d>(name: &str, digests: impl Iterator<Item = (&'d str, &'d str)>) -> Option<BackReference> {
-    if is_parent(name) {
+fn reference<'d>(name: &str, digests: impl Iterator<Item = (&'d str, &'d str)> + Clone) -> Option<BackReference> {
+    if is_parent(name) || is_shared_text(name, digests.clone()) {
         return None;
     }
     let digest: DigestSet = DigestSet(
         digests
-            .filter(|(algorithm, value)| raw(algorithm, value).is_some())
+            .filter(|(algorithm, value)| raw(algorithm, value).is_some() && !EMPTY.contains(value))
             .map(|(algorithm, value)| (algorithm.to_owned(), value.to_owned()))
             .collect(),
     );
     (!digest.0.is_empty()).then(|| BackReference { name: name.to_owned(), digest })
 }
 
-/// Whether a name, or a part of it after a slash, is `parenthash:…`.
-fn is_parent(name: &str) -> bool {
+/// Whether a back-reference is the digest of a text that many runs have in common: a tag, a branch, a project. cilock
+/// writes some of them.
+fn is_shared_text<'d>(name: &str, mut digests: impl Iterator<Item = (&'d str, &'d str)>) -> bool {
+    let (attestation, name) = split_subject(name).unwrap_or(("", name));
+    let label = label(name).trim_end_matches(|c: char| c.is_ascii_digit());
+    if LINKS.contains(&(attestation, label)) || OF_ONE_RUN.contains(&label) {
+        return false;
+    }
+    TEXTS.contains(&label) || digests.any(|(algorithm, value)| algorithm == "sha256" && is_text(name, value))
+}
+
+/// Whether a name, or a part of it after a slash, is `parenthash:…`: the commit before.
+pub(crate) fn is_parent(name: &str) -> bool {
     name.split('/').any(|part| label(part).eq_ignore_ascii_case("parenthash"))
 }
 

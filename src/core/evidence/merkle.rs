@@ -9,7 +9,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest as _, Sha256};
 
-use super::files::{Builder, Digests, Files, FilesError, lower_hex};
+use super::digests::{Digests, lower_hex};
+use super::files::{Builder, Files, FilesError};
 use super::strict::{self, Name};
 use crate::digest::sha256;
 

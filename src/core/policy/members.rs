@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Number, Value};
 
 use super::{MAX_ENTRIES, PolicyError, UnknownMember};
+use crate::dsse::fold;
 use crate::nearest::nearest;
 
 /// Reads JSON in which no member stands twice and nothing follows the value.
@@ -116,7 +117,8 @@ impl<'a> Members<'a> {
         let object = object(at, value)?;
         let mut members = BTreeMap::new();
         for (name, value) in object {
-            let known = |list: &[&'static str]| list.iter().find(|known| known.eq_ignore_ascii_case(name)).copied();
+            let folded = fold(name);
+            let known = |list: &[&'static str]| list.iter().find(|known| fold(known) == folded).copied();
             let proper = match (known(peers), known(own)) {
                 (Some(proper), _) => proper,
                 (None, Some(proper)) => {
@@ -124,7 +126,10 @@ impl<'a> Members<'a> {
                     proper
                 }
                 (None, None) => {
-                    let nearest = nearest(name, peers.iter().chain(own).copied()).map(str::to_owned);
+                    let nearest = nearest(name, peers.iter().chain(own).copied());
+                    // A slip in a member of ours would take a demand away that nobody else makes.
+                    seen.ours |= nearest.is_some_and(|name| own.contains(&name));
+                    let nearest = nearest.map(str::to_owned);
                     seen.unknown.push(UnknownMember { at: below(at, name), nearest });
                     continue;
                 }

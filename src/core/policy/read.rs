@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::members::{Members, Seen, base64, below};
@@ -216,9 +217,19 @@ fn requirement(at: &str, value: &Value, seen: &mut Seen) -> Result<Requirement, 
     Ok(Requirement {
         kind: members.require_text("type")?.to_owned(),
         modules: modules(&members, seen)?,
-        max_age: members.duration("maxAge")?,
+        max_age: own_duration(&members, "maxAge")?,
         at: at.to_owned(),
     })
+}
+
+/// A duration of ours: empty is no way to say that there is none.
+fn own_duration(members: &Members<'_>, name: &str) -> Result<Option<SignedDuration>, PolicyError> {
+    match members.duration(name)? {
+        None if members.get(name).is_some() => {
+            Err(PolicyError::Value { at: members.at(name), reason: "is empty".to_owned() })
+        }
+        duration => Ok(duration),
+    }
 }
 
 /// A rule that is asked of a language model cannot be judged here, and must not be left out either.

@@ -29,12 +29,16 @@ pub(super) enum Exceeded {
     Time,
     /// [`Limits::memory`].
     Memory,
+    /// The stack: rules and functions that use each other, or themselves, too deep.
+    Stack,
 }
 
 #[derive(Clone, Copy)]
 struct Budget {
     end: Instant,
     memory: u64,
+    /// Address near the beginning of the stack.
+    stack: usize,
     looks: u32,
     exceeded: Option<Exceeded>,
 }
@@ -52,7 +56,9 @@ impl TimeSource for Watch {
         let Some(mut budget) = BUDGET.get() else { return Some(Duration::ZERO) };
         budget.looks += 1;
         if budget.exceeded.is_none() {
-            if Instant::now() >= budget.end {
+            if budget.stack.abs_diff(here()) > STACK / 2 {
+                budget.exceeded = Some(Exceeded::Stack);
+            } else if Instant::now() >= budget.end {
                 budget.exceeded = Some(Exceeded::Time);
             } else if budget.looks.is_multiple_of(LOOKS) && resident() > budget.memory {
                 budget.exceeded = Some(Exceeded::Memory);
@@ -81,6 +87,7 @@ pub(super) fn begin(limits: &Limits) {
     BUDGET.set(Some(Budget {
         end: now.checked_add(limits.time).unwrap_or(now),
         memory: resident().saturating_add(limits.memory),
+        stack: here(),
         looks: 0,
         exceeded: None,
     }));
@@ -89,6 +96,23 @@ pub(super) fn begin(limits: &Limits) {
 /// Whether the evaluation on this thread was broken off, or should have been.
 pub(super) fn exceeded() -> Option<Exceeded> {
     BUDGET.get().and_then(|budget| budget.exceeded)
+}
+
+/// Whether `bytes` more would be too much for the evaluation on this thread; remembers that it was.
+pub(super) fn spends(bytes: u64) -> bool {
+    let Some(mut budget) = BUDGET.get() else { return false };
+    if budget.exceeded.is_none() && resident().saturating_add(bytes) > budget.memory {
+        budget.exceeded = Some(Exceeded::Memory);
+        BUDGET.set(Some(budget));
+    }
+    budget.exceeded.is_some()
+}
+
+/// An address on the stack, as it is now.
+#[inline(never)]
+fn here() -> usize {
+    let place = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&place)).addr()
 }
 
 /// Bytes of memory that the process has in use. Without `/proc`, as in an empty root: the most that it ever had.

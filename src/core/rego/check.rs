@@ -8,7 +8,8 @@ use regorus::{Engine, Value};
 use super::budget::{self, Exceeded};
 use super::ground::{self, Ground, Role};
 use super::missing::{self, Missing};
-use super::syntax::complaint;
+use super::names::{self, Names};
+use super::syntax::{self, complaint};
 use super::{Cause, Coverage, Denial, Judgement, Limits, MAX_PRINTS, Module, RegoError, builtins, load, outcome, tree};
 
 /// The rule that is asked for.
@@ -58,8 +59,7 @@ pub(super) struct Compiled {
 
 /// Reads and checks.
 pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
-    let (mut engine, versions) = load::read(modules)?;
-    let texts: Vec<_> = modules.iter().cloned().zip(versions).collect();
+    let (mut engine, texts) = load::read(modules)?;
     let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     let trees = engine.get_modules().clone();
     let packages = packages(&trees, &names);
@@ -70,10 +70,13 @@ pub(super) fn compile(modules: &[Module]) -> Result<Compiled, RegoError> {
             rules.push(Place { module, first_line: rule.span().line, name });
         }
     }
-    for (tree, name) in trees.iter().zip(&names) {
-        functions(tree, name, &trees)?;
+    let known = Names::of(&trees);
+    for (number, (tree, module)) in trees.iter().zip(modules).enumerate() {
+        functions(tree, (number, &module.name), &known)?;
+        names_are_free(tree, module, &trees, &known)?;
     }
-    let mut compiled = Compiled { engine, packages, modules: names, rules, texts, ground: ground::find(&trees) };
+    let mut compiled =
+        Compiled { engine, packages, modules: names, rules, texts, ground: ground::find(&trees, &known) };
     // The interpreter orders statements and binds imports at the first question.
     if let Err(error) = compiled.engine.eval_query("true".to_owned(), false) {
         let complaint = complaint(&error.to_string());
@@ -147,14 +150,48 @@ fn uses(tree: &unstable::Module) -> BTreeSet<Vec<String>> {
     found
 }
 
+/// The interpreter knows imports by package, not by module: one name must mean one thing.
+fn names_are_free(
+    tree: &unstable::Module,
+    module: &Module,
+    trees: &[unstable::Ref<unstable::Module>],
+    known: &Names,
+) -> Result<(), RegoError> {
+    let refused = |line, problem| Err(RegoError::Refused { module: module.name.clone(), line, problem });
+    if let Some((before, _)) = module.text.split_once(missing::MARK) {
+        let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX);
+        return refused(line, format!("names that begin with {} are not free", missing::MARK));
+    }
+    let package = load::static_path(&tree.package.refr);
+    for import in &tree.imports {
+        let path = load::static_path(&import.refr);
+        let Some(alias) = names::alias(import) else { continue };
+        if path.first().is_some_and(|root| root == "future" || root == "rego") {
+            continue;
+        }
+        for other in trees.iter().filter(|other| load::static_path(&other.package.refr) == package) {
+            let same = other.imports.iter().find(|other| names::alias(other).as_ref() == Some(&alias));
+            if same.is_some_and(|other| load::static_path(&other.refr) != path) {
+                let problem = format!("package {} imports two things as {alias}", load::written(&package));
+                return refused(import.span.line, problem);
+            }
+        }
+        if known.defines(&package, &alias) {
+            let problem = format!("{alias} is imported and is a rule of package {}", load::written(&package));
+            return refused(import.span.line, problem);
+        }
+    }
+    Ok(())
+}
+
 /// Every function that is called must be there.
-fn functions(tree: &unstable::Module, name: &str, trees: &[unstable::Ref<unstable::Module>]) -> Result<(), RegoError> {
+fn functions(tree: &unstable::Module, (number, name): (usize, &str), known: &Names) -> Result<(), RegoError> {
     let mut refused = None;
     for rule in &tree.policy {
         tree::expressions(rule, &mut |expr| {
             let Expr::Call { span, fcn, .. } = expr else { return };
             let called = load::static_path(fcn);
-            if refused.is_none() && load::resolve(&called, tree, trees).is_none() {
+            if refused.is_none() && !known.is_function(number, &called) {
                 refused = builtins::unavailable(&called.join(".")).map(|problem| (span.line, problem));
             }
         });
@@ -162,6 +199,15 @@ fn functions(tree: &unstable::Module, name: &str, trees: &[unstable::Ref<unstabl
     match refused {
         Some((line, problem)) => Err(RegoError::Refused { module: name.to_owned(), line, problem }),
         None => Ok(()),
+    }
+}
+
+fn broken_off(package: &Package, exceeded: Exceeded, limits: &Limits) -> RegoError {
+    let (package, modules) = (package.name.clone(), package.modules());
+    match exceeded {
+        Exceeded::Time => RegoError::Time { package, modules, limit: limits.time },
+        Exceeded::Memory => RegoError::Memory { package, modules, limit: limits.memory },
+        Exceeded::Stack => RegoError::Endless { package, modules },
     }
 }
 
@@ -188,16 +234,8 @@ impl Compiled {
                 denials.extend(missing.into_iter().map(|missing| self.missing(package, missing)));
             }
             judgement.denials.extend(denials);
-            match budget::exceeded() {
-                Some(Exceeded::Time) => {
-                    let (package, modules) = (package.name.clone(), package.modules());
-                    return Err(RegoError::Time { package, modules, limit: limits.time });
-                }
-                Some(Exceeded::Memory) => {
-                    let (package, modules) = (package.name.clone(), package.modules());
-                    return Err(RegoError::Memory { package, modules, limit: limits.memory });
-                }
-                None => {}
+            if let Some(exceeded) = budget::exceeded() {
+                return Err(broken_off(package, exceeded, limits));
             }
             if limits.print {
                 let prints = engine.take_prints().unwrap_or_default();
@@ -211,16 +249,26 @@ impl Compiled {
         Ok(judgement)
     }
 
-    /// The lines of each module that were evaluated, and those that could have been.
+    /// The lines of each module, also of one of which nothing was evaluated.
     fn coverage(&self, engine: &Engine) -> Vec<Coverage> {
-        let Ok(report) = engine.get_coverage_report() else { return Vec::new() };
-        let number = |path: &str| path.strip_prefix("module-").and_then(|number| number.parse::<usize>().ok());
-        let of_file = |file: regorus::coverage::File| {
-            let module = self.modules.get(number(&file.path)?)?.clone();
-            let (covered, not_covered) = (file.covered.into_iter().collect(), file.not_covered.into_iter().collect());
-            Some(Coverage { module, covered, not_covered })
+        let report = engine.get_coverage_report().unwrap_or_default();
+        let of_module = |(number, name): (usize, &String)| {
+            let file = report.files.iter().find(|file| file.path == syntax::path(number));
+            let lines = |lines: &BTreeSet<u32>| lines.iter().copied().collect::<Vec<u32>>();
+            match file {
+                Some(file) => Coverage {
+                    module: name.clone(),
+                    covered: lines(&file.covered),
+                    not_covered: file.not_covered.difference(&file.covered).copied().collect(),
+                },
+                None => Coverage { module: name.clone(), covered: Vec::new(), not_covered: lines(&self.lines(number)) },
+            }
         };
-        report.files.into_iter().filter_map(of_file).collect()
+        self.modules.iter().enumerate().map(of_module).collect()
+    }
+
+    fn lines(&self, module: usize) -> BTreeSet<u32> {
+        self.rules.iter().filter(|place| place.module == module).map(|place| place.first_line).collect()
     }
 
     fn ask(&self, package: &Package, engine: &mut Engine) -> Vec<Denial> {

@@ -15,6 +15,7 @@ use regorus::unstable::{Expr, Module, Ref, Rule, RuleHead};
 
 use self::finder::Finder;
 use super::load::{self, Step};
+use super::names::{self, Names};
 
 /// Keys and indices below `input`.
 pub(super) type Path = Vec<Step>;
@@ -117,12 +118,12 @@ impl Level {
 }
 
 /// Looks at all rules.
-pub(super) fn find(trees: &[Ref<Module>]) -> Ground {
+pub(super) fn find(trees: &[Ref<Module>], names: &Names) -> Ground {
     let mut found = Ground::default();
     let scopes: Vec<Scope> = trees.iter().map(|tree| Scope::of(tree, trees)).collect();
     for (module, (tree, scope)) in trees.iter().zip(&scopes).enumerate() {
         for rule in &tree.policy {
-            Finder::new(scope, trees, module, &mut found).rule(rule);
+            Finder::new(scope, names, module, &mut found).rule(rule);
         }
     }
     found
@@ -142,7 +143,7 @@ impl Scope {
         let package = load::static_path(&tree.package.refr);
         let mut inputs = BTreeMap::new();
         for import in &tree.imports {
-            if let (Some(("input", steps)), Some(alias)) = (load::reference(&import.refr), load::alias(import)) {
+            if let (Some(("input", steps)), Some(alias)) = (load::reference(&import.refr), names::alias(import)) {
                 inputs.insert(alias, steps);
             }
         }

@@ -2,11 +2,14 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use regorus::unstable::{Expr, Import, Module, Ref, Rule, RuleHead};
+use regorus::unstable::{Expr, Rule, RuleHead};
 use regorus::{Engine, PolicyLengthConfig};
 
-use super::RegoError;
 use super::syntax::{self, Complaint, complaint};
+use super::{RegoError, builtins};
+
+/// What the parser says of a set rule with several bodies, which is v0.
+const CHAINED: &str = "else cannot be used with set rules";
 
 /// An engine that takes what [`syntax::check`] lets through.
 pub(super) fn engine() -> Engine {
@@ -16,29 +19,41 @@ pub(super) fn engine() -> Engine {
         max_file_bytes: NonZeroUsize::MAX,
         max_lines: NonZeroUsize::MAX,
     });
+    builtins::install(&mut engine);
     engine
 }
 
-/// Reads `modules`, each as v1 where that is possible and else as v0; says also which are v1.
-pub(super) fn read(modules: &[super::Module]) -> Result<(Engine, Vec<bool>), RegoError> {
+/// Reads `modules`, each as v1 where that is possible and else as v0; gives them as they were read, and which are v1.
+pub(super) fn read(modules: &[super::Module]) -> Result<(Engine, Vec<(super::Module, bool)>), RegoError> {
     let mut engine = engine();
-    let mut versions = Vec::new();
+    let mut texts = Vec::new();
     for (index, module) in modules.iter().enumerate() {
         syntax::check(module)?;
         let Err(v1) = add(&mut engine, index, module.text.clone(), true) else {
-            versions.push(true);
+            texts.push((module.clone(), true));
             continue;
         };
-        versions.push(false);
-        if let Err(v0) = add(&mut engine, index, module.text.clone(), false) {
+        let mut module = module.clone();
+        if let Err(mut v0) = add(&mut engine, index, module.text.clone(), false) {
+            if v0.text.contains(CHAINED) {
+                module.text = syntax::unchained(&module.text);
+                v0 = match add(&mut engine, index, module.text.clone(), false) {
+                    Ok(()) => {
+                        texts.push((module, false));
+                        continue;
+                    }
+                    Err(v0) => v0,
+                };
+            }
             let told = |complaint: Complaint| match complaint.at {
                 Some((_, line)) => format!("line {line}: {}", complaint.text),
                 None => complaint.text,
             };
-            return Err(RegoError::Syntax { module: module.name.clone(), v1: told(v1), v0: told(v0) });
+            return Err(RegoError::Syntax { module: module.name, v1: told(v1), v0: told(v0) });
         }
+        texts.push((module, false));
     }
-    Ok((engine, versions))
+    Ok((engine, texts))
 }
 
 /// Adds the module of this number.
@@ -105,38 +120,6 @@ pub(super) fn head(rule: &Rule) -> &Expr {
             RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. } => refr,
         },
         Rule::Default { refr, .. } => refr,
-    }
-}
-
-/// The path below `data` of the rule or function that a path in `module` means, if there is one.
-pub(super) fn resolve(path: &[String], module: &Module, modules: &[Ref<Module>]) -> Option<Vec<String>> {
-    let (root, rest) = path.split_first()?;
-    let here = static_path(&module.package.refr);
-    let absolute = if root == "data" {
-        rest.to_vec()
-    } else if let Some(import) = module.imports.iter().find(|import| alias(import).as_ref() == Some(root)) {
-        let mut path = static_path(&import.refr);
-        if path.first().is_none_or(|root| root != "data") {
-            return None;
-        }
-        path.remove(0);
-        [&path, rest].concat()
-    } else {
-        [&here, path].concat()
-    };
-    let defined = modules.iter().any(|module| {
-        let package = static_path(&module.package.refr);
-        let rules = absolute.strip_prefix(package.as_slice());
-        rules.is_some_and(|name| module.policy.iter().any(|rule| name.starts_with(&static_path(head(rule)))))
-    });
-    defined.then_some(absolute)
-}
-
-/// The name by which a module knows what it imports.
-pub(super) fn alias(import: &Import) -> Option<String> {
-    match &import.r#as {
-        Some(name) => Some(name.text().to_owned()),
-        None => static_path(&import.refr).pop(),
     }
 }
 

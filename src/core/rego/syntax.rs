@@ -190,6 +190,49 @@ pub(super) fn parentheses(name: &Span) -> String {
     }
 }
 
+/// A v0 module in which each body of a set rule has a head of its own: `p[x] { … } { … }`, which the parser does not
+/// read, becomes `p[x] { … } p[x] { … }`, on the same lines.
+pub(super) fn unchained(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut tokens = Tokens { rest: text };
+    let mut level = 0_usize;
+    // Where the head of the rule begins, and the head once its first body was seen.
+    let mut start = 0;
+    let mut head: Option<&str> = None;
+    let mut last = ' ';
+    loop {
+        let before = text.len() - tokens.rest.len();
+        let Some(token) = tokens.next() else { break };
+        let end = text.len() - tokens.rest.len();
+        let piece = text.get(before..end).unwrap_or_default();
+        let c = piece.chars().last().unwrap_or(' ');
+        if level == 0 && c == '{' && matches!(token, Token::Open) {
+            match head {
+                Some(head) if last == '}' => {
+                    out.push(' ');
+                    out.push_str(head);
+                }
+                _ => head = text.get(start..end.saturating_sub(1)).map(str::trim).filter(|_| last == ']'),
+            }
+        } else if level == 0 && last == '}' && !matches!(token, Token::NewLine) {
+            (start, head) = (end - piece.trim_start().len(), None);
+        } else if level == 0 && head.is_none() && matches!(token, Token::NewLine) {
+            start = end;
+        }
+        match token {
+            Token::Open => level += 1,
+            Token::Close => level = level.saturating_sub(1),
+            _ => {}
+        }
+        if !matches!(token, Token::NewLine) {
+            last = c;
+        }
+        out.push_str(piece);
+    }
+    out.push_str(tokens.rest);
+    out
+}
+
 /// What an error of the interpreter says, without its drawing of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
@@ -207,7 +250,8 @@ pub(super) fn complaint(error: &str) -> Complaint {
     });
     let text = error
         .lines()
-        .find_map(|line| line.strip_prefix("error: "))
+        .filter_map(|line| line.strip_prefix("error: "))
+        .find(|text| !text.trim().is_empty())
         .or_else(|| error.lines().find(|line| !line.trim().is_empty() && !line.starts_with("--> ")))
         .unwrap_or("unknown error");
     Complaint { at, text: text.trim().trim_end_matches('.').to_owned() }
@@ -248,6 +292,15 @@ mod tests {
         assert!(of(&format!("package a\nx := {}", vec![inner; 20].join(" + "))).is_ok());
         let deep = format!("{}1{}", format!("({}", "1 + ".repeat(40)).repeat(12), ")".repeat(12));
         assert!(of(&format!("package a\nx := {deep}")).is_err());
+    }
+
+    #[test]
+    fn bodies_of_sets_get_heads() {
+        let chained = "package a\n\np[x] {\n x := 1 # }\n} {\n x := {2}[_] }\n{ x := 3 }\nq[\"}\"] { true } q[1] { true }\nr { true } { false }\ns = {1} { true }\nt[{1}] { true } { true }";
+        let apart = "package a\n\np[x] {\n x := 1 # }\n} p[x] {\n x := {2}[_] }\n p[x]{ x := 3 }\nq[\"}\"] { true } q[1] { true }\nr { true } { false }\ns = {1} { true }\nt[{1}] { true } t[{1}] { true }";
+        let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join("").replace(' ', "");
+        assert_eq!(squeeze(&unchained(chained)), squeeze(apart));
+        assert_eq!(unchained(chained).lines().count(), chained.lines().count());
     }
 
     #[test]

@@ -170,3 +170,43 @@ fn the_time_is_that_of_the_judgement() {
     let rule = "package a\ndeny contains msg if msg := time.format(time.now_ns())";
     assert_eq!(messages(&[rule], &json!({})), ["2023-11-14T22:13:20Z"]);
 }
+
+#[test]
+fn names_that_mean_two_things_are_refused() {
+    let refused = |first: &str, second: &str| {
+        let modules = [module("1", &format!("package a\n{first}")), module("2", &format!("package a\n{second}"))];
+        Rules::compile(&modules).err().map(|error| error.to_string())
+    };
+    assert_eq!(refused("import input.x", "import input.x\ndeny := x"), None);
+    let two = Some("Rego module 1:2: package a imports two things as x".to_owned());
+    assert_eq!(refused("import input.x", "import data.x"), two);
+    let both = Some("Rego module 1:2: x is imported and is a rule of package a".to_owned());
+    assert_eq!(refused("import input.y as x", "x := 1"), both);
+    let mark = Some("Rego module 2:2: names that begin with affiant_reached_ are not free".to_owned());
+    assert_eq!(refused("deny := []", "affiant_reached_1 := 1"), mark);
+}
+
+#[test]
+fn rules_that_need_themselves_deny() {
+    let judgement = judge(&["package a\nr := s\ns := r\ndeny contains \"x\" if r == 1"], &json!({}));
+    assert!(judgement.denials[0].message.contains("recursion"), "{judgement:?}");
+}
+
+#[test]
+fn covered_lines_are_collected_on_request() {
+    let used =
+        module("used.rego", "package a\ndeny contains \"x\" if {\n  input.a == 1\n  input.b == 2\n  input.c == 3\n}");
+    let unused = module("unused.rego", "package lib\nf(x) if x > 1\ng := 3");
+    let user =
+        module("user.rego", "package b\nimport data.lib\ndeny contains \"y\" if {\n  input.a == 2\n  lib.f(3)\n}");
+    let rules = Rules::compile(&[used, unused, user]).unwrap();
+    let judged = rules.judge(&json!({ "a": 1, "b": 1, "c": 1 }), &Limits { coverage: true, ..limits() }).unwrap();
+    let lines: Vec<_> =
+        judged.coverage.into_iter().map(|coverage| (coverage.module, coverage.covered, coverage.not_covered)).collect();
+    let expected = [
+        ("used.rego", vec![3, 4], vec![2, 5]),
+        ("unused.rego", vec![], vec![2, 3]),
+        ("user.rego", vec![4], vec![3, 5]),
+    ];
+    assert_eq!(lines, expected.map(|(name, covered, not)| (name.to_owned(), covered, not)));
+}

@@ -285,9 +285,11 @@ impl PublicKey {
     pub(crate) fn cost_of_check(&self) -> u64 {
         const KIB: u64 = 1024;
         match self.kind() {
-            KeyKind::Ed25519 | KeyKind::P256 | KeyKind::Rsa { bits: ..=4096 } => 256 * KIB,
-            KeyKind::P384 | KeyKind::Rsa { .. } => 1024 * KIB,
+            KeyKind::Ed25519 | KeyKind::P256 | KeyKind::Rsa { bits: ..=3072 } => 256 * KIB,
+            KeyKind::Rsa { bits: ..=4096 } => 512 * KIB,
+            KeyKind::P384 => 1024 * KIB,
             KeyKind::P521 => 2048 * KIB,
+            KeyKind::Rsa { .. } => 4096 * KIB,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::extract::ExtractError;
 use super::index::Name;
 use super::put::describe;
 use super::segment::{Key, Segment};
-use super::{Archive, CheckedReader, ObjectId, Record, StoreError};
+use super::{Archive, CheckedReader, ObjectId, Record, StoreError, refuse_occupied};
 
 /// Records that are put into one segment when the index is made again.
 const BATCH_RECORDS: usize = 4096;
@@ -185,6 +185,47 @@ impl Archive {
             }
         }
         Err(StoreError::Busy { path: self.index.folder().to_owned() })
+    }
+
+    /// Opens the archive in the folder `root`, for [`Archive::reindex`]: where the file is missing or damaged that says
+    /// that this is an archive, it is written again, and so are missing folders; whether so, is the second part of the
+    /// answer. What the folder holds must say that it is an archive: an envelope that is named by its digest, or nothing
+    /// but our own empty folders. An archive of a later format is left alone.
+    pub fn repair(root: &Path) -> Result<(Self, bool), StoreError> {
+        let refused = match Self::open(root) {
+            Ok(archive) => {
+                let made = archive.make_folders()?;
+                return Ok((archive, made));
+            }
+            Err(error @ StoreError::Format { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        let Ok(archive) = Self::at_modes_of(root) else { return Err(refused) };
+        let Ok(objects) = archive.objects_on_disk() else { return Err(refused) };
+        let is_ours = if objects.ids.is_empty() {
+            refuse_occupied(root).is_ok() && archive.index.list().is_ok_and(|listing| listing.foreign.is_empty())
+        } else {
+            objects.ids.iter().any(|id| archive.describe_object(id).is_ok())
+        };
+        if !is_ours {
+            return Err(refused);
+        }
+        archive.make_folders()?;
+        archive.write_marker()?;
+        Ok((archive, true))
+    }
+
+    /// Makes the folders that are missing.
+    pub(super) fn make_folders(&self) -> Result<bool, StoreError> {
+        let mut made = false;
+        for folder in [self.objects.clone(), self.objects.join("sha256"), self.index.folder().to_owned()] {
+            if !folder.is_dir() {
+                let failed = |source| StoreError::Io { action: "create", path: folder.clone(), source };
+                disk::make_folder(&folder, self.modes).map_err(failed)?;
+                made = true;
+            }
+        }
+        Ok(made)
     }
 
     /// Makes the index again from the envelopes. Others can go on reading and writing meanwhile.

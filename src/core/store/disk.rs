@@ -2,11 +2,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::linkat;
 use tempfile::{Builder, NamedTempFile};
 
 /// First bytes of the name of every file that is still being written.
@@ -96,6 +98,32 @@ pub(crate) fn temporary(folder: &Path, modes: Modes) -> io::Result<NamedTempFile
         .suffix(".tmp")
         .permissions(fs::Permissions::from_mode(modes.file))
         .tempfile_in(folder)
+}
+
+/// A new file in `folder` without a name, which leaves nothing behind when this process is killed; `None` where the file
+/// system has no such files, or [`link`] could not name it.
+pub(crate) fn unnamed(folder: &Path, modes: Modes) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(modes.file).custom_flags(OFlag::O_TMPFILE.bits());
+    options.open(folder).ok().filter(|file| descriptor_path(file).try_exists().is_ok_and(|there| there))
+}
+
+fn descriptor_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Gives a file of [`unnamed`] the name `path`, where nothing may have that name.
+pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
+    step()?;
+    Ok(linkat(AT_FDCWD, &descriptor_path(file), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
+}
+
+/// Gives a file of [`unnamed`] a name as that of [`temporary`].
+pub(crate) fn named(file: &File, folder: &Path) -> io::Result<NamedTempFile> {
+    Builder::new().prefix(TEMPORARY_PREFIX).suffix(".tmp").make_in(folder, |path| {
+        link(file, path)?;
+        file.try_clone()
+    })
 }
 
 /// Gives `file` its final name `target`, in a folder of the same file system, so that after a crash either the

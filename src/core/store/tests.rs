@@ -734,9 +734,84 @@ fn an_archive_is_made_only_where_nothing_else_is() {
     for text in ["{\"format\":2}", "", "{}", "x"] {
         fs::write(root.join(MARKER), text).expect("written");
         let error = Archive::open(&root).expect_err("not a format that is known");
-        assert!(matches!(error, StoreError::Format { .. }), "{error}");
+        let later = text.contains('2');
+        assert!(
+            matches!(error, StoreError::Format { .. } if later) || matches!(error, StoreError::Marker { .. } if !later),
+            "{error}"
+        );
         Archive::create(&root, Access::Shared).expect_err("not overwritten");
     }
+}
+
+#[test]
+fn a_lost_marker_is_written_again_where_envelopes_are() {
+    let (_folder, archive) = archive();
+    let (root, marker) = (archive.root().to_owned(), archive.root().join(MARKER));
+    let good = fs::read(&marker).expect("read");
+    let id = archive.put(&numbered(1), at(5)).expect("it is stored").digest;
+    let damages: [&dyn Fn(); 6] = [
+        &|| fs::write(&marker, "evil").expect("written"),
+        &|| fs::write(&marker, "").expect("written"),
+        &|| fs::remove_file(&marker).expect("removed"),
+        &|| {
+            fs::remove_file(&marker).expect("removed");
+            symlink("/etc/passwd", &marker).expect("linked");
+        },
+        &|| {
+            fs::remove_file(&marker).expect("removed");
+            nix::unistd::mkfifo(&marker, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        },
+        &|| {
+            fs::write(&marker, "evil").expect("written");
+            fs::write(root.join("note.txt"), "of the user").expect("written");
+            fs::remove_dir_all(archive.index.folder()).expect("removed");
+        },
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        damage();
+        Archive::open(&root).expect_err("damaged");
+        let (repaired, made) = Archive::repair(&root).expect("it is an archive");
+        repaired.reindex().expect("it is made again");
+        assert!(made && repaired.check().expect("it is read").is_sound(), "damage {number}");
+        assert_eq!(
+            (fs::read(&marker).expect("read"), fs::symlink_metadata(&marker).expect("there").is_file()),
+            (good.clone(), true)
+        );
+        let found = Archive::open(&root).expect("opened").find(&subject("c0ffee")).expect("an answer");
+        assert_eq!((found.len(), found[0].digest, found[0].stored), (1, id, at(5)), "damage {number}");
+    }
+    assert!(!Archive::repair(&root).expect("opened").1, "there is nothing to repair");
+
+    // Not where a later version wrote, nor where no envelope has the digest of its name.
+    fs::write(&marker, "{\"format\":2}").expect("written");
+    let error = Archive::repair(&root).expect_err("a later format");
+    assert!(matches!(error, StoreError::Format { .. }), "{error}");
+    fs::write(&marker, "evil").expect("written");
+    fs::write(archive.path(&id), "evil").expect("written");
+    let error = Archive::repair(&root).expect_err("nothing proves it");
+    assert!(matches!(error, StoreError::Marker { .. }), "{error}");
+    assert_eq!(fs::read(&marker).expect("read"), b"evil");
+}
+
+#[test]
+fn nothing_else_becomes_an_archive_by_repairing() {
+    let folder = folder();
+    for name in ["missing", "empty", "objects", "full"] {
+        let root = folder.path().join(name);
+        let made = match name {
+            "missing" => Ok(()),
+            "empty" => fs::create_dir(&root),
+            "objects" => fs::create_dir_all(root.join("objects/sha256")),
+            _ => fs::create_dir_all(root.join("objects/sha256")).and_then(|()| fs::write(root.join("thesis.tex"), "x")),
+        };
+        made.expect("made");
+        Archive::repair(&root).expect_err(name);
+        assert!(!root.join(MARKER).exists() && !root.join("index").exists(), "{name}");
+    }
+    // An archive in which nothing is yet.
+    let (_folder, archive) = archive();
+    fs::write(archive.root().join(MARKER), "evil").expect("written");
+    assert!(Archive::repair(archive.root()).expect("only our own empty folders").1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Decode as _, Reader as _, SliceReader};
 use jiff::Timestamp;
 use pkcs8::spki::AlgorithmIdentifierRef;
+use sha2::{Digest as _, Sha256};
 use x509_cert::certificate::Version;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -113,17 +114,22 @@ pub struct Certificate(Arc<Content>);
 
 struct Content {
     der: Vec<u8>,
+    /// SHA-256 of `der`, so that comparing costs the same for every certificate; also those of the names.
+    fingerprint: [u8; 32],
+    subject_digest: [u8; 32],
+    issuer_digest: [u8; 32],
     /// Where the signed part lies in `der`.
     tbs: std::ops::Range<usize>,
     /// How the issuer signed, or what it used instead.
     algorithm: Result<Algorithm, String>,
     signature: Vec<u8>,
-    /// Serial number and names as they are encoded, with tag and length.
+    /// Serial number and issuer as they are encoded, with tag and length.
     serial: Vec<u8>,
     issuer: Vec<u8>,
-    subject: Vec<u8>,
-    issuer_name: Name,
     subject_name: Name,
+    /// The names for people; they stand in every reason, so they are made once.
+    subject_text: String,
+    issuer_text: String,
     not_before: Timestamp,
     not_after: Timestamp,
     key: PublicKey,
@@ -163,16 +169,17 @@ impl Certificate {
         let Some(text) = text.filter(|text| text.contains("-----BEGIN ")) else {
             return Self::from_file_without_blocks(bytes);
         };
-        let (start, end) = (text.trim_start(), text.trim_end());
-        let lines = text.lines().filter(|line| line.starts_with("-----")).count();
-        if !start.starts_with("-----BEGIN ") || !end.ends_with("-----") || lines != 2 {
+        match text.lines().filter(|line| line.starts_with("-----BEGIN ")).count() {
+            1 => {}
+            0 => return Err(CertificateError::damaged("a PEM block that does not begin at the beginning of a line")),
+            count => return Err(CertificateError::NotOne { found: format!("{count} PEM blocks") }),
+        }
+        // ASCII space only: what base64 may be broken by.
+        let inner = text.trim_matches(|c: char| c.is_ascii_whitespace());
+        if !inner.starts_with("-----BEGIN ") || !inner.ends_with("-----") {
             return Err(CertificateError::NotOne { found: "text beside a PEM block".to_owned() });
         }
-        let mut all = Self::read_all(bytes)?;
-        match all.len() {
-            1 => Ok(all.remove(0)),
-            count => Err(CertificateError::NotOne { found: format!("{count} certificates") }),
-        }
+        Ok(Self::read_all(bytes)?.remove(0))
     }
 
     /// Reads a file with one or several certificates: PEM, in which text between the blocks is passed over, or one in
@@ -244,9 +251,12 @@ impl Certificate {
             signature: signature.to_vec(),
             serial: raw.serial.to_vec(),
             issuer: raw.issuer.to_vec(),
-            subject: raw.subject.to_vec(),
-            issuer_name: tbs.issuer().clone(),
+            fingerprint: Sha256::digest(der).into(),
+            subject_digest: Sha256::digest(raw.subject).into(),
+            issuer_digest: Sha256::digest(raw.issuer).into(),
             subject_name: tbs.subject().clone(),
+            subject_text: names::shown(tbs.subject()),
+            issuer_text: names::shown(tbs.issuer()),
             not_before: timestamp(validity.not_before)?,
             not_after: timestamp(validity.not_after)?,
             key: PublicKey::from_spki(raw.key).map_err(|reason| CertificateError::Key { reason })?,
@@ -295,28 +305,28 @@ impl Certificate {
     }
 
     /// The subject, as RFC 4514 writes names: `CN=leaf,O=Example`.
-    pub fn subject(&self) -> String {
-        names::shown(&self.0.subject_name)
+    pub fn subject(&self) -> &str {
+        &self.0.subject_text
     }
 
     /// What to call it in a message: the subject, or else the first of its other names.
     pub fn label(&self) -> String {
         if !self.0.subject_name.is_empty() {
-            return self.subject();
+            return self.subject().to_owned();
         }
         let others = self.0.uris.iter().chain(&self.0.emails).chain(&self.0.dns_names);
         let first = others.map(|name| name.escape_debug().take(names::SHOWN).collect::<String>()).next();
-        first.unwrap_or_else(|| self.subject())
+        first.unwrap_or_else(|| self.subject().to_owned())
     }
 
     /// The issuer, written like the subject.
-    pub fn issuer(&self) -> String {
-        names::shown(&self.0.issuer_name)
+    pub fn issuer(&self) -> &str {
+        &self.0.issuer_text
     }
 
     /// Subject and issuer are the same: a root, or what claims to be one.
     pub fn is_self_issued(&self) -> bool {
-        self.0.issuer == self.0.subject
+        self.0.issuer_digest == self.0.subject_digest
     }
 
     /// The common name of the subject; the last one when there are several, as Go takes it.
@@ -394,13 +404,13 @@ impl Certificate {
     }
 
     /// Whether its key usage, if it has one, allows signing messages.
-    pub(super) fn may_sign_messages(&self) -> bool {
+    pub fn may_sign_messages(&self) -> bool {
         let usage = self.0.extensions.key_usage;
         usage.is_none_or(|usage| usage.digital_signature() || usage.non_repudiation())
     }
 
     /// Whether its key usage, if it has one, allows signing certificates.
-    pub(super) fn may_sign_certificates(&self) -> bool {
+    pub fn may_sign_certificates(&self) -> bool {
         self.0.extensions.key_usage.is_none_or(|usage| usage.key_cert_sign())
     }
 
@@ -420,9 +430,14 @@ impl Certificate {
         &self.0.subject_name
     }
 
-    /// The subject as it is encoded, with tag and length.
-    pub(super) fn raw_subject(&self) -> &[u8] {
-        &self.0.subject
+    /// Whether the issuer of `self` has the name of `other`, byte for byte.
+    pub(super) fn names_as_issuer(&self, other: &Self) -> bool {
+        self.0.issuer_digest == other.0.subject_digest
+    }
+
+    /// Whether both have the same name and key.
+    pub(super) fn is_same_entity(&self, other: &Self) -> bool {
+        self.0.subject_digest == other.0.subject_digest && self.0.key == other.0.key
     }
 
     /// The issuer as it is encoded, with tag and length.
@@ -457,7 +472,7 @@ impl Certificate {
 
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
-        self.0.der == other.0.der
+        self.0.fingerprint == other.0.fingerprint
     }
 }
 
@@ -465,7 +480,7 @@ impl Eq for Certificate {}
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("subject", &self.subject()).finish_non_exhaustive()
+        f.debug_struct("Certificate").field("subject", &self.label()).finish_non_exhaustive()
     }
 }
 

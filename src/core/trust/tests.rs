@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 mod chains;
 mod constraints;
+mod envelopes;
 mod make;
+mod properties;
+mod tokens;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

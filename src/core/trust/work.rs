@@ -23,6 +23,11 @@ impl Work {
         left.map(drop).ok_or(TooMuchWork)
     }
 
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> u64 {
+        self.0.get()
+    }
+
     /// Spends what checking one signature with `key` costs, without hashing a large message.
     pub(crate) fn spend_check(&self, key: &PublicKey) -> Result<(), TooMuchWork> {
         self.spend(key.cost_of_check())

@@ -228,7 +228,7 @@ fn judge(
 
     let signers = functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, label, checks)?;
     let time = proven_time(&signers);
-    time_constraint(step.time, time, at, label, &format!("steps.{}.timestampConstraint", step.name), checks)?;
+    time_constraint(step, &signers, at, label, checks)?;
     command(step, &collection, failed, label, checks)?;
 
     let materials = files(&collection, "material", label)?;
@@ -248,11 +248,32 @@ fn judge(
         materials,
         products,
         subjects: real_subjects(&statement),
-        backrefs: links::backrefs(&statement, &collection).into_iter().map(|one| one.digest).collect(),
+        backrefs: links::backrefs(&statement, &collection)
+            .into_iter()
+            .filter(|one| !outlives_a_run(&one.name))
+            .map(|one| one.digest)
+            .collect(),
     })
 }
 
-/// The subjects that stand for bytes, with their digests.
+/// Whether many runs refer back to this: a tag or a project. It finds evidence, and joins nothing.
+fn outlives_a_run(name: &str) -> bool {
+    ["imagetag:", "imagereference:", "codebuild-project:", "projecturl:"]
+        .iter()
+        .any(|kind| name.starts_with(kind) || name.contains(&format!("/{kind}")))
+}
+
+/// The subjects of a statement that is no collection which stand for bytes, with their digests.
+pub(super) fn real_external_subjects(statement: &Statement<'_>) -> Vec<(String, DigestSet)> {
+    statement
+        .subject
+        .iter()
+        .filter(links::is_real_external)
+        .map(|subject| (subject.name.to_string(), subject.digest_set()))
+        .collect()
+}
+
+/// The subjects of a collection that stand for bytes, with their digests.
 pub(super) fn real_subjects(statement: &Statement<'_>) -> Vec<(String, DigestSet)> {
     let real = |name: &str| links::is_real(name);
     statement
@@ -330,13 +351,14 @@ pub(super) fn proven_time(signers: &[&SignerProof]) -> Option<Timestamp> {
 }
 
 fn time_constraint(
-    constraint: TimeConstraint,
-    time: Option<Timestamp>,
+    step: &Step,
+    signers: &[&SignerProof],
     at: Timestamp,
     label: &str,
-    member: &str,
     checks: &mut Checks,
 ) -> Judged<()> {
+    let constraint: TimeConstraint = step.time;
+    let time = proven_time(signers);
     if constraint.is_empty() {
         checks.pass(CheckKind::Time, time.map_or_else(String::new, |time| format!("signed at {time}")));
         return Ok(());
@@ -345,13 +367,27 @@ fn time_constraint(
     expected.extend(constraint.not_before.map(|time| format!("not before {time}")));
     expected.extend(constraint.not_after.map(|time| format!("not after {time}")));
     expected.extend(constraint.max_age.map(|age| format!("at most {age:#} before {at}")));
-    let expected = format!("signed {} ({member})", expected.join(", "));
+    let expected = format!("signed {} (steps.{}.timestampConstraint)", expected.join(", "), step.name);
     let Some(time) = time else { return fail(unproven(CheckKind::Time, expected, label)) };
-    let too_early = constraint.not_before.is_some_and(|limit| time < limit);
-    let too_late = constraint.not_after.is_some_and(|limit| time > limit);
-    if too_early || too_late || constraint.max_age.is_some_and(|age| is_older(time, at, age)) {
+    let fits = |time: Timestamp| {
+        let too_early = constraint.not_before.is_some_and(|limit| time < limit);
+        let too_late = constraint.not_after.is_some_and(|limit| time > limit);
+        !too_early && !too_late && !constraint.max_age.is_some_and(|age| is_older(time, at, age))
+    };
+    if !fits(time) {
         let found = format!("signed at {time}, proven by a timestamp");
         return fail(Check::failed(CheckKind::Time, expected, found).at(label).fix("run the step again"));
+    }
+    // Each signature that the threshold needs has to be within it: a key that was stolen later must not help out.
+    let within = signers.iter().copied().filter(|signer| signer.time.as_ref().is_some_and(|proven| fits(proven.time)));
+    let count = distinct_identities(within);
+    if count < step.threshold {
+        let found = format!("{count} of {} signers at such a time, proven by a timestamp", step.threshold);
+        return fail(
+            Check::failed(CheckKind::Time, expected, found)
+                .at(label)
+                .fix("have every functionary sign with a timestamp, within that time"),
+        );
     }
     checks.pass(CheckKind::Time, format!("signed at {time}"));
     Ok(())
@@ -487,7 +523,7 @@ fn attestations(
             if own.step.is_some() || !is_type {
                 continue;
             }
-            match belongs(policy, step, own, &all[place].sha256, products) {
+            match belongs(policy, step, &requirement.kind, own, &all[place].sha256, products) {
                 Ok(()) => bound.push((own_place, requirement.kind.clone())),
                 Err(reason) => nearly.push(format!("{}: {reason}", own.label)),
             }
@@ -516,11 +552,22 @@ fn attestations(
 
 /// Whether evidence in its own envelope belongs to the run with this collection (security rule 12): signed by a
 /// functionary of the step, and either the document is a product of the run, or it names the run.
-fn belongs(policy: &TrustedPolicy, step: &Step, own: &Evidence, run: &str, products: &Files) -> Result<(), String> {
+fn belongs(
+    policy: &TrustedPolicy,
+    step: &Step,
+    kind: &str,
+    own: &Evidence,
+    run: &str,
+    products: &Files,
+) -> Result<(), String> {
     let mut checks = Checks::new(&[]);
     let text = |check: Box<Check>| check.found;
     let checked = signed(own, &mut checks).map_err(text)?;
     let statement = statement(checked, &own.label).map_err(text)?;
+    // Where it was found says what it is; only the payload is signed.
+    if !kinds::same(kind, &statement.predicate_type) {
+        return Err(format!("it is a statement of type `{}`", statement.predicate_type));
+    }
     functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, &own.label, &mut checks)
         .map_err(|_| "not signed by a functionary of the step".to_owned())?;
     let names_run =

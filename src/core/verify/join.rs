@@ -1,7 +1,7 @@
 //! Putting accepted evidence together: one collection for each step, so that all hang together and prove the artifact.
 //!
-//! A chain holds one accepted collection of each step. It counts when each of them is about what was asked or about
-//! something that a member of the same chain refers back to, when files that come from another step are the same as
+//! A chain holds one accepted collection of each step. It counts when they hang together and one of them is about what
+//! was asked, when files that come from another step are the same as
 //! there, when rules that see other steps agree with these very ones, and when each required external attestation is
 //! about something that the chain has made. So evidence of another run cannot stand in where only its parts fit.
 
@@ -16,7 +16,7 @@ use super::trusted::TrustedPolicy;
 use super::{Artifact, Question};
 use crate::digest::DigestSet;
 use crate::evidence::files::{Edge, Files};
-use crate::evidence::kinds;
+use crate::evidence::{kinds, links};
 use crate::policy::Step;
 use crate::store::SubjectDigest;
 use crate::verdict::{Check, CheckKind, Link};
@@ -38,6 +38,8 @@ pub(super) struct Pool<'a> {
     pub(super) external: BTreeMap<&'a str, Vec<ExternalEvidence>>,
     /// What was compared already: taker and giver, each a step and the number of a collection.
     edges: RefCell<BTreeMap<[Member<'a>; 2], Option<Check>>>,
+    /// Which collections were found to hang together.
+    links: RefCell<BTreeMap<[Member<'a>; 2], bool>>,
 }
 
 /// An external attestation whose signer and rules are right.
@@ -62,13 +64,19 @@ pub(super) struct Broken {
 impl<'a> Pool<'a> {
     pub(super) fn new(policy: &'a TrustedPolicy, question: &'a Question<'a>, evidence: &'a [Evidence]) -> Self {
         let (steps, external) = (BTreeMap::new(), BTreeMap::new());
-        Self { policy, question, evidence, steps, external, edges: RefCell::default() }
+        Self { policy, question, evidence, steps, external, edges: RefCell::default(), links: RefCell::default() }
     }
 
     /// A chain that proves `artifact`, or any chain where there is none to prove.
     pub(super) fn chain(&'a self, artifact: Option<&Artifact>) -> Result<Chain<'a>, Box<Broken>> {
-        let mut search =
-            Search { pool: self, order: self.order(), artifact, tries: Cell::new(0), broken: RefCell::default() };
+        let mut search = Search {
+            pool: self,
+            order: self.order(),
+            artifact,
+            tries: Cell::new(0),
+            broken: RefCell::default(),
+            about: RefCell::default(),
+        };
         let Some(artifact) = artifact else {
             return search.from(0, &mut Chain::new()).ok_or_else(|| Box::new(search.broken.into_inner()));
         };
@@ -131,8 +139,31 @@ impl<'a> Pool<'a> {
     fn has_made(&self, chain: &Chain<'_>, digests: &DigestSet) -> bool {
         chain.iter().any(|(step, number)| {
             let accepted = &self.steps[step][*number];
-            is_product(&accepted.products, digests) || accepted.subjects.iter().any(|(_, own)| shares(own, digests))
+            accepted.has_made(digests)
+                // The root of a tree is no file's digest, but names what the step has made.
+                || accepted.subjects.iter().any(|(name, own)| is_tree(name) && shares(own, digests))
         })
+    }
+
+    /// Whether two members of a chain hang together: one is about what the other refers back to, both refer back to
+    /// the same, or files of one come from the other (that these are the same is looked at elsewhere).
+    fn linked(&self, one: Member<'a>, other: Member<'a>) -> bool {
+        let key = if one < other { [one, other] } else { [other, one] };
+        if let Some(known) = self.links.borrow().get(&key) {
+            return *known;
+        }
+        let takes = |taker: Member<'a>, giver: Member<'a>| {
+            self.policy.policy.steps[taker.0].artifacts_from.iter().any(|from| from == giver.0)
+        };
+        let [a, b] = [one, other].map(|(step, number)| &self.steps[step][number]);
+        let [of_a, of_b] = [a, b].map(|accepted| accepted.backrefs.iter().flat_map(seeds_of).collect::<Vec<_>>());
+        let linked = takes(one, other)
+            || takes(other, one)
+            || of_a.iter().any(|digest| of_b.contains(digest))
+            || self.is_about(a, &of_b)
+            || self.is_about(b, &of_a);
+        self.links.borrow_mut().insert(key, linked);
+        linked
     }
 }
 
@@ -173,20 +204,36 @@ fn is_product(products: &Files, digests: &DigestSet) -> bool {
 
 /// Whether two sets name the same bytes. SHA-1 alone proves nothing.
 fn shares(one: &DigestSet, other: &DigestSet) -> bool {
-    one.0.iter().any(|(algorithm, value)| is_strong(algorithm) && other.0.get(algorithm) == Some(value))
+    let is_digest = |value: &str| value.len() >= 64;
+    one.0
+        .iter()
+        .any(|(algorithm, value)| is_strong(algorithm) && is_digest(value) && other.0.get(algorithm) == Some(value))
 }
 
+/// Algorithms of which nobody can make two files with one digest; not that of commits.
 fn is_strong(algorithm: &str) -> bool {
-    !algorithm.contains("sha1") && !algorithm.contains("md5")
+    ["sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512", "gitoid:sha256", "dirHash"].contains(&algorithm)
 }
 
 /// Whether a collection proves an artifact: its own digest, or each file of a folder, is a product or a real subject.
 pub(super) fn proves(accepted: &Accepted, artifact: &Artifact) -> bool {
-    let has = |digests: &DigestSet| {
-        is_product(&accepted.products, digests) || accepted.subjects.iter().any(|(_, own)| shares(own, digests))
-    };
+    let has = |digests: &DigestSet| accepted.has_made(digests);
     has(&artifact.digests)
         || (!artifact.files.is_empty() && artifact.files.iter().all(|(_, sha256)| has(&DigestSet::sha256_hex(sha256))))
+}
+
+impl Accepted {
+    /// Whether a file or image with one of these digests is a product, or a real subject.
+    fn has_made(&self, digests: &DigestSet) -> bool {
+        is_product(&self.products, digests)
+            || self.subjects.iter().any(|(name, own)| !is_tree(name) && shares(own, digests))
+    }
+}
+
+/// Whether a subject is the root of a tree over files. A file can be made that has it as its SHA-256: one that holds two
+/// nodes of the tree, and for a tree without files any empty one.
+fn is_tree(name: &str) -> bool {
+    name.ends_with("/tree:products")
 }
 
 struct Search<'a, 'q> {
@@ -195,6 +242,8 @@ struct Search<'a, 'q> {
     artifact: Option<&'q Artifact>,
     tries: Cell<usize>,
     broken: RefCell<Broken>,
+    /// Which collections are about the artifact, or about the seed with this number.
+    about: RefCell<BTreeMap<(Member<'a>, usize), bool>>,
 }
 
 impl<'a> Search<'a, '_> {
@@ -290,7 +339,7 @@ impl<'a> Search<'a, '_> {
 
     fn proven(&self, artifact: &Artifact, chain: &Chain<'a>, external: &[(&str, usize)]) -> bool {
         let has = |digests: &DigestSet| {
-            self.pool.has_made(chain, digests)
+            chain.iter().any(|(step, number)| self.pool.steps[step][*number].has_made(digests))
                 || external.iter().any(|(name, number)| {
                     self.pool.external[name][*number].subjects.iter().any(|(_, own)| shares(own, digests))
                 })
@@ -300,44 +349,55 @@ impl<'a> Search<'a, '_> {
                 && artifact.files.iter().all(|(_, sha256)| has(&DigestSet::sha256_hex(sha256))))
     }
 
-    /// The first member that is neither about what was asked nor about what another member refers back to.
+    /// The first member that does not hang together with those that are about what was asked.
+    ///
+    /// A chain for an artifact begins at those that are about the artifact. Other digests that were given find evidence,
+    /// and without an artifact a chain begins at one of them; they join nothing: tests of one commit say nothing of
+    /// another, whoever asks about both.
     fn unconnected(&self, chain: &Chain<'a>) -> Option<(&'a str, Check)> {
-        let mut known: Vec<SubjectDigest> = match self.artifact {
-            // A chain for one artifact begins at this one, and at what was given to find evidence by.
-            Some(artifact) => artifact.seeds().chain(self.pool.question.seeds.iter().cloned()).collect(),
-            None => self.pool.question.seeds.clone(),
+        let starts: Vec<Vec<SubjectDigest>> = match self.artifact {
+            Some(artifact) => vec![artifact.seeds().collect()],
+            None => self.pool.question.seeds.iter().map(|seed| vec![seed.clone()]).collect(),
         };
-        let mut open: BTreeSet<&str> = chain.keys().copied().collect();
-        loop {
-            let found: Vec<&str> = open
-                .iter()
-                .copied()
-                .filter(|step| {
-                    let accepted = &self.pool.steps[step][chain[step]];
-                    self.pool.is_about(accepted, &known)
-                })
-                .collect();
-            if found.is_empty() {
-                break;
+        let mut nearest: Option<BTreeSet<&'a str>> = None;
+        for (number, start) in starts.iter().enumerate() {
+            let mut open: BTreeSet<&'a str> = chain.keys().copied().collect();
+            let mut reached: Vec<&'a str> =
+                open.iter().copied().filter(|step| self.is_about((step, chain[step]), number, start)).collect();
+            while let Some(from) = reached.pop() {
+                open.remove(from);
+                let linked = |to: &&'a str| self.pool.linked((from, chain[from]), (to, chain[to]));
+                let more: Vec<&'a str> =
+                    open.iter().copied().filter(|to| !reached.contains(to) && linked(to)).collect();
+                reached.extend(more);
             }
-            for step in found {
-                open.remove(step);
-                let backrefs = &self.pool.steps[step][chain[step]].backrefs;
-                known.extend(backrefs.iter().flat_map(seeds_of));
+            if nearest.as_ref().is_none_or(|nearest| open.len() < nearest.len()) {
+                nearest = Some(open);
             }
         }
+        let open = nearest.unwrap_or_default();
         let step = open.first().copied()?;
-        // The borrow of the name must be that of the policy.
-        let step = self.order.iter().copied().find(|name| *name == step)?;
         let label = &self.pool.evidence[self.pool.steps[step][chain[step]].evidence].label;
         let check = Check::failed(
             CheckKind::Subject,
-            "evidence about what was asked, or about what the other steps' evidence refers back to",
-            "nothing that it is about links it to the rest of this chain",
+            "evidence that hangs together with that about what was asked: of the same commit, pipeline or image, or joined by `artifactsFrom`",
+            "nothing links it to the rest of this chain",
         )
         .at(label)
-        .fix(format!("run `{step}` on the same commit and files as the other steps"));
+        .fix(format!(
+            "run `{step}` on the same commit as the other steps, with the git attestor, or say in the policy with \
+             `artifactsFrom` from which step its files come"
+        ));
         Some((step, check))
+    }
+
+    fn is_about(&self, member: Member<'a>, start: usize, digests: &[SubjectDigest]) -> bool {
+        if let Some(known) = self.about.borrow().get(&(member, start)) {
+            return *known;
+        }
+        let is_about = self.pool.is_about(&self.pool.steps[member.0][member.1], digests);
+        self.about.borrow_mut().insert((member, start), is_about);
+        is_about
     }
 
     /// Where a step allows only some files from elsewhere: one that comes from none of its steps and is not allowed.
@@ -501,13 +561,15 @@ impl Pool<'_> {
         let evidence = &self.evidence[accepted.evidence];
         let State::Checked(checked) = &evidence.state else { return false };
         let Ok(statement) = statement(checked, &evidence.label) else { return false };
+        // A collection is not about the commit before its own.
         let of_statement = statement.subject.iter().any(|subject| {
-            known.iter().any(|wanted| match &wanted.algorithm {
-                Some(algorithm) => {
-                    subject.value(algorithm).is_some_and(|value| value.eq_ignore_ascii_case(&wanted.value))
-                }
-                None => subject.digest_set().0.values().any(|value| value.eq_ignore_ascii_case(&wanted.value)),
-            })
+            !links::is_parent(&subject.name)
+                && known.iter().any(|wanted| match &wanted.algorithm {
+                    Some(algorithm) => {
+                        subject.value(algorithm).is_some_and(|value| value.eq_ignore_ascii_case(&wanted.value))
+                    }
+                    None => subject.digest_set().0.values().any(|value| value.eq_ignore_ascii_case(&wanted.value)),
+                })
         });
         of_statement
             || [&accepted.products, &accepted.materials].into_iter().filter(|files| files.is_tree()).any(|files| {

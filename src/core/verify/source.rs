@@ -13,8 +13,10 @@ use std::thread;
 
 use super::accept::chain;
 use super::container;
+use super::trusted::POLICY_TYPES;
 use crate::bundle::Bundle;
 use crate::digest::sha256;
+use crate::statement;
 use crate::store::{Archive, Found, Query, StoreError, SubjectDigest};
 
 /// The largest file that is read as evidence, in bytes: a collection of a million files fits.
@@ -76,6 +78,14 @@ pub trait Source {
     /// At most `limit` envelopes of a step, whatever they are about: for the text of a denial.
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError>;
 
+    /// Policies that lie among the evidence: a newer one may withdraw the one that was given.
+    fn policies(&self) -> Vec<Handle>;
+
+    /// What was named and holds no evidence, or some that could not be read in full, and why.
+    fn unreadable(&self) -> &[(String, String)] {
+        &[]
+    }
+
     /// The bytes of an envelope.
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError>;
 }
@@ -128,14 +138,38 @@ impl Files {
         for (index, result) in loaded {
             let label = paths[index].display().to_string();
             match result? {
-                Loaded::Entries(entries) => files.entries.extend(entries),
+                Loaded::Entries(entries) => files.take(entries),
                 Loaded::Unreadable(reason) => files.unreadable.push((label, reason)),
             }
         }
         Ok(files)
     }
 
-    /// Files that hold no envelope, and why.
+    /// Tells of something that was named and holds no evidence.
+    pub fn tell(&mut self, label: String, reason: String) {
+        self.unreadable.push((label, reason));
+    }
+
+    /// An envelope that nothing can be found in is told of as well: it would be missed without a word.
+    fn take(&mut self, entries: Vec<Entry>) {
+        for entry in &entries {
+            let found = &entry.found;
+            let reason = match found.notes() {
+                // A policy is no evidence, and may lie beside it: it can withdraw an older one.
+                [] if found.payload_type() == statement::PAYLOAD_TYPE => continue,
+                [] if POLICY_TYPES.contains(&found.payload_type()) => continue,
+                [] => {
+                    let (is, should) = (found.payload_type().escape_debug(), statement::PAYLOAD_TYPE);
+                    format!("it says nothing: its payload is of the type `{is}`, not `{should}`")
+                }
+                notes => notes.join("; "),
+            };
+            self.unreadable.push((entry.label.clone(), reason));
+        }
+        self.entries.extend(entries);
+    }
+
+    /// Files that hold no evidence, or some that could not be read in full, and why.
     pub fn unreadable(&self) -> &[(String, String)] {
         &self.unreadable
     }
@@ -250,6 +284,15 @@ impl Source for Files {
         Ok((0..self.entries.len()).filter(of_step).take(limit).map(|index| self.handle(index)).collect())
     }
 
+    fn unreadable(&self) -> &[(String, String)] {
+        &self.unreadable
+    }
+
+    fn policies(&self) -> Vec<Handle> {
+        let is_policy = |index: &usize| POLICY_TYPES.contains(&self.entries[*index].found.payload_type());
+        (0..self.entries.len()).filter(is_policy).map(|index| self.handle(index)).collect()
+    }
+
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
         let Place::Entry(index) = handle.place else { return Ok(Vec::new()) };
         match &self.entries[index].content {
@@ -287,6 +330,11 @@ impl Source for Archive {
 
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
         records(self, &Query { step: Some(step.to_owned()), limit: Some(limit), ..Query::default() })
+    }
+
+    /// None: the index finds statements by what they are about, and a policy is about nothing.
+    fn policies(&self) -> Vec<Handle> {
+        Vec::new()
     }
 
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {

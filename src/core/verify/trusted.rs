@@ -1,8 +1,11 @@
 //! From a policy's envelope to a policy that may be relied on: signature, type, validity, and everything in it that can
 //! be prepared before evidence is looked at.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,10 +13,16 @@ use serde_json::Value;
 use super::accept::chain;
 use super::{Question, VerifyError, container};
 use crate::digest::sha256_hex;
+use crate::nearest::nearest;
 use crate::policy::{self, External, Functionary, Policy, RegoModule, Step};
 use crate::rego;
-use crate::trust::{Anchor, Certificate, CertificateError, Checked, Constraint, Identity, SignerProof, Trust};
+use crate::trust::{
+    Anchor, Certificate, CertificateError, Checked, Constraint, EXTENSIONS, Identity, SignerProof, Trust,
+};
 use crate::verdict::{Check, CheckKind, PolicyPart};
+
+/// Payload types of policies.
+pub(super) const POLICY_TYPES: [&str; 2] = [policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK];
 
 /// A policy whose signature holds and which is in force.
 pub(super) struct TrustedPolicy {
@@ -27,14 +36,26 @@ pub(super) struct TrustedPolicy {
     external_rules: BTreeMap<String, Rules>,
 }
 
+/// The members of a `certConstraint`, for the nearest name to one that is not known.
+const MEMBERS: [&str; 8] =
+    ["commonname", "dnsnames", "emails", "organizations", "uris", "roots", "extensions", "requiredpolicyoids"];
+/// Longest time that the first rule may take that does not come to an end.
+const PATIENCE: Duration = Duration::from_secs(4);
+
 /// Compiled rules, with the time that they see.
 pub(super) struct Rules {
-    rules: rego::Rules,
+    compiled: rego::Rules,
     at: Timestamp,
+    /// How long a rule may take: half of it after each that took too long, so that all together come to an end.
+    patience: Rc<Cell<Duration>>,
 }
 
 impl Rules {
-    fn compile(modules: &[RegoModule], at: Timestamp) -> Result<Option<Self>, rego::RegoError> {
+    fn compile(
+        modules: &[RegoModule],
+        at: Timestamp,
+        patience: &Rc<Cell<Duration>>,
+    ) -> Result<Option<Self>, rego::RegoError> {
         if modules.is_empty() {
             return Ok(None);
         }
@@ -42,12 +63,18 @@ impl Rules {
             .iter()
             .map(|module| rego::Module { name: module.name.clone(), text: module.text.clone() })
             .collect();
-        Ok(Some(Self { rules: rego::Rules::compile(&modules)?, at }))
+        Ok(Some(Self { compiled: rego::Rules::compile(&modules)?, at, patience: patience.clone() }))
     }
 
     /// What the rules say against `input`: nothing, or the denials; or why they could not be asked.
     pub(super) fn judge(&self, input: &Value) -> Result<Vec<String>, String> {
-        let judgement = self.rules.judge(input, &rego::Limits::at(self.at)).map_err(|error| chain(&error))?;
+        let limits = rego::Limits { time: self.patience.get(), ..rego::Limits::at(self.at) };
+        let judgement = self.compiled.judge(input, &limits).map_err(|error| {
+            if matches!(error, rego::RegoError::Time { .. } | rego::RegoError::Memory { .. }) {
+                self.patience.set(self.patience.get() / 2);
+            }
+            chain(&error)
+        })?;
         Ok(judgement.denials.iter().map(|denial| format!("{}: {}", denial.package, denial.message)).collect())
     }
 }
@@ -63,7 +90,7 @@ pub(super) fn describe(signer: &SignerProof) -> String {
     match signer.certificate() {
         None => format!("key {}{time}", signer.key_id),
         Some(certificate) => {
-            let mut names = vec![certificate.subject()];
+            let mut names = vec![certificate.subject().to_string()];
             for list in [certificate.dns_names(), certificate.emails(), certificate.uris()] {
                 names.extend(list.iter().cloned());
             }
@@ -128,10 +155,9 @@ impl fmt::Display for Who<'_> {
 
 impl TrustedPolicy {
     /// Prepares a policy that is trusted already.
-    fn prepare(mut policy: Policy, at: Timestamp) -> Result<Self, VerifyError> {
+    fn prepare(policy: Policy, at: Timestamp) -> Result<Self, VerifyError> {
         let value = |at: String, reason: String| VerifyError::Policy(policy::PolicyError::Value { at, reason });
         let mut constraints = BTreeMap::new();
-        let mut notes = Vec::new();
         let of_steps = policy.steps.values().flat_map(|step| &step.functionaries);
         let of_external = policy.external.values().flat_map(|external| &external.functionaries);
         for functionary in of_steps.chain(of_external) {
@@ -139,11 +165,14 @@ impl TrustedPolicy {
                 let member = format!("{}.certConstraint", functionary.at);
                 let (constraint, unknown) =
                     Constraint::read(text).map_err(|error| value(member.clone(), chain(&error)))?;
-                notes.extend(
-                    unknown
-                        .into_iter()
-                        .map(|name| format!("the policy's member `{member}.{name}` is not known and was passed over")),
-                );
+                // Passed over, it would let in whom it was meant to keep out.
+                if let Some(name) = unknown.first() {
+                    let known = MEMBERS.into_iter().chain(EXTENSIONS.iter().map(|(name, _)| *name));
+                    let last = name.rsplit('.').next().unwrap_or_default();
+                    let nearest = nearest(last, known).map(str::to_owned);
+                    let at = format!("{member}.{name}");
+                    return Err(VerifyError::Policy(policy::PolicyError::Unknown { at, nearest }));
+                }
                 for root in constraint.roots() {
                     if root != "*" && !policy.roots.contains_key(root) {
                         return Err(value(format!("{member}.roots"), format!("the policy has no root `{root}`")));
@@ -152,18 +181,18 @@ impl TrustedPolicy {
                 constraints.insert(functionary.at.clone(), constraint);
             }
         }
-        policy.notes.extend(notes);
+        let patience = Rc::new(Cell::new(PATIENCE));
         let mut rules = BTreeMap::new();
         for step in policy.steps.values() {
             for (index, requirement) in step.attestations.iter().enumerate() {
-                let compiled = Rules::compile(&requirement.modules, at)
+                let compiled = Rules::compile(&requirement.modules, at, &patience)
                     .map_err(|error| value(format!("{}.regopolicies", requirement.at), chain(&error)))?;
                 rules.extend(compiled.map(|compiled| ((step.name.clone(), index), compiled)));
             }
         }
         let mut external_rules = BTreeMap::new();
         for external in policy.external.values() {
-            let compiled = Rules::compile(&external.modules, at).map_err(|error| {
+            let compiled = Rules::compile(&external.modules, at, &patience).map_err(|error| {
                 value(format!("externalAttestations.{}.regopolicies", external.name), chain(&error))
             })?;
             external_rules.extend(compiled.map(|compiled| (external.name.clone(), compiled)));
@@ -260,7 +289,7 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
         return Ok((part, None));
     }
     let payload_type = &checked.value().payload_type;
-    if ![policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK].contains(&payload_type.as_str()) {
+    if !POLICY_TYPES.contains(&payload_type.as_str()) {
         let check = Check::failed(
             CheckKind::Payload,
             format!("the payload type `{}` or `{}`", policy::PAYLOAD_TYPE, policy::PAYLOAD_TYPE_CILOCK),
@@ -275,7 +304,7 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
     part.version = policy.version;
     part.expires = policy.expires;
     part.checks.push(validity(&policy, question.at, &label));
-    part.checks.extend(version(&policy, question, &label));
+    part.checks.extend(version(&policy, question, &label)?);
     if part.checks.iter().any(Check::has_failed) {
         return Ok((part, None));
     }
@@ -337,14 +366,40 @@ fn validity(policy: &Policy, at: Timestamp, label: &str) -> Check {
     }
 }
 
-fn version(policy: &Policy, question: &Question<'_>, label: &str) -> Option<Check> {
-    let minimum = question.policy_trust.minimum_version.max(policy.minimum_version)?;
-    let found = policy.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    Some(if policy.version.is_some_and(|version| version >= minimum) {
-        Check::passed(CheckKind::Version, format!("version {found}, at least {minimum}"))
+/// The policies among the evidence that the same signers have signed: which version they ask for at least. So a policy
+/// that was withdrawn is refused wherever its successor lies beside the evidence.
+fn asked_by_others(question: &Question<'_>) -> Result<Option<(u64, String)>, VerifyError> {
+    let mut asked: Option<(u64, String)> = None;
+    for source in &question.sources {
+        for handle in source.policies() {
+            let bytes = source.read(&handle).map_err(VerifyError::Source)?;
+            let Ok(envelope) = container::open(&bytes) else { continue };
+            let Ok(checked) = question.policy_trust.trust.check(envelope) else { continue };
+            let is_theirs = who_signed(question, &checked, "").is_none();
+            let is_policy = POLICY_TYPES.contains(&checked.value().payload_type.as_str());
+            let Ok(policy) = Policy::parse(&checked.value().payload) else { continue };
+            if let Some(minimum) = policy.minimum_version.filter(|_| is_theirs && is_policy)
+                && asked.as_ref().is_none_or(|(known, _)| *known < minimum)
+            {
+                asked = Some((minimum, format!("the policy {}", handle.label)));
+            }
+        }
+    }
+    Ok(asked)
+}
+
+fn version(policy: &Policy, question: &Question<'_>, label: &str) -> Result<Option<Check>, VerifyError> {
+    let by_flag = question.policy_trust.minimum_version.map(|minimum| (minimum, "the command line".to_owned()));
+    let by_itself = policy.minimum_version.map(|minimum| (minimum, "the policy itself".to_owned()));
+    let asked =
+        [asked_by_others(question)?, by_flag, by_itself].into_iter().flatten().max_by_key(|(minimum, _)| *minimum);
+    let Some((minimum, who)) = asked else { return Ok(None) };
+    let found = policy.version.map_or_else(|| "no version".to_owned(), |version| format!("version {version}"));
+    Ok(Some(if policy.version.is_some_and(|version| version >= minimum) {
+        Check::passed(CheckKind::Version, format!("{found}, at least {minimum}"))
     } else {
-        Check::failed(CheckKind::Version, format!("version {minimum} or later"), format!("version {found}"))
+        Check::failed(CheckKind::Version, format!("version {minimum} or later, as {who} asks"), found)
             .at(format!("{label}, `version`"))
             .fix("use the newest policy: this one was withdrawn")
-    })
+    }))
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use regorus::unstable::{AssignOp, BinOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleHead, Span};
+use regorus::unstable::{AssignOp, BinOp, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleHead, Span};
 
 use super::super::load::{self, Step};
+use super::super::names::Names;
 use super::super::{syntax, tree};
 use super::{Definition, Ground, Kind, Level, Needs, Path, Role, Scope, Site, Turn};
 
@@ -34,7 +35,7 @@ struct Need {
 /// Walks one rule.
 pub(super) struct Finder<'a> {
     scope: &'a Scope,
-    trees: &'a [Ref<Module>],
+    names: &'a Names,
     module: usize,
     found: &'a mut Ground,
     /// Variables of the rule: they hide rules and imports.
@@ -43,8 +44,8 @@ pub(super) struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(scope: &'a Scope, trees: &'a [Ref<Module>], module: usize, found: &'a mut Ground) -> Self {
-        Self { scope, trees, module, found, locals: BTreeSet::new(), aliases: BTreeMap::new() }
+    pub(super) fn new(scope: &'a Scope, names: &'a Names, module: usize, found: &'a mut Ground) -> Self {
+        Self { scope, names, module, found, locals: BTreeSet::new(), aliases: BTreeMap::new() }
     }
 
     /// Notes the rule, what it needs and what it tests.
@@ -301,9 +302,8 @@ impl<'a> Finder<'a> {
         needs: &mut Vec<Need>,
     ) {
         let name = load::static_path(fcn);
-        if let Some(key) = load::resolve(&name, &self.trees[self.module], self.trees) {
+        if let Some(key) = self.names.rule(self.module, &name) {
             let text = span.text().get(fcn.span().text().len()..).unwrap_or_default();
-            let key = self.rule_key(&key);
             let needed = Needs::Rule { key, arguments: text.to_owned() };
             needs.push(Need { needs: needed, turn: result, through: None, inner: Vec::new(), line: span.line });
         }
@@ -362,17 +362,7 @@ impl<'a> Finder<'a> {
         if let Some(path) = self.scope.inputs.get(root) {
             return below(path);
         }
-        match load::resolve(&load::static_path(expr), &self.trees[self.module], self.trees) {
-            Some(path) => Meaning::Rule(self.rule_key(&path)),
-            None => Meaning::Nothing,
-        }
-    }
-
-    /// Package and name of the rule that a path leads to or into.
-    fn rule_key(&self, path: &[String]) -> Vec<String> {
-        let package = self.trees.iter().map(|tree| load::static_path(&tree.package.refr));
-        let longest = package.filter(|package| path.starts_with(package)).map(|package| package.len()).max();
-        path.get(..longest.unwrap_or(0) + 1).unwrap_or(path).to_vec()
+        self.names.rule(self.module, &load::static_path(expr)).map_or(Meaning::Nothing, Meaning::Rule)
     }
 
     fn test(&mut self, path: Path) {
@@ -420,7 +410,7 @@ impl<'a> Finder<'a> {
                 let name = span.text();
                 let known = ["input", "data"].contains(&name) || self.scope.inputs.contains_key(name);
                 let path = [name.to_owned()];
-                if !known && load::resolve(&path, &self.trees[self.module], self.trees).is_none() {
+                if !known && self.names.rule(self.module, &path).is_none() {
                     self.locals.insert(name.to_owned());
                 }
             }

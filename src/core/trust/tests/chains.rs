@@ -104,7 +104,7 @@ fn class_f_who_may_certify() {
     for (expected, change) in [
         (
             "its basic constraints do not make it an authority",
-            (|world: &mut World| world.intermediate.authority = None) as fn(&mut World),
+            (|world: &mut World| world.intermediate.authority = false) as fn(&mut World),
         ),
         ("its key usage does not have keyCertSign", |world| world.intermediate.usage = Some(DIGITAL_SIGNATURE)),
         ("its extended key usage does not have signing evidence", |world| {
@@ -127,16 +127,16 @@ fn class_f_who_may_certify() {
 #[test]
 fn path_lengths_are_kept() {
     assert_eq!(
-        refused(|world| world.root.authority = Some(Some(0))),
+        refused(|world| world.root.path_length = Some(0)),
         "`CN=root,O=Example` must not certify others here: 1 authorities stand below it, its path length allows 0"
     );
     let mut world = World::new();
-    world.root.authority = Some(Some(1));
-    world.intermediate.authority = Some(Some(0));
+    world.root.path_length = Some(1);
+    world.intermediate.path_length = Some(0);
     assert!(of(&world).is_ok());
     // A self-issued authority in between (a new key for the same name) does not count.
     let next_root = Draft { key: 5, ..world.root.clone() };
-    world.root.authority = Some(Some(1));
+    world.root.path_length = Some(1);
     let chain = find(
         &world.leaf.certificate(&world.intermediate),
         &[world.intermediate.certificate(&next_root), next_root.certificate(&world.root)],
@@ -263,7 +263,7 @@ fn class_f_who_is_trusted() {
     assert!(find(&leaf, &[], &anchor(&world.leaf.self_signed())).is_err(), "another leaf of that name");
     // Intermediates of an anchor help, and are not trusted either.
     let helping = Anchor { intermediates: vec![intermediate.clone()], ..world.root.anchor("r") };
-    assert!(find(&leaf, &[], &[helping.clone()]).is_ok());
+    assert!(find(&leaf, &[], std::slice::from_ref(&helping)).is_ok());
     let useless = Anchor { certificate: stranger[0].certificate.clone(), ..helping };
     assert!(find(&leaf, &[], &[useless]).is_err());
 }
@@ -324,7 +324,7 @@ fn names_below_an_authority_are_constrained() {
     for (base, inside, outside) in [
         (dns("example.org"), dns("a.Example.org"), dns("badexample.org")),
         (dns("example.org"), dns("example.org"), dns("example.org.evil")),
-        (dns("example.org"), dns("*.example.org"), dns("*.org")),
+        (dns("example.org"), dns("*.example.org"), dns("*.example.com")),
         (email("example.org"), email("a@example.org"), email("a@b.example.org")),
         (email(".example.org"), email("a@b.example.org"), email("a@example.org")),
         (email("a@example.org"), email("a@EXAMPLE.org"), email("b@example.org")),
@@ -428,10 +428,10 @@ fn files_of_certificates() {
     let both = [&b"some text\n"[..], &leaf, b"and more\n", &root].concat();
     assert_eq!(Certificate::read_all(&both).expect("two").len(), 2);
     assert_eq!(Certificate::read_all(certificate("keys/leaf.pem").der()).expect("DER").len(), 1);
-    assert_eq!(Certificate::read(&[b"\r\n ", &leaf[..], b"\n"].concat()).expect("one"), certificate("keys/leaf.pem"));
+    assert_eq!(Certificate::read(&[b"\r\n\n", &leaf[..], b" \n"].concat()).expect("one"), certificate("keys/leaf.pem"));
     let refused = |bytes: &[u8]| Certificate::read(bytes).expect_err("refused").to_string();
-    assert_eq!(refused(&[&leaf[..], &root].concat()), "one certificate is wanted here, found text beside a PEM block");
-    assert_eq!(refused(&both), "one certificate is wanted here, found text beside a PEM block");
+    assert_eq!(refused(&[&leaf[..], &root].concat()), "one certificate is wanted here, found 2 PEM blocks");
+    assert_eq!(refused(&both), "one certificate is wanted here, found 2 PEM blocks");
     assert_eq!(refused(&[&leaf[..], b"x"].concat()), "one certificate is wanted here, found text beside a PEM block");
     assert_eq!(refused(b""), "no certificate: nothing is there");
     assert_eq!(refused(b"{}"), "no certificate: neither PEM nor DER");

@@ -20,10 +20,11 @@ const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
 pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
     let mut out = vec![tag];
-    match content.len() {
-        short @ 0..128 => out.push(short as u8),
-        middle @ 128..256 => out.extend([0x81, middle as u8]),
-        long => out.extend([0x82, (long >> 8) as u8, long as u8]),
+    let length = u16::try_from(content.len()).expect("less than 64 KiB").to_be_bytes();
+    match length {
+        [0, short @ 0..128] => out.push(short),
+        [0, middle] => out.extend([0x81, middle]),
+        [high, low] => out.extend([0x82, high, low]),
     }
     out.extend(content);
     out
@@ -105,8 +106,8 @@ pub(super) struct Draft {
     /// `YYYYMMDDhhmmssZ`
     pub(super) from: &'static str,
     pub(super) until: &'static str,
-    /// Basic constraints: the path length.
-    pub(super) authority: Option<Option<u32>>,
+    pub(super) authority: bool,
+    pub(super) path_length: Option<u32>,
     /// The first byte of the key usage.
     pub(super) usage: Option<u8>,
     pub(super) purposes: Option<(bool, Vec<&'static str>)>,
@@ -127,7 +128,8 @@ impl Draft {
             serial: 7,
             from: "20260601000000Z",
             until: "20260602000000Z",
-            authority: None,
+            authority: false,
+            path_length: None,
             usage: Some(DIGITAL_SIGNATURE),
             purposes: Some((false, vec![CODE_SIGNING])),
             names: Vec::new(),
@@ -148,7 +150,7 @@ impl Draft {
         Self {
             from: "20260101000000Z",
             until: "20360101000000Z",
-            authority: Some(None),
+            authority: true,
             usage: Some(SIGN_CERTIFICATES),
             purposes: None,
             ..Self::leaf(common_name, key)
@@ -161,12 +163,12 @@ impl Draft {
             seq(&[&oid(id), &flag, &octets(value)])
         };
         let mut list = Vec::new();
-        if let Some(length) = self.authority {
-            let length = length.map(int).unwrap_or_default();
+        if self.authority {
+            let length = self.path_length.map(int).unwrap_or_default();
             list.push(extension("2.5.29.19", true, &seq(&[&[0x01, 0x01, 0xff], &length])));
         }
         if let Some(bits) = self.usage {
-            let unused = bits.trailing_zeros() as u8;
+            let unused = u8::try_from(bits.trailing_zeros()).expect("eight bits");
             list.push(extension("2.5.29.15", true, &tlv(0x03, &[&[unused, bits]])));
         }
         if let Some((critical, purposes)) = &self.purposes {
@@ -236,6 +238,12 @@ pub(super) struct Stamp {
     pub(super) info_end: Vec<u8>,
     /// Put among the signed attributes.
     pub(super) attribute: Vec<u8>,
+    /// Names the signer instead of issuer and number.
+    pub(super) key_id: Option<Vec<u8>>,
+    /// Put after the bag.
+    pub(super) revoked: Vec<u8>,
+    /// The digest algorithms of the whole token, if others.
+    pub(super) digests: Option<Vec<u8>>,
     /// Put at the end of the signer.
     pub(super) signer_end: Vec<u8>,
     pub(super) versions: [u32; 3],
@@ -259,6 +267,9 @@ impl Stamp {
             signers: 1,
             info_end: Vec::new(),
             attribute: Vec::new(),
+            key_id: None,
+            revoked: Vec::new(),
+            digests: None,
             signer_end: Vec::new(),
             versions: [3, 1, 1],
         }
@@ -292,7 +303,10 @@ impl Stamp {
         let id = Certificate::from_der(self.named_by_id.as_ref().unwrap_or(&self.signer)).expect("a certificate");
         let signer = seq(&[
             &int(self.versions[1]),
-            &seq(&[id.raw_issuer(), id.raw_serial()]),
+            &self
+                .key_id
+                .as_ref()
+                .map_or_else(|| seq(&[id.raw_issuer(), id.raw_serial()]), |key_id| tlv(0x80, &[key_id])),
             &sha256,
             &tlv(0xa0, &[&attributes]),
             &seq(&[&oid(ECDSA_SHA256)]),
@@ -302,9 +316,10 @@ impl Stamp {
         let bag = if self.bag.is_empty() { Vec::new() } else { tlv(0xa0, &[&self.bag.concat()]) };
         let data = seq(&[
             &int(self.versions[0]),
-            &set(&[&sha256]),
+            &set(&[self.digests.as_ref().unwrap_or(&sha256)]),
             &seq(&[&oid(TST_INFO), &tlv(0xa0, &[&octets(&info)])]),
             &bag,
+            &self.revoked,
             &set(&[&signer.repeat(self.signers)]),
         ]);
         seq(&[&oid("1.2.840.113549.1.7.2"), &tlv(0xa0, &[&data])])
@@ -328,7 +343,7 @@ impl World {
             intermediate: Draft::authority("intermediate", 1),
             leaf: Draft { names: vec![email("builder@example.org")], ..Draft::leaf("leaf", 2) },
             time_root: Draft::authority("time root", 3),
-            timestamper: Draft::timestamper("timestamper", 4),
+            timestamper: Draft { serial: 8, ..Draft::timestamper("timestamper", 4) },
         }
     }
 
