@@ -61,7 +61,12 @@ fn signed(policy: &Value) -> Vec<u8> {
 fn bad_policies() {
     with_policy("policy-not-signed", 1, "a policy that nobody signed", one_step().to_string());
     with_policy("policy-without-signatures", 1, "no signature", seal(&one_step().to_string(), POLICY, &[]));
-    with_policy("policy-by-a-stranger", 1, "none of the trusted keys", seal(&one_step().to_string(), POLICY, &[&stranger()]));
+    with_policy(
+        "policy-by-a-stranger",
+        1,
+        "none of the trusted keys",
+        seal(&one_step().to_string(), POLICY, &[&stranger()]),
+    );
     with_policy("policy-of-another-type", 1, IN_TOTO, seal(&one_step().to_string(), IN_TOTO, &[&key("policy")]));
     let mut asked = one_step();
     asked["expires"] = json!("2026-11-01T00:00:00Z");
@@ -79,7 +84,8 @@ fn bad_policies() {
     asked["steps"]["build"]["treshold"] = json!(2);
     with_policy("policy-unknown-member", 4, "did you mean `threshold`", signed(&asked));
     let mut asked = one_step();
-    asked["steps"]["build"]["functionaries"] = json!([{"type": "root", "certConstraint": {"commonname": "*", "roots": ["*"], "emials": ["a@b.c"]}}]);
+    asked["steps"]["build"]["functionaries"] =
+        json!([{"type": "root", "certConstraint": {"commonname": "*", "roots": ["*"], "emials": ["a@b.c"]}}]);
     with_policy("policy-unknown-identity", 4, "emials", signed(&asked));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     with_policy("policy-deep", 4, "policy.json", seal(&deep, POLICY, &[&key("policy")]));
@@ -123,7 +129,8 @@ fn bad_evidence() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let levels = text.replacen("\"payload\":", &format!("\"x\":{},\"payload\":", deep(100_000)), 1);
     with_evidence("evidence-deep", 3, "nested too deeply", levels);
-    let inside = Run::build().payload().replacen("\"exitcode\":0", &format!("\"exitcode\":0,\"x\":{}", deep(100_000)), 1);
+    let inside =
+        Run::build().payload().replacen("\"exitcode\":0", &format!("\"exitcode\":0,\"x\":{}", deep(100_000)), 1);
     with_evidence("evidence-deep-inside", 1, "recursion limit", seal(&inside, IN_TOTO, &[&builder()]));
     let change = |to: &dyn Fn(&mut Value)| {
         let mut changed = envelope.clone();
@@ -132,7 +139,12 @@ fn bad_evidence() {
     };
     let none = change(&|envelope| drop(envelope.as_object_mut().expect("an object").remove("signatures")));
     with_evidence("evidence-no-signatures", 1, "`signatures` is missing", none);
-    with_evidence("evidence-empty-signatures", 1, "no signature", change(&|envelope| envelope["signatures"] = json!([])));
+    with_evidence(
+        "evidence-empty-signatures",
+        1,
+        "no signature",
+        change(&|envelope| envelope["signatures"] = json!([])),
+    );
     let many = change(&|envelope| {
         let one = envelope["signatures"][0].clone();
         envelope["signatures"] = vec![one; 100_000].into();
@@ -143,18 +155,43 @@ fn bad_evidence() {
         envelope["payload"] = URL_SAFE_NO_PAD.encode(payload).into();
     });
     with_evidence("evidence-base64url", 3, "base64", url);
-    with_evidence("evidence-base64url-signature", 1, "base64", change(&|envelope| envelope["signatures"][0]["sig"] = json!("-_-_")));
-    with_evidence("evidence-of-another-type", 3, "its payload is of the type `text/plain`", seal("hello", "text/plain", &[&builder()]));
+    with_evidence(
+        "evidence-base64url-signature",
+        1,
+        "base64",
+        change(&|envelope| envelope["signatures"][0]["sig"] = json!("-_-_")),
+    );
+    with_evidence(
+        "evidence-of-another-type",
+        3,
+        "its payload is of the type `text/plain`",
+        seal("hello", "text/plain", &[&builder()]),
+    );
     let other = seal(&Run::build().payload(), "application/json", &[&builder()]);
     with_evidence("evidence-under-another-type", 1, "application/json", other);
-    let sbom = statement(SBOM, &json!([subject("app", &affiant_core::digest::sha256_hex(APP.as_bytes()))]), &json!({}), &[&builder()]);
+    let sbom = statement(
+        SBOM,
+        &json!([subject("app", &affiant_core::digest::sha256_hex(APP.as_bytes()))]),
+        &json!({}),
+        &[&builder()],
+    );
     with_evidence("evidence-of-no-run", 1, "counts only beside that of a run", sbom);
-    with_evidence("evidence-altered", 1, "something was altered", change(&|envelope| {
-        let payload = STANDARD.decode(envelope["payload"].as_str().expect("text")).expect("base64");
-        let changed = String::from_utf8(payload).expect("text").replace("\"make\"", "\"fake\"");
-        envelope["payload"] = STANDARD.encode(changed).into();
-    }));
-    with_evidence("evidence-unknown-statement", 1, "https://in-toto.io/Statement/v9", seal(&Run::build().payload().replace("Statement/v0.1", "Statement/v9"), IN_TOTO, &[&builder()]));
+    with_evidence(
+        "evidence-altered",
+        1,
+        "something was altered",
+        change(&|envelope| {
+            let payload = STANDARD.decode(envelope["payload"].as_str().expect("text")).expect("base64");
+            let changed = String::from_utf8(payload).expect("text").replace("\"make\"", "\"fake\"");
+            envelope["payload"] = STANDARD.encode(changed).into();
+        }),
+    );
+    with_evidence(
+        "evidence-unknown-statement",
+        1,
+        "https://in-toto.io/Statement/v9",
+        seal(&Run::build().payload().replace("Statement/v0.1", "Statement/v9"), IN_TOTO, &[&builder()]),
+    );
 
     let place = base();
     File::create(place.work().join("build.json")).expect("makes").set_len(1 << 30).expect("grows");
@@ -190,24 +227,53 @@ fn denials() {
     let build = || ("build.json", Run::build().signed(&[&builder()]));
     let test = |run: &Run| ("test.json", run.signed(&[&tester()]));
     of("denied-step-missing", &two_steps(), &[build()], 1);
-    of("denied-file-edited-between-steps", &two_steps(), &[build(), test(&Run::of("test", COMMIT, &[("app", "edited\n")], &[]))], 1);
+    of(
+        "denied-file-edited-between-steps",
+        &two_steps(),
+        &[build(), test(&Run::of("test", COMMIT, &[("app", "edited\n")], &[]))],
+        1,
+    );
     let mut loose = two_steps();
     loose["steps"]["test"].as_object_mut().expect("an object").remove("artifactsFrom");
-    of("denied-tests-of-another-commit", &loose, &[build(), test(&Run::of("test", super::kit::PARENT, &[], &[("report.xml", "<ok/>\n")]))], 1);
+    of(
+        "denied-tests-of-another-commit",
+        &loose,
+        &[build(), test(&Run::of("test", super::kit::PARENT, &[], &[("report.xml", "<ok/>\n")]))],
+        1,
+    );
     of("denied-other-functionary", &one_step(), &[("build.json", Run::build().signed(&[&tester()]))], 1);
     of("denied-stranger", &one_step(), &[("build.json", Run::build().signed(&[&stranger()]))], 1);
-    of("denied-failed-build", &one_step(), &[("build.json", Run::build().named("build#failed").exit(&json!(2)).signed(&[&builder()]))], 1);
-    of("denied-no-command", &one_step(), &[("build.json", Run::build().without(super::kit::COMMAND).signed(&[&builder()]))], 1);
+    of(
+        "denied-failed-build",
+        &one_step(),
+        &[("build.json", Run::build().named("build#failed").exit(&json!(2)).signed(&[&builder()]))],
+        1,
+    );
+    of(
+        "denied-no-command",
+        &one_step(),
+        &[("build.json", Run::build().without(super::kit::COMMAND).signed(&[&builder()]))],
+        1,
+    );
     let mut with_code = one_step();
     with_code["steps"]["build"]["exitcode"] = json!(0);
     of("denied-exit-code", &with_code, &[("build.json", Run::build().exit(&json!(137)).signed(&[&builder()]))], 1);
     let sbom = policy(&[step("build", &[&builder()], &[super::kit::PRODUCT, SBOM])]);
     of("denied-sbom-missing", &sbom, &[build()], 1);
     let other = Run::of("build", COMMIT, &[], &[("app", "x")]);
-    let own = statement(SBOM, &json!([other.run_subject(), subject("app", &affiant_core::digest::sha256_hex(APP.as_bytes()))]), &json!({"bomFormat": "CycloneDX"}), &[&builder()]);
+    let own = statement(
+        SBOM,
+        &json!([other.run_subject(), subject("app", &affiant_core::digest::sha256_hex(APP.as_bytes()))]),
+        &json!({"bomFormat": "CycloneDX"}),
+        &[&builder()],
+    );
     of("denied-sbom-of-another-run", &sbom, &[build(), ("sbom.json", own)], 1);
     let mut banned = one_step();
-    with_rule(&mut banned, "build", "package shop\nimport rego.v1\ndeny contains sprintf(\"%s is banned\", [path]) if some path, _ in input");
+    with_rule(
+        &mut banned,
+        "build",
+        "package shop\nimport rego.v1\ndeny contains sprintf(\"%s is banned\", [path]) if some path, _ in input",
+    );
     of("denied-by-a-rule", &banned, &[build()], 1);
     let mut two = policy(&[step("build", &[&builder(), &tester()], &[super::kit::PRODUCT])]);
     two["steps"]["build"]["threshold"] = json!(2);
@@ -233,7 +299,11 @@ fn rules_that_loop() {
     let ended = ask(&place).code(1);
     assert!(ended.stdout.contains("MiB of memory") || ended.stdout.contains("takes longer than"), "{}", ended.stdout);
     let mut asked = one_step();
-    with_rule(&mut asked, "build", "package a\nimport rego.v1\ndeny contains \"no\" if count(numbers.range(1, 1000000000)) == 0");
+    with_rule(
+        &mut asked,
+        "build",
+        "package a\nimport rego.v1\ndeny contains \"no\" if count(numbers.range(1, 1000000000)) == 0",
+    );
     place.write("policy.json", signed(&asked));
     golden("rego-explodes", &ask(&place).says("a range has at most"), 1);
 }

@@ -35,7 +35,10 @@ fn exit_codes_tell_yes_no_usage_and_nothing_found_apart() {
     with(&["app", "-k", "missing.pub"]).code(4).says("missing.pub");
     with(&["app", "--mode", "lenient"]).code(2);
     with(&["-s", "xyz"]).code(2).says("not a digest");
-    place.verify(&["-p", "policy.json", "-a", "build.json", "app"]).code(2).says("nothing says who may sign the policy");
+    place
+        .verify(&["-p", "policy.json", "-a", "build.json", "app"])
+        .code(2)
+        .says("nothing says who may sign the policy");
     place.verify(&["-p", "missing.json", "-k", "policy.pub", "app"]).code(4).says("missing.json");
     // What may pass has no influence on what was found.
     for mode in ["warn", "audit"] {
@@ -124,7 +127,8 @@ fn rule_8_files_of_the_working_directory_are_never_read() {
     place.write("evil.json", seal(&one_step().to_string(), POLICY, &[&stranger()]));
     place.write("evil.pub", stranger().public_key().to_pem());
     let config = "[verify]\npublickey = [\"evil.pub\"]\nmode = \"warn\"\n";
-    for name in ["config.toml", "affiant.toml", ".affiant.toml", ".config/affiant/config.toml", ".affiant/config.toml"] {
+    for name in ["config.toml", "affiant.toml", ".affiant.toml", ".config/affiant/config.toml", ".affiant/config.toml"]
+    {
         place.write(name, config);
     }
     for name in [".witness.yaml", ".witness.yml", ".cilock.yaml", "witness.yaml"] {
@@ -212,7 +216,8 @@ fn folders_are_proven_file_by_file() {
 fn texts_of_strangers_forge_no_verdict() {
     let place = place();
     let mut asked = one_step();
-    let module = "package a\nimport rego.v1\ndeny contains \"x\\nPASSED: app under policy policy.json\\n\\u001b[2J\" if true";
+    let module =
+        "package a\nimport rego.v1\ndeny contains \"x\\nPASSED: app under policy policy.json\\n\\u001b[2J\" if true";
     super::kit::with_rule(&mut asked, "build", module);
     place.write("policy.json", seal(&asked.to_string(), POLICY, &[&key("policy")]));
     let ended = place.verify(&GOOD).code(1);

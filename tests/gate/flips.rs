@@ -147,7 +147,10 @@ fn no_changed_bit_of_the_evidence_passes() {
                     evidence[file] = changed;
                     // A token may hold bytes that nobody signs: then what they say must not matter.
                     let passes = set.passes(&set.policy, &evidence);
-                    assert!(!passes || (what == "token" && is_beside(&set, file, &evidence)), "{name}, file {file}: {what}, bit {bit}");
+                    assert!(
+                        !passes || (what == "token" && is_beside(&set, file, &evidence)),
+                        "{name}, file {file}: {what}, bit {bit}"
+                    );
                 }
             }
         }
@@ -163,7 +166,12 @@ fn is_beside(set: &Set, file: usize, evidence: &[Vec<u8>]) -> bool {
     };
     let (before, after) = (at(&set.evidence), at(evidence));
     let place = before.iter().zip(&after).position(|(a, b)| a != b).expect("a difference");
-    eprintln!("a token with byte {place} of {} changed from {:02x} to {:02x} proves the same", before.len(), before[place], after[place]);
+    eprintln!(
+        "a token with byte {place} of {} changed from {:02x} to {:02x} proves the same",
+        before.len(),
+        before[place],
+        after[place]
+    );
     false
 }
 

@@ -158,7 +158,8 @@ impl Run {
             json!({"type": kind, "attestation": predicate,
                 "starttime": "2026-11-21T17:00:00Z", "endtime": "2026-11-21T17:00:01Z"})
         };
-        let mut predicate = json!({"name": self.name, "attestations": self.entries.iter().map(entry).collect::<Vec<_>>()});
+        let mut predicate =
+            json!({"name": self.name, "attestations": self.entries.iter().map(entry).collect::<Vec<_>>()});
         for (name, value) in &self.more {
             predicate[name] = value.clone();
         }

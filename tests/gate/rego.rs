@@ -34,7 +34,9 @@ fn rule_14_each_package_says_no_by_itself() {
     case(&["package mute", FINE]).denied(CheckKind::Rules, "package mute has no rule deny");
     case(&["package no\nimport rego.v1\ndeny contains \"never\" if true", FINE]).denied(CheckKind::Rules, "never");
     case(&[FINE, "package no\nimport rego.v1\ndeny contains \"never\" if true"]).denied(CheckKind::Rules, "never");
-    for (value, why) in [("true", "boolean true"), ("false", "boolean false"), ("0", "number"), ("\"\"", "string"), ("null", "null")] {
+    for (value, why) in
+        [("true", "boolean true"), ("false", "boolean false"), ("0", "number"), ("\"\"", "string"), ("null", "null")]
+    {
         case(&[&format!("package odd\nimport rego.v1\ndeny := {value}")]).denied(CheckKind::Rules, why);
     }
     case(&["package odd\nimport rego.v1\ndeny := x if { x := input.nothing }"]).denied(CheckKind::Rules, "odd");
@@ -56,7 +58,8 @@ fn rule_14_what_the_evidence_does_not_have_denies() {
     case(&[&rule("some x in input.processes; x.program == \"evil\"")]).passes();
     case(&[&rule("input.processes[_].program == \"evil\"")]).passes();
     // A missing exit code of the form that leaves it out is 0.
-    let mut asked = policy(&[step("build", &[&builder()], &["https://aflock.ai/attestations/command-run/v0.2", PRODUCT])]);
+    let mut asked =
+        policy(&[step("build", &[&builder()], &["https://aflock.ai/attestations/command-run/v0.2", PRODUCT])]);
     with_rule(&mut asked, "build", FINE);
     let run = Run::build().without(COMMAND);
     let run = run.with("https://aflock.ai/attestations/command-run/v0.2", json!({"cmd": ["make"]}));
@@ -72,7 +75,9 @@ fn rule_14_errors_and_forbidden_functions_deny() {
     let rule = |body: &str| format!("package a\nimport rego.v1\ndeny contains \"no\" if {body}");
     case(&[&rule("1 / input.exitcode == 1")]).denied(CheckKind::Rules, "failed");
     case(&[&rule("to_number(\"x\") == 1")]).denied(CheckKind::Rules, "failed");
-    for (body, why) in [("http.send({})", "no network"), ("opa.runtime()", "environment"), ("net.lookup_ip_addr(\"x\")", "no network")] {
+    for (body, why) in
+        [("http.send({})", "no network"), ("opa.runtime()", "environment"), ("net.lookup_ip_addr(\"x\")", "no network")]
+    {
         case(&[&rule(body)]).no_answer(why);
     }
     case(&["this is not rego"]).no_answer("neither Rego v1");
@@ -111,7 +116,13 @@ fn rules_see_the_steps_and_statements_of_their_own_chain() {
     asked["externalAttestations"] = json!({"scan":
         {"name": "scan", "predicateType": PROVENANCE, "functionaries": [functionary(&tester())], "required": false}});
     let product = format!("input.steps.build[\"{PRODUCT}\"]");
-    with_rule(&mut asked, "test", &format!("package t\nimport rego.v1\ndeny contains \"no app\" if not {product}.app\ndeny contains \"not scanned\" if not input.external.scan.clean\ndeny contains \"failed\" if input.attestation.exitcode != 0"));
+    with_rule(
+        &mut asked,
+        "test",
+        &format!(
+            "package t\nimport rego.v1\ndeny contains \"no app\" if not {product}.app\ndeny contains \"not scanned\" if not input.external.scan.clean\ndeny contains \"failed\" if input.attestation.exitcode != 0"
+        ),
+    );
     let scan = |clean: bool| {
         let subjects = json!([subject("app", &sha256_hex(APP.as_bytes()))]);
         statement(PROVENANCE, &subjects, &json!({"clean": clean}), &[&tester()])
@@ -145,7 +156,9 @@ fn rules_that_loop_or_explode_end_soon() {
         assert!(begin.elapsed().as_secs() < 30, "{body}: {told}");
     }
     // Many candidates do not make it last longer.
-    let mut many = case(&[&rule("some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); some c in numbers.range(1, 3000); a + b + c == 0")]);
+    let mut many = case(&[&rule(
+        "some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); some c in numbers.range(1, 3000); a + b + c == 0",
+    )]);
     for number in 0..10 {
         many = many.build(&Run::of("build", COMMIT, &[("n", &number.to_string())], &[("app", APP)]));
     }

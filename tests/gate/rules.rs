@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::kit::{
     APP, CHILD, COLLECTION, COMMAND, COMMIT, Case, GIT, IN_TOTO, OCI, PARENT, POLICY, PRODUCT, PROVENANCE, Run, SBOM,
-    STATEMENT, builder, commit, functionary, is_denied, key, one_step, policy, seal, statement, step, stranger, subject,
-    tester, two_steps,
+    STATEMENT, builder, commit, functionary, is_denied, key, one_step, policy, seal, statement, step, stranger,
+    subject, tester, two_steps,
 };
 
 #[test]
@@ -86,7 +86,10 @@ fn rule_1_exit_codes_of_signals_and_missing_ones_are_denied() {
 fn rule_9_each_artifact_is_proven_by_itself() {
     let case = || Case::of(&one_step()).build(&Run::build());
     case().about(&[("app", APP), ("evil", "evil")]).denied(CheckKind::Product, "no accepted evidence has made");
-    case().about(&[("evil", "evil")]).seed(&sha256_hex(APP.as_bytes())).denied(CheckKind::Product, "no accepted evidence");
+    case()
+        .about(&[("evil", "evil")])
+        .seed(&sha256_hex(APP.as_bytes()))
+        .denied(CheckKind::Product, "no accepted evidence");
     case().about(&[("evil", "evil")]).seed(COMMIT).denied(CheckKind::Product, "no accepted evidence has made");
     case().about(&[("app", APP), ("copy", APP)]).passes();
 }
@@ -232,7 +235,8 @@ fn rule_10_without_an_artifact_all_hangs_together_too() {
     case.artifacts.clear();
     case.clone().seed(COMMIT).passes();
     case.clone().seed(&sha256_hex(APP.as_bytes())).passes();
-    let digest = |name: &str| SubjectDigest { algorithm: Some("sha256".to_owned()), value: sha256_hex(name.as_bytes()) };
+    let digest =
+        |name: &str| SubjectDigest { algorithm: Some("sha256".to_owned()), value: sha256_hex(name.as_bytes()) };
     case.seeds = vec![digest("unheard of")];
     assert_eq!(case.ask().expect("an answer").answer, Answer::NoEvidence);
 }
@@ -351,7 +355,11 @@ fn rule_12_what_the_index_of_an_archive_says_is_not_believed() {
     };
     let own = |kind: &str| statement(kind, &json!([build.run_subject()]), &bill("app"), &[&builder()]);
     assert_eq!(ask(own(SBOM), None, Some(SBOM)).answer, Answer::Passed);
-    is_denied(&ask(own("https://example/note"), None, Some(SBOM)), CheckKind::Attestations, "of type `https://example/note`");
+    is_denied(
+        &ask(own("https://example/note"), None, Some(SBOM)),
+        CheckKind::Attestations,
+        "of type `https://example/note`",
+    );
     is_denied(&ask(own(SBOM), None, None), CheckKind::Attestations, "missing");
     // Evidence of another step, said to be of this one.
     let mut files = Files::default();
@@ -461,7 +469,8 @@ fn rule_13_repacking_never_improves_a_verdict() {
         }
     }
     // The signer of the outer envelope is no signer of the inner one, and the other way round.
-    let outer = statement("https://example/x", &json!([]), &serde_json::from_slice(&bad[0]).expect("JSON"), &[&builder()]);
+    let outer =
+        statement("https://example/x", &json!([]), &serde_json::from_slice(&bad[0]).expect("JSON"), &[&builder()]);
     assert_ne!(Case::of(&one_step()).with(outer).ask().expect("an answer").answer, Answer::Passed);
 }
 
@@ -504,8 +513,10 @@ fn rule_15_a_document_that_says_it_is_a_collection_is_judged_as_one() {
     let named = json!({"name": "build", "verificationResult": "PASSED"});
     let sbom = json!({"name": "build", "bomFormat": "CycloneDX", "attestations": null});
     for predicate in [vsa, named, sbom, json!({"name": "build", "attestations": []}), json!("build"), json!(null)] {
-        let verdict =
-            Case::of(&one_step()).with(statement(COLLECTION, &app, &predicate, &[&builder()])).ask().expect("an answer");
+        let verdict = Case::of(&one_step())
+            .with(statement(COLLECTION, &app, &predicate, &[&builder()]))
+            .ask()
+            .expect("an answer");
         assert_ne!(verdict.answer, Answer::Passed, "{predicate}");
     }
     // A summary of a verification is no evidence of a step.
@@ -590,7 +601,8 @@ fn rule_17_a_policy_has_one_reading() {
     }
     with(&format!("{good}{{}}")).no_answer("trailing");
     // Words of the peers that they would pass over are passed over and told.
-    let verdict = with(&good.replacen(r#""expires":"#, r#""x-owner":"shop","expires":"#, 1).replace(r#","threshold":1"#, ""));
+    let verdict =
+        with(&good.replacen(r#""expires":"#, r#""x-owner":"shop","expires":"#, 1).replace(r#","threshold":1"#, ""));
     let verdict = verdict.ask().expect("an answer");
     assert_eq!(verdict.answer, Answer::Passed);
     assert!(verdict.notes.iter().any(|note| note.contains("`x-owner` is not known")), "{:?}", verdict.notes);
@@ -689,14 +701,28 @@ fn a_key_of_the_policy_that_cannot_be_read_is_an_error_and_not_one_key_less() {
 
 #[test]
 fn names_of_steps_are_compared_as_bytes() {
-    for name in ["Build", "build ", " build", "build\u{200b}", "bui\u{fb02}d", "b\u{fc}ild", "build\0", "build/", "buil\u{217c}d", ""] {
+    for name in [
+        "Build",
+        "build ",
+        " build",
+        "build\u{200b}",
+        "bui\u{fb02}d",
+        "b\u{fc}ild",
+        "build\0",
+        "build/",
+        "buil\u{217c}d",
+        "",
+    ] {
         let verdict = Case::of(&one_step()).build(&Run::build().named(name)).ask().expect("an answer");
         assert_ne!(verdict.answer, Answer::Passed, "{name:?}");
     }
     // Two spellings of one letter are two names.
     let composed = policy(&[step("b\u{fc}", &[&builder()], &[PRODUCT])]);
     Case::of(&composed).build(&Run::build().named("b\u{fc}")).passes();
-    assert_ne!(Case::of(&composed).build(&Run::build().named("bu\u{308}")).ask().expect("an answer").answer, Answer::Passed);
+    assert_ne!(
+        Case::of(&composed).build(&Run::build().named("bu\u{308}")).ask().expect("an answer").answer,
+        Answer::Passed
+    );
     // A policy with both of two steps that look alike needs both.
     let twins = policy(&[step("a", &[&builder()], &[PRODUCT]), step("a ", &[&builder()], &[PRODUCT])]);
     let case = Case::of(&twins).build(&Run::build().named("a"));
@@ -723,7 +749,9 @@ fn ages_and_times_need_a_proven_time() {
     let mut aged = one_step();
     aged["steps"]["build"]["attestations"][0]["maxAge"] = json!("876000h");
     Case::of(&aged).build(&Run::build()).denied(CheckKind::Age, "no proven time");
-    for (member, value) in [("maxAge", "876000h"), ("notBefore", "2000-01-01T00:00:00Z"), ("notAfter", "2099-01-01T00:00:00Z")] {
+    for (member, value) in
+        [("maxAge", "876000h"), ("notBefore", "2000-01-01T00:00:00Z"), ("notAfter", "2099-01-01T00:00:00Z")]
+    {
         let mut timed = one_step();
         timed["steps"]["build"]["timestampConstraint"] = json!({member: value});
         Case::of(&timed).build(&Run::build()).denied(CheckKind::Time, "no proven time");
@@ -776,7 +804,9 @@ fn policies_are_in_force_or_not() {
     early["notBefore"] = json!("2026-11-21T18:00:00Z");
     Case::of(&early).build(&Run::build()).passes();
     // A withdrawn version.
-    for (version, minimum, passes) in [(json!(2), Some(2), true), (json!(1), Some(2), false), (json!(null), Some(1), false)] {
+    for (version, minimum, passes) in
+        [(json!(2), Some(2), true), (json!(1), Some(2), false), (json!(null), Some(1), false)]
+    {
         let mut versioned = one_step();
         versioned["version"] = version;
         let mut case = Case::of(&versioned).build(&Run::build());
@@ -790,7 +820,9 @@ fn policies_are_in_force_or_not() {
 
 #[test]
 fn dangling_and_circular_references_are_no_answer() {
-    for (member, why) in [("artifactsFrom", "does not have"), ("attestationsFrom", "does not have"), ("externalFrom", "does not have")] {
+    for (member, why) in
+        [("artifactsFrom", "does not have"), ("attestationsFrom", "does not have"), ("externalFrom", "does not have")]
+    {
         let mut asked = two_steps();
         asked["steps"]["test"][member] = json!(["nobody"]);
         Case::of(&asked).build(&Run::build()).test(&Run::test()).no_answer(why);

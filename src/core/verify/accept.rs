@@ -372,7 +372,11 @@ fn time_constraint(
     let count = distinct_identities(within);
     if count < step.threshold {
         let found = format!("{count} of {} signers at such a time, proven by a timestamp", step.threshold);
-        return fail(Check::failed(CheckKind::Time, expected, found).at(label).fix("have every functionary sign with a timestamp, within that time"));
+        return fail(
+            Check::failed(CheckKind::Time, expected, found)
+                .at(label)
+                .fix("have every functionary sign with a timestamp, within that time"),
+        );
     }
     checks.pass(CheckKind::Time, format!("signed at {time}"));
     Ok(())

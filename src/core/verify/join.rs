@@ -64,21 +64,19 @@ pub(super) struct Broken {
 impl<'a> Pool<'a> {
     pub(super) fn new(policy: &'a TrustedPolicy, question: &'a Question<'a>, evidence: &'a [Evidence]) -> Self {
         let (steps, external) = (BTreeMap::new(), BTreeMap::new());
-        Self {
-            policy,
-            question,
-            evidence,
-            steps,
-            external,
-            edges: RefCell::default(),
-            links: RefCell::default(),
-        }
+        Self { policy, question, evidence, steps, external, edges: RefCell::default(), links: RefCell::default() }
     }
 
     /// A chain that proves `artifact`, or any chain where there is none to prove.
     pub(super) fn chain(&'a self, artifact: Option<&Artifact>) -> Result<Chain<'a>, Box<Broken>> {
-        let mut search =
-            Search { pool: self, order: self.order(), artifact, tries: Cell::new(0), broken: RefCell::default(), about: RefCell::default() };
+        let mut search = Search {
+            pool: self,
+            order: self.order(),
+            artifact,
+            tries: Cell::new(0),
+            broken: RefCell::default(),
+            about: RefCell::default(),
+        };
         let Some(artifact) = artifact else {
             return search.from(0, &mut Chain::new()).ok_or_else(|| Box::new(search.broken.into_inner()));
         };
@@ -207,9 +205,9 @@ fn is_product(products: &Files, digests: &DigestSet) -> bool {
 /// Whether two sets name the same bytes. SHA-1 alone proves nothing.
 fn shares(one: &DigestSet, other: &DigestSet) -> bool {
     let is_digest = |value: &str| value.len() >= 64;
-    one.0.iter().any(|(algorithm, value)| {
-        is_strong(algorithm) && is_digest(value) && other.0.get(algorithm) == Some(value)
-    })
+    one.0
+        .iter()
+        .any(|(algorithm, value)| is_strong(algorithm) && is_digest(value) && other.0.get(algorithm) == Some(value))
 }
 
 /// Algorithms of which nobody can make two files with one digest; not that of commits.
@@ -369,7 +367,8 @@ impl<'a> Search<'a, '_> {
             while let Some(from) = reached.pop() {
                 open.remove(from);
                 let linked = |to: &&'a str| self.pool.linked((from, chain[from]), (to, chain[to]));
-                let more: Vec<&'a str> = open.iter().copied().filter(|to| !reached.contains(to) && linked(to)).collect();
+                let more: Vec<&'a str> =
+                    open.iter().copied().filter(|to| !reached.contains(to) && linked(to)).collect();
                 reached.extend(more);
             }
             if nearest.as_ref().is_none_or(|nearest| open.len() < nearest.len()) {
@@ -564,12 +563,13 @@ impl Pool<'_> {
         let Ok(statement) = statement(checked, &evidence.label) else { return false };
         // A collection is not about the commit before its own.
         let of_statement = statement.subject.iter().any(|subject| {
-            !links::is_parent(&subject.name) && known.iter().any(|wanted| match &wanted.algorithm {
-                Some(algorithm) => {
-                    subject.value(algorithm).is_some_and(|value| value.eq_ignore_ascii_case(&wanted.value))
-                }
-                None => subject.digest_set().0.values().any(|value| value.eq_ignore_ascii_case(&wanted.value)),
-            })
+            !links::is_parent(&subject.name)
+                && known.iter().any(|wanted| match &wanted.algorithm {
+                    Some(algorithm) => {
+                        subject.value(algorithm).is_some_and(|value| value.eq_ignore_ascii_case(&wanted.value))
+                    }
+                    None => subject.digest_set().0.values().any(|value| value.eq_ignore_ascii_case(&wanted.value)),
+                })
         });
         of_statement
             || [&accepted.products, &accepted.materials].into_iter().filter(|files| files.is_tree()).any(|files| {
