@@ -311,7 +311,8 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
         origins.push(TrustInput { what: what.to_owned(), value, from });
     };
     let label = args.policy.display().to_string();
-    let policy = super::inspect::read_file_within(&args.policy, MAX_POLICY_FILE)?;
+    let policy = super::inspect::read_file_within(&args.policy, MAX_POLICY_FILE)
+        .map_err(|failure| failure.hint("name the signed policy with `--policy`"))?;
     origin("policy", format!("sha256:{}", affiant_core::digest::sha256_hex(&policy)), format!("--policy {label}"));
     let mut trust = Trust::default();
     for path in &args.publickey {
@@ -431,7 +432,7 @@ fn no_answer(policy: &str, error: &VerifyError) -> Failure {
         VerifyError::Unsupported { .. } => failure.hint("leave it out of the policy as long as no image is judged"),
         VerifyError::Source(_) => failure.hint("name evidence that can be read with `--attestations` or `--archive`"),
         VerifyError::TooMuch => failure.hint("name the evidence of one run with `--attestations`"),
-        _ => failure,
+        VerifyError::NoSeed => failure,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::nearest::nearest;
 use crate::policy::{self, External, Functionary, Policy, RegoModule, Step};
 use crate::rego;
 use crate::trust::{
-    Anchor, Certificate, CertificateError, Checked, Constraint, EXTENSIONS, Identity, SignerProof, Trust,
+    Anchor, Certificate, CertificateError, CheckError, Checked, Constraint, EXTENSIONS, Identity, SignerProof, Trust,
 };
 use crate::verdict::{Check, CheckKind, PolicyPart};
 
@@ -276,7 +276,10 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
                 refused.reason.to_string(),
             )
             .at(label)
-            .fix("name the public key of the policy's signer with `--publickey`, or have the policy signed by the right key");
+            .fix(match refused.reason {
+                CheckError::NoSignature => "have the policy signed: `affiant sign --infile POLICY --outfile POLICY.signed.json --key KEY`",
+                _ => "name the public key of the policy's signer with `--publickey`, or have the policy signed by the right key",
+            });
             part.checks.push(check);
             return Ok((part, None));
         }
