@@ -145,6 +145,14 @@ impl Files {
         Ok(files)
     }
 
+    /// Adds envelopes that came in another container.
+    pub fn add(&mut self, label: &str, bytes: Vec<u8>) {
+        match from_bytes(label, bytes) {
+            Loaded::Entries(entries) => self.take(entries),
+            Loaded::Unreadable(reason) => self.unreadable.push((label.to_owned(), reason)),
+        }
+    }
+
     /// Tells of something that was named and holds no evidence.
     pub fn tell(&mut self, label: String, reason: String) {
         self.unreadable.push((label, reason));
