@@ -448,7 +448,8 @@ fn rule_13_repacking_never_improves_a_verdict() {
         seal(&Run::build().payload(), "application/json", &[&builder()]),
         altered(),
     ];
-    let forms: [fn(&[u8]) -> Vec<u8>; 6] = [
+    type Pack = fn(&[u8]) -> Vec<u8>;
+    let forms: [Pack; 6] = [
         <[u8]>::to_vec,
         bundle,
         |envelope| nested(envelope, "https://cosign.sigstore.dev/attestation/v1", true),
