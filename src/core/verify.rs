@@ -194,8 +194,8 @@ struct Gathered {
 impl Gathered {
     /// A statement that is no collection: its place and its type.
     fn statement(&self) -> Option<(&str, &str)> {
-        let statements = self.evidence.iter().filter(|one| one.step.is_none());
-        statements.filter_map(|one| Some((one.label.as_str(), one.predicate_type.as_deref()?))).next()
+        let mut statements = self.evidence.iter().filter(|one| one.step.is_none());
+        statements.find_map(|one| Some((one.label.as_str(), one.predicate_type.as_deref()?)))
     }
 }
 

@@ -79,7 +79,7 @@ const EMPTY: [&str; 4] = [
 ];
 
 /// Back-references that are taken from the subjects of attestors, as witness does: attestation, name up to the colon.
-/// Not the project and the source version of CodeBuild: all runs of a project, or of a branch, have these in common.
+/// Not the project and the source version of `CodeBuild`: all runs of a project, or of a branch, have these in common.
 const LINKS: [(&str, &str); 5] = [
     ("git", "commithash"),
     ("github", "pipelineurl"),

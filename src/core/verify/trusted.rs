@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Compiled rules, with the time that they see.
 pub(super) struct Rules {
-    rules: rego::Rules,
+    compiled: rego::Rules,
     at: Timestamp,
     /// How long a rule may take: half of it after each that took too long, so that all together come to an end.
     patience: Rc<Cell<Duration>>,
@@ -63,13 +63,13 @@ impl Rules {
             .iter()
             .map(|module| rego::Module { name: module.name.clone(), text: module.text.clone() })
             .collect();
-        Ok(Some(Self { rules: rego::Rules::compile(&modules)?, at, patience: patience.clone() }))
+        Ok(Some(Self { compiled: rego::Rules::compile(&modules)?, at, patience: patience.clone() }))
     }
 
     /// What the rules say against `input`: nothing, or the denials; or why they could not be asked.
     pub(super) fn judge(&self, input: &Value) -> Result<Vec<String>, String> {
         let limits = rego::Limits { time: self.patience.get(), ..rego::Limits::at(self.at) };
-        let judgement = self.rules.judge(input, &limits).map_err(|error| {
+        let judgement = self.compiled.judge(input, &limits).map_err(|error| {
             if matches!(error, rego::RegoError::Time { .. } | rego::RegoError::Memory { .. }) {
                 self.patience.set(self.patience.get() / 2);
             }
