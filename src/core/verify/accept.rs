@@ -605,7 +605,11 @@ fn ages(fitting: &Fitting<'_>, time: Option<Timestamp>, at: Timestamp, label: &s
         for time in times {
             let Some(time) = time else { return fail(unproven(CheckKind::Age, expected, label)) };
             if is_older(time, at, age) {
-                let found = format!("signed at {time}, {:#} before", at.duration_since(time));
+                let found = if time > at {
+                    format!("signed at {time}, which is later")
+                } else {
+                    format!("signed at {time}, {:#} before", at.duration_since(time))
+                };
                 return fail(Check::failed(CheckKind::Age, expected, found).at(label).fix("run the step again"));
             }
             told.push(format!("signed at {time}"));
