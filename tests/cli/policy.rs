@@ -139,7 +139,7 @@ fn a_policy_from_evidence_passes_it_and_denies_what_it_must() {
     // The artifact was replaced.
     std::fs::copy(place.work().join("image.tar"), place.beside("good.tar")).expect("copies");
     std::fs::write(place.beside("evil.tar"), "evil").expect("writes");
-    denied_or_missing(verify(&place, &[build, sbom, test], &["../evil.tar"]), "none of what there is");
+    denied_or_missing(&verify(&place, &[build, sbom, test], &["../evil.tar"]), "none of what there is");
     // `-f evil -s good`: what only finds evidence proves nothing.
     let digest = Command::new("sha256sum").arg(place.beside("good.tar")).output().expect("sha256sum").stdout;
     let digest = format!("sha256:{}", String::from_utf8_lossy(&digest[..64]));
@@ -170,7 +170,7 @@ fn a_policy_from_evidence_passes_it_and_denies_what_it_must() {
     let sbom = step(&place, "edit-sbom", "sbom", "k", "sh sbom.sh zlib 1.3", 0);
     let test = step(&place, "edit-test", "test", "k", "tar tf image.tar > test.log", 0);
     denied(verify(&place, &[&build, &sbom, &test], &["../unedited.tar"]), "image.tar was sha256:");
-    denied_or_missing(verify(&place, &[&build, &sbom, &test], &["image.tar"]), "image.tar");
+    denied_or_missing(&verify(&place, &[&build, &sbom, &test], &["image.tar"]), "image.tar");
 
     // A build that failed, and one whose failure was passed over.
     let failed = step(&place, "failed", "build", "k", &format!("{BUILD}; exit 3"), 3);
@@ -191,7 +191,7 @@ fn a_policy_from_evidence_passes_it_and_denies_what_it_must() {
 
 /// No evidence may be about what was asked at all: then the code is 3.
 #[track_caller]
-fn denied_or_missing(ended: Ended, because: &str) {
+fn denied_or_missing(ended: &Ended, because: &str) {
     let code = ended.exit_code();
     assert!(code == 1 || code == 3, "{code}: {}", ended.stdout_text());
     let text = ended.stdout_text().split_whitespace().collect::<Vec<_>>().join(" ");
