@@ -11,5 +11,6 @@ mod engine;
 mod first_path;
 mod harness;
 mod layouts;
+mod rego;
 mod samples;
 mod signatures;

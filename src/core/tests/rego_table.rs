@@ -19,7 +19,7 @@ fn ours(row: &Value) -> Vec<String> {
         .enumerate()
         .map(|(number, text)| Module {
             name: format!("{number}.rego"),
-            text: text.as_str().expect("a module").to_owned(),
+            text: text.as_array().expect("lines").iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"),
         })
         .collect();
     let rules = match Rules::compile(&modules) {
@@ -47,7 +47,7 @@ fn as_opa(answer: &Value) -> Result<Vec<String>, &'static str> {
     match &answer["deny"] {
         Value::Array(reasons) => Ok(reasons.iter().map(text).collect()),
         Value::Object(reasons) => Ok(reasons.keys().cloned().collect()),
-        _ if answer["error"].is_array() => Err("an error"),
+        _ if answer["error"].is_string() => Err("an error"),
         Value::Null if answer["undefined"] == json!(true) => Err("undefined"),
         _ => Err("no set"),
     }
@@ -87,7 +87,11 @@ fn rules_say_what_opa_says() {
             (Value::Null, Err(_)) => {
                 !ours.is_empty() && ours.iter().all(|text| text.starts_with("error: ") || text.starts_with("refused: "))
             }
-            (expected, _) => json!(ours) == *expected && row["why"].is_string(),
+            // A row that says the same as OPA needs no reason of its own.
+            (expected, opa) => {
+                let differs = opa.map_or(true, |opa| ours != sorted(opa));
+                json!(ours) == *expected && row["why"].is_string() && differs
+            }
         };
         if !fits {
             wrong.insert(name, json!({ "ours": ours, "opa": answers[name] }));
