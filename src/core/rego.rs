@@ -31,10 +31,12 @@ mod syntax;
 mod tree;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::budget::Left;
 use self::check::Package;
 pub use self::inputs::{InputReference, input_references};
 
@@ -42,14 +44,18 @@ pub use self::inputs::{InputReference, input_references};
 pub const MAX_MODULES: usize = 256;
 /// Largest module, in bytes.
 pub const MAX_MODULE: usize = 1024 * 1024;
-/// Deepest nesting of brackets in a module: the parser's time doubles with each level.
+/// Deepest nesting of brackets in a module.
 pub const MAX_NESTING: usize = 16;
+/// Most work for the parser: it reads a token again for each level of `[` and `{` around it, twice as often at each.
+pub const MAX_EFFORT: u64 = 8 * 1024 * 1024;
 /// Longest chain of operators and references in one expression, over all levels of its brackets.
 pub const MAX_CHAIN: usize = 400;
 /// Deepest nesting of the evidence, in levels.
 pub const MAX_INPUT_DEPTH: usize = 256;
 /// Most reasons of one package that are kept.
 pub const MAX_DENIALS: usize = 1000;
+/// Longest reason that is shown, in bytes.
+pub const MAX_REASON: u64 = 64 * 1024;
 /// Most lines of `print` that are kept.
 pub const MAX_PRINTS: usize = 10_000;
 
@@ -282,9 +288,22 @@ impl Rules {
     }
 
     /// Asks the `deny` of each package about `input`.
+    ///
+    /// A call within the interpreter that does not come to its end in time is left behind on its thread.
     pub fn judge(&self, input: &serde_json::Value, limits: &Limits) -> Result<Judgement, RegoError> {
         let input = outcome::input(input)?;
-        budget::on_a_thread(&self.inner.modules.join(", "), || self.inner.judge(&input, limits))
+        let (rules, limits) = (Arc::clone(&self.inner), limits.clone());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (asking, given) = (Arc::clone(&asked), limits.clone());
+        let judged = budget::watched(&limits, move || rules.judge(&input, &given, &asking));
+        judged.unwrap_or_else(|left| {
+            let modules = self.inner.modules.join(", ");
+            match (left, self.inner.packages.get(asked.load(Ordering::Relaxed))) {
+                (Left::Exceeded(exceeded), Some(package)) => Err(check::broken_off(package, exceeded, &limits)),
+                (Left::Broken(problem), _) => Err(RegoError::Broken { modules, problem }),
+                (Left::Exceeded(_), None) => Err(RegoError::Broken { modules, problem: "no package".to_owned() }),
+            }
+        })
     }
 }
 

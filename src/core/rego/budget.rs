@@ -8,6 +8,7 @@ use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use regorus::utils::limits::{ExecutionTimerConfig, TimeSource, set_time_source};
@@ -21,6 +22,11 @@ const STACK: usize = 256 * 1024 * 1024;
 const STEPS: NonZeroU32 = NonZeroU32::new(8).expect("eight is not zero");
 /// Looks at the clock between two looks at the memory, which cost a system call.
 const LOOKS: u32 = 16;
+
+/// How long after its time an evaluation may still end by itself.
+const GRACE: Duration = Duration::from_secs(1);
+/// Time between two looks at an evaluation from outside.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// Why an evaluation was broken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +136,45 @@ fn resident() -> u64 {
 fn peak() -> u64 {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
     usage.ok().and_then(|usage| u64::try_from(usage.max_rss()).ok()).unwrap_or(0).saturating_mul(1024)
+}
+
+/// An evaluation that gave no result.
+pub(super) enum Left {
+    /// It did not come to an end in time, or took too much memory.
+    Exceeded(Exceeded),
+    /// No thread could be started, or it panicked.
+    Broken(String),
+}
+
+/// Runs `work`, which keeps to `limits` by itself, on a thread whose stack is known, and leaves it alone there when it
+/// does not: a call within the interpreter cannot be broken off.
+pub(super) fn watched<T: Send + 'static>(
+    limits: &Limits,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Left> {
+    let memory = resident().saturating_add(limits.memory.saturating_mul(2));
+    let begin = Instant::now();
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let thread = move || {
+        // Nobody may be listening any more.
+        let _ = send.send(work());
+    };
+    std::thread::Builder::new()
+        .name("rego".to_owned())
+        .stack_size(STACK)
+        .spawn(thread)
+        .map_err(|error| Left::Broken(error.to_string()))?;
+    loop {
+        match receive.recv_timeout(WAIT) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Disconnected) => return Err(Left::Broken("the interpreter panicked".to_owned())),
+            Err(RecvTimeoutError::Timeout) if begin.elapsed() > limits.time.saturating_add(GRACE) => {
+                return Err(Left::Exceeded(Exceeded::Time));
+            }
+            Err(RecvTimeoutError::Timeout) if resident() > memory => return Err(Left::Exceeded(Exceeded::Memory)),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }
 
 /// Runs `work` on a thread whose stack is known. `modules` is for the error.

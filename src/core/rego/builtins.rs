@@ -17,7 +17,7 @@ use regorus::{Engine, Source, Value};
 use super::{Limits, budget};
 
 /// Largest text or list that one call may make, in bytes: what is larger is looked at before, not after.
-const MAX_RESULT: u64 = 64 * 1024 * 1024;
+const MAX_RESULT: u64 = 32 * 1024 * 1024;
 /// Sizes below this are not worth a look at the memory.
 const SMALL: u64 = 1024 * 1024;
 
@@ -213,12 +213,33 @@ fn interpreters(name: &str, arguments: &[Value]) -> Result<Value, Fault> {
         .map_err(|error| Fault(super::syntax::complaint(&error.to_string()).text))
 }
 
+/// Whether the text of a value would have more than `bytes` bytes, about.
+pub(super) fn text_exceeds(value: &Value, bytes: u64) -> bool {
+    collections::measure(value, &mut |so_far| if so_far > bytes { Err(()) } else { Ok(()) }).is_err()
+}
+
 /// Refuses a result of so many bytes where that is too much.
 fn room(bytes: u64) -> Result<(), Fault> {
     if bytes > MAX_RESULT || (bytes > SMALL && budget::spends(bytes)) {
         return fault(format!("the result would be too large ({} MiB)", bytes / (1024 * 1024)));
     }
     Ok(())
+}
+
+/// Looks at a growing result, but not at each step.
+#[derive(Default)]
+struct Growth {
+    next: u64,
+}
+
+impl Growth {
+    fn to(&mut self, bytes: u64) -> Result<(), Fault> {
+        if bytes >= self.next {
+            room(bytes)?;
+            self.next = bytes + SMALL;
+        }
+        Ok(())
+    }
 }
 
 fn string<'a>(function: &str, arguments: &'a [Value], number: usize) -> Result<&'a str, Fault> {

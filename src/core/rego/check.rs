@@ -1,6 +1,7 @@
 //! Modules that fit together: their packages, which of them are asked, and whether every function is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regorus::unstable::{self, Expr, Rule, RuleHead};
 use regorus::{Engine, Value};
@@ -202,7 +203,7 @@ fn functions(tree: &unstable::Module, (number, name): (usize, &str), known: &Nam
     }
 }
 
-fn broken_off(package: &Package, exceeded: Exceeded, limits: &Limits) -> RegoError {
+pub(super) fn broken_off(package: &Package, exceeded: Exceeded, limits: &Limits) -> RegoError {
     let (package, modules) = (package.name.clone(), package.modules());
     match exceeded {
         Exceeded::Time => RegoError::Time { package, modules, limit: limits.time },
@@ -218,8 +219,8 @@ fn query(engine: &mut Engine, path: String) -> Result<Value, String> {
 }
 
 impl Compiled {
-    /// Asks each package.
-    pub(super) fn judge(&self, input: &Value, limits: &Limits) -> Result<Judgement, RegoError> {
+    /// Asks each package; `asked` has the number of the one that is being asked.
+    pub(super) fn judge(&self, input: &Value, limits: &Limits, asked: &AtomicUsize) -> Result<Judgement, RegoError> {
         let mut engine = self.engine.clone();
         builtins::prepare(&mut engine, limits);
         engine.set_gather_prints(limits.print);
@@ -227,7 +228,8 @@ impl Compiled {
         engine.set_input(input.clone());
         budget::begin(limits);
         let mut judgement = Judgement::default();
-        for package in self.packages.iter().filter(|package| !package.library) {
+        for (number, package) in self.packages.iter().enumerate().filter(|(_, package)| !package.library) {
+            asked.store(number, Ordering::Relaxed);
             let mut denials = self.ask(package, &mut engine);
             if denials.is_empty() && budget::exceeded().is_none() {
                 let missing = missing::find(&self.ground, &self.texts, &package.path, input, limits);

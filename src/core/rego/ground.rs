@@ -175,4 +175,4 @@ impl Scope {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

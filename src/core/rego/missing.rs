@@ -273,3 +273,46 @@ fn nearest(input: &Value, path: &Path) -> Option<String> {
     found.push(Step::Key(name));
     (distance <= 2 && distance < wanted.chars().count()).then(|| spelled(&found))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Names;
+    use super::super::{ground, load};
+    use super::*;
+
+    /// Each statement of all rules that are tested, as if what it needs were missing: what is written about it is Rego.
+    #[test]
+    fn what_is_written_can_be_read() {
+        let table = include_str!("../../../fixtures/rego/table.json");
+        let rows: Vec<serde_json::Value> = serde_json::from_str(table).unwrap();
+        let lines = |module: &serde_json::Value| -> String {
+            let lines: Vec<_> = module.as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+            lines.join("\n")
+        };
+        let mut all: Vec<Vec<String>> =
+            rows.iter().map(|row| row["modules"].as_array().unwrap().iter().map(lines).collect()).collect();
+        all.extend(ground::tests::table().iter().map(|(rules, ..)| vec![format!("package a\n{rules}\n")]));
+        let mut rules = 0;
+        for texts in all {
+            let modules: Vec<_> = texts.into_iter().map(|text| Module { name: String::new(), text }).collect();
+            let Ok((mut read, texts)) = load::read(&modules) else { continue };
+            if read.eval_query("true".to_owned(), false).is_err() {
+                continue;
+            }
+            let trees = read.get_modules().clone();
+            let ground = ground::find(&trees, &Names::of(&trees));
+            let roots: BTreeSet<_> = ground.definitions.iter().map(|definition| definition.key.clone()).collect();
+            let mut written = Vec::new();
+            for (number, site) in ground.sites.iter().enumerate() {
+                for root in &roots {
+                    follow(&ground, &texts, site, &(root.clone(), Error::Less), number, &mut written);
+                }
+            }
+            rules += written.len();
+            let shown = || written.iter().map(|rule| rule.text.as_str()).collect::<String>();
+            let mut engine = engine(&texts, &written).unwrap_or_else(|| panic!("{}", shown()));
+            assert!(engine.eval_query("true".to_owned(), false).is_ok(), "{}", shown());
+        }
+        assert!(rules > 200, "{rules} rules were written");
+    }
+}

@@ -3,7 +3,7 @@
 use regorus::Value;
 
 use super::check::Package;
-use super::{Cause, Denial, MAX_DENIALS, MAX_INPUT_DEPTH, RegoError};
+use super::{Cause, Denial, MAX_DENIALS, MAX_INPUT_DEPTH, MAX_REASON, RegoError, builtins};
 
 /// Evidence as `input`.
 pub(super) fn input(evidence: &serde_json::Value) -> Result<Value, RegoError> {
@@ -84,6 +84,9 @@ fn scalar(value: &Value) -> String {
 
 /// A reason as text: a string as it is, everything else as JSON.
 fn text(value: &Value) -> String {
+    if builtins::text_exceeds(value, MAX_REASON) {
+        return format!("a reason of more than {MAX_REASON} bytes");
+    }
     match value {
         Value::String(text) => text.to_string(),
         other => serde_json::to_string(other).unwrap_or_else(|error| format!("a value that is no JSON: {error}")),

@@ -5,7 +5,7 @@
 
 use regorus::unstable::Span;
 
-use super::{MAX_CHAIN, MAX_MODULE, MAX_NESTING, Module, RegoError};
+use super::{MAX_CHAIN, MAX_EFFORT, MAX_MODULE, MAX_NESTING, Module, RegoError};
 
 /// Path by which the interpreter knows the module of this number: names may be equal, or hold anything.
 pub(super) fn path(index: usize) -> String {
@@ -19,11 +19,14 @@ pub(super) fn check(module: &Module) -> Result<(), RegoError> {
     }
     let mut line = 1;
     let mut levels = vec![0_usize];
+    // Levels of `[` and `{`, and how often the parser reads what stands in them.
+    let mut doubled = Vec::new();
+    let mut effort = 0_u64;
     let mut chain = 0;
     let mut previous = Kind::Other;
     let mut new_line = true;
-    let tokens = Tokens { rest: &module.text };
-    for token in tokens {
+    let mut tokens = Tokens { rest: &module.text };
+    while let Some(token) = tokens.next() {
         let too_deep = |line, what: &str, limit| {
             Err(RegoError::TooDeep { module: module.name.clone(), line, what: what.to_owned(), limit })
         };
@@ -35,13 +38,25 @@ pub(super) fn check(module: &Module) -> Result<(), RegoError> {
             }
             Token::Text(lines) => line += lines,
             Token::Open => {
+                let read = module.text.len() - tokens.rest.len();
+                let parenthesis = module.text.as_bytes().get(read.wrapping_sub(1)) == Some(&b'(');
+                let times = doubled.last().copied().unwrap_or(1_u64);
+                doubled.push(if parenthesis { times } else { times * 2 });
                 levels.push(0);
                 if levels.len() > MAX_NESTING + 1 {
                     return too_deep(line, "brackets are nested deeper", MAX_NESTING);
                 }
             }
-            Token::Close if levels.len() > 1 => chain -= levels.pop().unwrap_or(0),
+            Token::Close if levels.len() > 1 => {
+                doubled.pop();
+                chain -= levels.pop().unwrap_or(0);
+            }
             _ => {}
+        }
+        effort += doubled.last().copied().unwrap_or(1);
+        if effort > MAX_EFFORT {
+            let limit = usize::try_from(MAX_EFFORT).unwrap_or(usize::MAX);
+            return too_deep(line, "too much stands in nested brackets: more steps to parse", limit);
         }
         let kind = token.kind();
         let level = levels.last_mut().expect("the outermost level stays");
@@ -292,6 +307,21 @@ mod tests {
         assert!(of(&format!("package a\nx := {}", vec![inner; 20].join(" + "))).is_ok());
         let deep = format!("{}1{}", format!("({}", "1 + ".repeat(40)).repeat(12), ")".repeat(12));
         assert!(of(&format!("package a\nx := {deep}")).is_err());
+    }
+
+    #[test]
+    fn what_the_parser_reads_again_and_again_is_limited() {
+        let deep = format!("{}1{},\n", "[".repeat(14), "]".repeat(14));
+        of(&format!("package a\nx := [{}]", deep.repeat(10))).unwrap();
+        let error = of(&format!("package a\nx := [{}]", deep.repeat(1000))).unwrap_err().to_string();
+        assert!(
+            error.starts_with("Rego module m.rego:") && error.contains("too much stands in nested brackets"),
+            "{error}"
+        );
+        // Parentheses are read once.
+        of(&format!("package a\nx := [{}]", deep.repeat(1000).replace('[', "(").replace(']', ")"))).unwrap();
+        // A table of ten thousand rows is nothing.
+        of(&format!("package a\nx := {{{}}}", "\"a\": {\"b\": [1, 2, 3]},\n".repeat(10_000))).unwrap();
     }
 
     #[test]

@@ -54,7 +54,38 @@ fn limits_end_an_evaluation() {
         assert_eq!(ended(deep, &limits()), endless, "{}", deep.get(..100).unwrap_or(deep));
     }
 
+    // What one call would make too much of is refused before.
+    let doubled = |start: &str, step: &str, end: &str| {
+        let step = |n: i32| format!("x{} := {}", n + 1, step.replace('X', &format!("x{n}")));
+        let steps = (0..40).map(step).collect::<Vec<_>>().join("\n");
+        let rules =
+            format!("package a\nimport rego.v1\nx0 := {start}\n{steps}\ndeny contains \"x\" if count({end}) == 0");
+        let module = Module { name: "m.rego".to_owned(), text: rules };
+        let judgement = Rules::compile(&[module]).expect("they are Rego").judge(&json!({}), &limits()).expect("denies");
+        judgement.denials.into_iter().map(|denial| denial.message).collect::<String>()
+    };
+    for (start, step, end) in [
+        ("[1]", "array.concat(X, X)", "x40"),
+        ("[1]", "[X, X]", "json.marshal(x40)"),
+        ("[1]", "[X, X]", "sprintf(\"%v\", [x40])"),
+        ("\"a\"", "concat(\"\", [X, X])", "x40"),
+        ("\"a\"", "replace(X, \"a\", \"aa\")", "x40"),
+        ("1", "X + 1", "numbers.range(x40, 1000000000000000000)"),
+        ("1", "X + 1", "numbers.range_step(x40, 1000000000000000000, 1000)"),
+    ] {
+        let message = doubled(start, step, end);
+        assert!(message.contains(" failed: the result would be too large ("), "{step} {end}: {message}");
+    }
+
     // What is over for one evaluation is not for the next.
     let fine = Module { name: "m.rego".to_owned(), text: "package a\ndeny contains \"x\" if input.a".to_owned() };
     assert_eq!(Rules::compile(&[fine]).unwrap().judge(&json!({ "a": 1 }), &limits()).unwrap().denials.len(), 1);
+
+    // A call that cannot be broken off is left behind: comparing two values of 2^40 parts.
+    let values = |name: &str| {
+        let step = |n: i32| format!("{name}{} := [{name}{n}, {name}{n}]\n", n + 1);
+        (0..40).fold(format!("{name}0 := [1]\n"), |text, n| text + &step(n))
+    };
+    let endless = format!("{}{}deny contains \"x\" if x40 != y40", values("x"), values("y"));
+    assert_eq!(ended(&endless, &short), "package a (Rego m.rego) takes longer than 0.3 s");
 }

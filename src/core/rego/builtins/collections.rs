@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use regorus::Value;
 
-use super::{Fault, fault, integer, interpreters, kind, room, string, wrong};
+use super::{Fault, Growth, fault, integer, interpreters, kind, room, string, wrong};
 
 /// Bytes that a value takes in a list, about.
 const VALUE: u64 = 48;
@@ -148,8 +148,15 @@ fn elements<'a>(function: &str, arguments: &'a [Value]) -> Result<Vec<&'a Value>
     }
 }
 
-/// Refuses a value whose text would be too long: parts of a value are shared, and a text has them all.
-fn written_out(value: &Value) -> Result<(), Fault> {
+/// Refuses a value whose text would be too long.
+pub(super) fn written_out(value: &Value) -> Result<(), Fault> {
+    let mut growth = Growth::default();
+    measure(value, &mut |bytes| growth.to(bytes)).map(drop)
+}
+
+/// About how long the text of a value is, in bytes: parts of a value are shared, and a text has them all. `bearable` is
+/// asked on the way.
+pub(in super::super) fn measure<E>(value: &Value, bearable: &mut dyn FnMut(u64) -> Result<(), E>) -> Result<u64, E> {
     let mut bytes = 0_u64;
     let mut waiting = vec![value];
     while let Some(value) = waiting.pop() {
@@ -170,11 +177,9 @@ fn written_out(value: &Value) -> Result<(), Fault> {
             _ => 8,
         };
         bytes = bytes.saturating_add(own);
-        if bytes > super::SMALL {
-            room(bytes.saturating_add(waiting.len() as u64))?;
-        }
+        bearable(bytes.saturating_add(waiting.len() as u64))?;
     }
-    Ok(())
+    Ok(bytes)
 }
 
 pub(super) fn range(arguments: &[Value]) -> Result<Value, Fault> {

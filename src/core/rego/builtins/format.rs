@@ -29,8 +29,9 @@ impl Argument {
                 _ => number.as_f64().map_or_else(|| Self::Text(value.to_string()), Self::Float),
             },
             other => {
+                super::collections::written_out(other)?;
                 let mut text = String::new();
-                spell(other, &mut text)?;
+                spell(other, &mut text);
                 Self::Text(text)
             }
         })
@@ -323,39 +324,36 @@ fn general(value: f64, precision: Option<usize>) -> String {
 }
 
 /// A value as Rego text, as OPA prints it: with a space behind commas and colons.
-pub(super) fn spell(value: &Value, out: &mut String) -> Result<(), Fault> {
-    room(out.len() as u64)?;
+fn spell(value: &Value, out: &mut String) {
     let mut list = |open: &str, items: &mut dyn Iterator<Item = &Value>, close: &str| {
         out.push_str(open);
         for (number, item) in items.enumerate() {
             if number > 0 {
                 out.push_str(", ");
             }
-            spell(item, out)?;
+            spell(item, out);
         }
         out.push_str(close);
-        Ok(())
     };
     match value {
-        Value::Array(items) => return list("[", &mut items.iter(), "]"),
+        Value::Array(items) => list("[", &mut items.iter(), "]"),
         Value::Set(items) if items.is_empty() => out.push_str("set()"),
-        Value::Set(items) => return list("{", &mut items.iter(), "}"),
+        Value::Set(items) => list("{", &mut items.iter(), "}"),
         Value::Object(members) => {
             out.push('{');
             for (number, (key, value)) in members.iter_sorted().enumerate() {
                 if number > 0 {
                     out.push_str(", ");
                 }
-                spell(key, out)?;
+                spell(key, out);
                 out.push_str(": ");
-                spell(value, out)?;
+                spell(value, out);
             }
             out.push('}');
         }
         Value::String(text) => out.push_str(&quoted(text)),
         other => out.push_str(&other.to_string()),
     }
-    Ok(())
 }
 
 /// In double quotes, as Go's strconv.Quote.

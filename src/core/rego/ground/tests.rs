@@ -23,7 +23,7 @@ fn missing(modules: &[&str], input: &Value) -> Vec<String> {
 
 /// Rules of package `a`, v1; the input; what they are denied for; why.
 #[rustfmt::skip]
-fn table() -> Vec<(&'static str, Value, &'static [&'static str], &'static str)> {
+pub(in super::super) fn table() -> Vec<(&'static str, Value, &'static [&'static str], &'static str)> {
     vec![
         // A comparison with something that is not there.
         ("deny contains \"x\" if input.exitcodee > 0", json!({"exitcode": 0}), &["input.exitcodee"], "a misspelled name"),
