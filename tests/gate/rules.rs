@@ -429,6 +429,9 @@ fn nested(envelope: &[u8], predicate_type: &str, as_text: bool) -> Vec<u8> {
     statement(predicate_type, &json!([subject("app", &sha256_hex(APP.as_bytes()))]), &predicate, &[&stranger()])
 }
 
+/// Puts an envelope into another container.
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn rule_13_repacking_never_improves_a_verdict() {
     let altered = || {
@@ -448,7 +451,6 @@ fn rule_13_repacking_never_improves_a_verdict() {
         seal(&Run::build().payload(), "application/json", &[&builder()]),
         altered(),
     ];
-    type Pack = fn(&[u8]) -> Vec<u8>;
     let forms: [Pack; 6] = [
         <[u8]>::to_vec,
         bundle,

@@ -248,19 +248,8 @@ fn judge(
         materials,
         products,
         subjects: real_subjects(&statement),
-        backrefs: links::backrefs(&statement, &collection)
-            .into_iter()
-            .filter(|one| !outlives_a_run(&one.name))
-            .map(|one| one.digest)
-            .collect(),
+        backrefs: links::backrefs(&statement, &collection).into_iter().map(|one| one.digest).collect(),
     })
-}
-
-/// Whether many runs refer back to this: a tag or a project. It finds evidence, and joins nothing.
-fn outlives_a_run(name: &str) -> bool {
-    ["imagetag:", "imagereference:", "codebuild-project:", "projecturl:"]
-        .iter()
-        .any(|kind| name.starts_with(kind) || name.contains(&format!("/{kind}")))
 }
 
 /// The subjects of a statement that is no collection which stand for bytes, with their digests.

@@ -11,6 +11,7 @@ use super::source::MAX_ENVELOPE;
 use crate::dsse::{Envelope, ParseError, TIMESTAMP_TSP, Timestamp};
 use crate::sign::pem;
 use crate::statement;
+use crate::trust::timestamp::token_of_response;
 
 /// Reads an envelope, or the one in a Sigstore bundle (`application/vnd.dev.sigstore.bundle…+json`).
 pub fn open(bytes: &[u8]) -> Result<Envelope, ParseError> {
@@ -130,6 +131,8 @@ impl Bundle<'_> {
         let mut timestamps = Vec::new();
         for stamp in &self.verification_material.timestamp_verification_data.rfc3161_timestamps {
             let data = bytes("timestampVerificationData", &stamp.signed_timestamp)?;
+            // A bundle has whole responses, an envelope the tokens in them.
+            let data = token_of_response(&data).map(<[u8]>::to_vec).unwrap_or(data);
             timestamps.push(Timestamp { kind: TIMESTAMP_TSP.to_owned(), data });
         }
         // A bundle has one signature, and its material is that signature's.
