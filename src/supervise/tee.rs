@@ -52,9 +52,14 @@ pub(crate) fn lift(descriptor: OwnedFd) -> io::Result<OwnedFd> {
 pub(crate) fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe()?;
     fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    // Refused when the user's pipe memory is used up; a smaller pipe is only slower.
-    let _ = fcntl(&read, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
+    grow(read.as_fd());
     Ok((read, write))
+}
+
+/// Makes a pipe larger: fewer turns between its two ends.
+fn grow(pipe: BorrowedFd<'_>) {
+    // Refused when it is no pipe or the user's pipe memory is used up; a smaller pipe is only slower.
+    let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
 }
 
 /// What is kept of a stream.
@@ -267,6 +272,8 @@ fn copy(route: Route, kept: &Arc<Mutex<Kept>>) -> Finish {
         length += filled as u64;
         if digester.is_none() && length > LONG {
             digester = Digester::start(kept).ok();
+            // Ours and the reader's: the default of 64 KiB costs a switch between them for each quarter of a chunk.
+            grow(route.sink.as_fd());
         }
         match &digester {
             None => lock(kept).take(&buffer[..filled]),
