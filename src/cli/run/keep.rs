@@ -15,7 +15,7 @@ use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want}
 use affiant_core::store::{Access, Archive, StoreError, Stored};
 use serde_json::{Value, json};
 
-use super::{OnGap, RunArgs};
+use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::{keys, places};
@@ -77,7 +77,7 @@ struct Waiting {
 
 impl Keep {
     /// Looks at every place before the command runs.
-    pub(super) fn check(args: &RunArgs, dir: &Path) -> Result<Self, Failure> {
+    pub(super) fn check(args: &CaptureArgs, dir: &Path) -> Result<Self, Failure> {
         let refuse =
             |message: String, error: &(dyn std::error::Error + 'static)| Failure::because(Kind::Run, message, error);
         let outfile = match &args.outfile {
@@ -400,7 +400,7 @@ impl Keep {
 }
 
 /// The report's file. It must be none that this run reads or writes otherwise; neither must the outfile.
-pub(super) fn report(args: &RunArgs) -> Result<Option<Outfile>, Failure> {
+pub(super) fn report(args: &CaptureArgs) -> Result<Option<Outfile>, Failure> {
     let report = match &args.report {
         None => None,
         Some(path) => Some(Outfile::probe(path).map_err(|error| {
