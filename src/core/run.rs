@@ -77,6 +77,11 @@ impl Outcome {
         }
     }
 
+    /// Whether there was no command.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::NoCommand)
+    }
+
     /// Whether the command ended with 0 by itself.
     pub fn success(&self) -> bool {
         match self {

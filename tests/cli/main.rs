@@ -1,13 +1,16 @@
 //! The command line, hermetically: own home, own key, fixed clock, no network. Each test checks exit code, stdout and
 //! stderr of each call, always all three.
 
+mod attest;
 mod bad_input;
 mod crash;
 mod evidence;
+mod forms;
 mod gate;
 mod harness;
 mod hostile;
 mod keys;
+mod peers_names;
 mod policy;
 mod secrets;
 mod terminal;

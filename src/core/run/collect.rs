@@ -133,7 +133,7 @@ impl Ran {
             outcome: &outcome,
             observation: &plan.observation,
             withheld: &plan.withheld,
-            snapshot_method: materials.mode().name(),
+            snapshot_method: if outcome.is_none() { "once" } else { materials.mode().name() },
             omissions: listed.into_iter().collect(),
             left_out: materials.left_out().iter().map(|one| json!({ "rule": one.rule, "count": one.count })).collect(),
             links: materials.links().chain(links.iter().map(|(path, text)| (path.as_str(), text.as_str()))).collect(),
