@@ -3,6 +3,7 @@
 mod archive;
 mod attestors;
 mod bundle;
+mod ci;
 mod completions;
 mod config;
 mod doctor;
@@ -99,7 +100,7 @@ pub(crate) enum Ending {
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let output = Output::new();
     let called = Called::of(args);
-    let translated = names::translate(called, args);
+    let translated = names::translate(called, args).and_then(ci::translate);
     let verb = translated.as_ref().ok().and_then(|args| first_word(args)).map(str::to_owned);
     let attempt = || {
         translated.and_then(|args| parse(called, args, &output)).and_then(|parsed| match parsed {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::failure::{Failure, Kind, nearest};
 use super::names::{needs, part_of};
 use super::output::Output;
-use super::{Ending, keys, surroundings};
+use super::{Ending, ci, keys, surroundings};
 use affiant_attestors::{BUILT_IN, container_command, git_remote_urls};
 use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
@@ -25,6 +25,7 @@ use affiant_supervise as supervise;
 mod args;
 mod keep;
 mod progress;
+mod reports;
 mod summary;
 
 pub(crate) use args::{AttestArgs, CaptureArgs, RunArgs, with_attestor_options};
@@ -89,10 +90,10 @@ pub(crate) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
 }
 
 fn capture(work: Work<'_>, output: &Output) -> Result<Ending, Failure> {
-    let report = keep::report(work.args())?;
+    let reports = keep::reports(work.args())?;
     let mut log = summary::Log::default();
     let result = attempt(work, output, &mut log);
-    if let Some(file) = report {
+    if !reports.is_empty() {
         log.failure = result.as_ref().err().map(Failure::one_line);
         log.code = match (&result, work) {
             (Ok(Ending::Code(code)), _) => *code,
@@ -103,8 +104,8 @@ fn capture(work: Work<'_>, output: &Output) -> Result<Ending, Failure> {
                 _ => failure.code().into(),
             },
         };
-        if let Err(error) = log.write(&file) {
-            output.message(&format!("warning: the report cannot be written: {error}"));
+        for problem in reports.write(&log.report()) {
+            output.message(&format!("warning: {problem}"));
         }
     }
     result
@@ -466,6 +467,7 @@ fn child_environment(consumed: &[String], keep: &[String]) -> (Vec<(OsString, Os
             let name = name.to_string_lossy();
             let consumed = consumed.iter().any(|consumed| *consumed == name)
                 || name == keys::PASSWORD_VARIABLES[0]
+                || name == ci::INPUTS
                 || consumed_values.contains(value);
             let kept = keep.iter().any(|keep| *keep == name);
             if consumed && !kept {

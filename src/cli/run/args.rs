@@ -58,9 +58,9 @@ pub(crate) struct CaptureArgs {
     /// Archive the evidence in this folder (default: one in the user's data)
     #[arg(help_heading = PLACES, long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     pub(super) archive: Option<String>,
-    /// Write a report of the run as JSON, also when it fails
-    #[arg(help_heading = PLACES, long, value_name = "FILE", env = "AFFIANT_REPORT", hide_env_values = true)]
-    pub(super) report: Option<PathBuf>,
+    /// Write a report of the run as JSON, also when it fails; FORM is json, markdown, junit or env (repeatable)
+    #[arg(help_heading = PLACES, long, value_name = "[FORM=]FILE", env = "AFFIANT_REPORT", hide_env_values = true)]
+    pub(super) report: Vec<String>,
     /// Only products that this glob takes become subjects
     #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_ATTESTOR_PRODUCT_INCLUDE_GLOB", hide_env_values = true)]
     pub(super) attestor_product_include_glob: Vec<String>,

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use affiant_core::outfile::{Outfile, OutfileError};
 use affiant_core::redact::Redactor;
 use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
@@ -125,8 +124,8 @@ impl Log {
         }));
     }
 
-    /// Writes the report; the schema is `docs/reference/run-report.schema.json`.
-    pub(super) fn write(&self, file: &Outfile) -> Result<(), OutfileError> {
+    /// The report; its schema is `docs/reference/run-report.schema.json`.
+    pub(super) fn report(&self) -> Value {
         let kind = match (&self.failure, self.ended) {
             (Some(_), _) => "refused",
             (None, None) => "planned",
@@ -148,10 +147,7 @@ impl Log {
         if let Some(redactor) = &self.redactor {
             redactor.redact_json(&mut report, "", &is_digest, &mut Vec::new());
         }
-        file.write_with(|mut out| {
-            serde_json::to_writer_pretty(&mut out, &report)?;
-            out.write_all(b"\n")
-        })
+        report
     }
 }
 
