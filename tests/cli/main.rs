@@ -3,6 +3,7 @@
 
 mod attest;
 mod bad_input;
+mod ci;
 mod crash;
 mod evidence;
 mod forms;

@@ -195,8 +195,12 @@ fn env(report: &Value) -> String {
 
 fn markdown(report: &Value) -> String {
     let passed = matches!(text(report, "/kind"), "passed" | "planned");
-    let mut page =
-        format!("## {} Step {}: {}\n\n", if passed { "✅" } else { "❌" }, code(step(report)), code(&ended(report)));
+    let mark = if passed { "✅" } else { "❌" };
+    let name = match step(report) {
+        "" => "affiant".to_owned(),
+        step => format!("Step {}", code(step)),
+    };
+    let mut page = format!("## {mark} {name}: {}\n\n", code(&ended(report)));
     let mut rows: Vec<(&str, String)> = Vec::new();
     let command: Vec<&str> = report
         .pointer("/plan/command")
