@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use affiant_attestors::BUILT_IN;
+use affiant_core::verdict::{Answer, Verdict};
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
@@ -314,6 +315,20 @@ pub(crate) fn with_config(command: &Command, mut args: Vec<OsString>, file: &Pat
     }
     args.splice(2..2, inserted);
     Ok(args)
+}
+
+/// A verdict as `cilock verify --format json` prints it (wire-formats §5.7). What was not proven has no subject.
+pub(crate) fn verdict_json(verdict: &Verdict) -> String {
+    let passed = verdict.answer == Answer::Passed;
+    let mut said = serde_json::json!({ "passed": passed });
+    if let Some(artifact) = verdict.artifacts.first().filter(|_| passed) {
+        if let [only] = &artifact.chain[..] {
+            said["step"] = only.step.clone().into();
+        }
+        said["matchedSubject"] = artifact.digest.clone().into();
+        said["observedSubjectName"] = artifact.name.clone().into();
+    }
+    format!("{said}\n")
 }
 
 /// The flags of the peers as a table, for `docs/reference/peers.md`.
