@@ -441,6 +441,8 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
             "everybody on this machine can read",
         ),
         ("cilock run -s b --no-default-attestor product -k key.pem -- make", 125, "--no-default-attestor is refused"),
+        ("cilock attest -a git,environment -k key.pem -o source.json -s source --ignore-command-exit-code", 0, "affiant: source:"),
+        ("cilock attest -a git -k key.pem -s source --signer-kms-ref awskms:///x", 2, "needs keys in key management"),
         ("cilock login", 2, "affiant has no `cilock login`"),
         ("cilock policy push -f policy.json", 2, "affiant has no `cilock policy push`"),
         ("cilock verify --policy-hardening warn -p p -k key.pub x", 2, "never leniency"),
