@@ -122,7 +122,9 @@ pub(crate) fn adapt(called: Called, command: Command) -> Command {
         return command;
     }
     let usage = format!("{} run [OPTIONS] [--] COMMAND [ARGUMENT]…", called.name());
-    let command = VERBS.iter().fold(command.name(called.name()), |command, verb| {
+    // It is not that tool, and says so.
+    let version = concat!(env!("CARGO_PKG_VERSION"), " (affiant)");
+    let command = VERBS.iter().fold(command.name(called.name()).version(version), |command, verb| {
         command.mut_subcommand(*verb, |verb_command| adapt_verb(called, verb, verb_command))
     });
     command.mut_subcommand("run", |run| run.override_usage(usage).mut_arg("plan_output", |arg| arg.alias("format")))

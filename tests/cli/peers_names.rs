@@ -441,7 +441,11 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
             "everybody on this machine can read",
         ),
         ("cilock run -s b --no-default-attestor product -k key.pem -- make", 125, "--no-default-attestor is refused"),
-        ("cilock attest -a git,environment -k key.pem -o source.json -s source --ignore-command-exit-code", 0, "affiant: source:"),
+        (
+            "cilock attest -a git,environment -k key.pem -o source.json -s source --ignore-command-exit-code",
+            0,
+            "affiant: source:",
+        ),
         ("cilock attest -a git -k key.pem -s source --signer-kms-ref awskms:///x", 2, "needs keys in key management"),
         ("cilock login", 2, "affiant has no `cilock login`"),
         ("cilock policy push -f policy.json", 2, "affiant has no `cilock policy push`"),
@@ -463,6 +467,8 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
     );
     let both = peers.sh("cilock plan --workload auto -a git -- docker build .").stdout;
     assert!(both.contains("git          before  named with -a") && both.contains("docker  "), "{both}");
+    assert!(peers.sh("cilock --version").stdout.ends_with(" (affiant)\n"));
+    assert!(peers.sh("cilock run --help").stdout.contains("Usage: cilock run [OPTIONS]"));
     // `.witness.yaml` is not read by itself.
     peers.0.write(".witness.yaml", "run: {step: hidden}\n");
     let did = peers.sh("witness run -k key.pem -- make");
