@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Failure, Kind};
@@ -218,7 +219,6 @@ fn parse(called: Called, mut args: Vec<OsString>, output: &Output) -> Result<Par
             if let Some(failure) = names::unknown(called, &error) {
                 return Err(failure);
             }
-            use clap::error::ErrorKind;
             let text = error.render().to_string();
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Shown(text)),
@@ -250,6 +250,9 @@ fn usage(text: &str) -> Failure {
 
 fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Failure> {
     let mut app = App::from_arg_matches(matches).map_err(|error| usage(&error.render().to_string()))?;
+    if let Verb::Verify(verify) = &mut app.command {
+        verify.called = called;
+    }
     let capture = match &mut app.command {
         Verb::Run(run) => Some(&mut run.capture),
         Verb::Attest(attest) => Some(&mut attest.capture),

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use affiant_attestors::BUILT_IN;
+use affiant_core::verdict::{Answer, Verdict};
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
@@ -121,7 +122,9 @@ pub(crate) fn adapt(called: Called, command: Command) -> Command {
         return command;
     }
     let usage = format!("{} run [OPTIONS] [--] COMMAND [ARGUMENT]…", called.name());
-    let command = VERBS.iter().fold(command.name(called.name()), |command, verb| {
+    // It is not that tool, and says so.
+    let version = concat!(env!("CARGO_PKG_VERSION"), " (affiant)");
+    let command = VERBS.iter().fold(command.name(called.name()).version(version), |command, verb| {
         command.mut_subcommand(*verb, |verb_command| adapt_verb(called, verb, verb_command))
     });
     command.mut_subcommand("run", |run| run.override_usage(usage).mut_arg("plan_output", |arg| arg.alias("format")))
@@ -314,6 +317,20 @@ pub(crate) fn with_config(command: &Command, mut args: Vec<OsString>, file: &Pat
     }
     args.splice(2..2, inserted);
     Ok(args)
+}
+
+/// A verdict as `cilock verify --format json` prints it (wire-formats §5.7). What was not proven has no subject.
+pub(crate) fn verdict_json(verdict: &Verdict) -> String {
+    let passed = verdict.answer == Answer::Passed;
+    let mut said = serde_json::json!({ "passed": passed });
+    if let Some(artifact) = verdict.artifacts.first().filter(|_| passed) {
+        if let [only] = &artifact.chain[..] {
+            said["step"] = only.step.clone().into();
+        }
+        said["matchedSubject"] = artifact.digest.clone().into();
+        said["observedSubjectName"] = artifact.name.clone().into();
+    }
+    format!("{said}\n")
 }
 
 /// The flags of the peers as a table, for `docs/reference/peers.md`.

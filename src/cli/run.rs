@@ -151,6 +151,10 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
         output.data(text.as_bytes())?;
         return Ok(Ending::Code(0));
     }
+    if matches!(work, Work::AtRest(_)) && plan.always.contains(&"command-run") {
+        return Err(Failure::usage("`command-run` needs a command, and `attest` runs none")
+            .hint("`affiant run -- COMMAND` runs one"));
+    }
     for name in &plan.always {
         output.message(&format!("note: `{name}` always runs and need not be named"));
     }

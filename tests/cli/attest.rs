@@ -98,6 +98,7 @@ fn what_cannot_be_attested_is_refused_or_a_gap() {
         (&["--timeout", "3s", "app"], 2, "unexpected argument '--timeout'"),
         (&["-a", "nonsense", "app"], 4, "unknown attestor `nonsense`"),
         (&["-a", "slsa", "app"], 2, "the attestor `slsa` needs exported envelopes"),
+        (&["-a", "command-run", "app"], 2, "`command-run` needs a command"),
         (&["-d", "missing"], 4, "the working directory missing cannot be used"),
     ] {
         attest(&place, more).run().code(code).stdout("").stderr_has(&[part]);

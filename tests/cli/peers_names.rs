@@ -3,6 +3,7 @@
 //! Tools are small scripts. `docs/reference/peers.md` is written from [`LINES`] and from what is printed:
 //! `AFFIANT_BLESS=1 cargo test --test cli peers_names`.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -359,7 +360,7 @@ impl Peers {
                 has("needs keyless signing (Fulcio)");
             }
             text if text.contains(" sign ") => {
-                assert!(self.there("policy.signed.json") || self.there("policy-signed.json"))
+                assert!(self.there("policy.signed.json") || self.there("policy-signed.json"));
             }
             other => panic!("nothing is said about {other}"),
         }
@@ -398,7 +399,7 @@ fn the_table_in_the_reference_is_this_one() {
     let mut page = String::from(PREFACE);
     page.push_str("| line | code | what it does |\n|---|---|---|\n");
     for Line { text, code, does } in LINES {
-        page.push_str(&format!("| `{}` | {code} | {does} |\n", text.replace('|', "\\|")));
+        let _ = writeln!(page, "| `{}` | {code} | {does} |", text.replace('|', "\\|"));
     }
     page.push_str(BETWEEN);
     let place = Place::without_key();
@@ -440,6 +441,12 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
             "everybody on this machine can read",
         ),
         ("cilock run -s b --no-default-attestor product -k key.pem -- make", 125, "--no-default-attestor is refused"),
+        (
+            "cilock attest -a git,environment -k key.pem -o source.json -s source --ignore-command-exit-code",
+            0,
+            "affiant: source:",
+        ),
+        ("cilock attest -a git -k key.pem -s source --signer-kms-ref awskms:///x", 2, "needs keys in key management"),
         ("cilock login", 2, "affiant has no `cilock login`"),
         ("cilock policy push -f policy.json", 2, "affiant has no `cilock policy push`"),
         ("cilock verify --policy-hardening warn -p p -k key.pub x", 2, "never leniency"),
@@ -460,6 +467,8 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
     );
     let both = peers.sh("cilock plan --workload auto -a git -- docker build .").stdout;
     assert!(both.contains("git          before  named with -a") && both.contains("docker  "), "{both}");
+    assert!(peers.sh("cilock --version").stdout.ends_with(" (affiant)\n"));
+    assert!(peers.sh("cilock run --help").stdout.contains("Usage: cilock run [OPTIONS]"));
     // `.witness.yaml` is not read by itself.
     peers.0.write(".witness.yaml", "run: {step: hidden}\n");
     let did = peers.sh("witness run -k key.pem -- make");
@@ -468,6 +477,24 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
         "{}",
         did.stderr
     );
+}
+
+#[test]
+fn cilock_verify_prints_cilocks_json() {
+    let Some(peers) = Peers::new() else { return };
+    peers.sh("cilock run -s b -k key.pem -o b.json -- make && cilock policy from-bundles -k key.pub b.json -o policy.json && cilock sign -k key.pem -f policy.json -o policy.signed.json");
+    let digest = peers.sh("sha256sum made").stdout;
+    let digest = format!("sha256:{}", digest.split(' ').next().expect("a digest"));
+    let line = "cilock verify -p policy.signed.json -k key.pub -a b.json --format json";
+    let did = peers.sh(&format!("{line} made"));
+    let said: Value = serde_json::from_str(&did.stdout).expect("JSON");
+    let expected =
+        serde_json::json!({"passed": true, "step": "b", "matchedSubject": digest, "observedSubjectName": "made"});
+    assert_eq!(said, expected);
+    let did = peers.shell(&format!("{line} hello.go -s {digest}"));
+    let said: Value = serde_json::from_str(&did.stdout).expect("JSON");
+    assert_eq!((did.code, &said["passed"]), (1, &Value::Bool(false)), "{said}");
+    assert!(said["matchedSubject"].is_null() && did.stderr.contains("DENIED"), "{said} {}", did.stderr);
 }
 
 #[test]
@@ -512,6 +539,7 @@ command's own code is passed on. All flags of affiant can be used as well, and s
 - Without `-o` the evidence goes to the archive: stdout belongs to the command.
 - `witness -c FILE` takes the settings of the command from the YAML file, as if they were flags. `.witness.yaml` is never read by itself.
 - `cilock plan` is `run --plan`. Without a command `cilock attest` records no command, where cilock itself would run `true`.
+- `cilock verify --format json` prints cilock's object (`passed`, `step`, `matchedSubject`, `observedSubjectName`) on stdout, and the verdict as text on stderr.
 - What needs a part that affiant does not have is refused before anything runs, and the message names the part.
 
 ## Lines of their documentation

@@ -238,6 +238,7 @@ pub(super) const FLAGS: &[Flag] = &[
             "`--material-include-glob` chooses materials",
         ),
     ),
+    truth("ignore-command-exit-code", CILOCK, &["attest"], Does::Nothing("there is no command")),
     truth("no-embedded-trust", CILOCK, VERIFY, Does::Nothing("no trust is built in")),
     truth(
         "trust-discovery",

@@ -129,3 +129,64 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Options, Progress, Timestamp, first};
+
+    /// What is wrong with the products that `at_rest` names, and their paths, after `change` has been made.
+    fn products_after(at_rest: &AtRest, change: impl Fn(&Path)) -> (Vec<String>, Vec<String>) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("it is there");
+        std::fs::create_dir(root.join("dist")).expect("makes a folder");
+        for (path, content) in [("dist/app", "app"), ("dist/copy", "app"), ("other", "other")] {
+            std::fs::write(root.join(path), content).expect("writes");
+        }
+        std::os::unix::fs::symlink("/etc/hostname", root.join("out")).expect("links");
+        let clock = || Timestamp { seconds: 1, nanos: 0 };
+        let snapshot = first(Options::new(&root), &clock, &Progress::default()).expect("a snapshot");
+        change(&root);
+        let mut gaps = Vec::new();
+        let changes = products(at_rest, &snapshot, &|_, _, _| None, &mut gaps);
+        assert!(gaps.iter().all(|gap| gap.named && gap.attestor == "product"));
+        (
+            changes.products.into_iter().map(|product| product.path).collect(),
+            gaps.into_iter().map(|gap| gap.reason).collect(),
+        )
+    }
+
+    fn named(paths: &[&str]) -> AtRest {
+        AtRest { paths: paths.iter().map(|path| (*path).to_owned()).collect(), globs: Vec::new() }
+    }
+
+    #[test]
+    fn files_folders_and_globs_name_each_product_once() {
+        let glob = Glob::new("*app").expect("a glob");
+        let at_rest = AtRest { globs: vec![glob], ..named(&["dist", "dist/app"]) };
+        let (paths, gaps) = products_after(&at_rest, |_| {});
+        assert_eq!((paths, gaps), (vec!["dist/app".to_owned(), "dist/copy".to_owned()], Vec::new()));
+        let (paths, _) = products_after(&named(&[""]), |_| {});
+        assert_eq!(paths, ["dist/app", "dist/copy", "other"]);
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_recorded_is_a_gap() {
+        let write =
+            |content: &'static str| move |root: &Path| std::fs::write(root.join("other"), content).expect("writes");
+        let (paths, gaps) = products_after(&named(&["other", "dist/app"]), write("edited"));
+        assert_eq!(paths, ["dist/app"]);
+        assert_eq!(gaps, ["other: it changed after its digest was recorded"]);
+        let gone = |root: &Path| std::fs::remove_file(root.join("other")).expect("is there");
+        assert_eq!(products_after(&named(&["other"]), gone).1.len(), 1);
+        let fifo = |root: &Path| {
+            std::fs::remove_file(root.join("other")).expect("is there");
+            nix::unistd::mkfifo(&root.join("other"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        };
+        assert_eq!(products_after(&named(&["other"]), fifo).1, ["other: it is no file"]);
+        assert_eq!(products_after(&named(&["out"]), |_| {}).1, ["out: it leads out of the working directory"]);
+        let (paths, gaps) =
+            products_after(&AtRest { globs: vec![Glob::new("*.tar").expect("a glob")], ..named(&[]) }, |_| {});
+        assert_eq!((paths.len(), gaps), (0, vec!["`*.tar` takes no recorded file".to_owned()]));
+    }
+}

@@ -172,7 +172,7 @@ impl Ran {
         let Composer { entries, own, gaps, .. } = composer;
         let subjects = plan.subjects.clone();
         let collection = Collection { form: plan.form, name, entries, gaps, subjects, facts: ours };
-        Collected { collection, plan, outcome, own, counts }
+        Collected { plan, outcome, collection, own, counts }
     }
 }
 

@@ -144,7 +144,7 @@ impl Serialize for OwnStatement<'_> {
             Body::Verbatim(text) => map.serialize_entry("predicate", text)?,
             // Snapshots stand in the collection only.
             Body::Materials(..) | Body::Products(..) | Body::MaterialTree(..) | Body::ProductTree(..) => {
-                map.serialize_entry("predicate", &Value::Null)?
+                map.serialize_entry("predicate", &Value::Null)?;
             }
         }
         map.end()
