@@ -102,6 +102,9 @@ pub(crate) struct RunArgs {
     /// Say what would be recorded, and why, and run nothing
     #[arg(long)]
     plan: bool,
+    /// Ask no other machine and no container engine
+    #[arg(help_heading = RECORDED, long, env = "AFFIANT_OFFLINE", hide_env_values = true)]
+    offline: bool,
     /// Read settings from this file, instead of the user's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -315,6 +318,9 @@ fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<En
     for name in &plan.always {
         output.message(&format!("note: `{name}` always runs and need not be named"));
     }
+    for (name, note) in plan.notes() {
+        output.message(&format!("affiant: note: {name}: {note}"));
+    }
     let reserve = keep.reserve(output);
     // No thread has been started yet.
     supervise::wipe_variables(&plan.withheld());
@@ -359,13 +365,19 @@ fn exit_code(collected: &run::Collected, evidence_failed: bool) -> i32 {
 fn mask(args: &RunArgs) -> Result<VariableMask, Failure> {
     let options = MaskOptions {
         filter: args.env_filter_sensitive_vars,
-        add_keys: split(&args.env_add_sensitive_key),
+        add_keys: split(&args.env_add_sensitive_key).into_iter().chain(token_variables(args)).collect(),
         allow_keys: split(&args.env_allow_sensitive_key),
         disable_defaults: args.env_disable_default_sensitive_vars,
         capture_allowlist: split(&args.env_capture_allowlist),
     };
     VariableMask::new(&options)
         .map_err(|error| Failure::because(Kind::Run, "a pattern for variables cannot be used", &error))
+}
+
+/// Variables that hold tokens for attestors: secrets whatever their names are.
+fn token_variables(args: &RunArgs) -> impl Iterator<Item = String> {
+    let named = args.attestor_options.values().filter_map(|options| options.get("token_variable")?.as_str());
+    named.map(str::to_owned)
 }
 
 fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -420,7 +432,6 @@ fn make_plan(
     step: String,
     consumed: &[String],
 ) -> Result<Plan, Failure> {
-    let (child_env, withheld) = child_environment(consumed, &args.child_env_keep);
     let selection = |flag: &str, include: &[String], exclude: &[String]| {
         Selection::new(include, exclude)
             .map_err(|error| Failure::because(Kind::Run, format!("a glob of {flag} cannot be used"), &error))
@@ -430,7 +441,7 @@ fn make_plan(
             program: args.command[0].clone(),
             args: args.command[1..].to_vec(),
             dir: Some(dir.clone()),
-            env: child_env,
+            env: Vec::new(), // once it is known what the attestors consume
             timeout: args.timeout,
             kill_after: args.kill_after,
             head: run::KEPT_TEXT,
@@ -448,17 +459,25 @@ fn make_plan(
             &args.attestor_product_exclude_glob,
         )?,
         subjects: subjects(&args.subjects)?,
-        before: Before { step, dir, env: environment, mask, host: surroundings::host(), command: args.command.clone() },
+        before: Before {
+            step,
+            dir,
+            env: environment,
+            mask,
+            host: surroundings::host(),
+            command: args.command.clone(),
+            now: surroundings::now(),
+            network: surroundings::network(args.offline),
+        },
         choice: if args.attestations.is_empty() { Choice::Automatic } else { Choice::Named(args.named()) },
         options: args.attestor_options.clone(),
-        withheld,
         ignore_exit_code: args.ignore_command_exit_code,
         redactor,
         observation: observation(&args.command),
-        engine: surroundings::engine(),
+        engine: if args.offline { None } else { surroundings::engine() },
         time_limit: args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT)),
     };
-    run::plan(request, BUILT_IN).map_err(|error| match &error {
+    let mut plan = run::plan(request, BUILT_IN).map_err(|error| match &error {
         PlanError::UnknownAttestor { name } => {
             let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
             let failure = Failure::new(Kind::Run, error.to_string());
@@ -468,7 +487,12 @@ fn make_plan(
             }
         }
         _ => Failure::because(Kind::Run, "the run cannot be planned", &error),
-    })
+    })?;
+    let mut consumed = consumed.to_vec();
+    consumed.extend(plan.consumed().map(str::to_owned));
+    let (environment, withheld) = child_environment(&consumed, &args.child_env_keep);
+    plan.set_environment(environment, withheld);
+    Ok(plan)
 }
 
 fn snapshot_options(

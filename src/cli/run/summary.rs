@@ -31,7 +31,8 @@ pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -
     line("observation", &format!("{} ({})", plan.observation().level.wire_name(), plan.observation().reason));
     for attestor in &plan.attestors {
         let when = if attestor.after { "after" } else { "before" };
-        line("attestor", &format!("{:<12} {when:<6}  {}", attestor.about.name, attestor.reason));
+        let note = attestor.foresight.note.as_deref().map(|note| format!("; {note}")).unwrap_or_default();
+        line("attestor", &format!("{:<12} {when:<6}  {}{note}", attestor.about.name, attestor.reason));
     }
     line("attestor", "material     before  always: every file of the folder");
     line("attestor", "command-run  during  always");

@@ -9,7 +9,7 @@ use affiant_supervise as supervise;
 use serde_json::{Map, Value};
 
 use super::command_run::Observation;
-use crate::attestor::{About, Attestor, Before, Engine, Listen, OptionError, Prepared};
+use crate::attestor::{About, Attestor, Before, Engine, Foresight, Listen, OptionError, Prepared};
 use crate::redact::Redactor;
 use crate::select::Selection;
 use crate::snapshot;
@@ -45,8 +45,6 @@ pub struct Request {
     pub subjects: Vec<Subject>,
     /// The command, `None` for evidence without one.
     pub child: Option<supervise::Request>,
-    /// Variables that were taken from the command's environment.
-    pub withheld: Vec<String>,
     /// Whether a failing command still makes a passing step.
     pub ignore_exit_code: bool,
     /// Masks secrets.
@@ -69,6 +67,8 @@ pub struct Planned {
     pub after: bool,
     /// Why it runs.
     pub reason: String,
+    /// What is known of its work before anything runs.
+    pub foresight: Foresight,
     /// Listens to products while they are hashed.
     pub(super) listen: Listen,
     /// The function, until it has run.
@@ -155,12 +155,13 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
     }
     for (attestor, named, reason) in chosen {
         let options = request.options.remove(attestor.about.name).unwrap_or_default();
-        let prepared = attestor.prepare(Value::Object(options))?;
+        let (prepared, foresight) = attestor.prepare(Value::Object(options), &request.before)?;
         attestors.push(Planned {
             about: attestor.about,
             named,
             after: attestor.after,
             reason,
+            foresight,
             listen: attestor.listen,
             prepared: Some(prepared),
         });
@@ -176,7 +177,7 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
         product_subjects: request.product_subjects,
         subjects: request.subjects,
         child: request.child,
-        withheld: request.withheld,
+        withheld: Vec::new(),
         ignore_exit_code: request.ignore_exit_code,
         redactor: request.redactor,
         observation: request.observation,
@@ -204,6 +205,24 @@ impl Plan {
     /// Where the command runs.
     pub fn dir(&self) -> &PathBuf {
         &self.before.dir
+    }
+
+    /// Secrets among the variables that only the attestors need.
+    pub fn consumed(&self) -> impl Iterator<Item = &str> {
+        self.attestors.iter().flat_map(|attestor| &attestor.foresight.consumes).map(String::as_str)
+    }
+
+    /// What the user should know before the command runs: attestor and clause.
+    pub fn notes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.attestors.iter().filter_map(|attestor| Some((attestor.about.name, attestor.foresight.note.as_deref()?)))
+    }
+
+    /// Gives the command this environment, which lacks the variables `withheld`.
+    pub fn set_environment(&mut self, environment: Vec<(OsString, OsString)>, withheld: Vec<String>) {
+        if let Some(child) = &mut self.child {
+            child.env = environment;
+        }
+        self.withheld = withheld;
     }
 
     /// Variables that the command does not get.
