@@ -7,8 +7,12 @@ mod evidence;
 mod gate;
 mod harness;
 mod hostile;
+#[cfg(feature = "remote")]
+mod issuer;
 mod keys;
 mod policy;
+#[cfg(feature = "remote")]
+mod providers;
 mod secrets;
 mod terminal;
 mod transparent;
