@@ -432,6 +432,7 @@ fn make_plan(
     step: String,
     consumed: &[String],
 ) -> Result<Plan, Failure> {
+    let time_limit = args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT));
     let selection = |flag: &str, include: &[String], exclude: &[String]| {
         Selection::new(include, exclude)
             .map_err(|error| Failure::because(Kind::Run, format!("a glob of {flag} cannot be used"), &error))
@@ -467,7 +468,7 @@ fn make_plan(
             host: surroundings::host(),
             command: args.command.clone(),
             now: surroundings::now(),
-            network: surroundings::network(args.offline),
+            network: surroundings::network(args.offline, time_limit),
         },
         choice: if args.attestations.is_empty() { Choice::Automatic } else { Choice::Named(args.named()) },
         options: args.attestor_options.clone(),
@@ -475,7 +476,7 @@ fn make_plan(
         redactor,
         observation: observation(&args.command),
         engine: if args.offline { None } else { surroundings::engine() },
-        time_limit: args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT)),
+        time_limit,
     };
     let mut plan = run::plan(request, BUILT_IN).map_err(|error| match &error {
         PlanError::UnknownAttestor { name } => {

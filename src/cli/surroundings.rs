@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 #[cfg(feature = "remote")]
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use affiant_core::attestor::{Engine, Environment, Host, Network};
 use affiant_core::clock::{Clock, Fixed};
@@ -80,25 +81,30 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// Other machines, unless they may not be asked. Proxies and certificate authorities are those of the environment.
+/// Questions end well before `limit`, in which whoever asks must be ready.
 #[cfg(feature = "remote")]
-pub(crate) fn network(offline: bool) -> Network {
+pub(crate) fn network(offline: bool, limit: Duration) -> Network {
     use affiant_remote::http::{Client, Settings};
     if offline {
         return Network::Closed("--offline was given");
     }
+    let usual = Settings::default();
+    let whole = usual.whole.min(limit / 2);
     let text = |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
     Network::Open(Arc::new(Client::new(Settings {
         proxy: text(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
         no_proxy: text(&["NO_PROXY", "no_proxy"]),
         authorities: variable("SSL_CERT_FILE").map(PathBuf::from),
         authorities_folder: variable("SSL_CERT_DIR").map(PathBuf::from),
-        ..Settings::default()
+        whole,
+        attempt: usual.attempt.min(whole / 2),
+        ..usual
     })))
 }
 
 /// A build without the remote crate asks nobody.
 #[cfg(not(feature = "remote"))]
-pub(crate) fn network(offline: bool) -> Network {
+pub(crate) fn network(offline: bool, _: Duration) -> Network {
     if offline { Network::Closed("--offline was given") } else { Network::default() }
 }
 

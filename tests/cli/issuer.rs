@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+/// The key of all providers of a test: making one takes a while.
+static PAIR: OnceLock<RsaKeyPair> = OnceLock::new();
 /// What GitHub's variables permit questions for tokens with.
 pub(crate) const PERMISSION: &str = "request-permission-0123456789abcdef";
 
@@ -35,7 +37,8 @@ pub(crate) struct Issuer {
 }
 
 struct State {
-    pair: RsaKeyPair,
+    pair: &'static RsaKeyPair,
+    server: String,
     claims: Value,
     lies: Lies,
     asked: Mutex<Vec<String>>,
@@ -70,7 +73,8 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let port = listener.local_addr().expect("bound").port();
         let state = Arc::new(State {
-            pair: new_pair(),
+            pair: PAIR.get_or_init(new_pair),
+            server: format!("http://127.0.0.1:{port}"),
             claims: fixture(&format!("{provider}/claims.json")),
             lies,
             asked: Mutex::default(),
@@ -80,7 +84,7 @@ impl Issuer {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = Arc::clone(&serving);
-                std::thread::spawn(move || serve(&stream, port, &state));
+                std::thread::spawn(move || serve(&stream, &state));
             }
         });
         Self { port, state }
@@ -88,7 +92,7 @@ impl Issuer {
 
     /// `http://127.0.0.1:<port>`
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.state.server.clone()
     }
 
     /// The variables of the fixture's environment, and those that permit questions for tokens.
@@ -139,7 +143,10 @@ impl State {
             claims[name] = value;
         }
         for (name, value) in self.lies.claims.as_object().into_iter().flatten() {
-            claims[name] = value.clone();
+            claims[name] = match value {
+                Value::String(text) => json!(text.replace("[SERVER]", &self.server)),
+                other => other.clone(),
+            };
         }
         let header = json!({"typ": "JWT", "alg": self.lies.algorithm.unwrap_or("RS256"), "kid": "key-1"});
         let signed = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
@@ -151,7 +158,7 @@ impl State {
     }
 }
 
-fn serve(stream: &TcpStream, port: u16, state: &State) {
+fn serve(stream: &TcpStream, state: &State) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -172,7 +179,7 @@ fn serve(stream: &TcpStream, port: u16, state: &State) {
             }
         }
         state.asked.lock().expect("no panic").push(target.clone());
-        let answer = answer(&target, &permission, port, state);
+        let answer = answer(&target, &permission, state);
         if answer.is_empty() {
             std::thread::sleep(Duration::from_secs(120));
             return;
@@ -184,11 +191,11 @@ fn serve(stream: &TcpStream, port: u16, state: &State) {
     }
 }
 
-fn answer(target: &str, permission: &str, port: u16, state: &State) -> Vec<u8> {
+fn answer(target: &str, permission: &str, state: &State) -> Vec<u8> {
     if let Some((_, lie)) = state.lies.answers.iter().find(|(part, _)| target.contains(*part)) {
         return lie.clone();
     }
-    let server = format!("http://127.0.0.1:{port}");
+    let server = &state.server;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let github = format!("{server}/_services/token");
     let body = if path.contains("/idtoken/") {
@@ -200,7 +207,7 @@ fn answer(target: &str, permission: &str, port: u16, state: &State) -> Vec<u8> {
     } else if let Some(base) = path.strip_suffix("/.well-known/openid-configuration") {
         json!({"issuer": format!("{server}{base}"), "jwks_uri": format!("{server}{base}/keys")})
     } else if path.ends_with("/keys") {
-        state.lies.keys.clone().unwrap_or_else(|| json!({"keys": [jwk(&state.pair, "key-1")]}))
+        state.lies.keys.clone().unwrap_or_else(|| json!({"keys": [jwk(state.pair, "key-1")]}))
     } else {
         return response("404 Not Found", "");
     };
