@@ -347,3 +347,99 @@ fn any_token_is_proven_whose_issuer_is_named() {
     call.run().code(125).stderr_has(&["attestor jwt: missing field `token_variable`"]);
     assert!(!place.beside("ran").exists());
 }
+
+/// The evidence of a provider's attestor, what changes from run to run replaced.
+fn normal(place: &Place, issuer: &Issuer, provider: &str) -> Value {
+    let kind = format!("https://witness.dev/attestations/{provider}/v0.1");
+    let statement = place.statement();
+    let mut predicate = place.predicate(&kind);
+    if let Some(claims) = predicate.pointer_mut("/jwt/claims").and_then(Value::as_object_mut) {
+        for name in ["iat", "nbf", "exp"] {
+            claims[name] = json!(0);
+        }
+        predicate["jwt"]["verifiedBy"]["jwk"]["n"] = json!("[KEY]");
+    }
+    let names = |list: Vec<&str>| -> Vec<String> {
+        list.into_iter().filter_map(|name| Some(name.strip_prefix(&kind)?.trim_start_matches('/').to_owned())).collect()
+    };
+    let backrefs = statement["predicate"]["backrefs"].as_object().map(|map| map.keys().map(String::as_str).collect());
+    let pieces = json!({
+        "predicateType": kind,
+        "predicate": predicate,
+        "subjects": names(subjects_of(&statement, "")),
+        "backReferences": names(backrefs.unwrap_or_default()),
+    });
+    let host = issuer.url().trim_start_matches("http://").to_owned();
+    let text = json!({ "pieces": [pieces] }).to_string().replace(&issuer.url(), "[SERVER]").replace(&host, "[HOST]");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// `fixtures/<provider>/<case>/expected.json`, written anew with `AFFIANT_BLESS=1`.
+#[test]
+fn evidence_is_as_it_was() {
+    for (provider, case, offline) in [
+        ("github", "proven", false),
+        ("github", "unverified", true),
+        ("gitlab", "proven", false),
+        ("gitlab", "unverified", true),
+        ("jenkins", "unverified", true),
+        ("jwt", "proven", false),
+    ] {
+        let place = Place::new();
+        let issuer = Issuer::start(if provider == "jenkins" { "jwt" } else { provider }, Lies::default());
+        let call = if provider == "jwt" {
+            let token = issuer.token("gate", &issuer.url());
+            place.capture(["-s", "build"]).env("BUILD_PASSPORT", token).with(jwt_options(&issuer.url()))
+        } else {
+            let offline: &[&str] = if offline { &["--offline"] } else { &[] };
+            job(&place, &issuer, provider).with(offline).with(["-a", provider, "--"])
+        };
+        call.with(["true"]).run().code(0).stdout("");
+        let found = normal(&place, &issuer, provider);
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(provider).join(case);
+        let path = folder.join("expected.json");
+        if std::env::var_os("AFFIANT_BLESS").is_some() {
+            std::fs::create_dir_all(&folder).expect("makes a folder");
+            std::fs::write(&path, format!("{found:#}\n")).expect("writes");
+        }
+        let expected: Value = serde_json::from_slice(&std::fs::read(&path).expect("a fixture")).expect("JSON");
+        assert_eq!(found, expected, "{provider}/{case}");
+    }
+}
+
+/// The kept evidence of providers (`fixtures/samples`); `AFFIANT_SAMPLES=1` makes it anew.
+#[test]
+fn kept_evidence_of_providers_names_its_job() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for (provider, name) in [("github", "repository"), ("gitlab", "project_path")] {
+        let folder = root.join("samples").join(provider);
+        if std::env::var_os("AFFIANT_SAMPLES").is_some() {
+            let place = Place::without_key();
+            let issuer = Issuer::start(provider, Lies::default());
+            let args = ["run", "-k", "../k.pem", "-s", "docker-build", "-o", "../evidence.json", "-a", provider, "--"];
+            let line = ["sh", "-c", "echo hello >app.txt"];
+            std::fs::copy(root.join("keys/functionary.pem"), place.beside("k.pem")).expect("copies");
+            let call = place.affiant(args).with(line);
+            let call = issuer.variables(provider).iter().fold(call, |call, (name, value)| call.env(name, value));
+            call.run().code(0);
+            std::fs::create_dir_all(&folder).expect("makes a folder");
+            std::fs::copy(place.beside("evidence.json"), folder.join("evidence.json")).expect("copies");
+            std::fs::copy(place.work().join("app.txt"), folder.join("app.txt")).expect("copies");
+            std::fs::copy(root.join("keys/functionary.pub"), folder.join("functionary.pub")).expect("copies");
+            let command = "affiant run -k functionary.pem -s docker-build -o evidence.json";
+            let command = format!("{command} -a {provider} -- sh -c 'echo hello >app.txt'\n");
+            std::fs::write(folder.join("command"), command).expect("writes");
+        }
+        let place = Place::without_key();
+        let public = folder.join("functionary.pub");
+        let evidence = folder.join("evidence.json");
+        place.affiant(["inspect".as_ref(), "--key".as_ref(), public.as_os_str(), evidence.as_os_str()]).run().code(0);
+        let statement = super::harness::statement_of(&evidence);
+        let entries = statement["predicate"]["attestations"].as_array().expect("a list");
+        let kind = format!("https://witness.dev/attestations/{provider}/v0.1");
+        let entry = entries.iter().find(|entry| entry["type"] == kind.as_str()).expect("the provider's");
+        let claims = super::issuer::fixture(&format!("{provider}/claims.json"));
+        assert_eq!(entry["attestation"]["jwt"]["claims"][name], claims[name]);
+        assert_eq!(entry["attestation"]["affiant"]["verified"], true);
+    }
+}

@@ -287,3 +287,21 @@ fn an_issuer_that_lies_is_not_followed() {
     let (error, _) = ask(json!({"issuer": ISSUER, "jwks_uri": "https://ci.example.com/keys"}));
     assert!(error.contains("https://ci.example.com/keys: answers 404"), "{error}");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn nothing_that_is_read_panics(text in "\\PC{0,200}", at in 0usize..500, byte: u8) {
+        let _ = Token::read(&text).map(|token| token.check(&expected()));
+        let _ = Keys::read("u", text.as_bytes());
+        let header = json!({"alg": "EdDSA", "kid": text}).to_string();
+        let claims = json!({"iss": ISSUER, "aud": text, "exp": text, "iat": -1, "nbf": 1e18}).to_string();
+        let mut token = format!("{}.{}.{}", encode(header), encode(claims), encode(&text)).into_bytes();
+        let length = token.len();
+        token[at % length] = byte & 0x7f;
+        let token = String::from_utf8(token).expect("ASCII");
+        let keys = keys(&[json!({"kty": "OKP", "crv": "Ed25519", "x": text}), json!({"kty": text})]);
+        proptest::prop_assert!(judge(&token, &keys).is_err());
+    }
+}
