@@ -176,7 +176,6 @@ impl Transport for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
 
     /// Serves `answer` once for each question and returns the engine to ask.
