@@ -161,6 +161,9 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     if plan.form() == Form::Cilock && split(&args.hashes).iter().any(|hash| !hash.eq_ignore_ascii_case("sha256")) {
         output.message("note: the trees of cilock's form hold sha256 only; further digests stand in the subjects");
     }
+    for (name, note) in plan.notes() {
+        output.message(&format!("affiant: note: {name}: {note}"));
+    }
     let reserve = keep.reserve(output);
     // No thread has been started yet.
     supervise::wipe_variables(&plan.withheld());
@@ -230,13 +233,19 @@ fn exit_code(work: Work<'_>, collected: &run::Collected, evidence_failed: bool) 
 fn mask(args: &CaptureArgs) -> Result<VariableMask, Failure> {
     let options = MaskOptions {
         filter: args.env_filter_sensitive_vars,
-        add_keys: split(&args.env_add_sensitive_key),
+        add_keys: split(&args.env_add_sensitive_key).into_iter().chain(token_variables(args)).collect(),
         allow_keys: split(&args.env_allow_sensitive_key),
         disable_defaults: args.env_disable_default_sensitive_vars,
         capture_allowlist: split(&args.env_capture_allowlist),
     };
     VariableMask::new(&options)
         .map_err(|error| Failure::because(Kind::Run, "a pattern for variables cannot be used", &error))
+}
+
+/// Variables that hold tokens for attestors: secrets whatever their names are.
+fn token_variables(args: &CaptureArgs) -> impl Iterator<Item = String> {
+    let named = args.attestor_options.values().filter_map(|options| options.get("token_variable")?.as_str());
+    named.map(str::to_owned)
 }
 
 fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -301,22 +310,19 @@ fn make_plan(
     consumed: &[String],
 ) -> Result<Plan, Failure> {
     let args = work.args();
-    let (child, withheld) = match work {
-        Work::Command(args) => {
-            let (env, withheld) = child_environment(consumed, &args.child_env_keep);
-            let child = supervise::Request {
-                program: args.command[0].clone(),
-                args: args.command[1..].to_vec(),
-                dir: Some(dir.clone()),
-                env,
-                timeout: args.timeout,
-                kill_after: args.kill_after,
-                head: run::KEPT_TEXT,
-                tail: run::KEPT_TEXT,
-            };
-            (Some(child), withheld)
-        }
-        Work::AtRest(_) => (None, Vec::new()),
+    let time_limit = args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT));
+    let child = match work {
+        Work::Command(args) => Some(supervise::Request {
+            program: args.command[0].clone(),
+            args: args.command[1..].to_vec(),
+            dir: Some(dir.clone()),
+            env: Vec::new(), // once it is known what the attestors consume
+            timeout: args.timeout,
+            kill_after: args.kill_after,
+            head: run::KEPT_TEXT,
+            tail: run::KEPT_TEXT,
+        }),
+        Work::AtRest(_) => None,
     };
     let selection = |flag: &str, include: &[String], exclude: &[String]| {
         Selection::new(include, exclude)
@@ -348,6 +354,8 @@ fn make_plan(
             mask,
             host: surroundings::host(),
             command: work.command().to_vec(),
+            now: surroundings::now(),
+            network: surroundings::network(args.offline, time_limit),
         },
         choice: match (args.attestations.is_empty(), args.also_automatic) {
             (true, _) => Choice::Automatic,
@@ -355,14 +363,13 @@ fn make_plan(
             (false, true) => Choice::Both(args.named()),
         },
         options: args.attestor_options.clone(),
-        withheld,
         ignore_exit_code: matches!(work, Work::Command(args) if args.ignore_command_exit_code),
         redactor,
         observation: observation(work.command()),
-        engine: surroundings::engine(),
-        time_limit: args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT)),
+        engine: if args.offline { None } else { surroundings::engine() },
+        time_limit,
     };
-    run::plan(request, BUILT_IN).map_err(|error| match &error {
+    let mut plan = run::plan(request, BUILT_IN).map_err(|error| match &error {
         PlanError::UnknownAttestor { name } => {
             let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
             if let Some(part) = part_of(name) {
@@ -375,7 +382,14 @@ fn make_plan(
             }
         }
         _ => Failure::because(Kind::Run, "the run cannot be planned", &error),
-    })
+    })?;
+    let mut consumed = consumed.to_vec();
+    consumed.extend(plan.consumed().map(str::to_owned));
+    if let Work::Command(args) = work {
+        let (environment, withheld) = child_environment(&consumed, &args.child_env_keep);
+        plan.set_environment(environment, withheld);
+    }
+    Ok(plan)
 }
 
 /// The products of `attest`. Each must be there: nothing has been done yet.

@@ -10,9 +10,13 @@ mod forms;
 mod gate;
 mod harness;
 mod hostile;
+#[cfg(feature = "remote")]
+mod issuer;
 mod keys;
 mod peers_names;
 mod policy;
+#[cfg(feature = "remote")]
+mod providers;
 mod secrets;
 mod terminal;
 mod transparent;

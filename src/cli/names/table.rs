@@ -66,7 +66,7 @@ impl Part {
 /// Attestors of the peers that are not built, until they are.
 pub(crate) const ATTESTORS: &[(&[&str], Part)] = &[
     (&["slsa", "link"], Part::Exports),
-    (&["github", "gitlab", "jenkins", "jwt", "github-action", "github-review", "githubwebhook"], Part::Providers),
+    (&["github-action", "github-review", "githubwebhook"], Part::Providers),
     (&["aws", "aws-iid", "aws-codebuild", "gcp-iit"], Part::Cloud),
     (
         &[
@@ -175,7 +175,7 @@ pub(super) const FLAGS: &[Flag] = &[
     value("debug-cpu-profile-file", BOTH, VERBS, PROFILES),
     value("debug-mem-profile-file", BOTH, VERBS, PROFILES),
     value("platform-url", CILOCK, VERBS, Does::Needs(Part::Platform, &[""])),
-    truth("offline", CILOCK, &["run", "attest", "sign"], Does::Nothing("no host is in any default")),
+    truth("offline", CILOCK, &["sign"], Does::Nothing("no host is in any default")),
     value(
         "policy-hardening",
         CILOCK,

@@ -95,6 +95,9 @@ pub(crate) struct CaptureArgs {
     #[arg(long)]
     pub(super) help_all: bool,
 
+    /// Ask no other machine and no container engine
+    #[arg(help_heading = RECORDED, long, env = "AFFIANT_OFFLINE", hide_env_values = true)]
+    pub(super) offline: bool,
     /// Digest algorithms of materials and products, besides sha256: sha1, gitoid:sha256, gitoid:sha1
     #[arg(help_heading = RECORDED, long, value_name = "LIST", hide = true, env = "AFFIANT_HASHES", hide_env_values = true)]
     pub(super) hashes: Vec<String>,

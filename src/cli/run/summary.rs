@@ -35,7 +35,8 @@ pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -
     line("form", plan.form().name());
     for attestor in &plan.attestors {
         let when = if attestor.after { "after" } else { "before" };
-        line("attestor", &format!("{:<12} {when:<6}  {}", attestor.about.name, attestor.reason));
+        let note = attestor.foresight.note.as_deref().map(|note| format!("; {note}")).unwrap_or_default();
+        line("attestor", &format!("{:<12} {when:<6}  {}{note}", attestor.about.name, attestor.reason));
     }
     line("attestor", "material     before  always: every file of the folder");
     if command.is_empty() {

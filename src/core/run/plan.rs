@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::at_rest::AtRest;
 use super::command_run::Observation;
-use crate::attestor::{About, Attestor, Before, Engine, Listen, OptionError, Prepared};
+use crate::attestor::{About, Attestor, Before, Engine, Foresight, Listen, OptionError, Prepared};
 use crate::form::Form;
 use crate::redact::Redactor;
 use crate::select::Selection;
@@ -53,8 +53,6 @@ pub struct Request {
     pub at_rest: AtRest,
     /// In which form the evidence is written.
     pub form: Form,
-    /// Variables that were taken from the command's environment.
-    pub withheld: Vec<String>,
     /// Whether a failing command still makes a passing step.
     pub ignore_exit_code: bool,
     /// Masks secrets.
@@ -77,6 +75,8 @@ pub struct Planned {
     pub after: bool,
     /// Why it runs.
     pub reason: String,
+    /// What is known of its work before anything runs.
+    pub foresight: Foresight,
     /// Listens to products while they are hashed.
     pub(super) listen: Listen,
     /// The function, until it has run.
@@ -163,12 +163,13 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
     }
     for (attestor, named, reason) in chosen {
         let options = request.options.remove(attestor.about.name).unwrap_or_default();
-        let prepared = attestor.prepare(Value::Object(options))?;
+        let (prepared, foresight) = attestor.prepare(Value::Object(options), &request.before)?;
         attestors.push(Planned {
             about: attestor.about,
             named,
             after: attestor.after,
             reason,
+            foresight,
             listen: attestor.listen,
             prepared: Some(prepared),
         });
@@ -186,7 +187,7 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
         child: request.child,
         at_rest: request.at_rest,
         form: request.form,
-        withheld: request.withheld,
+        withheld: Vec::new(),
         ignore_exit_code: request.ignore_exit_code,
         redactor: request.redactor,
         observation: request.observation,
@@ -214,6 +215,24 @@ impl Plan {
     /// Where the command runs.
     pub fn dir(&self) -> &PathBuf {
         &self.before.dir
+    }
+
+    /// Secrets among the variables that only the attestors need.
+    pub fn consumed(&self) -> impl Iterator<Item = &str> {
+        self.attestors.iter().flat_map(|attestor| &attestor.foresight.consumes).map(String::as_str)
+    }
+
+    /// What the user should know before the command runs: attestor and clause.
+    pub fn notes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.attestors.iter().filter_map(|attestor| Some((attestor.about.name, attestor.foresight.note.as_deref()?)))
+    }
+
+    /// Gives the command this environment, which lacks the variables `withheld`.
+    pub fn set_environment(&mut self, environment: Vec<(OsString, OsString)>, withheld: Vec<String>) {
+        if let Some(child) = &mut self.child {
+            child.env = environment;
+        }
+        self.withheld = withheld;
     }
 
     /// Variables that the command does not get.
