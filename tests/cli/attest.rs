@@ -97,7 +97,7 @@ fn what_cannot_be_attested_is_refused_or_a_gap() {
         (&["--products", "[", "app"], 2, "a glob of --products cannot be used"),
         (&["--timeout", "3s", "app"], 2, "unexpected argument '--timeout'"),
         (&["-a", "nonsense", "app"], 4, "unknown attestor `nonsense`"),
-        (&["-a", "slsa", "app"], 2, "the attestor `slsa` needs exported envelopes"),
+        (&["-a", "omnitrail", "app"], 2, "the attestor `omnitrail` needs further attestors"),
         (&["-a", "command-run", "app"], 2, "`command-run` needs a command"),
         (&["-d", "missing"], 4, "the working directory missing cannot be used"),
     ] {

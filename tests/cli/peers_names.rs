@@ -432,9 +432,14 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
         ("cilock run -s b --capture-mode trace:ebpf -k key.pem -- make", 125, "--capture-mode needs tracing"),
         ("cilock run -s b --json -k key.pem -- make", 125, "--report FILE"),
         ("cilock run -s b --workload manual -k key.pem -o e.json -- make", 0, "affiant: b:"),
+        ("cilock run -s b --offline -a environment -a git -k key.pem -- make", 0, "affiant: b:"),
+        ("witness run -s b --enable-archivist=false -a 'environment git' -k key.pem -- make", 0, "affiant: b:"),
+        ("witness run -s b --enable-archivist -k key.pem -- make", 125, "--enable-archivista needs"),
+        ("cilock run -s b --platform-url= -a environment,git -k key.pem -- make", 0, "affiant: b:"),
+        ("witness run -s b -a docker -k key.pem -o gap.json -- true", 125, "gap: docker: nothing to attest"),
         ("cilock run -s b --workload both -k key.pem -- make", 125, "neither `auto` nor `manual`"),
         ("cilock run -s b -a environment,platform -k key.pem -- make", 0, "`platform` is left out"),
-        ("cilock run -s b -a vex -k key.pem -- make", 125, "the attestor `vex` needs further attestors"),
+        ("cilock run -s b -a omnitrail -k key.pem -- make", 125, "the attestor `omnitrail` needs further attestors"),
         (
             "cilock run -s b --signer-file-key-passphrase x -k key.pem -- make",
             125,
@@ -459,6 +464,7 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
         assert_eq!(did.code, code, "{text}\n{}{}", did.stdout, did.stderr);
         assert!(did.stderr.contains(part), "`{part}` after {text}:\n{}", did.stderr);
     }
+    assert!(peers.there("gap.json"), "evidence with a gap is kept");
     let own = peers.0.affiant(["run", "--platform-url", "", "-k", "key.pem", "--", "true"]).run().code(125);
     assert!(own.stderr_text().contains("unexpected argument '--platform-url'"), "{}", own.stderr_text());
     assert_eq!(
