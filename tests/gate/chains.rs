@@ -1,0 +1,64 @@
+//! What holds a chain of evidence together, and what does not: each case alone turns yes into no.
+
+use affiant_core::digest::sha256_hex;
+use affiant_core::verdict::{Answer, CheckKind};
+use serde_json::{Value, json};
+
+use crate::kit::*;
+
+const TREE: &str = "https://aflock.ai/attestations/product/v0.3/tree:products";
+
+/// Build, test and scan; only the test takes files of another step.
+fn three_steps() -> Value {
+    let mut test = step("test", &[&tester()], &[COMMAND]);
+    test["artifactsFrom"] = json!(["build"]);
+    policy(&[step("build", &[&builder()], &[PRODUCT]), test, step("scan", &[&tester()], &[COMMAND])])
+}
+
+#[test]
+fn taking_files_of_one_step_links_to_no_other() {
+    let scan = |commit: &str| Run::of("scan", commit, &[], &[("scan.txt", "clean\n")]);
+    let case = |commit: &str| {
+        let case = Case::of(&three_steps()).build(&Run::build()).test(&Run::test()).test(&scan(commit));
+        case.seed(&sha256_hex(b"clean\n"))
+    };
+    case(COMMIT).passes();
+    case(CHILD).denied(CheckKind::Subject, "");
+}
+
+#[test]
+fn taken_files_link_two_steps_without_a_common_commit() {
+    let test = Run::of("test", CHILD, &[("app", APP)], &[("report.xml", "<ok/>\n")]);
+    let case = |asked: &Value| Case::of(asked).build(&Run::build()).test(&test).seed(&sha256_hex(b"<ok/>\n"));
+    case(&two_steps()).passes();
+    let mut asked = two_steps();
+    asked["steps"]["test"].as_object_mut().expect("an object").remove("artifactsFrom");
+    case(&asked).denied(CheckKind::Subject, "");
+}
+
+#[test]
+fn external_evidence_about_a_tree_is_about_that_tree() {
+    let mut asked = one_step();
+    asked["externalAttestations"] = json!({"provenance":
+        {"name": "provenance", "predicateType": PROVENANCE, "functionaries": [functionary(&tester())]}});
+    let root = sha256_hex(b"the root of a tree");
+    let mut build = Run::build();
+    build.subjects.push(subject(TREE, &root));
+    let case = |about: &str| {
+        let own = json!([subject("thing", about)]);
+        let own = statement(PROVENANCE, &own, &json!({"buildDefinition": {}}), &[&tester()]);
+        Case::of(&asked).build(&build).with(own).seed(about)
+    };
+    case(&root).passes();
+    case(&sha256_hex(b"another tree")).denied(CheckKind::Subject, "about something that an accepted step has made");
+}
+
+#[test]
+fn an_image_is_proven_by_the_subject_of_its_run() {
+    let image = sha256_hex(b"the manifest");
+    let mut build = Run::build();
+    build.subjects.push(subject(&format!("{OCI}/imagedigest:{image}"), &image));
+    let case = |content: &str| Case::of(&one_step()).build(&build).about(&[("image", content)]);
+    case("the manifest").passes();
+    assert_ne!(case("another manifest").ask().expect("an answer").answer, Answer::Passed);
+}
