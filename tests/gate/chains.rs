@@ -2,6 +2,8 @@
 
 use affiant_core::digest::sha256_hex;
 use affiant_core::verdict::{Answer, CheckKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::kit::*;
@@ -61,4 +63,51 @@ fn an_image_is_proven_by_the_subject_of_its_run() {
     let case = |content: &str| Case::of(&one_step()).build(&build).about(&[("image", content)]);
     case("the manifest").passes();
     assert_ne!(case("another manifest").ask().expect("an answer").answer, Answer::Passed);
+}
+
+#[test]
+fn files_are_compared_whichever_step_comes_first() {
+    // `a` takes what `z` left, and is looked at before it.
+    let mut taker = step("a", &[&tester()], &[PRODUCT]);
+    taker["artifactsFrom"] = json!(["z"]);
+    let asked = policy(&[taker, step("z", &[&builder()], &[PRODUCT])]);
+    let case = |left: &str| {
+        let maker = Run::of("z", COMMIT, &[], &[("lib.o", left), ("other.o", "same\n")]);
+        let taker = Run::of("a", COMMIT, &[("lib.o", "lib\n"), ("other.o", "same\n")], &[("app", APP)]);
+        Case::of(&asked).build(&maker).test(&taker)
+    };
+    case("lib\n").passes();
+    case("another lib\n").denied(CheckKind::Artifacts, "lib.o was");
+}
+
+#[test]
+fn rules_that_see_other_steps_judge_evidence_in_its_own_envelope_too() {
+    let mut asked = two_steps();
+    asked["steps"]["test"]["attestationsFrom"] = json!(["build"]);
+    let rule = "package t\nimport rego.v1\ndeny contains \"bad part\" if input.attestation.bad";
+    let rules = json!([{"name": "t.rego", "module": STANDARD.encode(rule)}]);
+    asked["steps"]["test"]["attestations"] = json!([{"type": SBOM, "regopolicies": rules}]);
+    let test = Run::test();
+    let case = |bad: bool| {
+        let own = statement(SBOM, &json!([test.run_subject()]), &json!({"bad": bad}), &[&tester()]);
+        Case::of(&asked).build(&Run::build()).test(&test).with(own).seed(&sha256_hex(test.payload().as_bytes()))
+    };
+    case(false).passes();
+    case(true).denied(CheckKind::Rules, "bad part");
+}
+
+#[test]
+fn rules_of_external_evidence_are_asked() {
+    let mut asked = one_step();
+    let rule = "package t\nimport rego.v1\ndeny contains \"bad part\" if input.bad";
+    let rules = json!([{"name": "t.rego", "module": STANDARD.encode(rule)}]);
+    asked["externalAttestations"] = json!({"provenance": {"name": "provenance", "predicateType": PROVENANCE,
+        "functionaries": [functionary(&tester())], "regopolicies": rules}});
+    let case = |bad: bool| {
+        let own = json!([subject("app", &sha256_hex(APP.as_bytes()))]);
+        let own = statement(PROVENANCE, &own, &json!({"bad": bad}), &[&tester()]);
+        Case::of(&asked).build(&Run::build()).with(own)
+    };
+    case(false).passes();
+    case(true).denied(CheckKind::Rules, "bad part");
 }
