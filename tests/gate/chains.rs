@@ -111,3 +111,26 @@ fn rules_of_external_evidence_are_asked() {
     case(false).passes();
     case(true).denied(CheckKind::Rules, "bad part");
 }
+
+#[test]
+fn a_withdrawn_policy_is_refused_beside_any_of_its_successors() {
+    let with = |version: u64, minimum: Option<u64>| {
+        let mut asked = one_step();
+        asked["version"] = json!(version);
+        asked["minimumVersion"] = json!(minimum);
+        asked.to_string()
+    };
+    let signed = |text: &str, by: &str| seal(text, POLICY, &[&key(by)]);
+    let case = || Case::signed(signed(&with(2, None), "policy")).build(&Run::build());
+    let newer = |minimum: u64, by: &str| signed(&with(9, Some(minimum)), by);
+    case().passes();
+    case().with(newer(2, "policy")).passes();
+    case().with(newer(3, "policy")).denied(CheckKind::Version, "version 3 or later");
+    for (one, other) in [(1, 3), (3, 1)] {
+        let both = case().with(newer(one, "policy")).with(newer(other, "policy"));
+        both.denied(CheckKind::Version, "version 3 or later, as the policy");
+    }
+    // Somebody else's policy withdraws nothing, and nor does a document of another type.
+    case().with(newer(3, "stranger")).passes();
+    case().with(seal(&with(9, Some(3)), IN_TOTO, &[&key("policy")])).passes();
+}
