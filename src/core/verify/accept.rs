@@ -705,4 +705,18 @@ mod tests {
         // In a statement that is no collection a name without a type is the producer's own.
         assert_eq!(real_external_subjects(&statement).len(), 2);
     }
+    #[test]
+    fn files_of_every_entry_count() {
+        let entry = |path: &str| {
+            format!(
+                r#"{{"type":"https://witness.dev/attestations/material/v0.1","attestation":{{"{path}":{{"sha256":"{}"}}}}}}"#,
+                "ab".repeat(32)
+            )
+        };
+        let text = format!(r#"{{"name":"a","attestations":[{},{}]}}"#, entry("a"), entry("b"));
+        let collection: CollectionView<'_> = serde_json::from_str(&text).expect("a collection");
+        let materials = files(&collection, "material", "").expect("reads");
+        assert_eq!(materials.iter().map(|file| file.path).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(files(&collection, "product", "").expect("reads").is_empty());
+    }
 }
