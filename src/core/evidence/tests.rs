@@ -4,6 +4,7 @@ use super::files::{Digests, Files};
 use super::links::{self, Standing};
 use super::merkle;
 use super::*;
+use crate::digest::sha256_hex;
 use crate::dsse::Envelope;
 
 /// The payload of a recorded envelope.
@@ -529,6 +530,23 @@ fn parent_commits_and_malformed_digests_link_nothing() {
     assert_eq!(found[0].digest.0.len(), 1);
     // An empty map is a map: its producer says that there are none.
     assert!(backrefs(statement(&subjects.join(","), r#","backrefs":{}"#).as_bytes()).is_empty());
+}
+
+#[test]
+fn what_many_runs_have_in_common_links_nothing() {
+    let written = |name: &str, algorithm: &str, value: &str| {
+        let predicate = format!(r#"{{"name":"a","backrefs":{{"{name}":{{"{algorithm}":"{value}"}}}}}}"#);
+        backrefs(
+            format!(r#"{{"_type":"{STATEMENT_V1}","subject":[],"predicateType":"{COLLECTION_TYPE}","predicate":{predicate}}}"#)
+                .as_bytes(),
+        )
+        .len()
+    };
+    let (other, text) = ("ab".repeat(32), sha256_hex(b"main"));
+    // By its name, whatever its digest; by its digest, whatever its name; neither.
+    assert_eq!(written("https://aflock.ai/attestations/git/v0.1/refnameshort:main", "sha256", &other), 0);
+    assert_eq!(written("https://other.example/x/v0.1/branch:main", "sha256", &text), 0);
+    assert_eq!(written("https://other.example/x/v0.1/branch:main", "sha256", &other), 1);
 }
 
 #[test]
