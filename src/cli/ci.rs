@@ -197,12 +197,11 @@ fn run(
             }
             Switch(flag) if truth(name)? => words.push((*flag).to_owned()),
             Words => words.extend(split(value).map_err(|why| (*name, why))?),
-            Switch(_) | Own | Nothing => {}
             Refused(why) => return Err((name, format!("affiant does not take it; {why}"))),
             Needs(part) if value != "false" => {
                 return Err((name, format!("it needs {}, a part that this affiant does not have", part.name())));
             }
-            Needs(_) => {}
+            Needs(_) | Switch(_) | Own | Nothing => {}
         }
     }
     let folder = get("evidence-folder").map(str::to_owned).or_else(|| Some(format!("{}/affiant", runner_temp?)));

@@ -1,4 +1,4 @@
-//! `--report` of a run: JSON for programs, Markdown for the page of a CI job, JUnit for its tests, and `NAME=VALUE` lines
+//! `--report` of a run: JSON for programs, Markdown for the page of a CI job, `JUnit` for its tests, and `NAME=VALUE` lines
 //! for the jobs after it. All are made of the JSON, in which secrets are masked already.
 
 use std::fmt::Write as _;
@@ -240,9 +240,9 @@ fn markdown(report: &Value) -> String {
     }
     if !rows.is_empty() {
         page.push_str("| | |\n|---|---|\n");
-        rows.iter().for_each(|(name, value)| {
+        for (name, value) in &rows {
             let _ = writeln!(page, "| {name} | {value} |");
-        });
+        }
         page.push('\n');
     }
     let all: Vec<_> = gaps(report).collect();
