@@ -13,6 +13,7 @@ use affiant_core::redact::VariableMask;
 use affiant_core::snapshot;
 use jiff::Timestamp;
 
+use super::ci;
 use super::failure::Failure;
 
 /// A variable that is set and not empty.
@@ -29,10 +30,11 @@ pub(crate) fn variables(prefix: &str) -> Vec<String> {
     names
 }
 
-/// All variables.
+/// All variables, but for the inputs of a CI step, which are for us and may hold secrets.
 pub(crate) fn environment() -> Environment {
     Environment(
         std::env::vars_os()
+            .filter(|(name, _)| name != ci::INPUTS)
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect(),
     )

@@ -4,7 +4,8 @@
 //! `attestations.jsonl`, which has one on each line. A bundle is no proof of anything: its envelopes are judged by their
 //! own signatures.
 
-use std::io::{self, Read, Write};
+use std::cell::Cell;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -22,6 +23,10 @@ pub const SCHEMA: &str = "https://aflock.ai/bundle/v0.1";
 pub const MAX_ENVELOPES: usize = 10_000;
 /// Bytes of one bundle when it is unpacked.
 pub const MAX_BYTES: u64 = 1 << 30;
+/// How far a bundle may unpack whatever its size, in bytes.
+const FREE: u64 = 16 << 20;
+/// How many times its size it may unpack to beyond that. Envelopes are base64: they become a few times smaller.
+const MAX_RATIO: u64 = 100;
 /// Bytes of the list.
 const MAX_LIST: u64 = 16 << 20;
 const LIST: &str = "bundle.json";
@@ -151,9 +156,10 @@ impl Bundle {
 
     /// Reads a bundle, and checks each line against the list.
     pub fn read(file: impl Read) -> Result<Self, BundleError> {
-        let limited = MultiGzDecoder::new(file).take(MAX_BYTES + 1);
-        let mut archive = tar::Archive::new(limited);
-        let (mut list, mut lines): (Option<List>, Option<Vec<u8>>) = (None, None);
+        let packed = Cell::new(0);
+        let unpacked = MultiGzDecoder::new(Counted { file, packed: &packed }).take(MAX_BYTES + 1);
+        let mut archive = tar::Archive::new(Limited { unpacked, count: 0, packed: &packed });
+        let (mut list, mut lines): (Option<List>, Option<Vec<Vec<u8>>>) = (None, None);
         let mut members = 0;
         for entry in archive.entries()? {
             let mut entry = entry?;
@@ -162,6 +168,10 @@ impl Bundle {
                 return Err(BundleError::TooLarge);
             }
             let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+            // A sparse file has a gigabyte of zeros in a few bytes.
+            if [LIST, LINES].contains(&name.as_str()) && !entry.header().entry_type().is_file() {
+                return Err(io::Error::other(format!("`{name}` is no regular file")).into());
+            }
             match name.as_str() {
                 LIST => {
                     let mut text = Vec::new();
@@ -172,9 +182,8 @@ impl Bundle {
                     }
                 }
                 LINES => {
-                    let mut text = Vec::new();
-                    entry.read_to_end(&mut text)?;
-                    if lines.replace(text).is_some() {
+                    let read = read_lines(entry)?;
+                    if lines.replace(read).is_some() {
                         return Err(BundleError::Twice(LINES));
                     }
                 }
@@ -182,14 +191,9 @@ impl Bundle {
             }
         }
         let list = list.ok_or(BundleError::Missing(LIST))?;
-        let lines = lines.ok_or(BundleError::Missing(LINES))?;
+        let envelopes = lines.ok_or(BundleError::Missing(LINES))?;
         if list.schema_version != SCHEMA {
             return Err(BundleError::Schema(list.schema_version));
-        }
-        let envelopes: Vec<Vec<u8>> =
-            lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect();
-        if envelopes.len() > MAX_ENVELOPES {
-            return Err(BundleError::TooLarge);
         }
         if envelopes.len() != list.count || list.envelopes.len() != list.count {
             let problem = format!("{} lines, the list has {} of {}", envelopes.len(), list.envelopes.len(), list.count);
@@ -231,6 +235,60 @@ impl Bundle {
     }
 }
 
+/// The lines that are not empty.
+fn read_lines(text: impl Read) -> Result<Vec<Vec<u8>>, BundleError> {
+    let mut text = BufReader::new(text);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        if text.read_until(b'\n', &mut line)? == 0 {
+            return Ok(lines);
+        }
+        line.pop_if(|last| *last == b'\n');
+        if lines.len() == MAX_ENVELOPES && !line.is_empty() {
+            return Err(BundleError::TooLarge);
+        }
+        if !line.is_empty() {
+            lines.push(line);
+        }
+    }
+}
+
+/// A file of which is known how much was read.
+struct Counted<'c, R> {
+    file: R,
+    packed: &'c Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.packed.set(self.packed.get() + read as u64);
+        Ok(read)
+    }
+}
+
+/// What comes out of a file: it must bear some relation to what was in it.
+struct Limited<'c, R> {
+    unpacked: R,
+    count: u64,
+    packed: &'c Cell<u64>,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.unpacked.read(buffer)?;
+        self.count += read as u64;
+        if self.count > FREE + MAX_RATIO * self.packed.get() {
+            let size = self.packed.get();
+            return Err(io::Error::other(format!(
+                "more than {FREE} bytes and {MAX_RATIO} times the {size} it is made of"
+            )));
+        }
+        Ok(read)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,5 +327,47 @@ mod tests {
         bundle.write(&mut bytes).expect("written");
         assert!(matches!(Bundle::read(bytes.as_slice()), Err(BundleError::Differs { .. })));
         assert!(matches!(Bundle::read(&b"x"[..]), Err(BundleError::Read(_))));
+    }
+    /// A gzipped tar with a list, and with `content` under the name and type of `header`.
+    fn packed(mut header: tar::Header, content: impl Read) -> Vec<u8> {
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let list = serde_json::to_vec(&bundle().list).expect("JSON");
+        let mut plain = tar::Header::new_gnu();
+        plain.set_size(list.len() as u64);
+        archive.append_data(&mut plain, LIST, list.as_slice()).expect("written");
+        header.set_path(LINES).expect("a path");
+        header.set_cksum();
+        archive.append(&header, content).expect("written");
+        // Without the end of the archive: more may follow.
+        std::mem::replace(archive.get_mut(), GzEncoder::new(Vec::new(), Compression::fast())).finish().expect("written")
+    }
+
+    #[test]
+    fn a_sparse_file_in_a_bundle_is_no_gigabyte() {
+        let size = MAX_BYTES - 4096;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.set_size(1);
+        let gnu = header.as_gnu_mut().expect("of GNU's form");
+        gnu.sparse[0].offset.copy_from_slice(format!("{:011o}\0", size - 1).as_bytes());
+        gnu.sparse[0].numbytes.copy_from_slice(format!("{:011o}\0", 1).as_bytes());
+        gnu.realsize.copy_from_slice(format!("{size:011o}\0").as_bytes());
+        let bytes = packed(header, &b"x"[..]);
+        assert!(bytes.len() < 1024);
+        let error = Bundle::read(bytes.as_slice()).expect_err("sparse");
+        assert!(matches!(&error, BundleError::Read(why) if why.to_string().contains("regular")), "{error:?}");
+    }
+
+    #[test]
+    fn a_small_bundle_does_not_unpack_without_end() {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(FREE + (8 << 20));
+        let mut bytes = packed(header, io::empty());
+        let mut piece = GzEncoder::new(Vec::new(), Compression::best());
+        piece.write_all(&vec![b'a'; 1 << 20]).expect("written");
+        bytes.extend(piece.finish().expect("written").repeat(24));
+        assert!((bytes.len() as u64) * MAX_RATIO < 8 << 20, "{}", bytes.len());
+        let error = Bundle::read(bytes.as_slice()).expect_err("a bomb");
+        assert!(matches!(&error, BundleError::Read(why) if why.to_string().contains("times")), "{error:?}");
     }
 }

@@ -9,7 +9,6 @@
 //! | [`merkle`] | the tree over files that cilock signs |
 //! | [`links`] | what connects a collection to others, and which subjects prove anything |
 //! | [`input`] | the document that a rule sees |
-//! | [`input`] | the document that a rule sees |
 
 mod digests;
 pub mod files;

@@ -234,3 +234,150 @@ fn text(error: &EvidenceError) -> String {
     use std::error::Error as _;
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::sign::{KeyKind, PrivateKey, Signer as _};
+    use crate::trust::Trust;
+    use crate::verdict::{Answer, ArtifactPart, Candidate, Outcome, Part, PolicyPart, Walk};
+
+    const AT: &str = "2026-06-01T12:00:00Z";
+
+    fn signed(payload_type: &str, statement: &Value) -> Checked<Envelope> {
+        let key = PrivateKey::generate(KeyKind::Ed25519).expect("a key");
+        let trust = Trust { keys: vec![key.public_key().clone()], ..Trust::default() };
+        let envelope = Envelope::seal(statement.to_string().into_bytes(), payload_type, &[&key]).expect("signs");
+        trust.check(envelope).expect("signed by the key")
+    }
+
+    fn summary() -> Value {
+        json!({
+            "_type": STATEMENT_V1,
+            "subject": [{"name": "app", "digest": {"sha256": "aa"}}],
+            "predicateType": TYPE,
+            "predicate": {
+                "verifier": {"id": "gate"}, "timeVerified": AT, "resourceUri": "app",
+                "policy": {"uri": "p", "digest": {"sha256": "bb"}},
+                "verificationResult": PASSED, "verifiedLevels": ["SLSA_BUILD_LEVEL_2"],
+            },
+        })
+    }
+
+    fn everything() -> Expected {
+        Expected {
+            artifact: Some(("sha256".to_owned(), "aa".to_owned())),
+            verifier: "gate".to_owned(),
+            resource: "app".to_owned(),
+            policy: Some("bb".to_owned()),
+            level: Some("SLSA_BUILD_LEVEL_2".to_owned()),
+            since: Some(AT.parse().expect("a time")),
+        }
+    }
+
+    fn failed(payload_type: &str, statement: &Value) -> Vec<CheckKind> {
+        let checks = check(&signed(payload_type, statement), &everything(), "summary.json");
+        assert!(!checks.is_empty());
+        checks.iter().filter(|check| check.has_failed()).map(|check| check.kind).collect()
+    }
+
+    #[test]
+    fn each_part_of_a_summary_alone_turns_yes_into_no() {
+        assert!(failed(PAYLOAD_TYPE, &summary()).is_empty());
+        assert_eq!(failed("text/plain", &summary()), [CheckKind::Payload]);
+        for (place, value, kind) in [
+            ("/_type", json!("other"), CheckKind::Payload),
+            ("/predicateType", json!("https://slsa.dev/provenance/v1"), CheckKind::Payload),
+            ("/predicate/timeVerified", json!("yesterday"), CheckKind::Payload),
+            ("/subject/0/digest/sha256", json!("ab"), CheckKind::Subject),
+            ("/subject/0/digest", json!({"sha512": "aa"}), CheckKind::Subject),
+            ("/subject", json!([]), CheckKind::Subject),
+            ("/predicate/verifier/id", json!("gate2"), CheckKind::Functionary),
+            ("/predicate/resourceUri", json!("application"), CheckKind::Product),
+            ("/predicate/policy/digest/sha256", json!("bc"), CheckKind::Version),
+            ("/predicate/policy/digest", json!({}), CheckKind::Version),
+            ("/predicate/verificationResult", json!(FAILED), CheckKind::Validity),
+            ("/predicate/verificationResult", json!("passed"), CheckKind::Validity),
+            ("/predicate/verifiedLevels", json!(["SLSA_BUILD_LEVEL_1"]), CheckKind::Attestations),
+            ("/predicate/verifiedLevels", json!([]), CheckKind::Attestations),
+            ("/predicate/timeVerified", json!("2026-06-01T11:59:59Z"), CheckKind::Age),
+        ] {
+            let mut other = summary();
+            *other.pointer_mut(place).expect("a member") = value;
+            assert_eq!(failed(PAYLOAD_TYPE, &other), [kind], "{place}");
+        }
+        let mut later = summary();
+        later["predicate"]["timeVerified"] = json!("2026-06-01T12:00:01Z");
+        assert!(failed(PAYLOAD_TYPE, &later).is_empty());
+    }
+
+    /// A verdict about one artifact, with a candidate that was accepted and one that was not.
+    fn verdict(answer: Answer) -> Verdict {
+        let candidate = |sha256: &str, accepted| Candidate {
+            source: sha256.to_owned(),
+            sha256: sha256.to_owned(),
+            accepted,
+            signers: Vec::new(),
+            checks: Vec::new(),
+        };
+        let step = Part {
+            name: "build".to_owned(),
+            outcome: Outcome::Passed,
+            artifacts_from: Vec::new(),
+            requires: Vec::new(),
+            checks: Vec::new(),
+            candidates: vec![candidate("cc", true), candidate("dd", false), candidate("", true)],
+            left_out: 0,
+        };
+        let artifact = ArtifactPart {
+            name: "app".to_owned(),
+            digest: "sha256:aa".to_owned(),
+            check: Check::passed(CheckKind::Product, ""),
+            chain: Vec::new(),
+        };
+        Verdict {
+            answer,
+            at: AT.parse().expect("a time"),
+            policy: PolicyPart { sha256: "bb".to_owned(), ..PolicyPart::default() },
+            trust: Vec::new(),
+            artifacts: vec![artifact],
+            steps: vec![step],
+            external: Vec::new(),
+            sources: Vec::new(),
+            walk: Walk::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_binding_yes_is_summed_up_as_passed() {
+        for (answer, enforced, result, inputs) in [
+            (Answer::Passed, true, PASSED, &["cc"][..]),
+            (Answer::Passed, false, FAILED, &["cc", "dd"]),
+            (Answer::Denied, true, FAILED, &["cc", "dd"]),
+            (Answer::NoEvidence, true, FAILED, &["cc", "dd"]),
+        ] {
+            let bytes = statement(&verdict(answer), "gate", None, enforced).expect("about an artifact");
+            let value: Value = serde_json::from_slice(&bytes).expect("JSON");
+            assert_eq!(value["predicate"]["verificationResult"], result, "{answer:?} {enforced}");
+            assert_eq!(
+                value["predicate"]["verifiedLevels"],
+                json!([if result == PASSED { UNEVALUATED } else { FAILED }])
+            );
+            let found: Vec<&str> = value["predicate"]["inputAttestations"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|input| input["digest"]["sha256"].as_str())
+                .collect();
+            assert_eq!(found, inputs, "{answer:?} {enforced}");
+            let expected = Expected { level: None, ..everything() };
+            let checks = check(&signed(PAYLOAD_TYPE, &value), &expected, "summary.json");
+            assert_eq!(checks.iter().any(Check::has_failed), result == FAILED, "{answer:?} {enforced}");
+        }
+        let without = Verdict { artifacts: Vec::new(), ..verdict(Answer::Passed) };
+        assert_eq!(statement(&without, "gate", None, true), None);
+    }
+}

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod certificates;
+mod chains;
 mod command_line;
 mod flips;
 mod kit;

@@ -82,6 +82,47 @@ fn unknown_members_are_told_where_peers_pass_them_over() {
 }
 
 #[test]
+fn unknown_members_beside_members_of_ours_are_refused() {
+    for own in [r#","version":1"#, r#","minimumVersion":1"#, r#","notBefore":"2020-01-01T00:00:00Z""#] {
+        let error = with(r#","remark":1"#, own).expect_err(own);
+        assert_eq!(error, "`steps.a.remark` is not known");
+    }
+    assert!(with(r#","remark":1,"threshold":2"#, "").is_err());
+    // Go writes `null` for what was not given.
+    assert!(with(r#","remark":1,"threshold":null"#, "").is_ok());
+}
+
+#[test]
+fn an_empty_demand_of_ours_is_no_way_to_make_none() {
+    let error = with(r#","attestations":[{"type":"t","maxAge":""}]"#, "").expect_err("refused");
+    assert_eq!(error, "`steps.a.attestations[0].maxAge`: is empty");
+    assert!(with(r#","exitcode":[]"#, "").is_err());
+}
+
+#[test]
+fn an_empty_constraint_beside_a_key_is_none() {
+    let functionary = |constraint: &str| {
+        let step = format!(r#","functionaries":[{{"publickeyid":"k","certConstraint":{constraint}}}]"#);
+        with(&step, "").expect("reads").steps["a"].functionaries[0].constraint.is_some()
+    };
+    assert!(!functionary("{}"));
+    assert!(!functionary(r#"{"commonname":"","dnsnames":null,"emails":[],"extensions":{"issuer":""}}"#));
+    assert!(functionary(r#"{"commonname":"x"}"#) && functionary(r#"{"emails":[""]}"#));
+}
+
+#[test]
+fn lists_and_maps_have_a_limit() {
+    let names = |count: usize| vec![r#""a""#; count].join(",");
+    assert!(with(&format!(r#","artifactsFrom":[{}]"#, names(MAX_ENTRIES)), "").is_ok());
+    let error = with(&format!(r#","artifactsFrom":[{}]"#, names(MAX_ENTRIES + 1)), "").expect_err("too many");
+    assert_eq!(error, format!("`steps.a.artifactsFrom`: {} entries, the limit is {MAX_ENTRIES}", MAX_ENTRIES + 1));
+    assert!(
+        matches!(Policy::parse(&vec![b' '; MAX_POLICY + 1]), Err(PolicyError::TooLarge { size }) if size == MAX_POLICY + 1)
+    );
+    assert!(matches!(Policy::parse(&vec![b' '; MAX_POLICY]), Err(PolicyError::Json { .. })));
+}
+
+#[test]
 fn a_step_cannot_take_the_name_of_failed_builds() {
     let error = parse(r#"{"steps":{"a#failed":{}}}"#).expect_err("refused");
     assert!(error.starts_with("the step `a#failed`"), "{error}");

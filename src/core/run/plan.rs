@@ -8,8 +8,10 @@ use std::time::Duration;
 use affiant_supervise as supervise;
 use serde_json::{Map, Value};
 
+use super::at_rest::AtRest;
 use super::command_run::Observation;
 use crate::attestor::{About, Attestor, Before, Engine, Foresight, Listen, OptionError, Prepared};
+use crate::form::Form;
 use crate::redact::Redactor;
 use crate::select::Selection;
 use crate::snapshot;
@@ -23,6 +25,8 @@ pub enum Choice {
     Automatic,
     /// Those that the user named, in any order.
     Named(Vec<Named>),
+    /// Those that the user named, and those that the step calls for.
+    Both(Vec<Named>),
 }
 
 /// An attestor that the user named, by name or type.
@@ -45,6 +49,10 @@ pub struct Request {
     pub subjects: Vec<Subject>,
     /// The command, `None` for evidence without one.
     pub child: Option<supervise::Request>,
+    /// Without a command: what counts as product.
+    pub at_rest: AtRest,
+    /// In which form the evidence is written.
+    pub form: Form,
     /// Whether a failing command still makes a passing step.
     pub ignore_exit_code: bool,
     /// Masks secrets.
@@ -87,6 +95,8 @@ pub struct Plan {
     pub(super) product_subjects: Selection,
     pub(super) subjects: Vec<Subject>,
     pub(super) child: Option<supervise::Request>,
+    pub(super) at_rest: AtRest,
+    pub(super) form: Form,
     pub(super) withheld: Vec<String>,
     pub(super) ignore_exit_code: bool,
     pub(super) redactor: Redactor,
@@ -127,30 +137,28 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
     let mut always = Vec::new();
     let mut attestors = Vec::new();
     let mut chosen: Vec<(&'static Attestor, bool, String)> = Vec::new();
-    match &request.choice {
-        Choice::Automatic => {
-            for attestor in known {
-                match (attestor.called_for)(&request.before) {
-                    Some(reason) => chosen.push((attestor, false, reason)),
-                    // Only the products can tell whether there is something for it.
-                    None if attestor.after => chosen.push((attestor, false, attestor.about.default_when.to_owned())),
-                    None => {}
-                }
-            }
+    let (names, automatic): (&[Named], bool) = match &request.choice {
+        Choice::Automatic => (&[], true),
+        Choice::Named(names) => (names, false),
+        Choice::Both(names) => (names, true),
+    };
+    for Named(name) in names {
+        if let Some(name) = ALWAYS.into_iter().find(|always| always == name) {
+            always.push(name);
+        } else if !known.iter().any(|attestor| answers_to(attestor, name)) {
+            return Err(PlanError::UnknownAttestor { name: name.clone() });
         }
-        Choice::Named(names) => {
-            for Named(name) in names {
-                if let Some(name) = ALWAYS.into_iter().find(|always| always == name) {
-                    always.push(name);
-                } else if !known.iter().any(|attestor| answers_to(attestor, name)) {
-                    return Err(PlanError::UnknownAttestor { name: name.clone() });
-                }
+    }
+    for attestor in known {
+        if names.iter().any(|Named(name)| answers_to(attestor, name)) {
+            chosen.push((attestor, true, "named with -a".to_owned()));
+        } else if automatic {
+            match (attestor.called_for)(&request.before) {
+                Some(reason) => chosen.push((attestor, false, reason)),
+                // Only the products can tell whether there is something for it.
+                None if attestor.after => chosen.push((attestor, false, attestor.about.default_when.to_owned())),
+                None => {}
             }
-            chosen = known
-                .iter()
-                .filter(|attestor| names.iter().any(|Named(name)| answers_to(attestor, name)))
-                .map(|attestor| (attestor, true, "named with -a".to_owned()))
-                .collect();
         }
     }
     for (attestor, named, reason) in chosen {
@@ -177,6 +185,8 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
         product_subjects: request.product_subjects,
         subjects: request.subjects,
         child: request.child,
+        at_rest: request.at_rest,
+        form: request.form,
         withheld: Vec::new(),
         ignore_exit_code: request.ignore_exit_code,
         redactor: request.redactor,
@@ -238,6 +248,11 @@ impl Plan {
     /// What is known of the observation level.
     pub fn observation(&self) -> &Observation {
         &self.observation
+    }
+
+    /// In which form the evidence is written.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Masks secrets in texts that are shown to people.

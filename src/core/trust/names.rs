@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(as_go_prints("HTTPS://Ci.example/A#"), "https://Ci.example/A");
         assert_eq!(as_go_prints("urn:Example:A"), "urn:Example:A");
         assert_eq!(as_go_prints("SPIFFE://x/y"), "spiffe://x/y");
-        assert_eq!(as_go_prints("no scheme/a:b"), "no scheme/a:b");
+        assert_eq!(as_go_prints("No scheme/A:b"), "No scheme/A:b");
     }
 
     #[test]
@@ -275,11 +275,23 @@ mod tests {
         assert!(in_domain("a.example.com", "example.com") && in_domain("example.com", "example.com"));
         assert!(!in_domain("badexample.com", "example.com") && !in_domain("example.com", ".example.com"));
         assert!(in_domain("a.example.com", ".example.com") && in_domain("x", ""));
+        assert!(!in_domain("much.longer.example.net", ".example.com") && !in_domain(".example.com", ".example.com"));
         assert!(is_or_below("mail.example.com", ".example.com") && !is_or_below("mail.example.com", "example.com"));
         assert!(!is_or_below(".example.com", ".example.com"));
         assert_eq!(host_of("https://u:p@Ci.Example:80/x?y#z").as_deref(), Some("ci.example"));
-        for without in ["urn:a:b", "https://127.0.0.1/", "https://[::1]/", "https:///x", "https://a..b/", "x"] {
+        for without in
+            ["urn:a:b", "https://127.0.0.1/", "https://[::1]/", "https:///x", "https://a..b/", "https://a:b/", "x"]
+        {
             assert_eq!(host_of(without), None, "{without}");
         }
+    }
+    #[test]
+    fn texts_of_every_string_type_are_compared() {
+        let text_of = |tag: Tag, bytes: &[u8]| text(&Any::new(tag, bytes).expect("a value"));
+        for tag in [Tag::Utf8String, Tag::PrintableString, Tag::Ia5String, Tag::TeletexString] {
+            assert_eq!(text_of(tag, b"Example").as_deref(), Some("Example"), "{tag}");
+        }
+        assert_eq!(text_of(Tag::BmpString, b"\0E\0x").as_deref(), Some("Ex"));
+        assert_eq!(text_of(Tag::OctetString, b"Example"), None);
     }
 }

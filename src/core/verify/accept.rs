@@ -608,3 +608,115 @@ fn ages(fitting: &Fitting<'_>, time: Option<Timestamp>, at: Timestamp, label: &s
     checks.pass(CheckKind::Age, told.join(", "));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::sign::Scheme;
+    use crate::trust::Identity;
+    use crate::trust::timestamp::ProvenTime;
+
+    const AT: &str = "2026-06-01T12:00:00Z";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn step(members: &str) -> Step {
+        let text = format!(r#"{{"expires":"2036-01-01T00:00:00Z","steps":{{"a":{{"name":"a"{members}}}}}}}"#);
+        Policy::parse(text.as_bytes()).expect("a policy").steps.remove("a").expect("its step")
+    }
+
+    fn signer(key_id: &str, time: Option<&str>) -> SignerProof {
+        let proven = |text| ProvenTime { time: at(text), authority: "t".to_owned() };
+        SignerProof {
+            index: 0,
+            key_id: key_id.to_owned(),
+            identity: Identity::Key,
+            time: time.map(proven),
+            scheme: Scheme::Ed25519,
+            notes: Vec::new(),
+        }
+    }
+
+    fn in_time(members: &str, signers: &[SignerProof]) -> bool {
+        let signers: Vec<&SignerProof> = signers.iter().collect();
+        time_constraint(&step(members), &signers, at(AT), "", &mut Checks::new(&[])).is_ok()
+    }
+
+    #[test]
+    fn each_limit_of_a_time_constraint_holds_to_the_second() {
+        for (constraint, time, holds) in [
+            (r#""notBefore":"2026-06-01T11:00:00Z""#, "2026-06-01T10:59:59Z", false),
+            (r#""notBefore":"2026-06-01T11:00:00Z""#, "2026-06-01T11:00:00Z", true),
+            (r#""notBefore":"2026-06-01T11:00:00Z""#, "2026-06-01T11:30:00Z", true),
+            (r#""notAfter":"2026-06-01T11:00:00Z""#, "2026-06-01T10:30:00Z", true),
+            (r#""notAfter":"2026-06-01T11:00:00Z""#, "2026-06-01T11:00:00Z", true),
+            (r#""notAfter":"2026-06-01T11:00:00Z""#, "2026-06-01T11:00:01Z", false),
+            (r#""maxAge":"1h""#, "2026-06-01T10:59:59Z", false),
+            (r#""maxAge":"1h""#, "2026-06-01T11:00:00Z", true),
+            (r#""maxAge":"1h""#, AT, true),
+            // Clocks differ, by minutes.
+            (r#""maxAge":"1h""#, "2026-06-01T12:05:00Z", true),
+            (r#""maxAge":"1h""#, "2026-06-01T12:05:01Z", false),
+            (r#""maxAge":"1h""#, "2027-06-01T12:00:00Z", false),
+        ] {
+            let members = format!(r#","timestampConstraint":{{{constraint}}}"#);
+            assert_eq!(in_time(&members, &[signer("k", Some(time))]), holds, "{constraint} {time}");
+            assert!(!in_time(&members, &[signer("k", None)]), "{constraint}");
+        }
+        assert!(in_time("", &[signer("k", None)]));
+    }
+
+    #[test]
+    fn every_signer_that_is_needed_signed_in_time() {
+        let two = r#","threshold":2,"timestampConstraint":{"notAfter":"2026-06-01T11:00:00Z"}"#;
+        let one = r#","timestampConstraint":{"notAfter":"2026-06-01T11:00:00Z"}"#;
+        let early = || signer("a", Some("2026-06-01T10:00:00Z"));
+        for (other, holds) in [
+            (signer("b", Some("2026-06-01T10:30:00Z")), true),
+            (signer("b", Some("2026-06-01T11:30:00Z")), false),
+            (signer("b", None), false),
+            (early(), false),
+        ] {
+            let signers = [early(), other];
+            assert_eq!(in_time(two, &signers), holds, "{:?}", signers[1].time);
+            assert!(in_time(one, &signers));
+        }
+    }
+
+    #[test]
+    fn a_collection_is_about_what_it_made() {
+        let text = format!(
+            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[
+                {{"name":"https://witness.dev/attestations/product/v0.1/file:app","digest":{{"sha256":"{0}"}}}},
+                {{"name":"https://witness.dev/attestations/git/v0.1/commithash:x","digest":{{"sha1":"x"}}}},
+                {{"name":"app","digest":{{"sha256":"{0}"}}}}
+            ],"predicateType":"t","predicate":{{}}}}"#,
+            "ab".repeat(32)
+        );
+        let statement = Statement::parse_strict(text.as_bytes()).expect("a statement");
+        let digest = DigestSet::sha256_hex("ab".repeat(32));
+        assert_eq!(
+            real_subjects(&statement),
+            [("https://witness.dev/attestations/product/v0.1/file:app".to_owned(), digest.clone())]
+        );
+        // In a statement that is no collection a name without a type is the producer's own.
+        assert_eq!(real_external_subjects(&statement).len(), 2);
+    }
+    #[test]
+    fn files_of_every_entry_count() {
+        let entry = |path: &str| {
+            format!(
+                r#"{{"type":"https://witness.dev/attestations/material/v0.1","attestation":{{"{path}":{{"sha256":"{}"}}}}}}"#,
+                "ab".repeat(32)
+            )
+        };
+        let text = format!(r#"{{"name":"a","attestations":[{},{}]}}"#, entry("a"), entry("b"));
+        let collection: CollectionView<'_> = serde_json::from_str(&text).expect("a collection");
+        let materials = files(&collection, "material", "").expect("reads");
+        assert_eq!(materials.iter().map(|file| file.path).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(files(&collection, "product", "").expect("reads").is_empty());
+    }
+}

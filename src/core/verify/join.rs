@@ -580,3 +580,26 @@ impl Pool<'_> {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::files::Digests;
+
+    #[test]
+    fn only_strong_digests_name_the_same_bytes() {
+        let digests = Digests { sha1: Some([0xab; 20]), ..Digests::of_sha256([0xcd; 32]) };
+        let products = Files::of([("app", digests)]).expect("a table");
+        let of = |algorithm: &str, value: String| DigestSet([(algorithm.to_owned(), value)].into());
+        let (weak, strong) = (of("sha1", "ab".repeat(20)), of("sha256", "cd".repeat(32)));
+        assert!(products.find("sha1", &"ab".repeat(20)).is_some());
+        assert!(!is_product(&products, &weak) && is_product(&products, &strong));
+        assert!(!is_product(&products, &of("sha256", "ce".repeat(32))));
+        assert!(shares(&strong, &strong) && !shares(&strong, &of("sha256", "ce".repeat(32))));
+        // Nor is a long text under a weak algorithm's name, or a short one under a strong one's.
+        for set in [weak, of("sha1", "ab".repeat(32)), of("sha256", String::new()), of("gitCommit", "ab".repeat(32))] {
+            assert!(!shares(&set, &set), "{set:?}");
+        }
+        assert!(!shares(&strong, &of("sha512", "cd".repeat(32))));
+    }
+}

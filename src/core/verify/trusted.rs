@@ -406,3 +406,52 @@ fn version(policy: &Policy, question: &Question<'_>, label: &str) -> Result<Opti
             .fix("use the newest policy: this one was withdrawn")
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sign::Scheme;
+    use crate::trust::Chain;
+
+    #[test]
+    fn where_key_and_certificate_are_named_both_must_hold() {
+        let leaf = Certificate::read(include_bytes!("../../../fixtures/certificates/keys/leaf.pem")).expect("reads");
+        let key_id = leaf.key_id().to_owned();
+        let by = |identity| SignerProof {
+            index: 0,
+            key_id: key_id.clone(),
+            identity,
+            time: None,
+            scheme: Scheme::EcdsaSha256,
+            notes: Vec::new(),
+        };
+        let certified = by(Identity::Certificate(Chain { path: vec![leaf], anchors: vec!["r".to_owned()] }));
+        let bare = by(Identity::Key);
+        let policy = Policy::parse(br#"{"steps":{"a":{"name":"a"}}}"#).expect("a policy");
+        let is = |key: Option<&str>, common_name: Option<&str>, signer: &SignerProof| {
+            let value = common_name.map(|name| {
+                json!({"commonname": name, "dnsnames": ["*"], "emails": ["*"], "organizations": ["*"], "uris": ["*"], "roots": ["*"]})
+            });
+            let constraint = value.as_ref().map(|value| Constraint::read(value).expect("a constraint").0);
+            let functionary =
+                Functionary { key_id: key.map(str::to_owned), constraint: value, at: "functionaries[0]".to_owned() };
+            Who { functionary: &functionary, constraint: constraint.as_ref(), policy: &policy }.is(signer).is_ok()
+        };
+        for (key, common_name, holds) in [
+            (Some(key_id.as_str()), Some("leaf"), true),
+            (Some("another"), Some("leaf"), false),
+            (Some(key_id.as_str()), Some("another"), false),
+            (None, Some("leaf"), true),
+            (None, Some("another"), false),
+            (Some(key_id.as_str()), None, true),
+            (Some("another"), None, false),
+            (None, None, false),
+        ] {
+            assert_eq!(is(key, common_name, &certified), holds, "{key:?} {common_name:?}");
+            // The policy has no keys: a key that it does not know is nobody's.
+            assert!(!is(key, common_name, &bare), "{key:?} {common_name:?}");
+        }
+    }
+}

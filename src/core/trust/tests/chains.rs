@@ -348,6 +348,8 @@ fn names_below_an_authority_are_constrained() {
         (dns("example.org"), dns("a..example.org")),
         (dns("example.org"), dns("")),
         (email("example.org"), email("example.org")),
+        (email("example.org"), email("@example.org")),
+        (email(".example.org"), email("a@.example.org")),
         (uri("example.org"), uri("urn:a:b")),
         (uri("example.org"), uri("https://127.0.0.1/")),
         (ip(&[10, 0, 0, 0, 255, 0, 0, 0]), ip(&[10, 1, 2])),
@@ -368,6 +370,13 @@ fn names_below_an_authority_are_constrained() {
     world.intermediate.more = vec![constraints(0, &[email("example.org")])];
     world.leaf.names = Vec::new();
     world.leaf.subject = name(&[("1.2.840.113549.1.9.1", "a@evil.example")]);
+    assert!(of(&world).is_err());
+    // A leaf with its issuer's name is not passed over as an authority with a new key would be.
+    let mut world = World::new();
+    world.leaf.subject.clone_from(&world.intermediate.subject);
+    world.leaf.names = vec![dns("evil.example")];
+    assert!(of(&world).is_ok());
+    world.intermediate.more = vec![constraints(1, &[dns("evil.example")])];
     assert!(of(&world).is_err());
     // A constraint of the root holds for the leaf, and for the intermediate.
     for (base, result) in [("intermediate", false), ("leaf", false), ("nobody", true)] {
