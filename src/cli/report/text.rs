@@ -218,7 +218,10 @@ fn trust(page: &mut Page, verdict: &Verdict) {
     page.list(&verdict.trust, |page, input| {
         page.labelled(&input.what, width, &format!("{}, from {}", input.value, input.from));
     });
-    page.labelled("judged at", width, &verdict.at.to_string());
+    // The command line says it as one of what is trusted, with where it came from.
+    if !verdict.trust.iter().any(|input| input.what == "time") {
+        page.labelled("judged at", width, &verdict.at.to_string());
+    }
 }
 
 /// Text that grows by lines. Everything that it takes is a stranger's.

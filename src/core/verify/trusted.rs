@@ -90,9 +90,9 @@ pub(super) fn describe(signer: &SignerProof) -> String {
     match signer.certificate() {
         None => format!("key {}{time}", signer.key_id),
         Some(certificate) => {
-            let mut names = vec![certificate.subject().to_string()];
+            let mut names = vec![certificate.label()];
             for list in [certificate.dns_names(), certificate.emails(), certificate.uris()] {
-                names.extend(list.iter().cloned());
+                names.extend(list.iter().filter(|name| **name != names[0]).cloned().collect::<Vec<_>>());
             }
             format!("certificate of {}{time}", names.join(", "))
         }
