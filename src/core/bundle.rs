@@ -182,7 +182,8 @@ impl Bundle {
                     }
                 }
                 LINES => {
-                    if lines.replace(read_lines(entry)?).is_some() {
+                    let read = read_lines(entry)?;
+                    if lines.replace(read).is_some() {
                         return Err(BundleError::Twice(LINES));
                     }
                 }
