@@ -4,11 +4,16 @@
 
 use affiant_core::attestor::Attestor;
 
+mod ci_token;
 pub mod container_command;
 pub mod docker;
 mod environment;
 #[cfg(feature = "git")]
 mod git;
+mod github;
+mod gitlab;
+mod jenkins;
+mod jwt;
 mod kinds;
 pub mod oci;
 pub mod sbom;
@@ -22,6 +27,10 @@ pub const BUILT_IN: &[Attestor] = &[
     Attestor::before::<environment::Environment>(),
     #[cfg(feature = "git")]
     Attestor::before::<git::Git>(),
+    Attestor::before::<github::Github>(),
+    Attestor::before::<gitlab::Gitlab>(),
+    Attestor::before::<jenkins::Jenkins>(),
+    Attestor::before::<jwt::JsonWebToken>(),
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),

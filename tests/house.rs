@@ -107,7 +107,7 @@ fn core_and_attestors_have_no_terminal_clock_environment_or_network() {
 
 #[test]
 fn only_remote_opens_sockets() {
-    let found = uses(&["src/cli", "src/core", "attestors"], &["TcpStream", "UnixStream", "UdpSocket", "hyper::"]);
+    let found = uses(&["src/cli", "src/core", "attestors"], &["TcpStream", "UnixStream", "UdpSocket", "ureq::"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 

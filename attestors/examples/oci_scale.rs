@@ -143,6 +143,7 @@ fn measure(path: &str) {
             mask: Arc::default(),
             host: Host::default(),
             command: Vec::new(),
+            ..Before::default()
         };
         let products = Arc::new(Products::new(folder.clone(), vec![product]));
         let world = After { before: Arc::new(before), products, success: true, heard: Arc::default(), engine: None };

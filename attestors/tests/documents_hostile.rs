@@ -28,11 +28,12 @@ fn attest(attestor: &str, path: &str, bytes: &[u8], command: &[&str]) -> Outcome
         mask: Arc::default(),
         host: Host::default(),
         command: command.iter().map(Into::into).collect(),
+        ..Before::default()
     };
     let products = Arc::new(Products::new(dir.path().to_owned(), vec![product]));
     let world = After { before: Arc::new(before), products, success: true, heard: Arc::default(), engine: None };
     let entry = BUILT_IN.iter().find(|entry| entry.about.name == attestor).expect("a built-in attestor");
-    match entry.prepare(json!({})).expect("no options") {
+    match entry.prepare(json!({}), &Before::default()).expect("no options").0 {
         Prepared::After(attest) => attest(&world),
         Prepared::Before(_) => panic!("runs after the command"),
     }
@@ -45,7 +46,9 @@ fn fixture(path: &str) -> Vec<u8> {
 #[test]
 fn unknown_options_are_refused() {
     for attestor in BUILT_IN {
-        let Err(error) = attestor.prepare(json!({"no-such-option": 1})) else { panic!("{}", attestor.about.name) };
+        let Err(error) = attestor.prepare(json!({"no-such-option": 1}), &Before::default()) else {
+            panic!("{}", attestor.about.name)
+        };
         assert!(error.to_string().contains("no-such-option"), "{error}");
     }
 }

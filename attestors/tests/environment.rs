@@ -15,13 +15,16 @@ fn world(variables: &[(&str, &str)], mask: &MaskOptions) -> Before {
         mask: Arc::new(VariableMask::new(mask).expect("the patterns of this test are valid")),
         host: Host { hostname: "vm".into(), username: "root".into() },
         command: Vec::new(),
+        ..Before::default()
     }
 }
 
 fn predicate(world: &Before) -> Value {
     let attestor = BUILT_IN.iter().find(|attestor| attestor.about.name == "environment").expect("it is built in");
     assert!((attestor.called_for)(world).is_some(), "it runs by default");
-    let Ok(Prepared::Before(run)) = attestor.prepare(json!({})) else { panic!("it runs before the command") };
+    let Ok((Prepared::Before(run), _)) = attestor.prepare(json!({}), &Before::default()) else {
+        panic!("it runs before the command")
+    };
     let Ok(Found::Evidence { mut pieces, shortfalls }) = run(world) else { panic!("there is always an environment") };
     assert!(shortfalls.is_empty() && pieces.len() == 1);
     let piece = pieces.remove(0);
@@ -59,7 +62,11 @@ fn without_variables_there_is_no_member() {
 #[test]
 fn unknown_options_are_refused() {
     for attestor in BUILT_IN.iter().filter(|attestor| ["environment", "git"].contains(&attestor.about.name)) {
-        let error = attestor.prepare(json!({"no-such": 1})).err().expect("the option is not known").to_string();
+        let error = attestor
+            .prepare(json!({"no-such": 1}), &Before::default())
+            .err()
+            .expect("the option is not known")
+            .to_string();
         assert!(error.contains(attestor.about.name) && error.contains("no-such"), "{error}");
         let schema: Value = serde_json::from_str(attestor.about.schema).expect("the schema is JSON");
         assert_eq!(schema["$id"], attestor.about.predicate_type);

@@ -81,12 +81,15 @@ fn world(dir: &Path) -> Before {
         mask: Arc::default(),
         host: Host::default(),
         command: Vec::new(),
+        ..Before::default()
     }
 }
 
 fn attest(dir: &Path) -> Outcome {
     let attestor = BUILT_IN.iter().find(|attestor| attestor.about.name == "git").expect("git is built in");
-    let Ok(Prepared::Before(run)) = attestor.prepare(json!({})) else { panic!("git runs before the command") };
+    let Ok((Prepared::Before(run), _)) = attestor.prepare(json!({}), &Before::default()) else {
+        panic!("git runs before the command")
+    };
     run(&world(dir))
 }
 

@@ -108,6 +108,7 @@ fn run(attestor: &str, folder: &Path) -> Outcome {
         mask: Arc::default(),
         host: Host::default(),
         command: case.command.iter().map(Into::into).collect(),
+        ..Before::default()
     };
     let world = After {
         before: Arc::new(before),
@@ -117,7 +118,7 @@ fn run(attestor: &str, folder: &Path) -> Outcome {
         engine: case.engine.map(|answers| Arc::new(Recorded(answers)) as Arc<dyn Engine>),
     };
     let entry = BUILT_IN.iter().find(|entry| entry.about.name == attestor).expect("a built-in attestor");
-    match entry.prepare(case.options).expect("options") {
+    match entry.prepare(case.options, &world.before).expect("options").0 {
         Prepared::After(attest) => attest(&world),
         Prepared::Before(_) => panic!("{attestor} runs before the command"),
     }

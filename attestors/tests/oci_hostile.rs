@@ -120,6 +120,7 @@ fn world(dir: &Path, files: &[(&str, &str, &[u8])]) -> After {
         mask: Arc::default(),
         host: Host::default(),
         command: Vec::new(),
+        ..Before::default()
     };
     After { before: Arc::new(before), products, success: true, heard: Arc::default(), engine: None }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::failure::{self, Failure};
+use super::names::{self, Called};
 use super::output::Output;
 use super::{Ending, attestors, command};
 
@@ -27,6 +28,8 @@ pub(crate) enum DocsVerb {
     ExitCodes,
     /// The heads of docs/attestors.md
     Attestors,
+    /// The flags in docs/reference/peers.md
+    Peers,
     /// Only parse a command line, `affiant` first, as the pages show it
     Parse(ParseArgs),
 }
@@ -40,7 +43,7 @@ pub(crate) struct ParseArgs {
 
 pub(crate) fn completions(args: &CompletionsArgs, output: &Output) -> Result<Ending, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command(), "affiant", &mut script);
+    clap_complete::generate(args.shell, &mut command(Called::Affiant), "affiant", &mut script);
     output.data(&script)?;
     Ok(Ending::Done)
 }
@@ -49,7 +52,8 @@ pub(crate) fn docs(verb: &DocsVerb, output: &Output) -> Result<Ending, Failure> 
     let page = match verb {
         DocsVerb::Cli => cli_reference(),
         DocsVerb::ExitCodes => failure::reference(),
-        DocsVerb::Parse(args) => match command().try_get_matches_from(&args.words) {
+        DocsVerb::Peers => names::reference(),
+        DocsVerb::Parse(args) => match command(Called::Affiant).try_get_matches_from(&args.words) {
             Ok(_) => String::new(),
             Err(error) => return Err(Failure::usage(error.render().to_string())),
         },
@@ -66,7 +70,7 @@ fn cli_reference() -> String {
     let mut page = String::from(
         "# Command line\n\nPrinted from the code (`affiant docs cli`). Options with a variable (`env`) can be set by it; those of `run` and `sign` also by a\nconfiguration file: see [configuration](configuration.md). How commands end: [exit codes](exit-codes.md).\n",
     );
-    let mut root = command().term_width(100).disable_help_flag(false);
+    let mut root = command(Called::Affiant).term_width(100).disable_help_flag(false);
     root.build();
     section(&mut page, &root, "affiant");
     page

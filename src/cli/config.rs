@@ -17,7 +17,7 @@ use super::surroundings::variable;
 use super::{first_word, places};
 
 /// Commands that take a configuration.
-const CONFIGURED: [&str; 2] = ["run", "sign"];
+const CONFIGURED: [&str; 3] = ["run", "attest", "sign"];
 /// Commands that never take one.
 const GATE: [&str; 2] = ["verify", "verify-vsa"];
 /// Flags that a file cannot set.
@@ -81,6 +81,14 @@ pub(crate) fn apply(command: Command, args: &[OsString], named: Option<PathBuf>)
     }))
 }
 
+/// The same where another file was read already: only what holds for the gate.
+pub(crate) fn apply_none(command: Command, args: &[OsString]) -> Result<Command, Failure> {
+    if let Some(verb) = first_word(args).filter(|verb| GATE.contains(verb)) {
+        refuse_for_the_gate(verb)?;
+    }
+    Ok(command)
+}
+
 /// Whom the gate trusts is said by flags only (security rule 8): a build step can write this file too.
 fn refuse_for_the_gate(verb: &str) -> Result<(), Failure> {
     let named = variable("AFFIANT_CONFIG").map(PathBuf::from);
@@ -95,11 +103,21 @@ fn refuse_for_the_gate(verb: &str) -> Result<(), Failure> {
     }
 }
 
-fn names(arg: &clap::Arg, key: &str) -> bool {
+pub(crate) fn names(arg: &clap::Arg, key: &str) -> bool {
     arg.get_long() == Some(key) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&key))
 }
 
 fn read(path: &Path) -> Result<Table, Failure> {
+    read_with(path, |text| {
+        text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            format!("line {line}: {}", error.message())
+        })
+    })
+}
+
+/// Reads a configuration; `parse` says what is wrong with its text.
+pub(crate) fn read_with(path: &Path, parse: impl Fn(&str) -> Result<Table, String>) -> Result<Table, Failure> {
     let message = || format!("the configuration {} cannot be read", path.display());
     let mut text = String::new();
     File::open(path)
@@ -108,14 +126,11 @@ fn read(path: &Path) -> Result<Table, Failure> {
     if text.len() as u64 > MAX_CONFIG {
         return Err(Failure::usage(format!("{}: more than {MAX_CONFIG} bytes", message())));
     }
-    text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-        Failure::usage(format!("{}: line {line}: {}", message(), error.message()))
-    })
+    parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", message())))
 }
 
 /// A value as the texts that a flag would have.
-fn strings(value: &Value) -> Option<Vec<String>> {
+pub(crate) fn strings(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Array(list) => list.iter().map(|item| strings(item)?.pop()).collect(),
         Value::String(text) => Some(vec![text.clone()]),

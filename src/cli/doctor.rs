@@ -110,6 +110,7 @@ fn attestors(args: &DoctorArgs, dir: PathBuf) -> Vec<Finding> {
         mask: Arc::new(VariableMask::default()),
         host: surroundings::host(),
         command: args.command.clone(),
+        ..Before::default()
     };
     BUILT_IN
         .iter()

@@ -418,6 +418,10 @@ fn collection_text(collection: &CollectionView<'_>, line: &mut impl FnMut(&str, 
             }
         }
     }
+    if !entries.iter().any(|entry| entry.short_name() == "command-run") {
+        // cilock leaves the entry out when the command fails, so this does not say that none was run.
+        line("command", "none is recorded");
+    }
     let names: Vec<_> = entries.iter().map(EntryView::short_name).collect();
     line("attested", &names.join(", "));
 }

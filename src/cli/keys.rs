@@ -13,7 +13,8 @@ use super::surroundings::variable;
 /// The longest key or password file.
 const MAX_KEY_FILE: u64 = 1024 * 1024;
 /// Variables that hold a key's password, in the order in which they are asked. Set but empty is a password.
-pub(crate) const PASSWORD_VARIABLES: [&str; 3] = ["AFFIANT_KEY_PASSWORD", "COSIGN_PASSWORD", "WITNESS_KEY_PASSPHRASE"];
+pub(crate) const PASSWORD_VARIABLES: [&str; 4] =
+    ["AFFIANT_KEY_PASSWORD", "COSIGN_PASSWORD", "AFLOCK_KEY_PASSPHRASE", "WITNESS_KEY_PASSPHRASE"];
 
 /// The options that name signing keys.
 #[derive(Args)]

@@ -3,6 +3,7 @@
 mod archive;
 mod attestors;
 mod bundle;
+mod ci;
 mod completions;
 mod config;
 mod doctor;
@@ -10,6 +11,7 @@ mod failure;
 mod inspect;
 mod key;
 mod keys;
+mod names;
 mod output;
 mod places;
 mod policy;
@@ -27,9 +29,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Failure, Kind};
+use names::Called;
 use output::Output;
 
 /// Wraps build commands in signed evidence, shows it and keeps it
@@ -47,6 +51,8 @@ pub(crate) struct App {
 enum Verb {
     /// Run a command and keep signed evidence of it
     Run(Box<run::RunArgs>),
+    /// Keep signed evidence of things as they are, without a command
+    Attest(Box<run::AttestArgs>),
     /// Sign a document, such as a policy
     Sign(sign::SignArgs),
     /// Say whether an artifact may be promoted: a signed policy, evidence, and a verdict that says why
@@ -94,9 +100,11 @@ pub(crate) enum Ending {
 /// Parses the command line, runs the command, and says how it ended.
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let output = Output::new();
-    let verb = first_word(args).map(str::to_owned);
+    let called = Called::of(args);
+    let translated = names::translate(called, args).and_then(ci::translate);
+    let verb = translated.as_ref().ok().and_then(|args| first_word(args)).map(str::to_owned);
     let attempt = || {
-        parse(args).and_then(|parsed| match parsed {
+        translated.and_then(|args| parse(called, args, &output)).and_then(|parsed| match parsed {
             Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
             Parsed::Nothing(text) => {
                 text.lines().for_each(|line| output.message(line));
@@ -138,9 +146,10 @@ fn first_word(args: &[OsString]) -> Option<&str> {
     args.iter().skip(1).filter_map(|arg| arg.to_str()).find(|arg| !arg.starts_with('-'))
 }
 
-/// The whole command line, with the options of the attestors.
-pub(crate) fn command() -> Command {
-    forgiving(App::command().mut_subcommand("run", run::with_attestor_options))
+/// The whole command line, with the options of the attestors, under the name that affiant was called by.
+pub(crate) fn command(called: Called) -> Command {
+    let with_attestors = |command: Command, verb| command.mut_subcommand(verb, run::with_attestor_options);
+    names::adapt(called, forgiving(["run", "attest"].into_iter().fold(App::command(), with_attestors)))
 }
 
 /// Variables as CI systems set them: an empty one is not set, and a truth value may be `1`, `yes` or `on` as well.
@@ -186,17 +195,30 @@ impl Early {
     }
 }
 
-fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
-    let command = command();
-    let early = Early::of(&command, args);
+fn parse(called: Called, mut args: Vec<OsString>, output: &Output) -> Result<Parsed, Failure> {
+    let command = command(called);
+    let early = Early::of(&command, &args);
     if early.help_all {
-        return Ok(Parsed::Shown(help_all(command, args)));
+        return Ok(Parsed::Shown(help_all(command, &args)));
     }
-    let command = brief(config::apply(command, args, early.config)?);
-    match command.clone().try_get_matches_from(args) {
-        Ok(matches) => Ok(Parsed::App(Box::new(read(&matches)?))),
+    let command = match early.config {
+        // Witness's file is one of flags, also of the gate's (security rule 8).
+        Some(file) if called == Called::Witness => {
+            args = names::with_config(&command, args, &file)?;
+            config::apply_none(command, &args)?
+        }
+        config => config::apply(command, &args, config)?,
+    };
+    let command = brief(command);
+    match command.clone().try_get_matches_from(&args) {
+        Ok(matches) => {
+            names::judge(called, &matches, output)?;
+            Ok(Parsed::App(Box::new(read(called, &matches, output)?)))
+        }
         Err(error) => {
-            use clap::error::ErrorKind;
+            if let Some(failure) = names::unknown(called, &error) {
+                return Err(failure);
+            }
             let text = error.render().to_string();
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Shown(text)),
@@ -226,10 +248,19 @@ fn usage(text: &str) -> Failure {
     hints.into_iter().fold(Failure::usage(message.join(" ")), Failure::hint)
 }
 
-fn read(matches: &ArgMatches) -> Result<App, Failure> {
+fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Failure> {
     let mut app = App::from_arg_matches(matches).map_err(|error| usage(&error.render().to_string()))?;
-    if let (Verb::Run(run), Some(("run", matches))) = (&mut app.command, matches.subcommand()) {
-        run.read_attestor_options(matches);
+    if let Verb::Verify(verify) = &mut app.command {
+        verify.called = called;
+    }
+    let capture = match &mut app.command {
+        Verb::Run(run) => Some(&mut run.capture),
+        Verb::Attest(attest) => Some(&mut attest.capture),
+        _ => None,
+    };
+    if let (Some(capture), Some((_, matches))) = (capture, matches.subcommand()) {
+        capture.read_attestor_options(matches);
+        names::apply(called, matches, capture, output)?;
     }
     Ok(app)
 }
@@ -246,6 +277,7 @@ fn help_all(mut command: Command, args: &[OsString]) -> String {
 fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
     match app.command {
         Verb::Run(args) => run::run(&args, output),
+        Verb::Attest(args) => run::attest(&args, output),
         Verb::Sign(args) => sign::sign(&args, output),
         Verb::Verify(args) => verify::verify(&args, output),
         Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),

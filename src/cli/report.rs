@@ -17,6 +17,7 @@ pub(crate) mod text;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use affiant_core::outfile::Outfile;
@@ -122,7 +123,7 @@ impl Reports {
                 Target::File(file) => file.write(content.as_bytes()).map_err(|error| {
                     Failure::because(Kind::NoAnswer, format!("the {} report cannot be written", format.name()), &error)
                 }),
-                Target::Summary(path) => append(path, &content).map_err(|error| {
+                Target::Summary(path) => append(path, &content, true).map_err(|error| {
                     let message = format!("the {} report cannot be added to {}", format.name(), path.display());
                     Failure::because(Kind::NoAnswer, message, &error)
                 }),
@@ -193,16 +194,26 @@ fn unknown(name: &str, file: Option<&str>) -> Failure {
     }
 }
 
-/// Adds to a file that others write to as well.
-fn append(path: &Path, content: &str) -> std::io::Result<()> {
+/// A stranger's text, in Markdown and in XML.
+pub(crate) use markdown::code;
+pub(crate) use markup::{Text, lines};
+
+/// Adds to a file that others write to as well; on a new line, and with an empty one between where that is `wanted`.
+pub(crate) fn append(path: &Path, content: &str, wanted: bool) -> std::io::Result<()> {
     // A FIFO would wait for a reader.
     if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
         return Err(std::io::Error::other("not a regular file"));
     }
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    let mut file = OpenOptions::new().append(true).read(true).create(true).open(path)?;
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
     // In one piece, and not on the line that another ended without a break.
-    let gap = if file.metadata()?.len() > 0 { "\n" } else { "" };
-    file.write_all(format!("{gap}{content}").as_bytes())
+    let unbroken = if last == *b"\n" { "" } else { "\n" };
+    let gap = if wanted && length > 0 { "\n" } else { "" };
+    file.write_all(format!("{unbroken}{gap}{content}").as_bytes())
 }
 
 /// The answer in a word.

@@ -1,319 +1,168 @@
-//! `affiant run`: flags → request → plan → evidence → report.
+//! `affiant run` and `affiant attest`: flags → request → plan → evidence → report.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::failure::{Failure, Kind, nearest};
+use super::names::{needs, part_of};
+use super::output::Output;
+use super::{Ending, ci, keys, surroundings};
 use affiant_attestors::{BUILT_IN, container_command, git_remote_urls};
 use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
+use affiant_core::form::Form;
 use affiant_core::redact::{MaskOptions, Redactor, VariableMask};
-use affiant_core::run::{self, Choice, Named, Observation, ObservationLevel, Outcome, Plan, PlanError, Request};
+use affiant_core::run::{self, AtRest, Choice, Observation, ObservationLevel, Outcome, Plan, PlanError, Request};
 use affiant_core::select::{Glob, Selection};
 use affiant_core::sign::Signer;
 use affiant_core::snapshot;
 use affiant_core::statement::Subject;
 use affiant_core::step;
 use affiant_supervise as supervise;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueEnum};
-use serde_json::{Map, Value};
 
-use super::failure::{Failure, Kind, nearest};
-use super::output::Output;
-use super::{Ending, keys, surroundings};
-
+mod args;
 mod keep;
 mod progress;
+mod reports;
 mod summary;
+
+pub(crate) use args::{AttestArgs, CaptureArgs, RunArgs, with_attestor_options};
+use args::{OnGap, PlanOutput, SnapshotMode, split};
 
 /// How long the attestors of one phase may take when nothing else is said, in seconds.
 const DEFAULT_TIME_LIMIT: u64 = 900;
 
-const EXAMPLES: &str = "\
-Examples:
-  affiant run --key affiant.key -- make
-  affiant run --key affiant.key --step docker-build --outfile build.att.json -- \\
-      docker buildx build --metadata-file metadata.json -o type=oci,dest=image.tar .
-  affiant run --plan -- make
-
-The exit code is the command's own; 125 where affiant refuses before it starts, or where it succeeded and its \
-evidence did not. Each option can also be set by a variable (`--step` by AFFIANT_STEP) or in a configuration file.";
-
-/// Headings of the help.
-const PLACES: &str = "Keys and places";
-const RECORDED: &str = "What is recorded";
-const ENDING: &str = "The command";
-
-#[derive(Args)]
-#[command(
-    override_usage = "affiant run [OPTIONS] [--] COMMAND [ARGUMENT]…",
-    after_help = EXAMPLES,
-    mut_arg("key", |arg| arg.help_heading(PLACES)),
-    mut_arg("key_password_file", |arg| arg.help_heading(PLACES))
-)]
-pub(crate) struct RunArgs {
-    /// Name of the step (default: the program's name)
-    #[arg(short, long, value_name = "NAME", env = "AFFIANT_STEP", hide_env_values = true)]
-    step: Option<String>,
-    /// Run these attestors, comma-separated, instead of those that the command calls for
-    #[arg(short, long, value_name = "LIST", env = "AFFIANT_ATTESTATIONS", hide_env_values = true)]
-    attestations: Vec<String>,
-    /// The folder in which the command runs, and which is recorded
-    #[arg(short = 'd', long, value_name = "DIR", env = "AFFIANT_WORKINGDIR", hide_env_values = true)]
-    workingdir: Option<PathBuf>,
-    /// Write the signed collection to this file, besides the archive
-    #[arg(help_heading = PLACES, short, long, value_name = "FILE", env = "AFFIANT_OUTFILE", hide_env_values = true)]
-    outfile: Option<PathBuf>,
-    #[command(flatten)]
-    keys: keys::KeyArgs,
-    /// Archive the evidence in this folder (default: one in the user's data)
-    #[arg(help_heading = PLACES, long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
-    archive: Option<String>,
-    /// Write a report of the run as JSON, also when it fails
-    #[arg(help_heading = PLACES, long, value_name = "FILE", env = "AFFIANT_REPORT", hide_env_values = true)]
-    report: Option<PathBuf>,
-    /// Only products that this glob takes become subjects
-    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_ATTESTOR_PRODUCT_INCLUDE_GLOB", hide_env_values = true)]
-    attestor_product_include_glob: Vec<String>,
-    /// Products that this glob takes become no subjects
-    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_ATTESTOR_PRODUCT_EXCLUDE_GLOB", hide_env_values = true)]
-    attestor_product_exclude_glob: Vec<String>,
-    /// Only files that this glob takes are materials
-    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_MATERIAL_INCLUDE_GLOB", hide_env_values = true)]
-    material_include_glob: Vec<String>,
-    /// Files that this glob takes are no materials
-    #[arg(help_heading = RECORDED, long, value_name = "GLOB", env = "AFFIANT_MATERIAL_EXCLUDE_GLOB", hide_env_values = true)]
-    material_exclude_glob: Vec<String>,
-    /// End with 0 whatever the command's exit code is; it stands in the evidence
-    #[arg(help_heading = ENDING, long, env = "AFFIANT_IGNORE_COMMAND_EXIT_CODE", hide_env_values = true)]
-    ignore_command_exit_code: bool,
-    /// What to do when an attestor named with `-a` finds nothing: end with 125, or only say so
-    #[arg(help_heading = ENDING, long, value_enum, default_value = "fail", env = "AFFIANT_ON_GAP", hide_env_values = true)]
-    on_gap: OnGap,
-    /// End the command after this time (`90`, `30s`, `10m`, `2h`) with exit code 124, and keep its evidence
-    #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = duration, env = "AFFIANT_TIMEOUT", hide_env_values = true)]
-    timeout: Option<Duration>,
-    /// Kill what is left of it this long after `--timeout` (default: 10s)
-    #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = duration, env = "AFFIANT_KILL_AFTER", hide_env_values = true)]
-    kill_after: Option<Duration>,
-    /// Say what would be recorded, and why, and run nothing
-    #[arg(long)]
-    plan: bool,
-    /// Read settings from this file, instead of the user's configuration
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Show every option
-    #[arg(long)]
-    help_all: bool,
-
-    /// Digest algorithms of materials and products, besides sha256: sha1, gitoid:sha256, gitoid:sha1
-    #[arg(help_heading = RECORDED, long, value_name = "LIST", hide = true, env = "AFFIANT_HASHES", hide_env_values = true)]
-    hashes: Vec<String>,
-    /// Folders that are recorded as one digest
-    #[arg(help_heading = RECORDED, long, value_name = "GLOB", hide = true, env = "AFFIANT_DIRHASH_GLOB", hide_env_values = true)]
-    dirhash_glob: Vec<String>,
-    /// Further subject: `NAME` (with the SHA-256 of this text) or `NAME=ALGORITHM:HEX`
-    #[arg(help_heading = RECORDED, long, value_name = "NAME[=ALG:HEX]", hide = true, env = "AFFIANT_SUBJECTS", hide_env_values = true)]
-    subjects: Vec<String>,
-    /// After the command, read again what by its keys may have changed, or every file
-    #[arg(help_heading = RECORDED, long, value_enum, default_value = "keys", hide = true, env = "AFFIANT_SNAPSHOT", hide_env_values = true)]
-    snapshot: SnapshotMode,
-    /// Leave sensitive variables out, instead of masking their values
-    #[arg(help_heading = RECORDED, long, hide = true, env = "AFFIANT_ENV_FILTER_SENSITIVE_VARS", hide_env_values = true)]
-    env_filter_sensitive_vars: bool,
-    /// Further sensitive variable (a name, or a glob with `*`)
-    #[arg(help_heading = RECORDED, long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_ADD_SENSITIVE_KEY", hide_env_values = true)]
-    env_add_sensitive_key: Vec<String>,
-    /// Variable that is shown although its name says otherwise
-    #[arg(help_heading = RECORDED, long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_ALLOW_SENSITIVE_KEY", hide_env_values = true)]
-    env_allow_sensitive_key: Vec<String>,
-    /// Only variables added with `--env-add-sensitive-key` are sensitive
-    #[arg(help_heading = RECORDED, long, hide = true, env = "AFFIANT_ENV_DISABLE_DEFAULT_SENSITIVE_VARS", hide_env_values = true)]
-    env_disable_default_sensitive_vars: bool,
-    /// Record only these variables (a name, or a glob with `*`)
-    #[arg(help_heading = RECORDED, long, value_name = "NAME", hide = true, env = "AFFIANT_ENV_CAPTURE_ALLOWLIST", hide_env_values = true)]
-    env_capture_allowlist: Vec<String>,
-    /// Leave this variable to the command, although affiant took a key or password from it
-    #[arg(help_heading = ENDING, long, value_name = "NAME", hide = true, env = "AFFIANT_CHILD_ENV_KEEP", hide_env_values = true)]
-    child_env_keep: Vec<String>,
-    /// How long all attestors before the command, and all after it, may take (default: 15m)
-    #[arg(help_heading = RECORDED, long, value_name = "TIME", value_parser = duration, hide = true, env = "AFFIANT_ATTESTOR_TIME_LIMIT", hide_env_values = true)]
-    attestor_time_limit: Option<Duration>,
-
-    /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
-    command: Vec<OsString>,
-
-    /// Options of attestors, by attestor: read from the flags that [`with_attestor_options`] adds.
-    #[arg(skip)]
-    attestor_options: BTreeMap<String, Map<String, Value>>,
+/// What evidence is made of.
+#[derive(Clone, Copy)]
+pub(super) enum Work<'a> {
+    /// A command that is run.
+    Command(&'a RunArgs),
+    /// Things as they are.
+    AtRest(&'a AttestArgs),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnGap {
-    Fail,
-    Warn,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SnapshotMode {
-    Keys,
-    Full,
-}
-
-/// A time span: seconds, or a number with `ms`, `s`, `m`, `h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("`{unit}` is not a unit of time (ms, s, m, h)")),
-    };
-    let number: f64 = number.parse().map_err(|_| "not a time span such as `90`, `30s`, `10m` or `2h`".to_owned())?;
-    let seconds = number * factor;
-    if !(0.001..=31_536_000.0).contains(&seconds) {
-        return Err("a time span is between 1ms and one year".to_owned());
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
-
-/// Adds the options of the built-in attestors as flags: `--attestor-<attestor>-<option>`.
-pub(crate) fn with_attestor_options(mut command: Command) -> Command {
-    for attestor in BUILT_IN {
-        for option in attestor.about.options {
-            let id: &'static str = Box::leak(flag(attestor.about.name, option.name).into_boxed_str());
-            let variable: &'static str =
-                Box::leak(format!("AFFIANT_{}", id.to_uppercase().replace('-', "_")).into_boxed_str());
-            command = command.arg(
-                Arg::new(id)
-                    .long(id)
-                    .value_name("VALUE")
-                    .help(option.help)
-                    .help_heading("Attestors")
-                    .hide(true)
-                    .num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
-                    .action(ArgAction::Append)
-                    .env(variable)
-                    .hide_env_values(true),
-            );
-        }
-    }
-    command
-}
-
-fn flag(attestor: &str, option: &str) -> String {
-    format!("attestor-{attestor}-{option}")
-}
-
-impl RunArgs {
-    /// Reads the flags that [`with_attestor_options`] added. A value that is JSON is taken as such, others as text.
-    pub(crate) fn read_attestor_options(&mut self, matches: &ArgMatches) {
-        for attestor in BUILT_IN {
-            for option in attestor.about.options {
-                let id = flag(attestor.about.name, option.name);
-                if matches.value_source(&id).is_none_or(|source| source == ValueSource::DefaultValue) {
-                    continue;
-                }
-                let mut values: Vec<Value> = matches
-                    .get_many::<String>(&id)
-                    .into_iter()
-                    .flatten()
-                    .map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())))
-                    .collect();
-                let value = if values.len() == 1 { values.remove(0) } else { Value::Array(values) };
-                self.attestor_options
-                    .entry(attestor.about.name.to_owned())
-                    .or_default()
-                    .insert(option.name.replace('-', "_"), value);
-            }
+impl<'a> Work<'a> {
+    fn args(self) -> &'a CaptureArgs {
+        match self {
+            Self::Command(args) => &args.capture,
+            Self::AtRest(args) => &args.capture,
         }
     }
 
-    /// The attestors named, however they were separated.
-    fn named(&self) -> Vec<Named> {
-        split(&self.attestations).into_iter().map(Named).collect()
+    fn command(self) -> &'a [OsString] {
+        match self {
+            Self::Command(args) => &args.command,
+            Self::AtRest(_) => &[],
+        }
     }
-}
 
-fn split(lists: &[String]) -> Vec<String> {
-    lists
-        .iter()
-        .flat_map(|list| list.split([',', ' ', '\t', '\n']))
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
+    /// The exit code where the evidence failed and nothing else did.
+    fn code_of_failed_evidence(self) -> i32 {
+        match self {
+            Self::Command(_) => 125,
+            Self::AtRest(_) => 1,
+        }
+    }
+
+    /// What did not happen when this is refused.
+    fn not_done(self) -> &'static str {
+        match self {
+            Self::Command(_) => "nothing was run",
+            Self::AtRest(_) => "nothing was signed",
+        }
+    }
 }
 
 pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Ending, Failure> {
-    let report = keep::report(args)?;
+    capture(Work::Command(args), output)
+}
+
+pub(crate) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failure> {
+    capture(Work::AtRest(args), output).map_err(|mut failure| {
+        // 125 is what stands between affiant and a command's own codes: here is no command.
+        if failure.kind == Kind::Run {
+            failure.kind = Kind::NoAnswer;
+        }
+        failure
+    })
+}
+
+fn capture(work: Work<'_>, output: &Output) -> Result<Ending, Failure> {
+    let reports = keep::reports(work.args())?;
     let mut log = summary::Log::default();
-    let result = attempt(args, output, &mut log);
-    if let Some(file) = report {
+    let result = attempt(work, output, &mut log);
+    if !reports.is_empty() {
         log.failure = result.as_ref().err().map(Failure::one_line);
-        log.code = match &result {
-            Ok(Ending::Code(code)) => *code,
-            Ok(Ending::Done) => 0,
-            Err(_) => 125,
+        log.code = match (&result, work) {
+            (Ok(Ending::Code(code)), _) => *code,
+            (Ok(Ending::Done), _) => 0,
+            (Err(_), Work::Command(_)) => 125,
+            (Err(failure), Work::AtRest(_)) => match failure.kind {
+                Kind::Run => 4,
+                _ => failure.code().into(),
+            },
         };
-        if let Err(error) = log.write(&file) {
-            output.message(&format!("warning: the report cannot be written: {error}"));
+        for problem in reports.write(&log.report()) {
+            output.message(&format!("warning: {problem}"));
         }
     }
     result
 }
 
-fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
+fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<Ending, Failure> {
+    let args = work.args();
     let environment = Arc::new(surroundings::environment());
     let mask = Arc::new(mask(args)?);
     // Passwords in the URLs of git remotes are secrets too.
     let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
         .iter()
-        .fold(Redactor::new(&environment, &args.command, &mask), |redactor, url| redactor.with_url(url))
+        .fold(Redactor::new(&environment, work.command(), &mask), |redactor, url| redactor.with_url(url))
         .with_secrets(surroundings::raw_secrets(&mask));
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
-    if args.command.is_empty() {
-        return Err(Failure::usage("there is no command to run").hint("put it behind `--`: affiant run -- make"));
-    }
+    let step = step_name(work)?;
     let clock = surroundings::clock()?;
     let dir = working_dir(args.workingdir.as_deref())?;
-    let step = match &args.step {
-        Some(step) => step.clone(),
-        None => step::step_name_of(&args.command[0]).ok_or_else(|| {
-            Failure::usage("no step name can be made from the command").hint("name the step with `--step NAME`")
-        })?,
-    };
     // Neither is free text that could be masked (security rule 4).
     let names = std::iter::once(("step name", &step)).chain(args.subjects.iter().map(|text| ("subject", text)));
     for (what, text) in names {
         if redactor.hits_document(text.as_bytes()) {
+            let not_done = work.not_done();
             return Err(Failure::new(
                 Kind::Run,
-                format!("the {what} holds the value of a secret variable, so nothing was run"),
+                format!("the {what} holds the value of a secret variable, so {not_done}"),
             )
             .hint("take it out, or say with --env-allow-sensitive-key NAME that the variable is no secret"));
         }
     }
-    let (signers, consumed) = signers(args, !args.plan)?;
+    let (signers, consumed) = signers(work, !args.plan)?;
     let keep = keep::Keep::check(args, &dir)?;
     keep.warn(output);
-    let plan = make_plan(args, &keep, environment, mask, redactor, dir, step, &consumed)?;
+    let plan = make_plan(work, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);
     if args.plan {
-        output.data(output.masked(&summary::plan_text(&plan, &keep, &signers)).as_bytes())?;
+        let text = match args.plan_output {
+            PlanOutput::Text => output.masked(&summary::plan_text(&plan, &keep, &signers)),
+            PlanOutput::Json => log.plan_json(),
+        };
+        output.data(text.as_bytes())?;
         return Ok(Ending::Code(0));
+    }
+    if matches!(work, Work::AtRest(_)) && plan.always.contains(&"command-run") {
+        return Err(Failure::usage("`command-run` needs a command, and `attest` runs none")
+            .hint("`affiant run -- COMMAND` runs one"));
     }
     for name in &plan.always {
         output.message(&format!("note: `{name}` always runs and need not be named"));
+    }
+    if plan.form() == Form::Cilock && split(&args.hashes).iter().any(|hash| !hash.eq_ignore_ascii_case("sha256")) {
+        output.message("note: the trees of cilock's form hold sha256 only; further digests stand in the subjects");
+    }
+    for (name, note) in plan.notes() {
+        output.message(&format!("affiant: note: {name}: {note}"));
     }
     let reserve = keep.reserve(output);
     // No thread has been started yet.
@@ -339,33 +188,64 @@ fn attempt(args: &RunArgs, output: &Output, log: &mut summary::Log) -> Result<En
     log.took("products", begun);
     let begun = Instant::now();
 
+    // Nothing was run that could not be done again: so this is refused, not told as a gap (security rule 4).
+    if matches!(work, Work::AtRest(_)) && collected.counts.secret_documents > 0 {
+        let reasons = collected.collection.gaps.iter().map(|gap| format!("{}: {}", gap.attestor, gap.reason));
+        let failure = Failure::new(
+            Kind::Denied,
+            "a document holds the value of a secret variable of this environment, so nothing was signed",
+        );
+        return Err(reasons.fold(failure, Failure::hint).hint("take the value out of the document and make it again"));
+    }
     let kept = keep.keep(&collected, &signers, reserve, &*clock, output)?;
     log.took("sealed and kept", begun);
     let evidence_failed =
         kept.failed || (keep.on_gap == OnGap::Fail && collected.collection.gaps.iter().any(|gap| gap.named));
+    let code = exit_code(work, &collected, evidence_failed);
     log.collected(&collected, &kept, evidence_failed);
     summary::tell(&collected, &kept, output);
-    Ok(Ending::Code(exit_code(&collected, evidence_failed)))
+    Ok(Ending::Code(code))
 }
 
-/// The command's own code; 125 where it succeeded and the evidence did not.
-fn exit_code(collected: &run::Collected, evidence_failed: bool) -> i32 {
+/// The name that was given, or the program's.
+fn step_name(work: Work<'_>) -> Result<String, Failure> {
+    match (work, &work.args().step) {
+        (Work::Command(args), _) if args.command.is_empty() => {
+            Err(Failure::usage("there is no command to run").hint("put it behind `--`: affiant run -- make"))
+        }
+        (_, Some(step)) => Ok(step.clone()),
+        (Work::Command(args), None) => step::step_name_of(&args.command[0]).ok_or_else(|| {
+            Failure::usage("no step name can be made from the command").hint("name the step with `--step NAME`")
+        }),
+        (Work::AtRest(_), None) => Err(Failure::usage("no step is named, and there is no command that could name it")
+            .hint("name it with `--step NAME`")),
+    }
+}
+
+/// The command's own code; 125 where it succeeded and the evidence did not, 1 where there was no command.
+fn exit_code(work: Work<'_>, collected: &run::Collected, evidence_failed: bool) -> i32 {
     let own = collected.outcome.code();
     let ignored = collected.plan.ignores_exit_code() && matches!(collected.outcome, Outcome::Ran(_));
     let code = if ignored { 0 } else { own };
-    if code == 0 && evidence_failed { 125 } else { code }
+    if code == 0 && evidence_failed { work.code_of_failed_evidence() } else { code }
 }
 
-fn mask(args: &RunArgs) -> Result<VariableMask, Failure> {
+fn mask(args: &CaptureArgs) -> Result<VariableMask, Failure> {
     let options = MaskOptions {
         filter: args.env_filter_sensitive_vars,
-        add_keys: split(&args.env_add_sensitive_key),
+        add_keys: split(&args.env_add_sensitive_key).into_iter().chain(token_variables(args)).collect(),
         allow_keys: split(&args.env_allow_sensitive_key),
         disable_defaults: args.env_disable_default_sensitive_vars,
         capture_allowlist: split(&args.env_capture_allowlist),
     };
     VariableMask::new(&options)
         .map_err(|error| Failure::because(Kind::Run, "a pattern for variables cannot be used", &error))
+}
+
+/// Variables that hold tokens for attestors: secrets whatever their names are.
+fn token_variables(args: &CaptureArgs) -> impl Iterator<Item = String> {
+    let named = args.attestor_options.values().filter_map(|options| options.get("token_variable")?.as_str());
+    named.map(str::to_owned)
 }
 
 fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -383,14 +263,23 @@ fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
 /// The opened signing keys.
 type Signers = Vec<Box<dyn Signer>>;
 
-/// Loads and probes the keys. Without a key there is nothing to seal with, so nothing is run.
-fn signers(args: &RunArgs, needed: bool) -> Result<(Signers, Vec<String>), Failure> {
+/// Loads and probes the keys. Without a key there is nothing to seal with, so nothing is done.
+fn signers(work: Work<'_>, needed: bool) -> Result<(Signers, Vec<String>), Failure> {
+    let args = work.args();
     if args.keys.key.is_empty() && needed {
-        let rest = if args.command.len() > 1 { " …" } else { "" };
-        let program = args.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
-        return Err(Failure::new(Kind::Run, "there is no signing key, so nothing was run")
+        let (tool, flag) = args.called.spelled_key();
+        let rest = match work {
+            Work::Command(args) => {
+                let rest = if args.command.len() > 1 { " …" } else { "" };
+                let program = args.command.first().map(|program| program.to_string_lossy().into_owned());
+                format!("run {flag} affiant.key -- {}{rest}", program.unwrap_or_default())
+            }
+            Work::AtRest(_) => format!("attest {flag} affiant.key …"),
+        };
+        let not_done = work.not_done();
+        return Err(Failure::new(Kind::Run, format!("there is no signing key, so {not_done}"))
             .hint("make one:  affiant key generate")
-            .hint(format!("then:      affiant run --key affiant.key -- {program}{rest}")));
+            .hint(format!("then:      {tool} {rest}")));
     }
     let mut signers: Signers = Vec::new();
     let mut consumed = Vec::new();
@@ -411,7 +300,7 @@ fn signers(args: &RunArgs, needed: bool) -> Result<(Signers, Vec<String>), Failu
 
 #[allow(clippy::too_many_arguments)] // each is one value of the request, made where it is checked
 fn make_plan(
-    args: &RunArgs,
+    work: Work<'_>,
     keep: &keep::Keep,
     environment: Arc<Environment>,
     mask: Arc<VariableMask>,
@@ -420,24 +309,34 @@ fn make_plan(
     step: String,
     consumed: &[String],
 ) -> Result<Plan, Failure> {
-    let (child_env, withheld) = child_environment(consumed, &args.child_env_keep);
-    let selection = |flag: &str, include: &[String], exclude: &[String]| {
-        Selection::new(include, exclude)
-            .map_err(|error| Failure::because(Kind::Run, format!("a glob of {flag} cannot be used"), &error))
-    };
-    let request = Request {
-        child: Some(supervise::Request {
+    let args = work.args();
+    let time_limit = args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT));
+    let child = match work {
+        Work::Command(args) => Some(supervise::Request {
             program: args.command[0].clone(),
             args: args.command[1..].to_vec(),
             dir: Some(dir.clone()),
-            env: child_env,
+            env: Vec::new(), // once it is known what the attestors consume
             timeout: args.timeout,
             kill_after: args.kill_after,
             head: run::KEPT_TEXT,
             tail: run::KEPT_TEXT,
         }),
+        Work::AtRest(_) => None,
+    };
+    let selection = |flag: &str, include: &[String], exclude: &[String]| {
+        Selection::new(include, exclude)
+            .map_err(|error| Failure::because(Kind::Run, format!("a glob of {flag} cannot be used"), &error))
+    };
+    let request = Request {
+        child,
+        at_rest: match work {
+            Work::Command(_) => AtRest::default(),
+            Work::AtRest(args) => at_rest(args, &dir)?,
+        },
+        form: args.form.into(),
         snapshot: snapshot_options(
-            args,
+            work,
             keep,
             &dir,
             selection("--material-…-glob", &args.material_include_glob, &args.material_exclude_glob)?,
@@ -448,19 +347,34 @@ fn make_plan(
             &args.attestor_product_exclude_glob,
         )?,
         subjects: subjects(&args.subjects)?,
-        before: Before { step, dir, env: environment, mask, host: surroundings::host(), command: args.command.clone() },
-        choice: if args.attestations.is_empty() { Choice::Automatic } else { Choice::Named(args.named()) },
+        before: Before {
+            step,
+            dir,
+            env: environment,
+            mask,
+            host: surroundings::host(),
+            command: work.command().to_vec(),
+            now: surroundings::now(),
+            network: surroundings::network(args.offline, time_limit),
+        },
+        choice: match (args.attestations.is_empty(), args.also_automatic) {
+            (true, _) => Choice::Automatic,
+            (false, false) => Choice::Named(args.named()),
+            (false, true) => Choice::Both(args.named()),
+        },
         options: args.attestor_options.clone(),
-        withheld,
-        ignore_exit_code: args.ignore_command_exit_code,
+        ignore_exit_code: matches!(work, Work::Command(args) if args.ignore_command_exit_code),
         redactor,
-        observation: observation(&args.command),
-        engine: surroundings::engine(),
-        time_limit: args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT)),
+        observation: observation(work.command()),
+        engine: if args.offline { None } else { surroundings::engine() },
+        time_limit,
     };
-    run::plan(request, BUILT_IN).map_err(|error| match &error {
+    let mut plan = run::plan(request, BUILT_IN).map_err(|error| match &error {
         PlanError::UnknownAttestor { name } => {
             let names = BUILT_IN.iter().map(|attestor| attestor.about.name);
+            if let Some(part) = part_of(name) {
+                return needs(&format!("the attestor `{name}`"), part);
+            }
             let failure = Failure::new(Kind::Run, error.to_string());
             match nearest(name, names.clone()) {
                 Some(near) => failure.hint(format!("did you mean `{near}`?")),
@@ -468,15 +382,60 @@ fn make_plan(
             }
         }
         _ => Failure::because(Kind::Run, "the run cannot be planned", &error),
-    })
+    })?;
+    let mut consumed = consumed.to_vec();
+    consumed.extend(plan.consumed().map(str::to_owned));
+    if let Work::Command(args) = work {
+        let (environment, withheld) = child_environment(&consumed, &args.child_env_keep);
+        plan.set_environment(environment, withheld);
+    }
+    Ok(plan)
+}
+
+/// The products of `attest`. Each must be there: nothing has been done yet.
+fn at_rest(args: &AttestArgs, dir: &Path) -> Result<AtRest, Failure> {
+    let globs = args
+        .products
+        .iter()
+        .map(|pattern| Glob::new(pattern))
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::because(Kind::Usage, "a glob of --products cannot be used", &error))?;
+    let paths = args.files.iter().map(|file| inside(file, dir)).collect::<Result<_, _>>()?;
+    Ok(AtRest { paths, globs })
+}
+
+/// A file's path in the working directory `dir`, with `/`.
+fn inside(file: &Path, dir: &Path) -> Result<String, Failure> {
+    let wrong = |reason: String| Failure::usage(format!("the product {} {reason}", file.display()));
+    let data = std::fs::metadata(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    if !data.is_file() && !data.is_dir() {
+        return Err(wrong("is neither a file nor a folder".to_owned()));
+    }
+    // A link counts under its own name, so the name is not resolved; folders are.
+    let place = match (file.parent(), file.file_name()) {
+        (Some(parent), Some(name)) if !data.is_dir() => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            parent.canonicalize().map(|parent| parent.join(name))
+        }
+        _ => file.canonicalize(),
+    };
+    let place = place.map_err(|error| wrong(format!("cannot be found: {error}")))?;
+    let target = file.canonicalize().map_err(|error| wrong(format!("cannot be found: {error}")))?;
+    match place.strip_prefix(dir).ok().filter(|_| target.starts_with(dir)).map(Path::to_str) {
+        Some(Some(path)) => Ok(path.to_owned()),
+        Some(None) => Err(wrong("has a name that is not UTF-8".to_owned())),
+        None => Err(wrong(format!("does not lie in {}", dir.display()))
+            .hint("name the folder that is recorded with `--workingdir DIR`")),
+    }
 }
 
 fn snapshot_options(
-    args: &RunArgs,
+    work: Work<'_>,
     keep: &keep::Keep,
     dir: &Path,
     materials: Selection,
 ) -> Result<snapshot::Options, Failure> {
+    let args = work.args();
     let mut hashes = split(&args.hashes)
         .iter()
         .map(|name| name.parse::<Algorithm>())
@@ -498,9 +457,9 @@ fn snapshot_options(
     options.own_outputs = keep.own_outputs();
     options.own_exports_of = keep.outfile();
     options.threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    options.mode = match args.snapshot {
-        SnapshotMode::Keys => snapshot::Mode::Keys,
-        SnapshotMode::Full => snapshot::Mode::Full,
+    options.mode = match work {
+        Work::Command(args) if args.snapshot == SnapshotMode::Full => snapshot::Mode::Full,
+        Work::Command(_) | Work::AtRest(_) => snapshot::Mode::Keys,
     };
     Ok(options)
 }
@@ -526,6 +485,7 @@ fn child_environment(consumed: &[String], keep: &[String]) -> (Vec<(OsString, Os
             let name = name.to_string_lossy();
             let consumed = consumed.iter().any(|consumed| *consumed == name)
                 || name == keys::PASSWORD_VARIABLES[0]
+                || name == ci::INPUTS
                 || consumed_values.contains(value);
             let kept = keep.iter().any(|keep| *keep == name);
             if consumed && !kept {
@@ -573,16 +533,6 @@ fn subjects(values: &[String]) -> Result<Vec<Subject>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn time_spans() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        for bad in ["", "x", "0", "5d", "-1", "1e99h"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn subjects_of_the_user() {

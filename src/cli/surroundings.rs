@@ -5,13 +5,15 @@ use std::os::unix::ffi::OsStringExt as _;
 #[cfg(feature = "remote")]
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use affiant_core::attestor::{Engine, Environment, Host};
+use affiant_core::attestor::{Engine, Environment, Host, Network};
 use affiant_core::clock::{Clock, Fixed};
 use affiant_core::redact::VariableMask;
 use affiant_core::snapshot;
 use jiff::Timestamp;
 
+use super::ci;
 use super::failure::Failure;
 
 /// A variable that is set and not empty.
@@ -28,10 +30,11 @@ pub(crate) fn variables(prefix: &str) -> Vec<String> {
     names
 }
 
-/// All variables.
+/// All variables, but for the inputs of a CI step, which are for us and may hold secrets.
 pub(crate) fn environment() -> Environment {
     Environment(
         std::env::vars_os()
+            .filter(|(name, _)| name != ci::INPUTS)
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect(),
     )
@@ -72,6 +75,39 @@ pub(crate) fn clock() -> Result<Box<dyn Clock>, Failure> {
 pub(crate) fn real_clock() -> snapshot::Timestamp {
     let now = Timestamp::now();
     snapshot::Timestamp { seconds: now.as_second(), nanos: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) }
+}
+
+/// The real time.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Other machines, unless they may not be asked. Proxies and certificate authorities are those of the environment.
+/// Questions end well before `limit`, in which whoever asks must be ready.
+#[cfg(feature = "remote")]
+pub(crate) fn network(offline: bool, limit: Duration) -> Network {
+    use affiant_remote::http::{Client, Settings};
+    if offline {
+        return Network::Closed("--offline was given");
+    }
+    let usual = Settings::default();
+    let whole = usual.whole.min(limit / 2);
+    let text = |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
+    Network::Open(Arc::new(Client::new(Settings {
+        proxy: text(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+        no_proxy: text(&["NO_PROXY", "no_proxy"]),
+        authorities: variable("SSL_CERT_FILE").map(PathBuf::from),
+        authorities_folder: variable("SSL_CERT_DIR").map(PathBuf::from),
+        whole,
+        attempt: usual.attempt.min(whole / 2),
+        ..usual
+    })))
+}
+
+/// A build without the remote crate asks nobody.
+#[cfg(not(feature = "remote"))]
+pub(crate) fn network(offline: bool, _: Duration) -> Network {
+    if offline { Network::Closed("--offline was given") } else { Network::default() }
 }
 
 /// Machine and account.

@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::failure::{Failure, Kind};
+use super::names::{Called, verdict_json};
 use super::output::Output;
 use super::report::{self, Reports};
 use super::surroundings::{self, variable, variables};
@@ -109,6 +110,9 @@ pub(crate) struct VerifyArgs {
     /// Show every option
     #[arg(long)]
     help_all: bool,
+    /// The name that affiant was called by.
+    #[arg(skip)]
+    pub(crate) called: Called,
 }
 
 /// The verification summary.
@@ -397,6 +401,11 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     }
     let text = match args.output {
         Form::Text => report::text::render(&verdict),
+        Form::Json if args.called == Called::Cilock => {
+            // cilock's object says no more than yes or no.
+            report::text::render(&verdict).lines().for_each(|line| output.message(line));
+            verdict_json(&verdict)
+        }
         Form::Json => report::json::render(&verdict),
     };
     output.data(text.as_bytes())?;

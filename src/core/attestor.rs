@@ -6,9 +6,11 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -65,7 +67,7 @@ pub struct Host {
 }
 
 /// What an attestor sees before the command runs. There are no products: asking does not compile.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Before {
     /// Name of the step.
     pub step: String,
@@ -79,6 +81,63 @@ pub struct Before {
     pub host: Host,
     /// The command, program first. Empty for evidence without a command.
     pub command: Vec<OsString>,
+    /// The real time at which the run was planned: for what is valid only until a time. It is not that of the evidence.
+    pub now: Timestamp,
+    /// Other machines, where they may be asked.
+    pub network: Network,
+}
+
+/// Whether other machines may be asked.
+#[derive(Clone)]
+pub enum Network {
+    /// They may be.
+    Open(Arc<dyn Fetch>),
+    /// They may not; a clause says why.
+    Closed(&'static str),
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::Closed("this build of affiant asks no other machine")
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(_) => f.write_str("Open"),
+            Self::Closed(why) => f.debug_tuple("Closed").field(why).finish(),
+        }
+    }
+}
+
+/// Asks other machines over HTTP.
+pub trait Fetch: Send + Sync {
+    /// The body of the answer 200 to `GET <url>`, at most `limit` bytes of it.
+    ///
+    /// The URL is `https`, or `http` to this machine. Redirects are not followed. `bearer` goes into the header
+    /// `Authorization`; it is in no error, nor is the URL's query.
+    fn get(&self, url: &str, bearer: Option<&str>, limit: usize) -> Result<Vec<u8>, FetchError>;
+}
+
+/// A machine that gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct FetchError {
+    /// Scheme, host, port and path of the URL.
+    pub place: String,
+    /// What went wrong and what can be done, as a lower-case fragment.
+    pub reason: String,
+}
+
+/// What is known of an attestor's work before anything runs.
+#[derive(Debug, Default)]
+pub struct Foresight {
+    /// Variables that only the attestor needs and that are secrets: they are taken from the command's environment
+    /// (security rule 2).
+    pub consumes: Vec<String>,
+    /// What the user should know, as a clause.
+    pub note: Option<String>,
 }
 
 /// What an attestor sees after the command has ended.
@@ -220,6 +279,10 @@ pub trait AttestBefore: 'static {
     const ABOUT: &'static About;
     /// Why it runs without being named, `None` when it does not.
     fn called_for(world: &Before) -> Option<String>;
+    /// What is known before anything runs.
+    fn foresee(_options: &Self::Options, _world: &Before) -> Foresight {
+        Foresight::default()
+    }
     /// The one function from the world to an outcome.
     fn attest(options: Self::Options, world: &Before) -> Outcome;
 }
@@ -274,8 +337,11 @@ pub struct Attestor {
     pub after: bool,
     /// Listens to products while they are hashed.
     pub listen: Listen,
-    prepare: fn(Value) -> Result<Prepared, serde_json::Error>,
+    prepare: Prepare,
 }
+
+/// Reads the options of an attestor and looks ahead.
+type Prepare = fn(Value, &Before) -> Result<(Prepared, Foresight), serde_json::Error>;
 
 impl Attestor {
     /// The entry of an attestor that runs before the command.
@@ -285,9 +351,10 @@ impl Attestor {
             called_for: A::called_for,
             after: false,
             listen: |_, _, _| None,
-            prepare: |options| {
+            prepare: |options, world| {
                 let options: A::Options = serde_json::from_value(options)?;
-                Ok(Prepared::Before(Box::new(move |world| A::attest(options, world))))
+                let foresight = A::foresee(&options, world);
+                Ok((Prepared::Before(Box::new(move |world| A::attest(options, world))), foresight))
             },
         }
     }
@@ -299,15 +366,16 @@ impl Attestor {
             called_for: A::called_for,
             after: true,
             listen: A::listen,
-            prepare: |options| {
+            prepare: |options, _| {
                 let options: A::Options = serde_json::from_value(options)?;
-                Ok(Prepared::After(Box::new(move |world| A::attest(options, world))))
+                Ok((Prepared::After(Box::new(move |world| A::attest(options, world))), Foresight::default()))
             },
         }
     }
 
-    /// Reads the options (a JSON object) and returns the function to run.
-    pub fn prepare(&self, options: Value) -> Result<Prepared, OptionError> {
-        (self.prepare)(options).map_err(|error| OptionError { attestor: self.about.name, reason: error.to_string() })
+    /// Reads the options (a JSON object) and returns the function to run, and what is known of its work.
+    pub fn prepare(&self, options: Value, world: &Before) -> Result<(Prepared, Foresight), OptionError> {
+        (self.prepare)(options, world)
+            .map_err(|error| OptionError { attestor: self.about.name, reason: error.to_string() })
     }
 }

@@ -1,8 +1,8 @@
 //! The collection: one statement that holds the evidence of one step.
 //!
-//! Source: wire-formats §2.3 and §2.4 (portable form). Entries stand in list order, so equal inputs give equal bytes.
+//! Source: wire-formats §2.3 and §2.4. Entries stand in list order, so equal inputs give equal bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -12,9 +12,12 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::evidence::files::Files;
+use crate::evidence::merkle::Tree;
+use crate::form::Form;
 use crate::product::Products;
 use crate::snapshot::Snapshot;
-use crate::statement::{STATEMENT_V1, Subject};
+use crate::statement::Subject;
 
 /// Predicate type of a collection that witness, cilock and archivista index.
 pub const COLLECTION_TYPE: &str = "https://witness.testifysec.com/attestation-collection/v0.1";
@@ -26,6 +29,12 @@ pub const MATERIAL_TYPE: &str = "https://witness.dev/attestations/material/v0.1"
 pub const PRODUCT_TYPE: &str = "https://witness.dev/attestations/product/v0.1";
 /// Type of the command entry.
 pub const COMMAND_RUN_TYPE: &str = "https://witness.dev/attestations/command-run/v0.1";
+/// Type of the materials entry as a tree.
+pub const MATERIAL_TREE_TYPE: &str = "https://aflock.ai/attestations/material/v0.3";
+/// Type of the products entry as a tree.
+pub const PRODUCT_TREE_TYPE: &str = "https://aflock.ai/attestations/product/v0.3";
+/// Type of the command entry with lists that count.
+pub const COMMAND_RUN_TYPE_CILOCK: &str = "https://aflock.ai/attestations/command-run/v0.2";
 
 /// The suffix of the collection name of a run that failed (security rule 1).
 pub const FAILED_SUFFIX: &str = "#failed";
@@ -63,6 +72,10 @@ pub enum Body {
     Materials(Arc<Snapshot>, BTreeSet<String>),
     /// The products, less the paths that hold a secret.
     Products(Arc<Products>, BTreeSet<String>),
+    /// The materials as a tree, less the paths that hold a secret.
+    MaterialTree(Box<Tree<Files>>),
+    /// The products as a tree, less the paths that hold a secret.
+    ProductTree(Box<Tree<Files>>),
     /// A predicate that we composed.
     Composed(Value),
     /// A document kept as it was written.
@@ -71,6 +84,8 @@ pub enum Body {
 
 /// The evidence of one step.
 pub struct Collection {
+    /// In which form it is written; the entries have its types.
+    pub form: Form,
     /// The step's name, with [`FAILED_SUFFIX`] when the run failed.
     pub name: String,
     /// Evidence in list order.
@@ -79,12 +94,25 @@ pub struct Collection {
     pub gaps: Vec<Gap>,
     /// Subjects that the user named, without a prefix.
     pub subjects: Vec<Subject>,
+    /// Where no command was run: what the snapshot left out, and that there was no command. Otherwise the
+    /// command-run entry says it.
+    pub facts: Option<Value>,
 }
 
 impl Collection {
     /// All subjects of the statement: each entry's with its type as prefix, then the user's. A name that
-    /// stands twice keeps its first digest.
-    pub fn statement_subjects(&self) -> impl Iterator<Item = Subject> + '_ {
+    /// stands twice keeps its first digest. Cilock's form has them sorted by name.
+    pub fn statement_subjects(&self) -> Box<dyn Iterator<Item = Subject> + '_> {
+        let listed = self.listed_subjects();
+        if self.form == Form::Portable {
+            return Box::new(listed);
+        }
+        let mut sorted: Vec<_> = listed.collect();
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        Box::new(sorted.into_iter())
+    }
+
+    fn listed_subjects(&self) -> impl Iterator<Item = Subject> + '_ {
         let mut seen = BTreeSet::new();
         self.entries
             .iter()
@@ -108,6 +136,7 @@ impl Collection {
             let body = match &entry.body {
                 Body::Materials(snapshot, _) => snapshot.map_size(),
                 Body::Products(products, _) => products.iter().map(|one| one.path.len() + PRODUCT).sum(),
+                Body::MaterialTree(tree) | Body::ProductTree(tree) => tree.size_hint(),
                 Body::Composed(_) => 0,
                 Body::Verbatim(text) => text.get().len(),
             };
@@ -127,9 +156,9 @@ struct StatementOf<'a>(&'a Collection);
 impl Serialize for StatementOf<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(4))?;
-        map.serialize_entry("_type", STATEMENT_V1)?;
+        map.serialize_entry("_type", self.0.form.statement_type())?;
         map.serialize_entry("subject", &SubjectsOf(self.0))?;
-        map.serialize_entry("predicateType", COLLECTION_TYPE)?;
+        map.serialize_entry("predicateType", self.0.form.collection_type())?;
         map.serialize_entry("predicate", &PredicateOf(self.0))?;
         map.end()
     }
@@ -160,6 +189,9 @@ impl Serialize for PredicateOf<'_> {
         if !self.0.gaps.is_empty() {
             map.serialize_entry("gaps", &self.0.gaps)?;
         }
+        if let Some(facts) = &self.0.facts {
+            map.serialize_entry("affiant", facts)?;
+        }
         map.end()
     }
 }
@@ -168,14 +200,25 @@ struct BackReferencesOf<'a>(&'a Collection);
 
 impl Serialize for BackReferencesOf<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let all = self.0.entries.iter().flat_map(|entry| {
+            let name = |reference: &Subject| format!("{}/{}", entry.predicate_type, reference.name);
+            entry.back_references.iter().map(move |reference| (name(reference), &reference.digest))
+        });
         let mut map = serializer.serialize_map(None)?;
-        let mut seen = BTreeSet::new();
-        for entry in &self.0.entries {
-            for reference in &entry.back_references {
-                let name = format!("{}/{}", entry.predicate_type, reference.name);
+        if self.0.form == Form::Portable {
+            let mut seen = BTreeSet::new();
+            for (name, digest) in all {
                 if seen.insert(name.clone()) {
-                    map.serialize_entry(&name, &reference.digest)?;
+                    map.serialize_entry(&name, digest)?;
                 }
+            }
+        } else {
+            let mut sorted = BTreeMap::new();
+            for (name, digest) in all {
+                sorted.entry(name).or_insert(digest);
+            }
+            for (name, digest) in sorted {
+                map.serialize_entry(&name, digest)?;
             }
         }
         map.end()
@@ -194,6 +237,8 @@ impl Serialize for Entry {
             Body::Products(products, without) => {
                 map.serialize_entry("attestation", &ProductsOf(products, without))?;
             }
+            Body::MaterialTree(tree) => map.serialize_entry("attestation", &tree.predicate(false))?,
+            Body::ProductTree(tree) => map.serialize_entry("attestation", &tree.predicate(true))?,
             Body::Composed(value) => map.serialize_entry("attestation", value)?,
             Body::Verbatim(text) => map.serialize_entry("attestation", text)?,
         }

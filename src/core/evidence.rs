@@ -34,6 +34,11 @@ use crate::collection::{COLLECTION_TYPE, COLLECTION_TYPE_CILOCK};
 use crate::digest::DigestSet;
 use crate::statement::{STATEMENT_V01, STATEMENT_V1};
 
+/// Checks that a document has one reading: JSON to its end, no member twice in any object.
+pub(crate) fn one_reading(text: &str) -> Result<(), serde_json::Error> {
+    strict::document(text)
+}
+
 /// Most entries of a collection, and most gaps.
 pub const MAX_ENTRIES: usize = 4096;
 /// Most back-references of a collection.

@@ -10,6 +10,8 @@ pub mod collection;
 pub mod digest;
 pub mod dsse;
 pub mod evidence;
+pub mod form;
+pub mod jwt;
 pub mod mime;
 pub mod nearest;
 pub mod outfile;

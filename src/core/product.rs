@@ -21,6 +21,8 @@ pub enum Change {
     Changed,
     /// It was written again with equal content.
     Rewritten,
+    /// No command was run: the user named it.
+    Named,
 }
 
 /// A file that the command made or changed.

@@ -7,13 +7,16 @@
 //! Everything that can be refused is refused by [`plan`], before anything has run. After the command has run
 //! nothing is an error any more: what cannot be attested becomes a gap.
 
+mod at_rest;
 mod attest;
 mod collect;
 mod command_run;
 mod listen;
 mod plan;
 mod seal;
+mod spine;
 
+pub use at_rest::AtRest;
 pub use collect::{Collected, Counts, OwnEvidence, is_digest};
 pub use command_run::{KEPT_TEXT, Observation, ObservationLevel};
 pub use plan::{ALWAYS, Choice, Named, Plan, PlanError, Planned, Request, plan};
@@ -72,6 +75,11 @@ impl Outcome {
             Self::NotStarted(error) => error.code(),
             Self::NoCommand => 0,
         }
+    }
+
+    /// Whether there was no command.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::NoCommand)
     }
 
     /// Whether the command ended with 0 by itself.

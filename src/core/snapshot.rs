@@ -276,7 +276,7 @@ fn pairs<'a, 'r>(
 }
 
 /// The digest set of a file from its raw digests.
-fn digest_set(algorithms: &[Algorithm], raw: &[u8]) -> DigestSet {
+pub(crate) fn digest_set(algorithms: &[Algorithm], raw: &[u8]) -> DigestSet {
     DigestSet(
         pairs(algorithms, raw)
             .map(|(algorithm, digest)| (algorithm.wire_name().to_owned(), algorithm.format(digest)))

@@ -1,6 +1,7 @@
-//! The only crate that opens a socket. For now: read-only questions to a container engine on this machine.
+//! The only crate that opens a socket: HTTP to other machines, and read-only questions to a container engine on this one.
 #![deny(missing_docs)]
 
 mod engine;
+pub mod http;
 
 pub use engine::{DEFAULT_SOCKETS, UnixEngine, socket_of};

@@ -1,14 +1,22 @@
 //! The command line, hermetically: own home, own key, fixed clock, no network. Each test checks exit code, stdout and
 //! stderr of each call, always all three.
 
+mod attest;
 mod bad_input;
+mod ci;
 mod crash;
 mod evidence;
+mod forms;
 mod gate;
 mod harness;
 mod hostile;
+#[cfg(feature = "remote")]
+mod issuer;
 mod keys;
+mod peers_names;
 mod policy;
+#[cfg(feature = "remote")]
+mod providers;
 mod secrets;
 mod terminal;
 mod transparent;

@@ -275,6 +275,7 @@ pub(crate) fn short(kind: &str) -> &str {
         _ => kind
             .strip_prefix("https://witness.dev/attestations/")
             .and_then(|rest| rest.strip_suffix("/v0.1"))
+            .or_else(|| kind.strip_prefix("https://aflock.ai/attestations/")?.split('/').next())
             .unwrap_or(kind),
     }
 }

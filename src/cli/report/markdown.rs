@@ -67,7 +67,7 @@ impl Summary {
 }
 
 /// A stranger's text.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }

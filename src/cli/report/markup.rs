@@ -7,7 +7,7 @@ use crate::cli::output::one_line;
 
 /// Text from evidence, names or files: shown as it is, whatever it holds.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a>(pub(super) &'a str);
+pub(crate) struct Text<'a>(pub(crate) &'a str);
 
 impl Render for Text<'_> {
     fn render_to(&self, buffer: &mut String) {
@@ -16,7 +16,7 @@ impl Render for Text<'_> {
 }
 
 /// Several lines of text, which were made safe one by one.
-pub(super) fn lines(text: &str) -> PreEscaped<String> {
+pub(crate) fn lines(text: &str) -> PreEscaped<String> {
     let lines: Vec<_> = text.lines().map(|line| Text(line).render().0).collect();
     PreEscaped(lines.join("\n"))
 }

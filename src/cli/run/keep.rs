@@ -15,7 +15,8 @@ use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want}
 use affiant_core::store::{Access, Archive, StoreError, Stored};
 use serde_json::{Value, json};
 
-use super::{OnGap, RunArgs};
+use super::reports::{self, Reports};
+use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::{keys, places};
@@ -34,7 +35,7 @@ pub(super) struct Keep {
     /// Whether the user named the archive: then its failure fails the run.
     archive_named: bool,
     spool: Option<Spool>,
-    report: Option<PathBuf>,
+    reports: Vec<PathBuf>,
     /// The public key beside the signing key, for the next command.
     public_key: Option<PathBuf>,
     /// What is not as it should be, but does not stop a run.
@@ -77,7 +78,7 @@ struct Waiting {
 
 impl Keep {
     /// Looks at every place before the command runs.
-    pub(super) fn check(args: &RunArgs, dir: &Path) -> Result<Self, Failure> {
+    pub(super) fn check(args: &CaptureArgs, dir: &Path) -> Result<Self, Failure> {
         let refuse =
             |message: String, error: &(dyn std::error::Error + 'static)| Failure::because(Kind::Run, message, error);
         let outfile = match &args.outfile {
@@ -139,7 +140,7 @@ impl Keep {
             archive,
             archive_named: args.archive.is_some(),
             spool,
-            report: args.report.as_deref().map(absolute),
+            reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
             warnings,
         })
@@ -147,7 +148,7 @@ impl Keep {
 
     /// Files and folders that affiant itself writes: no materials, no products.
     pub(super) fn own_outputs(&self) -> Vec<PathBuf> {
-        let mut own: Vec<PathBuf> = self.report.iter().cloned().collect();
+        let mut own = self.reports.clone();
         if let Some((path, outfile)) = &self.outfile {
             own.push(path.clone());
             own.extend(outfile.file().map(Path::to_owned));
@@ -399,14 +400,9 @@ impl Keep {
     }
 }
 
-/// The report's file. It must be none that this run reads or writes otherwise; neither must the outfile.
-pub(super) fn report(args: &RunArgs) -> Result<Option<Outfile>, Failure> {
-    let report = match &args.report {
-        None => None,
-        Some(path) => Some(Outfile::probe(path).map_err(|error| {
-            Failure::because(Kind::Run, format!("the report {} cannot be written", path.display()), &error)
-        })?),
-    };
+/// The reports. Their files must be none that this run reads or writes otherwise; neither must the outfile.
+pub(super) fn reports(args: &CaptureArgs) -> Result<Reports, Failure> {
+    let reports = Reports::parse(&args.report)?;
     // One that cannot be written is refused later, and reported.
     let outfile = args.outfile.as_ref().and_then(|path| Outfile::probe(path).ok());
     let keys = args.keys.key.iter().filter_map(|key| keys::file_of(key)).map(|path| ("the signing key", path));
@@ -414,22 +410,20 @@ pub(super) fn report(args: &RunArgs) -> Result<Option<Outfile>, Failure> {
         .chain(args.keys.key_password_file.iter().map(|path| ("the password file", path.as_path())))
         .chain(args.config.iter().map(|path| ("the configuration", path.as_path())))
         .collect();
-    for (what, written) in [("outfile", &outfile), ("report", &report)] {
-        let Some(written) = written else { continue };
-        let file = written.file().unwrap_or(written.path());
+    let written = outfile.iter().map(|file| ("outfile", file.file().unwrap_or(file.path()), file.path()));
+    for (what, file, named) in written.chain(reports.files().map(|(file, named)| ("report", file, named))) {
         if let Some((input, _)) = inputs.iter().find(|(_, path)| places::is_same(path, file)) {
-            return Err(Failure::usage(format!("the {what} {} is {input}", written.path().display()))
+            return Err(Failure::usage(format!("the {what} {} is {input}", named.display()))
                 .hint(format!("name another file with `--{what} FILE`")));
         }
     }
-    if let (Some(outfile), Some(report)) =
-        (outfile.as_ref().and_then(Outfile::file), report.as_ref().and_then(Outfile::file))
-        && places::is_same(outfile, report)
+    if let Some(outfile) = outfile.as_ref().and_then(Outfile::file)
+        && reports.files().any(|(report, _)| places::is_same(outfile, report))
     {
         return Err(Failure::usage(format!("{} is to be outfile and report", outfile.display()))
             .hint("name another file with `--report FILE`"));
     }
-    Ok(report)
+    Ok(reports)
 }
 
 /// Whether `folder` is `inner` or above it.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use affiant_core::outfile::{Outfile, OutfileError};
 use affiant_core::redact::Redactor;
 use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
@@ -27,15 +26,25 @@ pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -
     };
     line("step", &plan.before.step);
     line("folder", &plan.dir().display().to_string());
-    line("command", &command.join(" "));
-    line("observation", &format!("{} ({})", plan.observation().level.wire_name(), plan.observation().reason));
+    if command.is_empty() {
+        line("command", "none: things are recorded as they are");
+    } else {
+        line("command", &command.join(" "));
+        line("observation", &format!("{} ({})", plan.observation().level.wire_name(), plan.observation().reason));
+    }
+    line("form", plan.form().name());
     for attestor in &plan.attestors {
         let when = if attestor.after { "after" } else { "before" };
-        line("attestor", &format!("{:<12} {when:<6}  {}", attestor.about.name, attestor.reason));
+        let note = attestor.foresight.note.as_deref().map(|note| format!("; {note}")).unwrap_or_default();
+        line("attestor", &format!("{:<12} {when:<6}  {}{note}", attestor.about.name, attestor.reason));
     }
     line("attestor", "material     before  always: every file of the folder");
-    line("attestor", "command-run  during  always");
-    line("attestor", "product      after   always: what the command made or changed");
+    if command.is_empty() {
+        line("attestor", "product      after   always: what is named");
+    } else {
+        line("attestor", "command-run  during  always");
+        line("attestor", "product      after   always: what the command made or changed");
+    }
     if signers.is_empty() {
         line("key", "none: name one with --key before this can run");
     }
@@ -71,16 +80,28 @@ impl Log {
     pub(super) fn planned(&mut self, plan: &Plan) {
         self.plan = Some(json!({
             "step": plan.before.step,
+            "form": plan.form().name(),
             "workingDirectory": plan.dir().display().to_string(),
             "command": plan.command().iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>(),
-            "observation": { "level": plan.observation().level.wire_name(), "reason": plan.observation().reason },
+            "observation": (!plan.command().is_empty()).then(|| {
+                json!({ "level": plan.observation().level.wire_name(), "reason": plan.observation().reason })
+            }),
             "attestors": plan.attestors.iter().map(|attestor| json!({
                 "name": attestor.about.name,
-                "type": attestor.about.predicate_type,
+                "type": plan.form().spell(attestor.about.predicate_type),
                 "named": attestor.named,
                 "reason": attestor.reason,
             })).collect::<Vec<_>>(),
         }));
+    }
+
+    /// The plan as `--plan-output json` prints it.
+    pub(super) fn plan_json(&self) -> String {
+        let mut plan = self.plan.clone().unwrap_or_default();
+        if let Some(redactor) = &self.redactor {
+            redactor.redact_json(&mut plan, "", &is_digest, &mut Vec::new());
+        }
+        format!("{plan:#}\n")
     }
 
     pub(super) fn collected(&mut self, collected: &Collected, kept: &Kept, evidence_failed: bool) {
@@ -89,7 +110,10 @@ impl Log {
         self.result = Some(json!({
             "collection": collected.collection.name,
             "ending": ending(&collected.outcome),
-            "commandCode": collected.outcome.code(),
+            "commandCode": match &collected.outcome {
+                Outcome::NoCommand => None,
+                Outcome::Ran(_) | Outcome::NotStarted(_) => Some(collected.outcome.code()),
+            },
             "materials": counts.materials,
             "products": counts.products,
             "deleted": counts.deleted,
@@ -101,8 +125,8 @@ impl Log {
         }));
     }
 
-    /// Writes the report; the schema is `docs/reference/run-report.schema.json`.
-    pub(super) fn write(&self, file: &Outfile) -> Result<(), OutfileError> {
+    /// The report; its schema is `docs/reference/run-report.schema.json`.
+    pub(super) fn report(&self) -> Value {
         let kind = match (&self.failure, self.ended) {
             (Some(_), _) => "refused",
             (None, None) => "planned",
@@ -124,10 +148,7 @@ impl Log {
         if let Some(redactor) = &self.redactor {
             redactor.redact_json(&mut report, "", &is_digest, &mut Vec::new());
         }
-        file.write_with(|mut out| {
-            serde_json::to_writer_pretty(&mut out, &report)?;
-            out.write_all(b"\n")
-        })
+        report
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Files {
     /// MIME types, each once.
     mimes: Vec<Box<str>>,
     merkle: bool,
+    /// Whether some of the paths stood beside the leaves.
+    alike: bool,
     by_sha256: OnceLock<Vec<u32>>,
 }
 
@@ -143,6 +145,11 @@ impl Files {
     /// nothing then.
     pub fn is_tree(&self) -> bool {
         self.merkle
+    }
+
+    /// Whether a tree names paths beside its leaves, which a rule about leaves would not see.
+    pub(super) fn has_alike(&self) -> bool {
+        self.alike
     }
 
     /// All files, sorted by path.
@@ -336,14 +343,9 @@ impl Builder {
         Ok(())
     }
 
-    /// How many files were added.
-    pub(super) fn len(&self) -> usize {
-        self.files.rows.len()
-    }
-
-    /// Like [`Builder::finish`], for the leaves of a tree.
-    pub(super) fn finish_tree(self) -> Result<Files, serde_json::Error> {
-        Ok(Files { merkle: true, ..self.finish()? })
+    /// Like [`Builder::finish`], for the leaves of a tree; `alike` says whether there are paths beside them.
+    pub(super) fn finish_tree(self, alike: bool) -> Result<Files, serde_json::Error> {
+        Ok(Files { merkle: true, alike, ..self.finish()? })
     }
 
     /// The table, sorted; an error where a path stands there twice.

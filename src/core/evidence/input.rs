@@ -10,7 +10,9 @@
 mod run;
 
 use std::borrow::Cow;
+use std::io;
 
+use serde::ser::Error as _;
 use serde_json::value::RawValue;
 
 use super::files::Files;
@@ -82,17 +84,6 @@ const ZERO: [(&str, &str, Members); 6] = [
 /// What an image must be judged for first. A builder cannot choose them (security rule 14).
 const UNJUDGED_IMAGE: [(&str, &str); 2] = [("image_digest", "null"), ("cosign_subject", r#""""#)];
 
-/// Suffixes of products and their `kind` in a tree.
-const PRODUCT_KINDS: [(&str, &[&str]); 7] = [
-    ("slsa-provenance", &[".slsa-provenance.json"]),
-    ("intoto", &[".intoto.jsonl", ".intoto.json"]),
-    ("intoto-dsse", &[".intoto.dsse", ".dsse"]),
-    ("spdx", &[".spdx.json", ".spdx.yaml", ".spdx.yml"]),
-    ("cyclonedx", &[".cdx.json", ".cdx.xml", "/bom.json"]),
-    ("sarif", &[".sarif", ".sarif.json"]),
-    ("vex", &[".vex.json", ".csaf.json"]),
-];
-
 /// The predicate of `entry` as a rule of a policy that asks for the type `wanted` sees it.
 ///
 /// Refused: a type that does not stand for that of the entry ([`kinds::same`]), a member that stands twice anywhere,
@@ -110,7 +101,9 @@ pub fn present<'a>(entry: &EntryView<'a>, wanted: &str) -> Result<Cow<'a, RawVal
     let (has, wants) = (kinds::version(&entry.kind), kinds::version(wanted));
     let converted = match Files::read(entry).transpose()? {
         Some(files) if files.is_tree() && wants != "v0.3" => Some(flat_files(&files, name == "product")),
-        Some(files) if !files.is_tree() && wants == "v0.3" => Some(tree(&files, name == "product")),
+        Some(files) if (!files.is_tree() || files.has_alike()) && wants == "v0.3" => {
+            Some(tree(&files, name == "product"))
+        }
         None if kinds::is(&entry.kind, "command-run") && has != wants => Some(match wants {
             "v0.1" => run::flat(text),
             _ => run::interned(text),
@@ -166,36 +159,37 @@ fn flat_files(files: &Files, product: bool) -> Result<Box<RawValue>, InputError>
 /// paths would not see them.
 fn tree(files: &Files, product: bool) -> Result<Box<RawValue>, InputError> {
     let tree = merkle::build(files)?;
-    let mut out = Out::default();
-    let mut object = out.object()?;
-    object.member("merkleRoot", &json(&hex::encode(tree.root))?)?;
-    object.member("treeSize", &tree.size.to_string())?;
-    object.member("hashAlgorithm", &json(merkle::HASH_ALGORITHM)?)?;
-    object.member("construction", &json(merkle::CONSTRUCTION)?)?;
-    object.name("leaves")?;
-    out.push("[")?;
-    for (at, leaf) in tree.files().enumerate() {
-        if at > 0 {
-            out.push(",")?;
-        }
-        let mut object = out.object()?;
-        object.member("path", &json(&leaf.path)?)?;
-        object.member("fileDigest", &json(&hex::encode(leaf.digest))?)?;
-        object.member("leafHash", &json(&hex::encode(leaf.leaf_hash))?)?;
-        if let Some(kind) = product_kind(&leaf.path).filter(|_| product) {
-            object.member("kind", &json(kind)?)?;
-        }
-        object.end()?;
+    let mut out = Limited::default();
+    let written = serde_json::to_writer(&mut out, &tree.for_rules(product));
+    if out.full {
+        return Err(InputError::TooLong);
     }
-    out.push("]}")?;
-    out.finish()
+    written?;
+    let text = String::from_utf8(out.bytes).map_err(|error| serde_json::Error::custom(error.utf8_error()))?;
+    strict::document(&text)?;
+    Ok(RawValue::from_string(text)?)
 }
 
-/// What cilock calls a product of this name (wire-formats §3.2).
-fn product_kind(path: &str) -> Option<&'static str> {
-    let path = format!("/{}", path.to_lowercase());
-    let known = PRODUCT_KINDS.iter().find(|(_, suffixes)| suffixes.iter().any(|suffix| path.ends_with(suffix)));
-    known.map(|(kind, _)| *kind)
+/// Takes at most [`MAX_INPUT`] bytes.
+#[derive(Default)]
+struct Limited {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MAX_INPUT {
+            self.full = true;
+            return Err(io::Error::other("too long"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {

@@ -271,6 +271,71 @@ fn merkle_trees_are_computed_again() {
     assert!(files(&product("v0.3", &many)).expect_err("too many").contains("more than 1048576 leaves"));
 }
 
+/// What cilock recorded is what is written for the same files, byte for byte.
+#[test]
+fn recorded_trees_are_written_again() {
+    let mut trees = 0;
+    for file in ["cilock/docker-build", "cilock/docker-sbom", "cilock/certificate"] {
+        let payload = recorded(file);
+        let statement = Statement::parse_strict(&payload).expect(file);
+        let collection = statement.collection().expect("a collection").expect(file);
+        for name in ["material", "product"] {
+            let entry = entry(&collection, name);
+            if !entry.kind.ends_with("/v0.3") {
+                continue;
+            }
+            let tree = merkle::build(Files::read(entry).expect("files").expect(file)).expect("a tree");
+            let root = DigestSet::sha256_hex(hex::encode(tree.root));
+            let subject = format!("{}/tree:{name}s", entry.kind);
+            let recorded = statement.subject.iter().find(|one| one.name == subject).expect("the root is a subject");
+            assert_eq!(recorded.digest_set(), root, "{file}");
+            let written = serde_json::to_string(&tree.predicate(name == "product")).expect("writes");
+            assert_eq!(written, entry.attestation.get(), "{file} {name}");
+            trees += 1;
+        }
+    }
+    assert!(trees >= 4, "only {trees} trees were recorded");
+}
+
+#[test]
+fn paths_of_one_content_are_kept_beside_the_leaves() {
+    let content = Digests::of_sha256([7; 32]);
+    let table = Files::of([("b", content), ("a", content), ("c", Digests::of_sha256([8; 32]))]).expect("files");
+    let tree = merkle::build(&table).expect("builds");
+    let written = serde_json::to_string(&tree.predicate(true)).expect("writes");
+    let value: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+    let paths = |list: &serde_json::Value| -> Vec<String> {
+        let list = list.as_array().expect("a list").iter();
+        list.map(|leaf| leaf["path"].as_str().expect("a path").to_owned()).collect()
+    };
+    assert_eq!((paths(&value["leaves"]), &value["treeSize"]), (vec!["a".into(), "c".into()], &2.into()));
+    assert_eq!(paths(&value["affiant"]["alike"]), ["b"]);
+    let read = files(&product("v0.3", &written)).expect("our own");
+    assert_eq!(read, table);
+    assert!(read.is_tree());
+    // A rule about paths sees all of them.
+    let shown =
+        input::present(&product("v0.3", &written), "https://aflock.ai/attestations/product/v0.3").expect("shown");
+    let shown: serde_json::Value = serde_json::from_str(shown.get()).expect("JSON");
+    assert_eq!(paths(&shown["leaves"]), ["a", "b", "c"]);
+
+    let alike = format!(r#"{{"path":"b","fileDigest":"{}"}}"#, "07".repeat(32));
+    for (to, reason) in [
+        (alike.replace("07", "09"), "`affiant.alike` names \"b\""),
+        (alike.replace("\"b\"", "\"a\""), "\"a\" stands there twice"),
+        (format!("{alike},{alike}"), "\"b\" stands there twice"),
+        (alike.replace("0707", "07"), "not 64 lowercase hex digits"),
+        (format!(r#"{alike}],"alike":[{alike}"#), "\"alike\" stands there twice"),
+    ] {
+        let changed = written.replacen(&alike, &to, 1);
+        assert_ne!(changed, written);
+        let error = files(&product("v0.3", &changed)).expect_err(&to);
+        assert!(error.contains(reason), "{to}: {error}");
+    }
+    let both = Files::of([("x\\y", content), ("x/y", content)]).expect("files");
+    assert!(matches!(merkle::build(&both), Err(merkle::MerkleError::Path { .. })));
+}
+
 /// RFC 6962 §2.1 as it is written there.
 fn naive_root(leaves: &[[u8; 32]]) -> [u8; 32] {
     use crate::digest::sha256;

@@ -10,10 +10,12 @@ use super::attest::{Attested, attest_after};
 use super::command_run::{self, Facts};
 use super::listen::{self, Ear};
 use super::plan::Plan;
-use super::{Outcome, Ran};
+use super::spine::{self, Part};
+use super::{Outcome, Ran, at_rest};
 use crate::attestor::{After, Evidence, Heard, Place, Predicate};
 use crate::clock::Clock;
-use crate::collection::{Body, COMMAND_RUN_TYPE, Collection, Entry, FAILED_SUFFIX, Gap, MATERIAL_TYPE, PRODUCT_TYPE};
+use crate::collection::{Body, COMMAND_RUN_TYPE, COMMAND_RUN_TYPE_CILOCK, Collection, Entry, FAILED_SUFFIX, Gap};
+use crate::form::Form;
 use crate::product::{Change, Products};
 use crate::redact::Redactor;
 use crate::snapshot::{self, Changes, Progress, Snapshot};
@@ -58,20 +60,25 @@ pub struct Counts {
     pub omissions: usize,
     /// Places where a secret was masked.
     pub redactions: usize,
+    /// Documents that hold a secret, and so became gaps.
+    pub secret_documents: usize,
 }
 
 impl Ran {
     /// Takes the second snapshot, runs the attestors of after and composes the collection.
     pub fn collect(self, clock: &dyn Clock, real: &snapshot::Clock<'_>, progress: &Progress) -> Collected {
         let Self { mut plan, attested: before, materials, seen, outcome, lasted } = self;
-        let mut composer = Composer::default();
+        let mut composer = Composer { form: plan.form, ..Composer::default() };
         let products_start = clock.now();
         let heard = Arc::new(Heard::default());
         let listening = Arc::default();
         let ears: Vec<Ear> =
             plan.attestors.iter().filter(|one| one.after).map(|one| (one.about.name, one.listen)).collect();
         let tap = |path: &str, head: &[u8], length: u64| listen::tap(&ears, &heard, &listening, path, head, length);
-        let changes = materials.second(real, progress, Some(&tap));
+        let changes = match outcome {
+            Outcome::NoCommand => at_rest::products(&plan.at_rest, &materials, &tap, &mut composer.gaps),
+            Outcome::Ran(_) | Outcome::NotStarted(_) => materials.second(real, progress, Some(&tap)),
+        };
         let Changes { products, deleted, omissions, omitted, links, .. } = changes;
         let products = Arc::new(Products::new(plan.before.dir.clone(), products));
         let products_end = clock.now();
@@ -91,17 +98,16 @@ impl Ran {
         }
         let materials = Arc::new(materials);
         let recorded = materials.len() - hidden.materials.len();
-        composer.spine(MATERIAL_TYPE, Body::Materials(Arc::clone(&materials), hidden.materials), Vec::new(), seen);
+        composer.spine(spine::materials(plan.form, &materials, hidden.materials), seen);
         // Its place is here; what it says of masked places is known at the end.
         let command_at = composer.entries.len();
         if !matches!(outcome, Outcome::NoCommand) {
-            composer.spine(COMMAND_RUN_TYPE, Body::Composed(Value::Null), Vec::new(), lasted);
+            let predicate_type = match plan.form {
+                Form::Portable => COMMAND_RUN_TYPE,
+                Form::Cilock => COMMAND_RUN_TYPE_CILOCK,
+            };
+            composer.spine(Part::new(predicate_type, Body::Composed(Value::Null)), lasted);
         }
-        let subjects = products
-            .iter()
-            .filter(|product| !hidden.products.contains(&product.path) && plan.product_subjects.takes(&product.path))
-            .map(|product| Subject::new(format!("file:{}", product.path), product.digests.clone()))
-            .collect();
         // Most are there before and after; what is beyond the lists cannot be told apart.
         let listed: BTreeSet<_> = materials.omissions().iter().chain(&omissions).collect();
         let unlisted = materials
@@ -114,47 +120,50 @@ impl Ran {
             deleted: deleted.len(),
             omissions: listed.len().saturating_add(usize::try_from(unlisted).unwrap_or(usize::MAX)),
             redactions: 0,
+            secret_documents: 0,
         };
-        let body = Body::Products(Arc::clone(&products), hidden.products);
-        composer.spine(PRODUCT_TYPE, body, subjects, (products_start, products_end));
+        let part = spine::products(plan.form, &products, hidden.products, &plan.product_subjects);
+        composer.spine(part, (products_start, products_end));
         for one in after {
             composer.take(one, redactor);
         }
 
-        if !matches!(outcome, Outcome::NoCommand) {
+        let facts = Facts {
+            command: &plan.before.command,
+            outcome: &outcome,
+            observation: &plan.observation,
+            withheld: &plan.withheld,
+            snapshot_method: if outcome.is_none() { "once" } else { materials.mode().name() },
+            omissions: listed.into_iter().collect(),
+            left_out: materials.left_out().iter().map(|one| json!({ "rule": one.rule, "count": one.count })).collect(),
+            links: materials.links().chain(links.iter().map(|(path, text)| (path.as_str(), text.as_str()))).collect(),
+            deleted: deleted.iter().map(String::as_str).collect(),
+            rewritten: products
+                .iter()
+                .filter(|product| product.change == Change::Rewritten)
+                .map(|product| product.path.as_str())
+                .collect(),
+            selection: selection(&plan),
+        };
+        let mut ours = if let Outcome::NoCommand = outcome {
+            Some(command_run::without_command(&facts, redactor, "/predicate/affiant", &mut composer.masked))
+        } else {
             let pointer = entry_pointer(command_at);
-            let facts = Facts {
-                command: &plan.before.command,
-                outcome: &outcome,
-                observation: &plan.observation,
-                withheld: &plan.withheld,
-                snapshot_method: materials.mode().name(),
-                omissions: listed.into_iter().collect(),
-                left_out: materials
-                    .left_out()
-                    .iter()
-                    .map(|one| json!({ "rule": one.rule, "count": one.count }))
-                    .collect(),
-                links: materials
-                    .links()
-                    .chain(links.iter().map(|(path, text)| (path.as_str(), text.as_str())))
-                    .collect(),
-                deleted: deleted.iter().map(String::as_str).collect(),
-                rewritten: products
-                    .iter()
-                    .filter(|product| product.change == Change::Rewritten)
-                    .map(|product| product.path.as_str())
-                    .collect(),
-                selection: selection(&plan),
-            };
-            let mut predicate = command_run::predicate(&facts, redactor, &pointer, &mut composer.masked);
-            composer.masked.sort();
-            if !composer.masked.is_empty() {
-                predicate["affiant"]["redactions"] = json!(composer.masked);
-            }
+            let predicate = command_run::predicate(&facts, plan.form, redactor, &pointer, &mut composer.masked);
             composer.entries[command_at].body = Body::Composed(predicate);
+            None
+        };
+        composer.masked.sort();
+        if !composer.masked.is_empty() {
+            let redactions = json!(composer.masked);
+            match (&mut ours, composer.entries.get_mut(command_at).map(|entry| &mut entry.body)) {
+                (Some(ours), _) => ours["redactions"] = redactions,
+                (None, Some(Body::Composed(predicate))) => predicate["affiant"]["redactions"] = redactions,
+                (None, _) => {}
+            }
         }
         counts.redactions = composer.masked.len();
+        counts.secret_documents = composer.secret_documents;
 
         let mut name = plan.before.step.clone();
         if !outcome.success() && !plan.ignore_exit_code {
@@ -162,7 +171,8 @@ impl Ran {
         }
         let Composer { entries, own, gaps, .. } = composer;
         let subjects = plan.subjects.clone();
-        Collected { collection: Collection { name, entries, gaps, subjects }, plan, outcome, own, counts }
+        let collection = Collection { form: plan.form, name, entries, gaps, subjects, facts: ours };
+        Collected { plan, outcome, collection, own, counts }
     }
 }
 
@@ -247,11 +257,13 @@ struct Hidden {
 
 #[derive(Default)]
 struct Composer {
+    form: Form,
     entries: Vec<Entry>,
     own: Vec<OwnEvidence>,
     gaps: Vec<Gap>,
     /// JSON pointers of the places where a secret was masked.
     masked: Vec<String>,
+    secret_documents: usize,
 }
 
 impl Composer {
@@ -281,21 +293,10 @@ impl Composer {
     }
 
     /// Puts an entry of the pipeline itself: materials, command, products.
-    fn spine(
-        &mut self,
-        predicate_type: &str,
-        body: Body,
-        subjects: Vec<Subject>,
-        (start, end): (Timestamp, Timestamp),
-    ) {
-        self.entries.push(Entry {
-            predicate_type: predicate_type.to_owned(),
-            body,
-            subjects,
-            back_references: Vec::new(),
-            start,
-            end,
-        });
+    fn spine(&mut self, part: Part, (start, end): (Timestamp, Timestamp)) {
+        let Part { predicate_type, body, subjects, back_references, gap } = part;
+        self.gaps.extend(gap);
+        self.entries.push(Entry { predicate_type, body, subjects, back_references, start, end });
     }
 
     /// Puts what an attestor found.
@@ -310,6 +311,9 @@ impl Composer {
         self.gaps.extend(pieces.shortfalls.iter().map(|reason| gap(reason)));
         for piece in pieces.evidence {
             let Evidence { predicate_type, predicate, mut subjects, mut back_references, place } = piece;
+            // In cilock's form everything stands in the collection: it reads types that it does not know.
+            let place = if self.form == Form::Cilock { Place::Collection } else { place };
+            let predicate_type = self.form.spell(&predicate_type).into_owned();
             let pointer = match place {
                 Place::Collection => entry_pointer(self.entries.len()),
                 Place::OwnEnvelope => format!("/own/{}/predicate", self.own.len()),
@@ -320,6 +324,7 @@ impl Composer {
                     redactor.redact_json(&mut value, &pointer, &is_digest, &mut masked);
                     // Half a document is none.
                     if masked.iter().any(|place| place.ends_with("/manifestraw")) {
+                        self.secret_documents += 1;
                         self.gaps.push(gap("the image's manifest holds a secret, so it was not kept"));
                         continue;
                     }
@@ -327,6 +332,7 @@ impl Composer {
                     Body::Composed(value)
                 }
                 Predicate::Verbatim(text) if redactor.hits_document(text.get().as_bytes()) => {
+                    self.secret_documents += 1;
                     self.gaps.push(gap("the document holds a secret, so it was not kept"));
                     continue;
                 }
@@ -335,6 +341,7 @@ impl Composer {
             // A subject's digest may be that of its text: with a secret in it, both must go.
             for list in [&mut subjects, &mut back_references] {
                 list.retain(|subject| is_own_digest(subject) || !redactor.hits_name(subject.name.as_bytes()));
+                *list = std::mem::take(list).into_iter().map(|subject| self.form.subject(subject)).collect();
             }
             match place {
                 Place::Collection => {

@@ -1,11 +1,13 @@
 //! The command-run entry: what was run, how it ended, what it printed, and how much of it could be observed.
 //!
-//! Source: wire-formats §3.3, v0.1. What is ours alone stands in its `affiant` member, which both peers ignore.
+//! Source: wire-formats §3.3. What is ours alone stands in its `affiant` member, which both peers ignore; where no command
+//! was run it stands in the collection itself.
 
 use affiant_supervise::{self as supervise, Ending};
 use serde_json::{Value, json};
 
 use super::{Outcome, is_digest};
+use crate::form::Form;
 use crate::redact::{Cut, Redactor};
 use crate::snapshot::Omission;
 
@@ -59,7 +61,13 @@ pub(super) struct Facts<'a> {
 
 /// Composes the predicate. Texts are masked here already; `pointer` is where the predicate will stand, and `masked`
 /// receives the places.
-pub(super) fn predicate(facts: &Facts<'_>, redactor: &Redactor, pointer: &str, masked: &mut Vec<String>) -> Value {
+pub(super) fn predicate(
+    facts: &Facts<'_>,
+    form: Form,
+    redactor: &Redactor,
+    pointer: &str,
+    masked: &mut Vec<String>,
+) -> Value {
     let cmd: Vec<String> = facts
         .command
         .iter()
@@ -73,7 +81,21 @@ pub(super) fn predicate(facts: &Facts<'_>, redactor: &Redactor, pointer: &str, m
             shown.into_owned()
         })
         .collect();
-    let mut predicate = json!({ "cmd": cmd });
+    let mut predicate = match form {
+        Form::Portable => json!({ "cmd": cmd }),
+        // v0.2 without tracing: nothing stands in its lists.
+        Form::Cilock => json!({
+            "_meta": {
+                "version": "v0.2",
+                "counts": { "processes": 0, "uniquePaths": 0, "uniqueDigests": 0, "uniqueComms": 0 },
+            },
+            "digests": null,
+            "paths": null,
+            "comms": null,
+            "processes": [],
+            "cmd": cmd,
+        }),
+    };
     let mut ours = json!({
         "observation": { "level": facts.observation.level.wire_name(), "reason": facts.observation.reason },
         "ending": ending(facts.outcome, redactor),
@@ -98,29 +120,53 @@ pub(super) fn predicate(facts: &Facts<'_>, redactor: &Redactor, pointer: &str, m
             ours["leftBehind"] = Value::Bool(true);
         }
     }
+    // cilock leaves a 0 out. Here it is always written: what does not say how the command ended is no success.
     predicate["exitcode"] = json!(facts.outcome.code());
+    add_snapshot(&mut ours, facts);
+    mask(&mut ours, redactor, &format!("{pointer}/affiant"), masked);
+    predicate["affiant"] = ours;
+    predicate
+}
+
+/// What is known where no command was run, for the collection's own `affiant` member at `pointer`.
+pub(super) fn without_command(
+    facts: &Facts<'_>,
+    redactor: &Redactor,
+    pointer: &str,
+    masked: &mut Vec<String>,
+) -> Value {
+    let mut ours = json!({ "ending": ending(facts.outcome, redactor) });
+    add_snapshot(&mut ours, facts);
+    mask(&mut ours, redactor, pointer, masked);
+    ours
+}
+
+/// What the snapshots did not record, and what they found beside the files.
+fn add_snapshot(ours: &mut Value, facts: &Facts<'_>) {
     ours["snapshot"] = json!({ "method": facts.snapshot_method });
     if let Value::Object(selection) = &facts.selection
         && !selection.is_empty()
     {
         ours["snapshot"]["globs"] = facts.selection.clone();
     }
-    list(&mut ours, "omissions", &facts.omissions, |omission| serde_json::to_value(omission).unwrap_or_default());
-    list(&mut ours, "links", &facts.links, |(path, text)| json!({ "path": path, "link": text }));
+    list(ours, "omissions", &facts.omissions, |omission| serde_json::to_value(omission).unwrap_or_default());
+    list(ours, "links", &facts.links, |(path, text)| json!({ "path": path, "link": text }));
     if !facts.left_out.is_empty() {
         ours["leftOut"] = Value::Array(facts.left_out.clone());
     }
     for (name, paths) in [("deleted", &facts.deleted), ("rewritten", &facts.rewritten)] {
-        list(&mut ours, name, paths, |path| Value::String((*path).to_owned()));
+        list(ours, name, paths, |path| Value::String((*path).to_owned()));
     }
     if !facts.withheld.is_empty() {
         ours["withheldVariables"] = json!(facts.withheld);
     }
+}
+
+/// Masks secrets in our own member.
+fn mask(ours: &mut Value, redactor: &Redactor, pointer: &str, masked: &mut Vec<String>) {
     // Paths, link texts, globs and reasons may all hold a secret.
     let keep = |place: &str, value: &Value| is_digest(place, value) || is_harmless_name(place, value, redactor);
-    redactor.redact_json(&mut ours, &format!("{pointer}/affiant"), &keep, masked);
-    predicate["affiant"] = ours;
-    predicate
+    redactor.redact_json(ours, pointer, &keep, masked);
 }
 
 /// Whether a value is the path of a file that the rule for names lets stand: it is shown in the lists as in the maps of

@@ -8,8 +8,10 @@ use std::time::Duration;
 use affiant_supervise as supervise;
 use serde_json::{Map, Value};
 
+use super::at_rest::AtRest;
 use super::command_run::Observation;
-use crate::attestor::{About, Attestor, Before, Engine, Listen, OptionError, Prepared};
+use crate::attestor::{About, Attestor, Before, Engine, Foresight, Listen, OptionError, Prepared};
+use crate::form::Form;
 use crate::redact::Redactor;
 use crate::select::Selection;
 use crate::snapshot;
@@ -23,6 +25,8 @@ pub enum Choice {
     Automatic,
     /// Those that the user named, in any order.
     Named(Vec<Named>),
+    /// Those that the user named, and those that the step calls for.
+    Both(Vec<Named>),
 }
 
 /// An attestor that the user named, by name or type.
@@ -45,8 +49,10 @@ pub struct Request {
     pub subjects: Vec<Subject>,
     /// The command, `None` for evidence without one.
     pub child: Option<supervise::Request>,
-    /// Variables that were taken from the command's environment.
-    pub withheld: Vec<String>,
+    /// Without a command: what counts as product.
+    pub at_rest: AtRest,
+    /// In which form the evidence is written.
+    pub form: Form,
     /// Whether a failing command still makes a passing step.
     pub ignore_exit_code: bool,
     /// Masks secrets.
@@ -69,6 +75,8 @@ pub struct Planned {
     pub after: bool,
     /// Why it runs.
     pub reason: String,
+    /// What is known of its work before anything runs.
+    pub foresight: Foresight,
     /// Listens to products while they are hashed.
     pub(super) listen: Listen,
     /// The function, until it has run.
@@ -87,6 +95,8 @@ pub struct Plan {
     pub(super) product_subjects: Selection,
     pub(super) subjects: Vec<Subject>,
     pub(super) child: Option<supervise::Request>,
+    pub(super) at_rest: AtRest,
+    pub(super) form: Form,
     pub(super) withheld: Vec<String>,
     pub(super) ignore_exit_code: bool,
     pub(super) redactor: Redactor,
@@ -127,40 +137,39 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
     let mut always = Vec::new();
     let mut attestors = Vec::new();
     let mut chosen: Vec<(&'static Attestor, bool, String)> = Vec::new();
-    match &request.choice {
-        Choice::Automatic => {
-            for attestor in known {
-                match (attestor.called_for)(&request.before) {
-                    Some(reason) => chosen.push((attestor, false, reason)),
-                    // Only the products can tell whether there is something for it.
-                    None if attestor.after => chosen.push((attestor, false, attestor.about.default_when.to_owned())),
-                    None => {}
-                }
-            }
+    let (names, automatic): (&[Named], bool) = match &request.choice {
+        Choice::Automatic => (&[], true),
+        Choice::Named(names) => (names, false),
+        Choice::Both(names) => (names, true),
+    };
+    for Named(name) in names {
+        if let Some(name) = ALWAYS.into_iter().find(|always| always == name) {
+            always.push(name);
+        } else if !known.iter().any(|attestor| answers_to(attestor, name)) {
+            return Err(PlanError::UnknownAttestor { name: name.clone() });
         }
-        Choice::Named(names) => {
-            for Named(name) in names {
-                if let Some(name) = ALWAYS.into_iter().find(|always| always == name) {
-                    always.push(name);
-                } else if !known.iter().any(|attestor| answers_to(attestor, name)) {
-                    return Err(PlanError::UnknownAttestor { name: name.clone() });
-                }
+    }
+    for attestor in known {
+        if names.iter().any(|Named(name)| answers_to(attestor, name)) {
+            chosen.push((attestor, true, "named with -a".to_owned()));
+        } else if automatic {
+            match (attestor.called_for)(&request.before) {
+                Some(reason) => chosen.push((attestor, false, reason)),
+                // Only the products can tell whether there is something for it.
+                None if attestor.after => chosen.push((attestor, false, attestor.about.default_when.to_owned())),
+                None => {}
             }
-            chosen = known
-                .iter()
-                .filter(|attestor| names.iter().any(|Named(name)| answers_to(attestor, name)))
-                .map(|attestor| (attestor, true, "named with -a".to_owned()))
-                .collect();
         }
     }
     for (attestor, named, reason) in chosen {
         let options = request.options.remove(attestor.about.name).unwrap_or_default();
-        let prepared = attestor.prepare(Value::Object(options))?;
+        let (prepared, foresight) = attestor.prepare(Value::Object(options), &request.before)?;
         attestors.push(Planned {
             about: attestor.about,
             named,
             after: attestor.after,
             reason,
+            foresight,
             listen: attestor.listen,
             prepared: Some(prepared),
         });
@@ -176,7 +185,9 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
         product_subjects: request.product_subjects,
         subjects: request.subjects,
         child: request.child,
-        withheld: request.withheld,
+        at_rest: request.at_rest,
+        form: request.form,
+        withheld: Vec::new(),
         ignore_exit_code: request.ignore_exit_code,
         redactor: request.redactor,
         observation: request.observation,
@@ -206,6 +217,24 @@ impl Plan {
         &self.before.dir
     }
 
+    /// Secrets among the variables that only the attestors need.
+    pub fn consumed(&self) -> impl Iterator<Item = &str> {
+        self.attestors.iter().flat_map(|attestor| &attestor.foresight.consumes).map(String::as_str)
+    }
+
+    /// What the user should know before the command runs: attestor and clause.
+    pub fn notes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.attestors.iter().filter_map(|attestor| Some((attestor.about.name, attestor.foresight.note.as_deref()?)))
+    }
+
+    /// Gives the command this environment, which lacks the variables `withheld`.
+    pub fn set_environment(&mut self, environment: Vec<(OsString, OsString)>, withheld: Vec<String>) {
+        if let Some(child) = &mut self.child {
+            child.env = environment;
+        }
+        self.withheld = withheld;
+    }
+
     /// Variables that the command does not get.
     pub fn withheld(&self) -> Vec<String> {
         self.withheld.clone()
@@ -219,6 +248,11 @@ impl Plan {
     /// What is known of the observation level.
     pub fn observation(&self) -> &Observation {
         &self.observation
+    }
+
+    /// In which form the evidence is written.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Masks secrets in texts that are shown to people.

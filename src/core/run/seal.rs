@@ -143,7 +143,9 @@ impl Serialize for OwnStatement<'_> {
             Body::Composed(value) => map.serialize_entry("predicate", value)?,
             Body::Verbatim(text) => map.serialize_entry("predicate", text)?,
             // Snapshots stand in the collection only.
-            Body::Materials(..) | Body::Products(..) => map.serialize_entry("predicate", &Value::Null)?,
+            Body::Materials(..) | Body::Products(..) | Body::MaterialTree(..) | Body::ProductTree(..) => {
+                map.serialize_entry("predicate", &Value::Null)?;
+            }
         }
         map.end()
     }

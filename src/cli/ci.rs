@@ -1,0 +1,383 @@
+//! `affiant ci github|gitlab`: a step of a pipeline, described by the inputs of the GitHub action or by `CILOCK_*`
+//! variables, as the command line of `affiant run` that it stands for.
+//!
+//! The inputs are those of cilock's action and template. What a workflow hands in is text: nothing in it is expanded, and
+//! it never becomes part of a script but where it is the script.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use serde_json::Value;
+
+use super::failure::{Failure, nearest};
+use super::names::Part;
+use super::surroundings::{variable, variables};
+
+/// The variable in which the GitHub action hands over its inputs, a JSON object. It may hold secrets: the command does
+/// not get it.
+pub(crate) const INPUTS: &str = "AFFIANT_INPUTS";
+/// What the variables of the GitLab template begin with.
+const PREFIX: &str = "CILOCK_";
+
+/// What an input becomes.
+#[derive(Clone, Copy)]
+enum Becomes {
+    /// A flag with the value.
+    Flag(&'static str),
+    /// A flag for each word of a list, separated by commas or blanks.
+    List(&'static str),
+    /// A flag for each line.
+    Lines(&'static str),
+    /// A flag where it is true.
+    Switch(&'static str),
+    /// Flags, quoted as for a shell.
+    Words,
+    /// Read here, or by the script that calls us.
+    Own,
+    /// Nothing: it says more of what is refused, or chooses between ways that are one here.
+    Nothing,
+    /// A failure where it is neither empty nor false: a part that is not there.
+    Needs(Part),
+    /// A failure where it is neither empty nor false, with what to do.
+    Refused(&'static str),
+}
+
+use Becomes::{Flag, Lines, List, Needs, Nothing, Own, Refused, Switch, Words};
+
+/// Each input, in the order in which their flags stand.
+const TABLE: &[(&str, Becomes)] = &[
+    ("step", Flag("--step")),
+    ("attestations", List("--attestations")),
+    ("workingdir", Flag("--workingdir")),
+    ("working-directory", Flag("--workingdir")),
+    ("product-include-glob", Flag("--attestor-product-include-glob")),
+    ("product-exclude-glob", Flag("--attestor-product-exclude-glob")),
+    ("hashes", List("--hashes")),
+    ("subjects", Lines("--subjects")),
+    ("env-add-sensitive-key", List("--env-add-sensitive-key")),
+    ("env-filter-sensitive-vars", Switch("--env-filter-sensitive-vars")),
+    ("attestor-sbom-export", Needs(Part::Exports)),
+    ("attestor-slsa-export", Needs(Part::Exports)),
+    ("trace", Needs(Part::Tracing)),
+    ("key", Flag("--key")),
+    ("certificate", Needs(Part::Certificates)),
+    ("intermediates", Needs(Part::Certificates)),
+    ("kms-ref", Needs(Part::Kms)),
+    ("fulcio-url", Nothing),
+    ("fulcio-oidc-client-id", Nothing),
+    ("fulcio-oidc-issuer", Nothing),
+    ("timestamp-servers", Needs(Part::Timestamps)),
+    ("enable-archivista", Needs(Part::Archivista)),
+    ("archivista-server", Nothing),
+    ("archivista-headers", Nothing),
+    ("cilock-args", Words),
+    ("args", Words),
+    ("outfile", Own),
+    ("evidence-folder", Own),
+    ("command", Own),
+    ("summary", Own),
+    ("enable-sigstore", Needs(Part::Keyless)),
+    ("binary", Own),
+    ("binary-sha256", Own),
+    ("cilock-binary-url", Own),
+    ("version", Own),
+    ("fulcio-use-http", Nothing),
+    ("platform-binding", Nothing),
+    ("script-capture", Nothing),
+    ("platform-url", Refused("leave it empty: there is no platform behind affiant")),
+    ("product", Refused("leave it empty: there is no platform behind affiant")),
+    ("action-ref", Refused("wrap the command that the action runs, with `command`")),
+    ("action-inputs", Refused("wrap the command that the action runs, with `command`")),
+    ("action-env", Refused("set the variables with `env` of the step")),
+    ("kms-aws-profile", Needs(Part::Kms)),
+    ("kms-gcp-credentials-file", Needs(Part::Kms)),
+    ("vault-url", Needs(Part::Vault)),
+    ("vault-token", Needs(Part::Vault)),
+    ("builder-manifest", Refused("affiant has all its attestors in one binary")),
+    ("builder-preset", Refused("affiant has all its attestors in one binary")),
+];
+
+/// The command line that `affiant ci …` stands for; others as they are.
+pub(crate) fn translate(args: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    if args.get(1).is_none_or(|verb| verb != "ci") {
+        return Ok(args);
+    }
+    let (inputs, what, name): (_, _, fn(&str) -> String) = match args.get(2).and_then(|word| word.to_str()) {
+        Some("github") => (of_github()?, "input", str::to_owned),
+        Some("gitlab") => {
+            (of_variables()?, "variable", |name| PREFIX.to_owned() + &name.to_uppercase().replace('-', "_"))
+        }
+        _ => {
+            return Err(Failure::usage("no pipeline is named").hint(
+                "`affiant ci github` reads the inputs of the GitHub action, `affiant ci gitlab` the variables CILOCK_…",
+            ));
+        }
+    };
+    let more = args[3..].iter().cloned();
+    let on_path = |name: &str| {
+        variable("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
+    };
+    let temp = variable("RUNNER_TEMP").and_then(|folder| folder.into_string().ok());
+    let named = |failure: (&str, String)| Failure::usage(format!("the {what} {}: {}", name(failure.0), failure.1));
+    let words = run(&inputs, temp.as_deref(), on_path("bash")).map_err(named)?;
+    Ok(args[..1]
+        .iter()
+        .cloned()
+        .chain(["run".into()])
+        .chain(more)
+        .chain(words.into_iter().map(OsString::from))
+        .collect())
+}
+
+/// The inputs of the action.
+fn of_github() -> Result<BTreeMap<String, String>, Failure> {
+    let hint = "this is called by the GitHub action: `uses: OWNER/REPOSITORY/.github/actions/affiant@COMMIT`";
+    let text = variable(INPUTS).ok_or_else(|| Failure::usage(format!("{INPUTS} is not set")).hint(hint))?;
+    let Ok(Value::Object(members)) = serde_json::from_slice(text.as_encoded_bytes()) else {
+        return Err(Failure::usage(format!("{INPUTS} is no JSON object")).hint(hint));
+    };
+    let mut inputs = BTreeMap::new();
+    for (name, value) in members {
+        let value = match value {
+            Value::String(text) => text,
+            Value::Null => continue,
+            Value::Bool(_) | Value::Number(_) => value.to_string(),
+            Value::Array(_) | Value::Object(_) => {
+                return Err(Failure::usage(format!("the input {name} is neither text, number nor truth value")));
+            }
+        };
+        inputs.insert(name, value);
+    }
+    Ok(inputs)
+}
+
+/// The variables of the template, under the names of the inputs.
+fn of_variables() -> Result<BTreeMap<String, String>, Failure> {
+    let mut inputs = BTreeMap::new();
+    for variable_name in variables(PREFIX) {
+        let name = variable_name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
+        let known = TABLE.iter().map(|(name, _)| *name);
+        if !known.clone().any(|known| known == name) {
+            let failure = Failure::usage(format!("the variable {variable_name} is not known"));
+            return Err(match nearest(&name, known) {
+                Some(name) => failure.hint(format!("did you mean {PREFIX}{}?", name.to_uppercase().replace('-', "_"))),
+                None => failure.hint("remove it, or say it with CILOCK_ARGS"),
+            });
+        }
+        if let Some(value) = variable(&variable_name) {
+            let value = value.into_string();
+            let bad = |_| Failure::usage(format!("the variable {variable_name} is not UTF-8"));
+            inputs.insert(name, value.map_err(bad)?);
+        }
+    }
+    Ok(inputs)
+}
+
+/// The words behind `affiant run`, or the input that is wrong and why.
+fn run(
+    inputs: &BTreeMap<String, String>,
+    runner_temp: Option<&str>,
+    has_bash: bool,
+) -> Result<Vec<String>, (&'static str, String)> {
+    let get = |name: &str| inputs.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let truth = |name: &'static str| truth(get(name)).map_err(|why| (name, why));
+    let step = get("step").ok_or(("step", "is needed".to_owned()))?;
+    let mut words = Vec::new();
+    for (name, becomes) in TABLE {
+        let Some(value) = get(name) else { continue };
+        let mut flag = |flag: &str, value: &str| words.push(format!("{flag}={value}"));
+        match becomes {
+            Flag(name) => flag(name, value),
+            List(name) => {
+                let list = value.split([',', ' ', '\t', '\n', '\r']).filter(|word| !word.is_empty());
+                list.for_each(|word| flag(name, word));
+            }
+            Lines(name) => {
+                value.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| flag(name, line));
+            }
+            Switch(flag) if truth(name)? => words.push((*flag).to_owned()),
+            Words => words.extend(split(value).map_err(|why| (*name, why))?),
+            Refused(why) => return Err((name, format!("affiant does not take it; {why}"))),
+            Needs(part) if value != "false" => {
+                return Err((name, format!("it needs {}, a part that this affiant does not have", part.name())));
+            }
+            Needs(_) | Switch(_) | Own | Nothing => {}
+        }
+    }
+    let folder = get("evidence-folder").map(str::to_owned).or_else(|| Some(format!("{}/affiant", runner_temp?)));
+    match (get("outfile"), &folder) {
+        (Some(outfile), _) => words.push(format!("--outfile={outfile}")),
+        (None, Some(folder)) => words.push(format!("--outfile={folder}/{}.att.json", file_name(step))),
+        (None, None) => words.push(format!("--outfile={}.att.json", file_name(step))),
+    }
+    if let Some(folder) = &folder {
+        words.push(format!("--archive=dir:{folder}/archive"));
+    }
+    let command = get("command").ok_or(("command", "is needed".to_owned()))?;
+    words.push("--".to_owned());
+    let shell: &[&str] =
+        if has_bash { &["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"] } else { &["sh", "-e", "-c"] };
+    words.extend(shell.iter().map(|&word| word.to_owned()));
+    words.push(command.to_owned());
+    Ok(words)
+}
+
+/// `true` or `false`, as CI systems write them.
+fn truth(value: Option<&str>) -> Result<bool, String> {
+    match value.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("false" | "0" | "no" | "off") => Ok(false),
+        Some("true" | "1" | "yes" | "on") => Ok(true),
+        Some(_) => Err("is true or false".to_owned()),
+    }
+}
+
+/// A file name made of a step's name.
+fn file_name(step: &str) -> String {
+    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    step.trim_start_matches('.').chars().map(safe).collect()
+}
+
+/// The words of a text as a shell would split it: blanks separate, quotes and backslashes hold together. Nothing is
+/// expanded.
+fn split(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c.is_whitespace() => words.extend(word.take()),
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        Some('\'') => break,
+                        Some(c) => word.push(c),
+                        None => return Err("a single quote is not closed".to_owned()),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        Some('"') => break,
+                        // Within double quotes a backslash holds only these (POSIX 2.2.3).
+                        Some('\\') => match chars.next() {
+                            Some(c @ ('"' | '\\' | '$' | '`')) => word.push(c),
+                            Some('\n') => {}
+                            Some(c) => word.extend(['\\', c]),
+                            None => return Err("a double quote is not closed".to_owned()),
+                        },
+                        Some(c) => word.push(c),
+                        None => return Err("a double quote is not closed".to_owned()),
+                    }
+                }
+            }
+            '\\' => match chars.next() {
+                Some('\n') => {}
+                Some(c) => word.get_or_insert_default().push(c),
+                None => return Err("it ends in a backslash".to_owned()),
+            },
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    if words.iter().any(|word| word == "--") {
+        return Err("`--` begins the command, which stands in `command`".to_owned());
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(inputs: &[(&str, &str)]) -> Result<Vec<String>, (&'static str, String)> {
+        let inputs = inputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        run(&inputs, Some("/runner"), true)
+    }
+
+    #[test]
+    fn the_tutorials_steps_are_command_lines() {
+        let command = "docker buildx build --metadata-file docker-metadata.json -o type=docker,dest=image.tar .";
+        let words = words(&[
+            ("step", "docker-build"),
+            ("command", command),
+            ("attestations", "environment git github docker oci"),
+            ("cilock-args", "--attestor-product-include-glob \"{docker-metadata.json,image.tar}\""),
+            ("enable-archivista", "false"),
+            ("platform-url", ""),
+        ]);
+        let expected = [
+            "--step=docker-build",
+            "--attestations=environment",
+            "--attestations=git",
+            "--attestations=github",
+            "--attestations=docker",
+            "--attestations=oci",
+            "--attestor-product-include-glob",
+            "{docker-metadata.json,image.tar}",
+            "--outfile=/runner/affiant/docker-build.att.json",
+            "--archive=dir:/runner/affiant/archive",
+            "--",
+            "bash",
+            "--noprofile",
+            "--norc",
+            "-eo",
+            "pipefail",
+            "-c",
+            command,
+        ];
+        assert_eq!(words.unwrap(), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        let with = |name, value| words(&[("step", "s"), ("command", "true"), (name, value)]).unwrap_err();
+        assert!(with("enable-sigstore", "true").1.starts_with("it needs keyless"));
+        assert_eq!(
+            with("env-filter-sensitive-vars", "maybe"),
+            ("env-filter-sensitive-vars", "is true or false".to_owned())
+        );
+        assert_eq!(with("platform-url", "https://platform.example").0, "platform-url");
+        assert_eq!(with("action-ref", "actions/checkout@v4").0, "action-ref");
+        assert_eq!(with("cilock-args", "--a 'b").1, "a single quote is not closed");
+        assert_eq!(with("cilock-args", "-- rm").0, "cilock-args");
+        assert_eq!(words(&[("step", "s")]).unwrap_err(), ("command", "is needed".to_owned()));
+        assert_eq!(words(&[("step", "  "), ("command", "true")]).unwrap_err(), ("step", "is needed".to_owned()));
+    }
+
+    #[test]
+    fn a_list_of_words_is_split_and_never_expanded() {
+        let split = |text: &str| split(text).unwrap();
+        assert_eq!(split(r#"a 'b c' "d \"e\" $HOME" f\ g h'i'"j""#), ["a", "b c", "d \"e\" $HOME", "f g", "hij"]);
+        assert_eq!(split("'' \"\"\n`id` $(id)"), ["", "", "`id`", "$(id)"]);
+        assert_eq!(file_name("../../etc/x y"), "-..-etc-x-y");
+    }
+
+    #[test]
+    fn every_flag_is_one_of_run() {
+        let command = crate::cli::command(crate::cli::names::Called::Affiant);
+        let run = command.find_subcommand("run").unwrap();
+        for (name, becomes) in TABLE {
+            if let Flag(flag) | List(flag) | Lines(flag) | Switch(flag) = becomes {
+                assert!(run.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--")), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_input_of_the_action_is_known() {
+        let action =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.github/actions/affiant/action.yml"));
+        let action = action.expect("the action");
+        let inputs = action.split_once("\ninputs:\n").and_then(|(_, rest)| rest.split_once("\noutputs:\n")).unwrap().0;
+        let names =
+            inputs.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ") && !line.contains('#'));
+        let names: Vec<_> = names.map(|line| line.trim().trim_end_matches(':')).collect();
+        assert!(names.len() > 30);
+        for name in names {
+            assert!(TABLE.iter().any(|(known, _)| *known == name), "{name}");
+        }
+    }
+}

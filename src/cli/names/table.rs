@@ -1,0 +1,269 @@
+//! What the flags, attestors and commands of witness and cilock do that affiant itself does not have.
+//!
+//! A part that is built later loses its lines here: an attestor by being in the list of attestors, a flag by being
+//! taken from the table.
+
+use super::Called;
+
+/// A part of the peers that affiant does not have yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Archivista,
+    Platform,
+    Keyless,
+    Kms,
+    Vault,
+    Spiffe,
+    Certificates,
+    Timestamps,
+    Tracing,
+    Exports,
+    Providers,
+    Cloud,
+    Attestors,
+}
+
+impl Part {
+    /// What it is called in a refusal.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Archivista => "evidence stores on servers (archivista)",
+            Self::Platform => "services behind one URL (keyless signing, timestamps, archivista)",
+            Self::Keyless => "keyless signing (Fulcio)",
+            Self::Kms => "keys in key management services",
+            Self::Vault => "certificates from Vault",
+            Self::Spiffe => "SPIFFE identities",
+            Self::Certificates => "signing with a certificate",
+            Self::Timestamps => "timestamps (RFC 3161)",
+            Self::Tracing => "tracing",
+            Self::Exports => "exported envelopes (slsa, link)",
+            Self::Providers => "attestors of CI providers",
+            Self::Cloud => "attestors of cloud machines",
+            Self::Attestors => "further attestors",
+        }
+    }
+
+    /// What to do until then.
+    pub(crate) const fn hint(self) -> &'static str {
+        match self {
+            Self::Archivista => {
+                "leave the flag out, or write `--enable-archivista=false`; the evidence also goes to `--archive dir:PATH`"
+            }
+            Self::Platform => {
+                "write `--platform-url \"\"` or `--offline`, and name a key with `--signer-file-key-path FILE`"
+            }
+            Self::Keyless | Self::Kms | Self::Vault | Self::Spiffe | Self::Certificates => {
+                "name a key file with `--signer-file-key-path FILE`"
+            }
+            Self::Timestamps => "leave the flag out: a key needs no timestamp",
+            Self::Tracing => "leave the flag out: materials and products are found by looking at the folder twice",
+            Self::Exports => "leave it out: the collection itself is complete without it",
+            Self::Providers | Self::Cloud | Self::Attestors => "leave it out; `attestors list` says which there are",
+        }
+    }
+}
+
+/// Attestors of the peers that are not built, until they are.
+pub(crate) const ATTESTORS: &[(&[&str], Part)] = &[
+    (&["slsa", "link"], Part::Exports),
+    (&["github-action", "github-review", "githubwebhook"], Part::Providers),
+    (&["aws", "aws-iid", "aws-codebuild", "gcp-iit"], Part::Cloud),
+    (
+        &[
+            "configuration",
+            "go-build",
+            "govulncheck",
+            "inclusion-proof",
+            "k8smanifest",
+            "lockfiles",
+            "maven",
+            "network-trace",
+            "omnitrail",
+            "pip-install",
+            "policyverify",
+            "sarif",
+            "secretscan",
+            "structured-data",
+            "system-packages",
+            "test-results",
+            "trivy",
+            "vex",
+        ],
+        Part::Attestors,
+    ),
+];
+
+/// Flags that begin like this, by what they need.
+pub(super) const PREFIXES: &[(&str, Part)] = &[
+    ("signer-fulcio-", Part::Keyless),
+    ("signer-kms-", Part::Kms),
+    ("signer-vault-", Part::Vault),
+    ("signer-spiffe-", Part::Spiffe),
+    ("verifier-kms-", Part::Kms),
+];
+
+/// How a flag is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// `--flag`, `--flag=false`.
+    Truth,
+    /// `--flag VALUE`.
+    Value,
+}
+
+/// What a flag does.
+#[derive(Clone, Copy)]
+pub(super) enum Does {
+    /// Nothing, and why that is right.
+    Nothing(&'static str),
+    /// It needs a part, unless it has one of these values.
+    Needs(Part, &'static [&'static str]),
+    /// It is refused, unless it has one of these values: why, and what to do instead.
+    Refused(&'static [&'static str], &'static str, &'static str),
+    /// What affiant calls it.
+    Means(&'static str, Meaning),
+}
+
+/// What a flag changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// `--workload`.
+    Workload,
+    /// `--plan`.
+    Plan,
+}
+
+/// A flag of the peers.
+pub(super) struct Flag {
+    pub(super) long: &'static str,
+    pub(super) short: Option<char>,
+    pub(super) alias: Option<&'static str>,
+    pub(super) verbs: &'static [&'static str],
+    /// Whose it is.
+    pub(super) of: &'static [Called],
+    pub(super) takes: Takes,
+    pub(super) does: Does,
+}
+
+const BOTH: &[Called] = &[Called::Witness, Called::Cilock];
+const WITNESS: &[Called] = &[Called::Witness];
+const CILOCK: &[Called] = &[Called::Cilock];
+
+/// The commands that the names have.
+pub(super) const VERBS: &[&str] = &["run", "attest", "sign", "verify", "policy", "attestors", "bundle"];
+const CAPTURE: &[&str] = &["run", "attest"];
+const STORES: &[&str] = &["run", "attest", "verify"];
+const SIGN: &[&str] = &["sign"];
+const VERIFY: &[&str] = &["verify"];
+
+const fn truth(long: &'static str, of: &'static [Called], verbs: &'static [&'static str], does: Does) -> Flag {
+    Flag { long, short: None, alias: None, verbs, of, takes: Takes::Truth, does }
+}
+
+const fn value(long: &'static str, of: &'static [Called], verbs: &'static [&'static str], does: Does) -> Flag {
+    Flag { long, short: None, alias: None, verbs, of, takes: Takes::Value, does }
+}
+
+const PROFILES: Does = Does::Refused(&[""], "affiant writes no profile of itself", "leave it out");
+const WITH_STORE: Does = Does::Nothing("only `--enable-archivista` would read it");
+const WITH_TRACE: Does = Does::Nothing("only `--trace` would read it");
+const REPORT: &str = "stdout belongs to the command; `--report FILE` writes what happened as JSON";
+
+/// All flags that the peers have and affiant has not, or has under another name.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag { short: Some('l'), ..value("log-level", BOTH, VERBS, Does::Nothing("messages are few and have no levels")) },
+    value("debug-cpu-profile-file", BOTH, VERBS, PROFILES),
+    value("debug-mem-profile-file", BOTH, VERBS, PROFILES),
+    value("platform-url", CILOCK, VERBS, Does::Needs(Part::Platform, &[""])),
+    truth("offline", CILOCK, &["sign"], Does::Nothing("no host is in any default")),
+    value(
+        "policy-hardening",
+        CILOCK,
+        VERBS,
+        Does::Refused(&["enforce"], "a name chooses the syntax, never leniency", "leave it out; `--mode warn` is ours"),
+    ),
+    Flag {
+        alias: Some("enable-archivist"),
+        ..truth("enable-archivista", BOTH, STORES, Does::Needs(Part::Archivista, &["false"]))
+    },
+    Flag { alias: Some("archivist-server"), ..value("archivista-server", BOTH, STORES, WITH_STORE) },
+    value("archivista-headers", BOTH, STORES, WITH_STORE),
+    truth("archivista-oidc", CILOCK, STORES, WITH_STORE),
+    value("archivista-audience", CILOCK, STORES, WITH_STORE),
+    value("archivista-url", CILOCK, &["bundle"], Does::Needs(Part::Archivista, &[""])),
+    Flag { short: Some('r'), ..truth("trace", BOTH, CAPTURE, Does::Needs(Part::Tracing, &["false"])) },
+    value("capture-mode", CILOCK, CAPTURE, Does::Needs(Part::Tracing, &["auto", "walk"])),
+    value("hardening", CILOCK, CAPTURE, Does::Needs(Part::Tracing, &["off", "standard"])),
+    truth("require-zero-drops", CILOCK, CAPTURE, Does::Needs(Part::Tracing, &["false"])),
+    value("attestor-command-run-trace-backend", BOTH, CAPTURE, WITH_TRACE),
+    value("prewalk-skip-dir", CILOCK, CAPTURE, WITH_TRACE),
+    value("prewalk-include-dir", CILOCK, CAPTURE, WITH_TRACE),
+    value("cache-add-pattern", CILOCK, CAPTURE, WITH_TRACE),
+    value("cache-allow-pattern", CILOCK, CAPTURE, WITH_TRACE),
+    truth("diagnose", CILOCK, CAPTURE, WITH_TRACE),
+    Flag { short: Some('t'), ..value("timestamp-servers", BOTH, CAPTURE, Does::Needs(Part::Timestamps, &[""])) },
+    value("timestamp-servers", BOTH, SIGN, Does::Needs(Part::Timestamps, &[""])),
+    value("vsa-timestamp-servers", CILOCK, VERIFY, Does::Needs(Part::Timestamps, &[""])),
+    value("signer-file-cert-path", BOTH, &["run", "attest", "sign"], Does::Needs(Part::Certificates, &[""])),
+    value("signer-file-intermediate-paths", BOTH, &["run", "attest", "sign"], Does::Needs(Part::Certificates, &[""])),
+    value(
+        "signer-file-key-passphrase",
+        CILOCK,
+        &["run", "attest", "sign", "verify"],
+        Does::Refused(
+            &[],
+            "everybody on this machine can read a command line",
+            "name a file with `--signer-file-key-passphrase-path FILE`, or set AFLOCK_KEY_PASSPHRASE",
+        ),
+    ),
+    value(
+        "workload",
+        CILOCK,
+        CAPTURE,
+        Does::Means(
+            "`auto`: those that the step calls for, besides those named with `-a`; `manual`: those named, or `environment,git`",
+            Meaning::Workload,
+        ),
+    ),
+    truth("validate-only", CILOCK, CAPTURE, Does::Means("`--plan`", Meaning::Plan)),
+    value("output-format", CILOCK, CAPTURE, Does::Refused(&["text"], REPORT, "write `--report FILE`")),
+    truth("json", CILOCK, CAPTURE, Does::Refused(&["false"], REPORT, "write `--report FILE`")),
+    value(
+        "no-default-attestor",
+        CILOCK,
+        CAPTURE,
+        Does::Refused(
+            &[""],
+            "materials and products are part of all evidence",
+            "`--material-include-glob` chooses materials",
+        ),
+    ),
+    truth("ignore-command-exit-code", CILOCK, &["attest"], Does::Nothing("there is no command")),
+    truth("no-embedded-trust", CILOCK, VERIFY, Does::Nothing("no trust is built in")),
+    truth(
+        "trust-discovery",
+        CILOCK,
+        VERIFY,
+        Does::Refused(&["false"], "whom the gate trusts is taken from flags only", "name keys and roots"),
+    ),
+    Flag { short: Some('v'), ..truth("verbose", CILOCK, &["run"], Does::Nothing("of `plan`, whose text is complete")) },
+    value(
+        "verifier-file-key-path",
+        WITNESS,
+        VERIFY,
+        Does::Refused(&[""], "it is `--publickey` that names the policy's key", "write `--publickey FILE`"),
+    ),
+];
+
+/// Commands of cilock that speak with its platform, or that affiant has under another name.
+pub(super) const OTHER_VERBS: &[(&[&str], &str)] = &[
+    (&["login", "logout", "use", "whoami", "trust"], "it speaks with cilock's platform, which affiant does not use"),
+    (&["tools"], "`affiant attestors list` says which attestors there are"),
+    (&["prove"], "a leaf proves nothing without the signed tree, which `verify` reads"),
+    (&["keyid"], "`affiant key id FILE` prints the id of a key"),
+];
+/// The same of `policy`.
+pub(super) const OTHER_POLICY_VERBS: &[(&[&str], &str)] = &[(
+    &["push", "bind", "from-commit", "catalog", "draft"],
+    "it speaks with cilock's platform, which affiant does not use",
+)];
