@@ -145,3 +145,22 @@ impl Bundle<'_> {
         Ok(envelope)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::Certificate;
+
+    #[test]
+    fn the_material_of_a_bundle_is_that_of_its_signature() {
+        let envelope =
+            open(include_bytes!("../../../fixtures/certificates/sigstore/bundle.json")).expect("a recorded bundle");
+        let [signature] = envelope.signatures.as_slice() else { panic!("one signature") };
+        let pem = signature.certificate.as_deref().expect("a certificate");
+        assert!(Certificate::read(pem).expect("reads").may_sign_messages());
+        let [stamp] = signature.timestamps.as_slice() else { panic!("one timestamp") };
+        assert_eq!(stamp.kind, TIMESTAMP_TSP);
+        // The token, not the answer that it came in.
+        assert!(token_of_response(&stamp.data).is_err());
+    }
+}

@@ -55,6 +55,12 @@ fn lists_must_fit_exactly() {
     assert_eq!(with(&json!(["a.example.org", "b.example.org", "c.example.org"])), wrong, "one too few");
     assert_eq!(with(&json!(["a.example.org", "a.example.org", "b.example.org"])), wrong, "each as often");
     assert_eq!(with(&json!(["A.example.org", "b.example.org"])), wrong, "letters as they are");
+    let twice = self::signer(&[dns("a.example.org"), dns("a.example.org")], |_| {});
+    let twice_with = |list: &serde_json::Value| {
+        fields(&json!({"commonname": "leaf", "organizations": ["Example"], "dnsnames": list, "roots": ["r"]}), &twice)
+    };
+    assert_eq!(twice_with(&json!(["a.example.org", "*.example.org"])), none, "the second is for the glob");
+    assert_eq!(twice_with(&json!(["a.example.org"])), wrong);
     assert_eq!(with(&json!([])), wrong);
     assert_eq!(with(&json!([""])), wrong);
     assert_eq!(with(&json!(null)), wrong);

@@ -37,6 +37,15 @@ fn a_token_is_for_one_signature() {
 }
 
 #[test]
+fn a_token_has_a_limit() {
+    let token = vec![0; MAX_TOKEN + 1];
+    let error = verify(&token, MESSAGE, &[World::new().time_root.anchor("t")]);
+    assert_eq!(error, Err(TimestampError::TooLarge { size: MAX_TOKEN + 1 }));
+    let file = vec![b' '; 64 << 20];
+    assert!(matches!(Certificate::read_all(&file), Err(CertificateError::TooLarge { .. })));
+}
+
+#[test]
 fn imprints_are_of_the_sha_2_family() {
     let sha1 = {
         use sha1::Digest as _;
