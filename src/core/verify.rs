@@ -13,6 +13,7 @@ pub(crate) mod container;
 mod join;
 mod rules;
 mod source;
+mod time;
 mod trusted;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,16 +1,17 @@
 //! Judging one piece of evidence for one step: signature, payload, functionary, time, command, attestations, rules.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::rules::rules;
+use super::time::{ages, time_constraint};
 use super::trusted::{TrustedPolicy, Who, describe};
 use crate::collection::FAILED_SUFFIX;
 use crate::digest::{DigestSet, sha256_hex};
 use crate::dsse::Envelope;
 use crate::evidence::files::Files;
 use crate::evidence::{CollectionView, EntryView, Statement, kinds, links};
-use crate::policy::{Step, TimeConstraint};
+use crate::policy::Step;
 use crate::run::RUN_SUBJECT;
 use crate::statement::PAYLOAD_TYPE;
 use crate::trust::{CheckError, Checked, Refused, SignerProof, distinct_identities};
@@ -31,8 +32,6 @@ const COLLECTION_CHECKS: [CheckKind; 10] = [
 ];
 /// Differing paths, missing types and the like that are named in one text.
 pub(super) const NAMED: usize = 5;
-/// How far a proven time may lie behind the time judged at: clocks differ.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// An envelope that was found, after the check of its signatures.
 pub(super) struct Evidence {
@@ -227,7 +226,6 @@ fn judge(
     checks.pass(CheckKind::Step, format!("`{name}`"));
 
     let signers = functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, label, checks)?;
-    let time = proven_time(&signers);
     time_constraint(step, &signers, at, label, checks)?;
     command(step, &collection, failed, label, checks)?;
 
@@ -235,7 +233,7 @@ fn judge(
     let products = files(&collection, "product", label)?;
     let bound = attestations(policy, step, &collection, &products, all, place, label, checks)?;
     let fitting = Fitting { step, collection: &collection, all, bound: &bound };
-    ages(&fitting, time, at, label, checks)?;
+    ages(policy, &fitting, &signers, at, label, checks)?;
     if policy.sees_others(step) {
         checks.pass(CheckKind::Rules, "judged together with the attestations that they see");
     } else {
@@ -332,66 +330,6 @@ pub(super) fn functionaries<'a>(
         "have the step signed by one of its functionaries, or name the signer as a functionary of the step and \
              sign the policy again",
     ))
-}
-
-/// The earliest proven time of the signatures that count: a later timestamp can be had by anybody at any time.
-pub(super) fn proven_time(signers: &[&SignerProof]) -> Option<Timestamp> {
-    signers.iter().filter_map(|signer| signer.time.as_ref().map(|proven| proven.time)).min()
-}
-
-fn time_constraint(
-    step: &Step,
-    signers: &[&SignerProof],
-    at: Timestamp,
-    label: &str,
-    checks: &mut Checks,
-) -> Judged<()> {
-    let constraint: TimeConstraint = step.time;
-    let time = proven_time(signers);
-    if constraint.is_empty() {
-        checks.pass(CheckKind::Time, time.map_or_else(String::new, |time| format!("signed at {time}")));
-        return Ok(());
-    }
-    let mut expected = Vec::new();
-    expected.extend(constraint.not_before.map(|time| format!("not before {time}")));
-    expected.extend(constraint.not_after.map(|time| format!("not after {time}")));
-    expected.extend(constraint.max_age.map(|age| format!("at most {age:#} before {at}")));
-    let expected = format!("signed {} (steps.{}.timestampConstraint)", expected.join(", "), step.name);
-    let Some(time) = time else { return fail(unproven(CheckKind::Time, expected, label)) };
-    let fits = |time: Timestamp| {
-        let too_early = constraint.not_before.is_some_and(|limit| time < limit);
-        let too_late = constraint.not_after.is_some_and(|limit| time > limit);
-        !too_early && !too_late && !constraint.max_age.is_some_and(|age| is_older(time, at, age))
-    };
-    if !fits(time) {
-        let found = format!("signed at {time}, proven by a timestamp");
-        return fail(Check::failed(CheckKind::Time, expected, found).at(label).fix("run the step again"));
-    }
-    // Each signature that the threshold needs has to be within it: a key that was stolen later must not help out.
-    let within = signers.iter().copied().filter(|signer| signer.time.as_ref().is_some_and(|proven| fits(proven.time)));
-    let count = distinct_identities(within);
-    if count < step.threshold {
-        let found = format!("{count} of {} signers at such a time, proven by a timestamp", step.threshold);
-        return fail(
-            Check::failed(CheckKind::Time, expected, found)
-                .at(label)
-                .fix("have every functionary sign with a timestamp, within that time"),
-        );
-    }
-    checks.pass(CheckKind::Time, format!("signed at {time}"));
-    Ok(())
-}
-
-/// Whether `time` is further back than `age`, or lies after the time judged at.
-fn is_older(time: Timestamp, at: Timestamp, age: SignedDuration) -> bool {
-    let passed = at.duration_since(time);
-    passed > age || passed < -SKEW
-}
-
-fn unproven(kind: CheckKind, expected: String, label: &str) -> Check {
-    Check::failed(kind, expected, "no proven time: the signature has no timestamp by an authority of the policy")
-        .at(label)
-        .fix("sign with an RFC 3161 timestamp, and name its authority in `timestampauthorities` of the policy")
 }
 
 fn command(step: &Step, collection: &CollectionView<'_>, failed: bool, label: &str, checks: &mut Checks) -> Judged<()> {
@@ -575,116 +513,9 @@ fn is_product(document: &RawValue, products: &Files) -> bool {
     [text, with_newline.as_str()].iter().any(|text| products.find("sha256", &sha256_hex(text.as_bytes())).is_some())
 }
 
-fn ages(fitting: &Fitting<'_>, time: Option<Timestamp>, at: Timestamp, label: &str, checks: &mut Checks) -> Judged<()> {
-    let mut told = Vec::new();
-    for requirement in &fitting.step.attestations {
-        let Some(age) = requirement.max_age else { continue };
-        let expected = format!("{} at most {age:#} old at {at} ({}.maxAge)", requirement.kind, requirement.at);
-        // Bound evidence is judged by its own signature.
-        let own: Vec<Option<Timestamp>> = fitting
-            .bound
-            .iter()
-            .filter(|(_, kind)| kinds::same(&requirement.kind, kind))
-            .map(|(place, _)| match &fitting.all[*place].state {
-                State::Checked(checked) => proven_time(&checked.signers().iter().collect::<Vec<_>>()),
-                _ => None,
-            })
-            .collect();
-        let times = if own.is_empty() { vec![time] } else { own };
-        for time in times {
-            let Some(time) = time else { return fail(unproven(CheckKind::Age, expected, label)) };
-            if is_older(time, at, age) {
-                let found = if time > at {
-                    format!("signed at {time}, which is later")
-                } else {
-                    format!("signed at {time}, {:#} before", at.duration_since(time))
-                };
-                return fail(Check::failed(CheckKind::Age, expected, found).at(label).fix("run the step again"));
-            }
-            told.push(format!("signed at {time}"));
-        }
-    }
-    told.dedup();
-    checks.pass(CheckKind::Age, told.join(", "));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Policy;
-    use crate::sign::Scheme;
-    use crate::trust::Identity;
-    use crate::trust::timestamp::ProvenTime;
-
-    const AT: &str = "2026-06-01T12:00:00Z";
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().expect("a time")
-    }
-
-    fn step(members: &str) -> Step {
-        let text = format!(r#"{{"expires":"2036-01-01T00:00:00Z","steps":{{"a":{{"name":"a"{members}}}}}}}"#);
-        Policy::parse(text.as_bytes()).expect("a policy").steps.remove("a").expect("its step")
-    }
-
-    fn signer(key_id: &str, time: Option<&str>) -> SignerProof {
-        let proven = |text| ProvenTime { time: at(text), authority: "t".to_owned() };
-        SignerProof {
-            index: 0,
-            key_id: key_id.to_owned(),
-            identity: Identity::Key,
-            time: time.map(proven),
-            scheme: Scheme::Ed25519,
-            notes: Vec::new(),
-        }
-    }
-
-    fn in_time(members: &str, signers: &[SignerProof]) -> bool {
-        let signers: Vec<&SignerProof> = signers.iter().collect();
-        time_constraint(&step(members), &signers, at(AT), "", &mut Checks::new(&[])).is_ok()
-    }
-
-    #[test]
-    fn each_limit_of_a_time_constraint_holds_to_the_second() {
-        for (constraint, time, holds) in [
-            (r#""notBefore":"2026-06-01T11:00:00Z""#, "2026-06-01T10:59:59Z", false),
-            (r#""notBefore":"2026-06-01T11:00:00Z""#, "2026-06-01T11:00:00Z", true),
-            (r#""notBefore":"2026-06-01T11:00:00Z""#, "2026-06-01T11:30:00Z", true),
-            (r#""notAfter":"2026-06-01T11:00:00Z""#, "2026-06-01T10:30:00Z", true),
-            (r#""notAfter":"2026-06-01T11:00:00Z""#, "2026-06-01T11:00:00Z", true),
-            (r#""notAfter":"2026-06-01T11:00:00Z""#, "2026-06-01T11:00:01Z", false),
-            (r#""maxAge":"1h""#, "2026-06-01T10:59:59Z", false),
-            (r#""maxAge":"1h""#, "2026-06-01T11:00:00Z", true),
-            (r#""maxAge":"1h""#, AT, true),
-            // Clocks differ, by minutes.
-            (r#""maxAge":"1h""#, "2026-06-01T12:05:00Z", true),
-            (r#""maxAge":"1h""#, "2026-06-01T12:05:01Z", false),
-            (r#""maxAge":"1h""#, "2027-06-01T12:00:00Z", false),
-        ] {
-            let members = format!(r#","timestampConstraint":{{{constraint}}}"#);
-            assert_eq!(in_time(&members, &[signer("k", Some(time))]), holds, "{constraint} {time}");
-            assert!(!in_time(&members, &[signer("k", None)]), "{constraint}");
-        }
-        assert!(in_time("", &[signer("k", None)]));
-    }
-
-    #[test]
-    fn every_signer_that_is_needed_signed_in_time() {
-        let two = r#","threshold":2,"timestampConstraint":{"notAfter":"2026-06-01T11:00:00Z"}"#;
-        let one = r#","timestampConstraint":{"notAfter":"2026-06-01T11:00:00Z"}"#;
-        let early = || signer("a", Some("2026-06-01T10:00:00Z"));
-        for (other, holds) in [
-            (signer("b", Some("2026-06-01T10:30:00Z")), true),
-            (signer("b", Some("2026-06-01T11:30:00Z")), false),
-            (signer("b", None), false),
-            (early(), false),
-        ] {
-            let signers = [early(), other];
-            assert_eq!(in_time(two, &signers), holds, "{:?}", signers[1].time);
-            assert!(in_time(one, &signers));
-        }
-    }
 
     #[test]
     fn a_collection_is_about_what_it_made() {
@@ -705,6 +536,7 @@ mod tests {
         // In a statement that is no collection a name without a type is the producer's own.
         assert_eq!(real_external_subjects(&statement).len(), 2);
     }
+
     #[test]
     fn files_of_every_entry_count() {
         let entry = |path: &str| {
