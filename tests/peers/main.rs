@@ -4,6 +4,7 @@
 //! A test whose peer is missing says `LEFT OUT: …` on standard error and passes; with `AFFIANT_PEERS_REQUIRED=1` it
 //! fails.
 
+mod actions;
 mod arguments;
 mod compare;
 mod determinism;

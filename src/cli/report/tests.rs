@@ -380,7 +380,7 @@ fn the_summary_of_a_job_is_added_to() {
         std::fs::write(&summary, "what another step wrote").expect("writes");
         parse(&[value], Some(&summary)).expect("parses").write(&verdict).expect("writes");
         let text = std::fs::read_to_string(&summary).expect("is there");
-        assert_eq!(text, format!("what another step wrote\n{}", markdown::render(&verdict)), "{value}");
+        assert_eq!(text, format!("what another step wrote\n\n{}", markdown::render(&verdict)), "{value}");
     }
     let failure = parse(&[&format!("json={}", summary.display())], Some(&summary)).expect_err("refuses");
     assert!(failure.to_string().contains("takes markdown only"), "{failure}");
