@@ -4,6 +4,8 @@
 //! what it cannot understand for no container command. It never decides what happened, only what to look for.
 
 use std::ffi::OsString;
+use std::iter::Peekable;
+use std::str::Chars;
 
 /// Shells within shells that are looked into.
 const DEPTH_LIMIT: usize = 4;
@@ -100,18 +102,27 @@ pub fn talks_to_daemon(command: &[OsString]) -> Option<&'static str> {
 
 /// The container commands in a command line, in their order.
 pub fn find(command: &[OsString]) -> Vec<Command> {
+    find_with(command, &|_| None)
+}
+
+/// The same; `$NAME` and `${NAME}` in scripts are the values that `variable` gives. What it does not know stays as it is
+/// written, and so does every other expansion.
+pub fn find_with(command: &[OsString], variable: Variables<'_>) -> Vec<Command> {
     let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut found = Vec::new();
-    scan(&words, 0, &mut found);
+    scan(&words, variable, 0, &mut found);
     found
 }
+
+/// The variables that a script is run with.
+type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 fn base(word: &str) -> &str {
     let name = word.rsplit('/').next().unwrap_or(word);
     name.strip_suffix(".exe").unwrap_or(name)
 }
 
-fn scan(words: &[String], depth: usize, found: &mut Vec<Command>) {
+fn scan(words: &[String], variable: Variables<'_>, depth: usize, found: &mut Vec<Command>) {
     let mut words = words;
     while let Some((first, rest)) = words.split_first() {
         let name = base(first);
@@ -132,8 +143,8 @@ fn scan(words: &[String], depth: usize, found: &mut Vec<Command>) {
                 && depth < DEPTH_LIMIT
                 && script.len() <= SCRIPT_LIMIT
             {
-                for command in split(script) {
-                    scan(&command, depth + 1, found);
+                for command in split(script, variable) {
+                    scan(&command, variable, depth + 1, found);
                 }
             }
             return;
@@ -325,9 +336,9 @@ impl Command {
     }
 }
 
-/// Splits a shell script into simple commands: quotes, escapes, comments and operators are known, expansions stay as
-/// they are written.
-fn split(script: &str) -> Vec<Vec<String>> {
+/// Splits a shell script into simple commands: quotes, escapes, comments and operators are known, and variables by their
+/// names alone.
+fn split(script: &str, variable: Variables<'_>) -> Vec<Vec<String>> {
     let (mut commands, mut words, mut word) = (Vec::new(), Vec::new(), None::<String>);
     let mut chars = script.chars().peekable();
     while let Some(c) = chars.next() {
@@ -342,6 +353,7 @@ fn split(script: &str) -> Vec<Vec<String>> {
                     match c {
                         '"' => break,
                         '\\' => word.extend(chars.next().filter(|&c| c != '\n')),
+                        '$' => word.push_str(&expanded(&mut chars, variable)),
                         c => word.push(c),
                     }
                 }
@@ -350,6 +362,10 @@ fn split(script: &str) -> Vec<Vec<String>> {
                 Some('\n') | None => {}
                 Some(c) => word.get_or_insert_default().push(c),
             },
+            '$' => {
+                let value = expanded(&mut chars, variable);
+                word.get_or_insert_default().push_str(&value);
+            }
             '#' if word.is_none() => while chars.next_if(|&c| c != '\n').is_some() {},
             c if c.is_whitespace() && c != '\n' => words.extend(word.take()),
             '\n' | ';' | '&' | '|' | '(' | ')' | '`' => {
@@ -367,6 +383,21 @@ fn split(script: &str) -> Vec<Vec<String>> {
         commands.push(words);
     }
     commands
+}
+
+/// What stands behind a `$`: the value of the variable, or the text as it is.
+fn expanded(chars: &mut Peekable<Chars<'_>>, variable: Variables<'_>) -> String {
+    let braced = chars.next_if_eq(&'{').is_some();
+    let mut name = String::new();
+    while let Some(c) = chars.next_if(|&c| c == '_' || c.is_ascii_alphanumeric()) {
+        name.push(c);
+    }
+    let closed = braced && chars.next_if_eq(&'}').is_some();
+    let is_name = !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && braced == closed;
+    match variable(&name).filter(|_| is_name) {
+        Some(value) => value,
+        None => format!("${}{name}{}", if braced { "{" } else { "" }, if closed { "}" } else { "" }),
+    }
 }
 
 #[cfg(test)]
@@ -410,6 +441,35 @@ mod tests {
         for (line, want) in table {
             assert_eq!(talks_to_daemon(&words(line)), *want, "{line:?}");
         }
+    }
+
+    #[test]
+    fn variables_of_a_script_have_their_values() {
+        let values = |name: &str| match name {
+            "IMAGE" => Some("app:1".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let tags = |script: &str| -> Vec<String> {
+            let found = find_with(&words(&["bash", "-c", script]), &values);
+            found.iter().flat_map(|one| one.values(&["-t"])).map(str::to_owned).collect()
+        };
+        for (script, tag) in [
+            ("docker build -t $IMAGE .", "app:1"),
+            ("docker build -t \"${IMAGE}-x$EMPTY\" .", "app:1-x"),
+            ("docker build -t '$IMAGE' .", "$IMAGE"),
+            ("docker build -t \\$IMAGE .", "$IMAGE"),
+            ("docker build -t \"\\$IMAGE\" .", "$IMAGE"),
+            ("docker build -t $OTHER .", "$OTHER"),
+            ("docker build -t ${IMAGE:-x} .", "${IMAGE:-x}"),
+            ("docker build -t $1$ .", "$1$"),
+            ("sh -c 'docker build -t $IMAGE .'", "app:1"),
+        ] {
+            assert_eq!(tags(script), [tag], "{script}");
+        }
+        // Words of a command line are not expanded by anybody.
+        let plain = find_with(&words(&["docker", "build", "-t", "$IMAGE", "."]), &values);
+        assert_eq!(plain[0].values(&["-t"]), ["$IMAGE"]);
     }
 
     #[test]

@@ -88,7 +88,7 @@ struct Wanted {
 impl Wanted {
     fn of(world: &Before, engine: bool) -> Self {
         let mut wanted = Self::default();
-        for command in container_command::find(&world.command) {
+        for command in container_command::find_with(&world.command, &|name| world.env.get(name).map(str::to_owned)) {
             if is_called_for(&command) {
                 wanted.command.get_or_insert_with(|| command.name());
                 wanted.without_metadata |= command.buildx
@@ -186,7 +186,7 @@ impl AttestAfter for Docker {
     const ABOUT: &'static About = &ABOUT;
 
     fn called_for(world: &Before) -> Option<String> {
-        let found = container_command::find(&world.command);
+        let found = container_command::find_with(&world.command, &|name| world.env.get(name).map(str::to_owned));
         let command = found.iter().find(|command| is_called_for(command))?;
         Some(format!("the command is `{}`", command.name()))
     }

@@ -122,19 +122,23 @@ impl AttestAfter for Oci {
     const ABOUT: &'static About = &ABOUT;
 
     fn called_for(world: &Before) -> Option<String> {
-        container_command::find(&world.command).into_iter().find_map(|command| {
-            let writes = match command.action {
-                Action::Save => true,
-                Action::Build | Action::Bake => command.values(&["-o", "--output", "--set"]).iter().any(|output| {
-                    output.contains("type=docker") || output.contains("type=oci") || output.contains("type=tar")
-                }),
-                Action::Copy => command.words.iter().any(|word| {
-                    word.starts_with("oci:") || word.starts_with("oci-archive:") || word.starts_with("docker-archive:")
-                }),
-                _ => false,
-            };
-            writes.then(|| format!("the command is `{}` with an image archive as its output", command.name()))
-        })
+        container_command::find_with(&world.command, &|name| world.env.get(name).map(str::to_owned))
+            .into_iter()
+            .find_map(|command| {
+                let writes = match command.action {
+                    Action::Save => true,
+                    Action::Build | Action::Bake => command.values(&["-o", "--output", "--set"]).iter().any(|output| {
+                        output.contains("type=docker") || output.contains("type=oci") || output.contains("type=tar")
+                    }),
+                    Action::Copy => command.words.iter().any(|word| {
+                        word.starts_with("oci:")
+                            || word.starts_with("oci-archive:")
+                            || word.starts_with("docker-archive:")
+                    }),
+                    _ => false,
+                };
+                writes.then(|| format!("the command is `{}` with an image archive as its output", command.name()))
+            })
     }
 
     fn listen(path: &str, head: &[u8], length: u64) -> Option<Box<dyn Listener>> {

@@ -10,7 +10,11 @@ mod compare;
 mod determinism;
 mod engine;
 mod first_path;
+mod gitlab;
 mod harness;
+#[allow(dead_code, reason = "of the tests of the command line")]
+#[path = "../cli/issuer.rs"]
+mod issuer;
 mod layouts;
 mod rego;
 mod samples;
