@@ -484,18 +484,24 @@ impl Spool {
         }
         let mut done = Delivered::default();
         let mut first_failure = None;
+        let mut delivered = Vec::new();
         for want in &wants {
-            let outcome = self.deliver(digest, want, instead.is_some(), stored, &mut done);
-            match outcome {
-                Ok(()) if instead.is_none() => self.forget_want(digest, want)?,
-                Ok(()) => {}
+            match self.deliver(digest, want, instead.is_some(), stored, &mut done) {
+                Ok(()) => delivered.push(want),
                 Err(error) => first_failure = first_failure.or(Some(error)),
             }
         }
-        match first_failure {
-            Some(error) => Err(error),
-            None => self.remove(digest, Kind::Envelope).map(|()| done),
+        let Some(error) = first_failure else {
+            return self.remove(digest, Kind::Envelope).map(|()| done);
+        };
+        // Only now, and only beside one that stays: whoever is ended in between must not leave an envelope of which
+        // nobody knows where it should go.
+        if instead.is_none() {
+            for want in delivered {
+                self.forget_want(digest, want)?;
+            }
         }
+        Err(error)
     }
 
     fn deliver(
