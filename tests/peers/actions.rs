@@ -107,7 +107,7 @@ fn the_tutorials_steps_run_under_act() {
     let output = act.output().expect("act starts");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("Summary - ## ✅ Step <code>docker-build</code>"), "{said}");
+    assert!(said.contains("Summary - ## ✅ <code>docker-build</code>"), "{said}");
 
     let build = place.evidence("kept/docker-build.att.json");
     assert_eq!(build.kinds(), ["environment", "git", "github", "material", "command-run", "product", "docker", "oci"]);
