@@ -17,6 +17,7 @@ mod peers_names;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
+mod release;
 mod secrets;
 mod terminal;
 mod transparent;
