@@ -10,6 +10,8 @@
 #   trusted contains "actions"
 #   trusted contains "docker.io/library"
 #   unread contains "jenkins"
+#
+# cilock takes one module for each package: there the sets are changed in a copy of this one.
 package affiant.pins
 
 import rego.v1
