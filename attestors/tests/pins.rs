@@ -211,7 +211,10 @@ fn very_many_jobs_are_read_within_limits() {
         let _ = write!(text, "  j{number}: *a\n  k{number}: {{<<: *a}}\n  l{number}: {{steps: [*u, *u]}}\n");
     }
     let told = Job::new(&text).github();
-    assert_eq!(told, "read .github/workflows/w.yml\n.github/workflows/w.yml:4 action actions/checkout@v4 not pinned; publisher actions; version v4\n");
+    assert_eq!(
+        told,
+        "read .github/workflows/w.yml\n.github/workflows/w.yml:4 action actions/checkout@v4 not pinned; publisher actions; version v4\n"
+    );
 }
 
 #[test]
@@ -254,7 +257,8 @@ fn what_multiplies_or_loops_ends() {
 fn nothing_outside_the_repository_is_read() {
     let job = Job::new("jobs: {a: {steps: [{uses: ./link}, {uses: ./file}, {uses: ./pipe}, {uses: ./large}]}}\n");
     std::fs::create_dir_all(job.place.path().join("outside")).expect("a folder");
-    std::fs::write(job.place.path().join("outside/action.yml"), "runs: {steps: [{uses: secret/secret@v1}]}\n").expect("written");
+    std::fs::write(job.place.path().join("outside/action.yml"), "runs: {steps: [{uses: secret/secret@v1}]}\n")
+        .expect("written");
     std::os::unix::fs::symlink("../outside", job.root().join("link")).expect("a link");
     job.write("file/other", "");
     std::os::unix::fs::symlink("../../outside/action.yml", job.root().join("file/action.yml")).expect("a link");
@@ -310,7 +314,11 @@ fn the_running_workflow_is_found_by_its_name() {
         assert_eq!(told.contains("GAP missing"), files.is_empty(), "{told}");
     }
     // The workflow of another repository.
-    let env = [("GITHUB_ACTIONS", "true"), ("GITHUB_REPOSITORY", "o/r"), ("GITHUB_WORKFLOW_REF", "o/x/.github/workflows/w.yml@main")];
+    let env = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_REPOSITORY", "o/r"),
+        ("GITHUB_WORKFLOW_REF", "o/x/.github/workflows/w.yml@main"),
+    ];
     let told = told(&predicate(run(&world(&job.root(), &Job::case(&env, &[])))));
     has(&told, &["GAP missing (GITHUB_WORKFLOW_REF):null the workflow that runs is that of another repository"]);
 }

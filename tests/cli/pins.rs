@@ -58,14 +58,19 @@ const OWN: &str = "../a.json-pins.json";
 /// Writes a policy from the evidence, changes its source, compiles and signs it.
 fn policy(place: &Place, change: impl FnOnce(String) -> String) {
     let from = format!("../a.json,{OWN}");
-    place.affiant(["policy", "init", "--from", &from, "--key", "../k.pub", "-o", "../policy.yaml"]).run().code(0);
+    let init =
+        ["policy", "init", "--from", &from, "--key", "../k.pub", "--expires", "2100-01-01", "-o", "../policy.yaml"];
+    place.affiant(init).run().code(0);
     let source = std::fs::read_to_string(place.beside("policy.yaml")).expect("a source");
     assert!(source.contains("      - type: pins\n"), "{source}");
     assert!(source.contains("\n        rego: affiant:pins\n"), "{source}");
     std::fs::write(place.beside("policy.yaml"), change(source)).expect("written");
     place.affiant(["policy", "check", "../policy.yaml"]).run().code(0);
     place.affiant(["policy", "compile", "../policy.yaml", "-o", "../policy.json"]).run().code(0);
-    place.affiant(["policy", "sign", "../policy.json", "-k", "../policy.pem", "-o", "../policy.signed.json"]).run().code(0);
+    place
+        .affiant(["policy", "sign", "../policy.json", "-k", "../policy.pem", "-o", "../policy.signed.json"])
+        .run()
+        .code(0);
 }
 
 fn verify(place: &Place) -> Ended {
@@ -89,7 +94,11 @@ fn reasons(place: &Place) -> Vec<String> {
 fn collect(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) if text.starts_with("affiant.pins: ") => {
-            found.extend(text.split("affiant.pins: ").filter(|one| !one.is_empty()).map(|one| one.trim_end_matches("; ").to_owned()));
+            found.extend(
+                text.split("affiant.pins: ")
+                    .filter(|one| !one.is_empty())
+                    .map(|one| one.trim_end_matches("; ").to_owned()),
+            );
         }
         Value::Array(list) => list.iter().for_each(|one| collect(one, found)),
         Value::Object(members) => members.values().for_each(|one| collect(one, found)),
@@ -136,16 +145,15 @@ fn an_unpinned_action_image_or_base_is_denied_with_file_and_line() {
     let (_, text) = text.split_once("What failed\n").expect("a part");
     let expected = "  \
   1. step build: a rule denies
-     expected   no rule of steps.build.attestations[4].regopolicies denies
+     expected   no rule of steps.build.attestations[3].regopolicies denies
      found      affiant.pins: .github/workflows/build.yml:6: node:20 is not pinned: write its
                 digest (`@sha256:…`); affiant.pins: .github/workflows/build.yml:8:
-                actions/checkout@v4 is not pinned: write its commit; affiant.pins:
-                Dockerfile:3: alpine is not pinned: write its digest (`@sha256:…`)
+                actions/checkout@v4 is not pinned: write its commit; affiant.pins: Dockerfile:3:
+                alpine is not pinned: write its digest (`@sha256:…`)
      where      ../a.json-pins.json, attestation urn:affiant:pins:v0.1
 ";
     let found = text.split_once("     to do").map(|(before, _)| before).unwrap_or_default();
-    let number = |text: &str| text.replace(|digit: char| digit.is_ascii_digit(), "N");
-    assert_eq!(number(found), number(expected));
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -193,7 +201,10 @@ fn it_runs_by_default_where_there_is_something_to_read() {
     let place = place(&action, &image, &base);
     let plain = |place: &Place, line: &[&str]| {
         std::fs::remove_file(place.beside("a.json-pins.json")).ok();
-        place.capture(["-s", "build", "--"]).with(line).env("PATH", format!("{}:/usr/bin:/bin", place.beside("bin").display()))
+        place
+            .capture(["-s", "build", "--"])
+            .with(line)
+            .env("PATH", format!("{}:/usr/bin:/bin", place.beside("bin").display()))
     };
     plain(&place, &["true"]).run().code(0);
     assert!(!place.beside("a.json-pins.json").exists());
@@ -227,7 +238,10 @@ fn rules_are_listed_and_printed() {
     let printed = place.affiant(["policy", "rules", "affiant:pins"]).run().code(0).stderr("").stdout_text();
     assert!(printed.contains("\npackage affiant.pins\n"), "{printed}");
     place.affiant(["policy", "rules", "pin"]).run().code(2).stdout("").stderr_has(&["no rule `pin`", "`pins`"]);
-    place.write("policy.yaml", "expires: 90d\nsteps: {a: {functionaries: [], attestations: [{type: pins, rego: affiant:pinz}]}}\n");
+    place.write(
+        "policy.yaml",
+        "expires: 90d\nsteps: {a: {functionaries: [], attestations: [{type: pins, rego: affiant:pinz}]}}\n",
+    );
     let ended = place.affiant(["policy", "compile", "policy.yaml"]).run().code(2).stdout("");
     ended.stderr_has(&["`affiant:pinz` is no rule of affiant, did you mean `affiant:pins`?"]);
 }
@@ -245,7 +259,10 @@ fn an_action_of_cilock_is_denied_without_a_pin() {
     };
     ask(&format!("actions/checkout@{COMMIT}"), "true", &[]).code(0);
     let denied = ask("actions/checkout@v4", "false", &[]).code(1);
-    assert!(denied.stdout_text().contains("the action actions/checkout@v4 is not pinned: write its commit"), "{denied:?}");
+    assert!(
+        denied.stdout_text().contains("the action actions/checkout@v4 is not pinned: write its commit"),
+        "{denied:?}"
+    );
     place.write("trusted.rego", "package affiant.github_action\n\nimport rego.v1\n\ntrusted contains \"actions\"\n");
     ask("actions/checkout@v4", "false", &["--rego", "trusted.rego"]).code(0);
     ask("other/checkout@v4", "false", &["--rego", "trusted.rego"]).code(1);
@@ -264,7 +281,11 @@ fn kept_evidence_of_pins_reads_as_it_was_made() {
         let args = ["run", "-k", "../k.pem", "-s", "docker-build", "-o", "../evidence.json", "-a", "pins"];
         job(&place, place.affiant(args).with(["--", "docker", "build", "."])).run().code(0);
         std::fs::create_dir_all(&folder).expect("makes a folder");
-        for (from, to) in [("evidence.json", "evidence.json"), ("evidence.json-pins.json", "evidence.json-pins.json"), ("work/app.txt", "app.txt")] {
+        for (from, to) in [
+            ("evidence.json", "evidence.json"),
+            ("evidence.json-pins.json", "evidence.json-pins.json"),
+            ("work/app.txt", "app.txt"),
+        ] {
             std::fs::copy(place.beside(from), folder.join(to)).expect("copies");
         }
         std::fs::copy(root.join("keys/functionary.pub"), folder.join("functionary.pub")).expect("copies");
