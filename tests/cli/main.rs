@@ -18,6 +18,7 @@ mod pins;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
+mod release;
 mod secrets;
 mod terminal;
 mod transparent;

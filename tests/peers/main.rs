@@ -17,5 +17,6 @@ mod harness;
 mod issuer;
 mod layouts;
 mod rego;
+mod release;
 mod samples;
 mod signatures;
