@@ -18,6 +18,8 @@ const MAX_FILES: usize = 1000;
 const MAX_ENTRIES: usize = 10_000;
 /// Deepest folder that a pattern reaches.
 const MAX_DEPTH: usize = 32;
+/// Most `**` in a pattern: each multiplies the ways to match.
+const MAX_STARS: usize = 4;
 
 /// The folder that holds the pipeline's files.
 pub(super) struct Repository {
@@ -144,6 +146,9 @@ impl Repository {
     /// The files that a pattern with `*` and `**` names, in the order of their names.
     pub(super) fn matching(&self, pattern: &str) -> Result<Vec<String>, String> {
         let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+        if parts.iter().filter(|part| part.contains("**")).count() > MAX_STARS {
+            return Err(format!("has more than {MAX_STARS} `**`"));
+        }
         let (mut found, mut waiting, mut passed) = (Vec::new(), vec![(String::new(), 0)], 0);
         while let Some((folder, depth)) = waiting.pop() {
             if depth > MAX_DEPTH {
@@ -297,5 +302,6 @@ mod tests {
         assert_eq!(Repository::normal("./a/../b//c").as_deref(), Ok("b/c"));
         assert!(Repository::normal("a/../../b").is_err());
         assert_eq!(repository.matching("**/*.yml").map(|found| found.len()), Ok(6));
+        assert!(repository.matching(&"**/a/".repeat(20)).is_err());
     }
 }

@@ -112,6 +112,9 @@ fn resolve(tree: &Tree, id: Id) -> Vec<Id> {
     for part in tree.list(id) {
         let Some(name) = tree.text(*part) else { return Vec::new() };
         found = found.into_iter().flat_map(|id| tree.get(id, name)).collect();
+        // A key given twice, over and over, is not followed each time.
+        found.sort_unstable();
+        found.dedup();
     }
     found
 }

@@ -2,7 +2,8 @@
 //!
 //! * `repository/` – the files, as they are
 //! * `case.json` – optional: `command`, `env` (`{root}` stands for the repository), `dir` (where the command runs)
-//! * `expected.txt` – one line for each reference and gap; written anew with `AFFIANT_BLESS=1`
+//! * `expected.txt` – one line for each reference and gap, and `expected.json`, the predicate; written anew with
+//!   `AFFIANT_BLESS=1`
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -129,13 +130,17 @@ fn cases_are_as_recorded() {
         let world = world(&root, &case);
         let found = predicate(run(&world));
         assert_eq!(found, predicate(run(&world)), "{}: two runs differ", folder.display());
-        let text = told(&found).replace(root.to_str().expect("UTF-8"), "{root}");
-        let expected = folder.join("expected.txt");
-        if bless {
-            std::fs::write(&expected, &text).expect("writes");
-        }
-        if std::fs::read_to_string(&expected).unwrap_or_default() != text {
-            let _ = writeln!(wrong, "{}: differs from expected.txt; it is now:\n{text}", folder.display());
+        let text = told(&found);
+        let value = serde_json::to_string_pretty(&json!({"pieces": [{"predicate": found}]})).expect("JSON") + "\n";
+        for (name, text) in [("expected.txt", text), ("expected.json", value)] {
+            let text = text.replace(root.to_str().expect("UTF-8"), "{root}");
+            let expected = folder.join(name);
+            if bless {
+                std::fs::write(&expected, &text).expect("writes");
+            }
+            if std::fs::read_to_string(&expected).unwrap_or_default() != text {
+                let _ = writeln!(wrong, "{}: differs from {name}; it is now:\n{text}", folder.display());
+            }
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -240,6 +245,15 @@ fn what_multiplies_or_loops_ends() {
     job.write("two.yml", "include: /one.yml\nimage: &i !reference [image]\n");
     let told = job.gitlab("one.yml");
     assert_eq!(told.lines().filter(|line| line.starts_with("read")).count(), 2, "{told}");
+    // Keys given twice, on the way of a reference.
+    let mut twice = "a0: &a0 {image: x:1}\n".to_owned();
+    let mut path = String::new();
+    for level in 1..100 {
+        let _ = writeln!(twice, "a{level}: &a{level} {{a: *a{before}, a: *a{before}}}", before = level - 1);
+        path += "a, ";
+    }
+    job.write("twice.yml", format!("{twice}image: !reference [a99, {path}image]\n"));
+    has(&job.gitlab("twice.yml"), &["twice.yml:1 image x:1 not pinned"]);
     // More files than are read.
     let mut many = String::from("include:\n");
     for number in 0..1100 {
@@ -329,4 +343,56 @@ fn outside_of_everything_there_is_nothing() {
     let world = world(&job.root(), &Job::case(&[], &["make"]));
     assert!(matches!(run(&world), Ok(Found::Nothing(_))));
     assert_eq!((attestor().called_for)(&world), None);
+}
+
+/// Cuts, doubles and changes parts of real files: nothing panics, and what is no longer whole is told or read.
+#[test]
+fn damaged_files_are_read_or_told() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/pins");
+    let files = [
+        ("github/repository/.github/workflows/build.yml", ".github/workflows/w.yml"),
+        ("gitlab/repository/.gitlab-ci.yml", ".gitlab-ci.yml"),
+        ("dockerfile/repository/Dockerfile", "Dockerfile"),
+    ];
+    let job = Job::new("jobs: {}\n");
+    let env = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_WORKFLOW", "w.yml"),
+        ("GITLAB_CI", "true"),
+        ("GITHUB_WORKSPACE", "{root}"),
+    ];
+    let mut seed: u64 = 0x5eed;
+    let mut next = |below: usize| {
+        // The generator of Knuth's MMIX.
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).expect("31 bits") % below.max(1)
+    };
+    for (from, to) in files {
+        let whole = std::fs::read(folder.join(from)).expect("a fixture");
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..=next(4) {
+                let (at, length) = (next(bytes.len()), next(40));
+                let end = (at + length).min(bytes.len());
+                match next(5) {
+                    0 => bytes.truncate(at),
+                    1 => drop(bytes.drain(at..end)),
+                    2 => {
+                        let part = bytes[at..end].to_vec();
+                        let to = next(bytes.len());
+                        bytes.splice(to..to, part);
+                    }
+                    _ if bytes.is_empty() => {}
+                    3 => bytes[at] = b"{}[]&*!|>'\"%@`#:-?,\n\t\\$<= \xff\0"[next(27)],
+                    _ => bytes.insert(at, b"{}[]&*!|>'\"%@`#:-?,\n\t\\$<= \xc3\r"[next(27)]),
+                }
+            }
+            job.write(to, &bytes);
+            let case = Job::case(&env, &["docker", "build", "."]);
+            let found = predicate(run(&world(&job.root(), &case)));
+            let count = |name: &str| found[name].as_array().map_or(0, Vec::len);
+            assert!(count("files") + count("gaps") >= 2, "{found}");
+        }
+        job.write(to, &whole);
+    }
 }
