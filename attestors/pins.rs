@@ -72,11 +72,21 @@ fn pipelines(collector: &mut Collector<'_>, world: &Before) -> bool {
     if github {
         let at = At::outside("GITHUB_WORKFLOW_REF");
         match github::running(collector) {
-            Ok(files) => files.into_iter().for_each(|file| collector.workflow(file, at.clone())),
+            Ok(files) => {
+                for file in files {
+                    if let Some(commit) = world.env.get("GITHUB_WORKFLOW_SHA").filter(|commit| !commit.is_empty()) {
+                        collector.compare(&file, commit);
+                    }
+                    collector.workflow(file, at.clone());
+                }
+            }
             Err(reason) => collector.gap(Some(&at), "missing", reason),
         }
     }
     if gitlab && let Some(file) = gitlab::running(collector) {
+        if let Some(commit) = world.env.get("CI_COMMIT_SHA").filter(|commit| !commit.is_empty()) {
+            collector.compare(&file, commit);
+        }
         collector.gitlab(file, At::outside("CI_CONFIG_PATH"));
     }
     if jenkins {

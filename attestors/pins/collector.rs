@@ -287,6 +287,26 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// Notes where a file of the pipeline is not that of the commit which the provider runs. Where the repository does
+    /// not have the commit, nothing can be said.
+    #[cfg(feature = "git")]
+    pub(super) fn compare(&mut self, path: &str, commit: &str) {
+        let committed = self.repository.git_root().and_then(|root| crate::git::file_of_commit(root, commit, path));
+        let (Some(committed), Ok(text)) = (committed, self.repository.peek(path)) else { return };
+        // A checkout may convert the ends of lines.
+        let plain = |bytes: &[u8]| bytes.iter().copied().filter(|byte| *byte != b'\r').collect::<Vec<u8>>();
+        if plain(&committed) != plain(text.as_bytes()) {
+            let at = At { file: path.to_owned(), line: None };
+            let reason = format!("the file in the workspace is not that of the commit {}, which runs", cut(commit));
+            self.gap(Some(&at), "differs", reason);
+        }
+    }
+
+    /// Without git there is nothing to compare with.
+    #[cfg(not(feature = "git"))]
+    #[expect(clippy::unused_self, reason = "the same call with and without git")]
+    pub(super) fn compare(&mut self, _: &str, _: &str) {}
+
     fn tree(&mut self, path: &str, from: &At, read: fn(&mut Self, &str, &Tree)) {
         let text = match self.repository.text(path) {
             Ok(text) => text,

@@ -48,6 +48,12 @@ impl Repository {
         folder.canonicalize().is_ok_and(|folder| folder.starts_with(&self.root))
     }
 
+    /// The root, where it is the top of a git repository.
+    #[cfg(feature = "git")]
+    pub(super) fn git_root(&self) -> Option<&Path> {
+        self.root.join(".git").exists().then_some(&self.root)
+    }
+
     /// A path relative to the root without `.` and `..`; a reason where it leads out.
     pub(super) fn normal(path: &str) -> Result<String, String> {
         let mut parts: Vec<&str> = Vec::new();

@@ -196,6 +196,35 @@ fn what_was_not_read_is_denied() {
 }
 
 #[test]
+fn a_workflow_that_is_not_the_one_that_runs_is_told() {
+    let (action, image, base) = pinned();
+    let place = place("actions/checkout@v4", &image, &base);
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]).args(args);
+        command.current_dir(place.work()).env("HOME", place.beside("home")).env("GIT_CONFIG_NOSYSTEM", "1").output()
+    };
+    let Ok(output) = git(&["init", "-q"]) else { return crate::harness::left_out("git is not there") };
+    assert!(output.status.success());
+    assert!(git(&["add", "."]).is_ok_and(|output| output.status.success()));
+    assert!(git(&["commit", "-q", "-m", "first"]).is_ok_and(|output| output.status.success()));
+    let head = git(&["rev-parse", "HEAD"]).expect("a commit").stdout;
+    let head = String::from_utf8(head).expect("hex").trim().to_owned();
+    let run = |commit: &str| {
+        let call = place.capture(["-s", "build", "-a", "pins", "--on-gap", "warn", "--", "docker", "build", "."]);
+        job(&place, call).env("GITHUB_WORKFLOW_SHA", commit).run().code(0);
+        statement_of(&place.beside("a.json-pins.json"))["predicate"]["gaps"].clone()
+    };
+    assert_eq!(run(&head), Value::Null);
+    // Pinned in the workspace only.
+    place.write(WORKFLOW, workflow(&action, &image));
+    let gaps = run(&head);
+    assert_eq!((&gaps[0]["file"], &gaps[0]["kind"]), (&Value::from(WORKFLOW), &Value::from("differs")), "{gaps}");
+    // A commit that is not there says nothing.
+    assert_eq!(run(COMMIT), Value::Null);
+}
+
+#[test]
 fn it_runs_by_default_where_there_is_something_to_read() {
     let (action, image, base) = pinned();
     let place = place(&action, &image, &base);
