@@ -16,6 +16,7 @@ mod jenkins;
 mod jwt;
 mod kinds;
 pub mod oci;
+mod pins;
 pub mod sbom;
 mod subjects;
 
@@ -31,6 +32,7 @@ pub const BUILT_IN: &[Attestor] = &[
     Attestor::before::<gitlab::Gitlab>(),
     Attestor::before::<jenkins::Jenkins>(),
     Attestor::before::<jwt::JsonWebToken>(),
+    Attestor::before::<pins::Pins>(),
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),

@@ -14,6 +14,7 @@ mod hostile;
 mod issuer;
 mod keys;
 mod peers_names;
+mod pins;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
