@@ -15,8 +15,10 @@ mod gitlab;
 mod jenkins;
 mod jwt;
 mod kinds;
+mod link;
 pub mod oci;
 pub mod sbom;
+mod slsa;
 mod subjects;
 
 #[cfg(feature = "git")]
@@ -34,4 +36,6 @@ pub const BUILT_IN: &[Attestor] = &[
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),
+    Attestor::whole::<slsa::Slsa>(),
+    Attestor::whole::<link::Link>(),
 ];

@@ -12,6 +12,7 @@ pub mod dsse;
 pub mod evidence;
 pub mod form;
 pub mod jwt;
+pub mod link;
 pub mod mime;
 pub mod nearest;
 pub mod outfile;
