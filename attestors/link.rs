@@ -111,7 +111,8 @@ impl AttestWhole for Link {
         let predicate = to_raw_value(&shown).map_err(|error| AttestError::new(error.to_string()))?;
         let exported = options.export || !matches!(options.classic, None | Some(Classic::Beside(false)));
         let (prefix, place) = if exported { ("", Place::Exported) } else { ("file:", Place::Collection) };
-        let subjects = world.products.iter().map(|one| Subject::new(format!("{prefix}{}", one.path), one.digests.clone()));
+        let subjects =
+            world.products.iter().map(|one| Subject::new(format!("{prefix}{}", one.path), one.digests.clone()));
         Ok(Found::Evidence {
             pieces: vec![Evidence {
                 predicate_type: ABOUT.predicate_type.to_owned(),

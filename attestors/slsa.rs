@@ -147,9 +147,10 @@ impl AttestWhole for Slsa {
             },
         };
         let predicate = to_raw_value(&provenance).map_err(|error| AttestError::new(error.to_string()))?;
-        let (predicate_type, place) = match options.export {
-            true => (ABOUT.predicate_type, Place::Exported),
-            false => (TYPE_IN_COLLECTION, Place::Collection),
+        let (predicate_type, place) = if options.export {
+            (ABOUT.predicate_type, Place::Exported)
+        } else {
+            (TYPE_IN_COLLECTION, Place::Collection)
         };
         Ok(Found::Evidence {
             pieces: vec![Evidence {

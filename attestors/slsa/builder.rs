@@ -21,6 +21,8 @@ struct Found {
     source: &'static str,
     /// Why it is not proven; `None` where it is.
     unproven: Option<String>,
+    /// Whose token proves it.
+    issuer: Option<String>,
 }
 
 /// The builder that the user named, else what a proven token says, else what variables say.
@@ -32,6 +34,8 @@ pub(super) fn find(world: &Whole<'_>, named: Option<&str>) -> Builder {
             let mut identity = json!({ "source": best.source, "verified": best.unproven.is_none() });
             if let Some(reason) = &best.unproven {
                 identity["reason"] = reason.as_str().into();
+            } else if let Some(issuer) = &best.issuer {
+                identity["issuer"] = issuer.as_str().into();
             }
             (best.invocation.clone(), identity)
         }
@@ -73,7 +77,10 @@ impl<'a> Evidence<'a> {
     /// Why what the claims do not say is not proven.
     fn reason(&self, claim: &str) -> String {
         let said = self.predicate.pointer("/affiant/reason").and_then(Value::as_str);
-        said.map_or_else(|| format!("the job's identity token has no claim `{claim}`"), str::to_owned)
+        said.map_or_else(
+            || format!("the job's identity token says no `{claim}`, or is of another server"),
+            str::to_owned,
+        )
     }
 }
 
@@ -91,21 +98,25 @@ fn github(world: &Whole<'_>) -> Option<Found> {
         Some(attempt) => format!("{run}/attempts/{attempt}"),
         None => run.to_owned(),
     });
-    Some(Found { id: format!("{server}/{workflow}"), invocation: run, source: "github", unproven })
+    let issuer = evidence.claim("iss");
+    Some(Found { id: format!("{server}/{workflow}"), invocation: run, source: "github", unproven, issuer })
 }
 
 /// `<project>/-/runners/<id>`, as GitLab's runner names itself in its provenance.
 fn gitlab(world: &Whole<'_>) -> Option<Found> {
     let evidence = Evidence::of(world, "gitlab")?;
     let project = evidence.text("projecturl")?;
-    let proven = evidence.claim("runner_id").filter(|_| evidence.claim("project_path").is_some());
+    // A server proves its own addresses only: another issuer may have been named by an option.
+    let server = evidence.text("ciserverurl").unwrap_or_default().trim_end_matches('/');
+    let issuer = evidence.claim("iss").filter(|issuer| issuer.trim_end_matches('/') == server);
+    let proven = evidence.claim("runner_id").filter(|_| issuer.is_some() && evidence.claim("project_path").is_some());
     let unproven = proven.is_none().then(|| evidence.reason("runner_id"));
     let id = match proven.or_else(|| evidence.text("runnerid").map(str::to_owned)) {
         Some(runner) => format!("{project}/-/runners/{runner}"),
-        None => evidence.text("ciserverurl")?.to_owned(),
+        None => server.to_owned(),
     };
     let run = evidence.text("joburl").or_else(|| evidence.text("pipelineurl")).map(str::to_owned);
-    Some(Found { id, invocation: run, source: "gitlab", unproven })
+    Some(Found { id, invocation: run, source: "gitlab", unproven, issuer })
 }
 
 /// The URL of the server.
@@ -113,5 +124,5 @@ fn jenkins(world: &Whole<'_>) -> Option<Found> {
     let evidence = Evidence::of(world, "jenkins")?;
     let id = evidence.text("jenkinsurl")?.to_owned();
     let invocation = evidence.text("pipelineurl").map(str::to_owned);
-    Some(Found { id, invocation, source: "jenkins", unproven: Some(evidence.reason("")) })
+    Some(Found { id, invocation, source: "jenkins", unproven: Some(evidence.reason("")), issuer: None })
 }

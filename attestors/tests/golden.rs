@@ -120,7 +120,7 @@ fn run(attestor: &str, folder: &Path) -> Outcome {
     let entry = BUILT_IN.iter().find(|entry| entry.about.name == attestor).expect("a built-in attestor");
     match entry.prepare(case.options, &world.before).expect("options").0 {
         Prepared::After(attest) => attest(&world),
-        Prepared::Before(_) => panic!("{attestor} runs before the command"),
+        Prepared::Before(_) | Prepared::Whole(_) => panic!("{attestor} does not run after the command"),
     }
 }
 

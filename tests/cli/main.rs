@@ -6,6 +6,7 @@ mod bad_input;
 mod ci;
 mod crash;
 mod evidence;
+mod exports;
 mod forms;
 mod gate;
 mod harness;
@@ -17,6 +18,7 @@ mod peers_names;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
+mod schema;
 mod secrets;
 mod terminal;
 mod transparent;

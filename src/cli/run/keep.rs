@@ -158,7 +158,7 @@ impl Keep {
     /// Files and folders that affiant itself writes: no materials, no products.
     pub(super) fn own_outputs(&self) -> Vec<PathBuf> {
         let mut own = self.reports.clone();
-        own.extend(self.links.iter().flat_map(Links::files).map(|file| absolute(file)));
+        own.extend(self.links.iter().flat_map(Links::files).map(absolute));
         if let Some((path, outfile)) = &self.outfile {
             own.push(path.clone());
             own.extend(outfile.file().map(Path::to_owned));

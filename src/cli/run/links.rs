@@ -21,11 +21,7 @@ pub(super) struct Links(Vec<Outfile>);
 
 impl Links {
     /// Looks at the files before the command runs; `None` where they are not asked for.
-    pub(super) fn check(
-        args: &CaptureArgs,
-        step: &str,
-        signers: &[Box<dyn Signer>],
-    ) -> Result<Option<Self>, Failure> {
+    pub(super) fn check(args: &CaptureArgs, step: &str, signers: &[Box<dyn Signer>]) -> Result<Option<Self>, Failure> {
         let folder = match args.attestor_options.get(ATTESTOR).and_then(|options| options.get("classic")) {
             None | Some(Value::Bool(false)) => return Ok(None),
             Some(Value::Bool(true)) => {
@@ -42,13 +38,14 @@ impl Links {
             .hint("name the step with `--step NAME`, as the layout does"));
         }
         let refuse = |what: String, error: &(dyn std::error::Error + 'static)| Failure::because(Kind::Run, what, error);
-        let file = |signer: &Box<dyn Signer>| {
+        let file = |signer: &dyn Signer| {
             let key = Key::of(signer.public_key())
                 .map_err(|error| refuse("--attestor-link-classic: this key cannot sign it".to_owned(), &error))?;
             let path = folder.join(key.file_name(step));
-            Outfile::probe(&path).map_err(|error| refuse(format!("the link {} cannot be written", path.display()), &error))
+            Outfile::probe(&path)
+                .map_err(|error| refuse(format!("the link {} cannot be written", path.display()), &error))
         };
-        signers.iter().map(file).collect::<Result<_, _>>().map(|files| Some(Self(files)))
+        signers.iter().map(|signer| file(signer.as_ref())).collect::<Result<_, _>>().map(|files| Some(Self(files)))
     }
 
     /// The files.

@@ -13,9 +13,9 @@ use super::plan::Plan;
 use super::spine::{self, Part};
 use super::{Outcome, Ran, at_rest};
 use crate::attestor::{After, Evidence, Heard, Materials, Phase, Place, Predicate, Told, Whole};
-use crate::evidence::short_name;
 use crate::clock::Clock;
 use crate::collection::{Body, COMMAND_RUN_TYPE, COMMAND_RUN_TYPE_CILOCK, Collection, Entry, FAILED_SUFFIX, Gap};
+use crate::evidence::short_name;
 use crate::form::Form;
 use crate::product::{Change, Products};
 use crate::redact::Redactor;
@@ -73,8 +73,12 @@ impl Ran {
         let products_start = clock.now();
         let heard = Arc::new(Heard::default());
         let listening = Arc::default();
-        let ears: Vec<Ear> =
-            plan.attestors.iter().filter(|one| one.phase == Phase::After).map(|one| (one.about.name, one.listen)).collect();
+        let ears: Vec<Ear> = plan
+            .attestors
+            .iter()
+            .filter(|one| one.phase == Phase::After)
+            .map(|one| (one.about.name, one.listen))
+            .collect();
         let tap = |path: &str, head: &[u8], length: u64| listen::tap(&ears, &heard, &listening, path, head, length);
         let changes = match outcome {
             Outcome::NoCommand => at_rest::products(&plan.at_rest, &materials, &tap, &mut composer.gaps),
@@ -333,9 +337,11 @@ impl Composer {
                 Some(Told { attestor: short_name(&entry.predicate_type), predicate, subjects: &entry.subjects })
             }
             // Documents, and the files, which stand beside it.
-            Body::Verbatim(_) | Body::Materials(..) | Body::Products(..) | Body::MaterialTree(_) | Body::ProductTree(_) => {
-                None
-            }
+            Body::Verbatim(_)
+            | Body::Materials(..)
+            | Body::Products(..)
+            | Body::MaterialTree(_)
+            | Body::ProductTree(_) => None,
         });
         told.collect()
     }

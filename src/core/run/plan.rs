@@ -156,7 +156,9 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
             match (attestor.called_for)(&request.before) {
                 Some(reason) => chosen.push((attestor, false, reason)),
                 // Only the products can tell whether there is something for it.
-                None if attestor.phase == Phase::After => chosen.push((attestor, false, attestor.about.default_when.to_owned())),
+                None if attestor.phase == Phase::After => {
+                    chosen.push((attestor, false, attestor.about.default_when.to_owned()));
+                }
                 None => {}
             }
         }
