@@ -127,12 +127,12 @@ fn run(attestor: &str, folder: &Path) -> Outcome {
 fn piece(evidence: &Evidence) -> Value {
     let predicate = match &evidence.predicate {
         Predicate::Composed(value) => value.clone(),
-        Predicate::Verbatim(text) => serde_json::from_str(text.get()).expect("JSON"),
+        Predicate::Verbatim(text) | Predicate::Masked(text) => serde_json::from_str(text.get()).expect("JSON"),
     };
     json!({
         "predicateType": evidence.predicate_type,
         "verbatim": matches!(evidence.predicate, Predicate::Verbatim(_)),
-        "place": match evidence.place { Place::Collection => "collection", Place::OwnEnvelope => "own envelope" },
+        "place": match evidence.place { Place::Collection => "collection", Place::OwnEnvelope => "own envelope", Place::Exported => "exported" },
         "subjects": evidence.subjects,
         "backReferences": evidence.back_references,
         "predicate": predicate,
