@@ -17,6 +17,9 @@ const LISTED: usize = 1000;
 pub(super) fn all<'a>(world: &'a Whole<'_>) -> (Vec<Resource<'a>>, Vec<String>) {
     let mut shortfalls = Vec::new();
     let mut all: Vec<_> = world.predicate("git").map(commit).unwrap_or_default();
+    if all.is_empty() {
+        all.extend(["github", "gitlab"].into_iter().filter_map(|name| commit_of_job(world.predicate(name)?)));
+    }
     all.extend(images(world, &mut shortfalls));
     all.extend(materials(world, &mut shortfalls));
     (all, shortfalls)
@@ -43,6 +46,23 @@ fn commit(git: &Value) -> Vec<Resource<'_>> {
     }
     let uri = |remote| format!("{}{}", uri_of(remote), branch.as_deref().unwrap_or_default());
     remotes.into_iter().map(|remote| one(Some(uri(remote)))).collect()
+}
+
+/// The commit that the token of a CI proves to be the job's, where the repository was not looked at.
+fn commit_of_job(job: &Value) -> Option<Resource<'_>> {
+    let verified = job.pointer("/affiant/verified").and_then(Value::as_bool) == Some(true);
+    let claim = |name: &str| job.pointer("/jwt/claims")?.get(name)?.as_str();
+    let is_hash = |text: &&str| matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hash = claim("sha").filter(is_hash).filter(|_| verified)?;
+    // GitLab's `ref` is a bare name.
+    let reference = claim("ref_path").or_else(|| claim("ref")).map(|name| format!("@{name}")).unwrap_or_default();
+    let project = job.get("projecturl")?.as_str().filter(|url| !url.is_empty())?;
+    Some(Resource {
+        uri: Some(format!("git+{project}{reference}")),
+        name: None,
+        digest: DigestSet([("gitCommit".to_owned(), hash.to_owned())].into()),
+        annotations: None,
+    })
 }
 
 /// A remote as a location of SPDX: `git+https://host/path`. Git's short form `user@host:path` is SSH.

@@ -225,6 +225,7 @@ fn the_builder_is_that_of_the_ci() {
             "builder": predicate["runDetails"]["builder"]["id"].take(),
             "invocation": predicate["runDetails"]["metadata"]["invocationId"].take(),
             "identity": predicate["buildDefinition"]["internalParameters"]["builderIdentity"].take(),
+            "first source": predicate["buildDefinition"]["resolvedDependencies"][0].take(),
         });
         let name = if token.is_none() { "proven" } else { "unverified" };
         assert_eq!(who["identity"]["verified"], token.is_none());
@@ -302,6 +303,45 @@ fn a_commit_and_many_materials_are_told_within_bounds() {
     );
     // A link has all of them: rules of layouts are about each.
     assert_eq!(link(&place)["predicate"]["materials"].as_array().map(Vec::len), Some(1201));
+}
+
+#[test]
+fn images_are_subjects_and_their_bases_are_sources() {
+    let place = Place::new();
+    let copy = |name: &str| fixture(name).display().to_string();
+    let script = format!(
+        "cp '{}' docker-metadata.json; cp '{}' .",
+        copy("docker/materials-v02/products/m.json"),
+        copy("buildx/docker-max/image.tar")
+    );
+    place.capture(["-s", "image", "-a", "docker,oci,slsa", "--", "sh", "-c", &script]).run().code(0);
+    let statement = provenance(&place);
+    let of_collection = |kinds: &[&str]| {
+        let collection = place.statement();
+        let list = collection["subject"].as_array().expect("a list").clone();
+        let short = |subject: &Value| {
+            let name = subject["name"].as_str().expect("a name").rsplit('/').next().expect("a name").to_owned();
+            kinds.iter().any(|kind| name.starts_with(kind)).then_some(name)
+        };
+        list.iter().filter_map(short).collect::<std::collections::BTreeSet<_>>()
+    };
+    let names: std::collections::BTreeSet<_> = subject_names(&statement).into_iter().map(str::to_owned).collect();
+    let mut expected = of_collection(&["imagedigest:", "imageid:", "tardigest:"]);
+    assert!(expected.len() >= 3, "{expected:?}");
+    expected.extend(["affiant:run", "file:docker-metadata.json", "file:image.tar"].map(str::to_owned));
+    assert_eq!(names, expected, "no texts, no materials");
+
+    let sources = statement["predicate"]["buildDefinition"]["resolvedDependencies"].as_array().expect("a list");
+    let docker = place.predicate("/docker/v0.1");
+    let materials =
+        docker["products"].as_object().expect("a map").values().filter_map(|one| one["materials"].as_object());
+    let mut count = 0;
+    for material in materials.flat_map(|map| map.values()).flat_map(|list| list.as_array().expect("a list")) {
+        count += 1;
+        let source = json!({ "uri": material["uri"], "digest": material["digest"] });
+        assert!(sources.contains(&source), "{source} is not in {sources:?}");
+    }
+    assert!(count > 0, "the fixture has base images");
 }
 
 #[test]
@@ -485,6 +525,10 @@ fn an_sbom_is_exported_where_that_is_asked_for() {
 
 /// A policy that asks for this type in the step `build`.
 fn policy(place: &Place, kind: &str) {
+    policy_with(place, &json!({ "type": kind }));
+}
+
+fn policy_with(place: &Place, attestation: &Value) {
     let id = place.affiant(["key", "id", "../k.pub"]).run().code(0).stdout_text().trim().to_owned();
     let pem = std::fs::read(place.beside("k.pub")).expect("a key");
     let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
@@ -494,7 +538,7 @@ fn policy(place: &Place, kind: &str) {
         "steps": { "build": {
             "name": "build",
             "functionaries": [{ "type": "publickey", "publickeyid": id }],
-            "attestations": [{ "type": kind }],
+            "attestations": [attestation],
         } },
     });
     std::fs::write(place.beside("policy.json"), policy.to_string()).expect("writes");
@@ -525,6 +569,21 @@ fn the_gate_takes_provenance_under_either_type_and_of_this_run_only() {
     policy(&place, PROVENANCE);
     let ended = ask(&["../a.json", "../old-slsa.json"]).code(1);
     assert!(ended.stdout_text().contains("not bound to this run: ../old-slsa.json"), "{}", ended.stdout_text());
+
+    // Rules see the predicate as it is written; one for witness's spelling rests on nothing, and denies.
+    std::fs::remove_file(place.work().join("app")).expect("removes");
+    build(&place, &["-a", "environment,slsa"]).run().code(0);
+    for (path, code) in [
+        ("buildDefinition.internalParameters.builderIdentity.verified == true", 0),
+        ("buildDefinition.internalParameters.builderIdentity.verified == false", 1),
+        ("build_definition.build_type == \"another\"", 1),
+    ] {
+        let module = format!("package provenance\nimport rego.v1\ndeny contains \"denied\" if input.{path}\n");
+        let module = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, module);
+        let rules = json!([{ "name": "provenance", "module": module }]);
+        policy_with(&place, &json!({ "type": PEERS_PROVENANCE, "regopolicies": rules }));
+        ask(&["../a.json", "../a.json-slsa.json"]).code(code);
+    }
 
     // In the collection, as the peers have it, it answers both types as well.
     std::fs::remove_file(place.work().join("app")).expect("removes");
