@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::failure::{self, Failure};
+use super::failure::{self, Failure, Kind};
 use super::names::{self, Called};
 use super::output::Output;
 use super::{Ending, attestors, command};
@@ -30,6 +31,8 @@ pub(crate) enum DocsVerb {
     Attestors,
     /// The flags in docs/reference/peers.md
     Peers,
+    /// Write a manual page of each command into a folder
+    Man(ManArgs),
     /// Only parse a command line, `affiant` first, as the pages show it
     Parse(ParseArgs),
 }
@@ -39,6 +42,12 @@ pub(crate) struct ParseArgs {
     /// The command line
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     words: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct ManArgs {
+    /// The folder; it is there already
+    folder: PathBuf,
 }
 
 pub(crate) fn completions(args: &CompletionsArgs, output: &Output) -> Result<Ending, Failure> {
@@ -53,6 +62,13 @@ pub(crate) fn docs(verb: &DocsVerb, output: &Output) -> Result<Ending, Failure> 
         DocsVerb::Cli => cli_reference(),
         DocsVerb::ExitCodes => failure::reference(),
         DocsVerb::Peers => names::reference(),
+        DocsVerb::Man(args) => {
+            clap_mangen::generate_to(whole(command(Called::Affiant)), &args.folder).map_err(|error| {
+                let message = format!("manual pages cannot be written to {}", args.folder.display());
+                Failure::because(Kind::NoAnswer, message, &error)
+            })?;
+            String::new()
+        }
         DocsVerb::Parse(args) => match command(Called::Affiant).try_get_matches_from(&args.words) {
             Ok(_) => String::new(),
             Err(error) => return Err(Failure::usage(error.render().to_string())),
@@ -63,6 +79,13 @@ pub(crate) fn docs(verb: &DocsVerb, output: &Output) -> Result<Ending, Failure> 
     };
     output.data(page.as_bytes())?;
     Ok(Ending::Done)
+}
+
+/// With the options that the ordinary help leaves out.
+fn whole(command: clap::Command) -> clap::Command {
+    let verbs: Vec<_> =
+        command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| verb.get_name().to_owned()).collect();
+    verbs.into_iter().fold(command, |command, verb| command.mut_subcommand(verb, whole)).mut_args(|arg| arg.hide(false))
 }
 
 /// The help of every command with every option, as Markdown.

@@ -81,7 +81,8 @@ impl Failure {
         let mut next = Some(error);
         while let Some(error) = next {
             let text = error.to_string();
-            if failure.causes.last() != Some(&text) {
+            // An error whose text has that of its source already.
+            if !failure.causes.last().is_some_and(|cause| cause.ends_with(&text)) {
                 failure.causes.push(text);
             }
             next = error.source();

@@ -570,23 +570,28 @@ pub(crate) fn process(pid: i32) -> Option<Process> {
 }
 
 /// Makes this process the one that gets its descendants' orphans, until dropped.
-pub(crate) struct Subreaper(c_int);
+///
+/// Where the kernel knows nothing of it (qemu's emulation of a user's process, in which images for other machines are
+/// built), orphans go to the first process; all that is lost is to end those of them that a timeout finds elsewhere
+/// than in the command's process group.
+pub(crate) struct Subreaper(Option<c_int>);
 
 impl Subreaper {
-    pub(crate) fn become_one() -> io::Result<Self> {
+    pub(crate) fn become_one() -> Self {
         let mut before: c_int = 0;
         // SAFETY: PR_GET_CHILD_SUBREAPER writes one int, and `before` lives through the call.
-        Errno::result(unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut before) })?;
+        let known = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut before) } == 0;
         // SAFETY: takes a number only.
-        Errno::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) })?;
-        Ok(Self(before))
+        let is_one = known && unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } == 0;
+        Self(is_one.then_some(before))
     }
 }
 
 impl Drop for Subreaper {
     fn drop(&mut self) {
+        let Some(before) = self.0 else { return };
         // SAFETY: takes a number only.
-        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, self.0) };
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, before) };
     }
 }
 

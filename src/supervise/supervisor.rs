@@ -116,7 +116,7 @@ impl Limit {
 impl Supervisor {
     fn start(request: &Request) -> Result<(Self, Outputs), Error> {
         let failed = |what| move |source| Error::Spawn { what, source };
-        let subreaper = Subreaper::become_one().map_err(failed("becoming a subreaper"))?;
+        let subreaper = Subreaper::become_one();
         let signals = Signals::catch().map_err(failed("catching signals"))?;
         let Layout { place, stdio, outputs, ptys, mut session, given } =
             Layout::arrange().map_err(failed("connecting its streams"))?;

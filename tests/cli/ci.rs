@@ -56,7 +56,18 @@ fn inputs_of_the_action_become_a_run() {
     assert!(lines.contains(&format!("attestation_file={}", envelope.display()).as_str()), "{output}");
     assert!(lines.contains(&format!("attestation_digest=sha256:{digest}").as_str()), "{output}");
     assert!(lines.iter().any(|line| line.starts_with("git_oid=") && line.len() == 72), "{output}");
-    assert!(read(&place, "summary.md").starts_with("## ✅ Step <code>docker-build</code>"));
+    let summary = read(&place, "summary.md");
+    assert!(summary.starts_with("## ✅ <code>docker-build</code>: passed\n\n| Command | <code>"), "{summary}");
+    let image = statement["subject"]
+        .as_array()
+        .expect("subjects")
+        .iter()
+        .find(|one| one["name"].as_str().is_some_and(|name| name.ends_with("file:image.tar")));
+    let image = image.and_then(|one| one["digest"]["sha256"].as_str()).expect("a digest");
+    assert!(
+        summary.contains(&format!("| file <code>image.tar</code> | <code>sha256&#58;{image}</code> |")),
+        "{summary}"
+    );
 }
 
 #[test]
@@ -68,7 +79,8 @@ fn a_failed_step_says_so_in_every_form() {
     // `pipefail`: the script ends at the pipe.
     assert_eq!(ended.exit_code(), 1);
     let summary = read(&place, "summary.md");
-    assert!(summary.starts_with("## ❌ Step <code>t&#60;b&#62;&#35;failed</code>"), "{summary}");
+    assert!(summary.starts_with("## ❌ <code>t&#60;b&#62;&#35;failed</code>"), "{summary}");
+    assert!(summary.contains("the command exited with 1\n"), "{summary}");
     assert!(read(&place, "output").contains("attestation_kind=command-failed\n"));
     let junit = read(&place, "junit.xml");
     let document = roxmltree::Document::parse(&junit).expect("XML");

@@ -18,6 +18,7 @@ mod peers_names;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
+mod release;
 mod schema;
 mod secrets;
 mod terminal;

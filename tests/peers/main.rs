@@ -18,5 +18,6 @@ mod in_toto;
 mod issuer;
 mod layouts;
 mod rego;
+mod release;
 mod samples;
 mod signatures;

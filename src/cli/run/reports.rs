@@ -168,7 +168,7 @@ fn ended(report: &Value) -> String {
         "passed" => "passed".to_owned(),
         "planned" => "planned, not run".to_owned(),
         "refused" => format!("refused: {}", text(report, "/error")),
-        "command-failed" => format!("the command failed: {}", text(report, "/result/ending")),
+        "command-failed" => format!("the command {}", text(report, "/result/ending")),
         _ => "the command succeeded, its evidence did not".to_owned(),
     }
 }
@@ -193,61 +193,67 @@ fn env(report: &Value) -> String {
     lines
 }
 
+/// Words of ours as they are; what has others' in it, as code.
+fn phrase(text: &str) -> String {
+    if text.chars().all(|c| c.is_ascii_alphanumeric() || " ,-".contains(c)) { text.to_owned() } else { code(text) }
+}
+
 fn markdown(report: &Value) -> String {
     let passed = matches!(text(report, "/kind"), "passed" | "planned");
     let mark = if passed { "✅" } else { "❌" };
     let name = match step(report) {
         "" => "affiant".to_owned(),
-        step => format!("Step {}", code(step)),
+        step => code(step),
     };
-    let mut page = format!("## {mark} {name}: {}\n\n", code(&ended(report)));
+    let mut page = format!("## {mark} {name}: {}\n\n", phrase(&ended(report)));
     let mut rows: Vec<(&str, String)> = Vec::new();
-    let command: Vec<&str> = report
-        .pointer("/plan/command")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let words = |at: &str| -> Vec<&str> {
+        report.pointer(at).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    };
+    let command = words("/plan/command");
     if !command.is_empty() {
         rows.push(("Command", code(&command.join(" "))));
-        rows.push(("Ending", code(text(report, "/result/ending"))));
+        rows.push(("Ending", phrase(text(report, "/result/ending"))));
     }
     if text(report, "/plan/observation/level") == "client-only" {
         rows.push(("Observed", format!("the client only: {}", code(text(report, "/plan/observation/reason")))));
     }
     let count = |name: &str| report.pointer(&format!("/result/{name}")).and_then(Value::as_u64).unwrap_or(0);
     if report["result"].is_object() {
-        rows.push(("Materials", count("materials").to_string()));
-        rows.push(("Products", count("products").to_string()));
+        let mut files = format!("{} in, {} out", count("materials"), count("products"));
         for (label, name) in
-            [("Deleted", "deleted"), ("Left out, with a reason", "omissions"), ("Masked", "redactions")]
+            [("deleted", "deleted"), ("left out with a reason", "omissions"), ("secrets masked", "redactions")]
         {
             if count(name) > 0 {
-                rows.push((label, count(name).to_string()));
+                let _ = write!(files, ", {} {label}", count(name));
             }
         }
+        rows.push(("Files", files));
+        rows.push(("Attested", words("/result/attested").into_iter().map(code).collect::<Vec<_>>().join(", ")));
     }
-    let attestors: Vec<&str> = report
-        .pointer("/plan/attestors")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|attestor| text(attestor, "/name"))
-        .collect();
-    if !attestors.is_empty() {
-        rows.push(("Attestors", code(&attestors.join(", "))));
+    // The first row is the head: a table has to have one.
+    for (number, (name, value)) in rows.iter().enumerate() {
+        let _ = writeln!(page, "| {name} | {value} |");
+        if number == 0 {
+            page.push_str("|:---|:---|\n");
+        }
     }
     if !rows.is_empty() {
-        page.push_str("| | |\n|---|---|\n");
-        for (name, value) in &rows {
-            let _ = writeln!(page, "| {name} | {value} |");
+        page.push('\n');
+    }
+    let about = report.pointer("/result/about").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if !about.is_empty() {
+        page.push_str("| About | Digest |\n|:---|:---|\n");
+        for subject in about {
+            let (kind, name, digest) = (text(subject, "/kind"), text(subject, "/name"), text(subject, "/digest"));
+            let named = if digest.ends_with(name) { String::new() } else { format!(" {}", code(name)) };
+            let _ = writeln!(page, "| {kind}{named} | {} |", code(digest));
         }
         page.push('\n');
     }
     let all: Vec<_> = gaps(report).collect();
     if !all.is_empty() {
-        page.push_str("| Not attested | Why |\n|---|---|\n");
+        page.push_str("| Not attested | Why |\n|:---|:---|\n");
         for (named, attestor, reason) in all.iter().take(LINES) {
             let mark = if *named { "❌ " } else { "" };
             let _ = writeln!(page, "| {mark}{} | {} |", code(attestor), code(reason));
@@ -259,7 +265,7 @@ fn markdown(report: &Value) -> String {
     }
     let kept = envelopes(report);
     if !kept.is_empty() {
-        page.push_str("| Evidence | SHA-256 |\n|---|---|\n");
+        page.push_str("| Evidence | SHA-256 |\n|:---|:---|\n");
         for envelope in kept.iter().take(LINES) {
             let _ = writeln!(page, "| {} | {} |", code(place(envelope)), code(text(envelope, "/sha256")));
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use affiant_core::attestor::Phase;
+use affiant_core::evidence::short_name;
 use affiant_core::redact::Redactor;
 use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
 use affiant_core::sign::Signer;
@@ -15,6 +16,9 @@ use crate::cli::output::{Output, one_line};
 
 /// How many gaps that do not fail the run are told one by one.
 const NOTES: usize = 10;
+
+/// How many subjects the report names; the evidence has them all.
+const SUBJECTS: usize = 20;
 
 /// The plan for people: what would run, in which order, and why.
 pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -> String {
@@ -121,6 +125,8 @@ impl Log {
             "omissions": counts.omissions,
             "redactions": counts.redactions,
             "gaps": collected.collection.gaps,
+            "attested": attested(collected),
+            "about": about(collected),
             "evidenceFailed": evidence_failed,
             "evidence": kept.report(),
         }));
@@ -151,6 +157,31 @@ impl Log {
         }
         report
     }
+}
+
+/// What there is evidence of, by the names of the attestors.
+fn attested(collected: &Collected) -> Vec<String> {
+    let entries = collected.collection.entries.iter().map(|entry| entry.predicate_type.as_str());
+    entries
+        .chain(collected.own.iter().map(|own| own.predicate_type.as_str()))
+        .map(|kind| short_name(kind).to_owned())
+        .collect()
+}
+
+/// The files, images and commits that later questions can be asked about; the digests of texts are left out.
+fn about(collected: &Collected) -> Vec<Value> {
+    const KINDS: [&str; 6] = ["file", "imageid", "imagedigest", "manifestdigest", "tardigest", "commithash"];
+    let subjects = collected.collection.entries.iter().rev().flat_map(|entry| &entry.subjects);
+    subjects
+        .filter_map(|subject| {
+            let (kind, name) = subject.name.split_once(':')?;
+            let (algorithm, digest) = subject.digest.0.iter().min_by_key(|(name, _)| name.as_str() != "sha256")?;
+            KINDS
+                .contains(&kind)
+                .then(|| json!({ "kind": kind, "name": name, "digest": format!("{algorithm}:{digest}") }))
+        })
+        .take(SUBJECTS)
+        .collect()
 }
 
 fn ending(outcome: &Outcome) -> String {
