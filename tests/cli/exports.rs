@@ -86,6 +86,8 @@ fn provenance_and_link_stand_in_envelopes_of_their_own() {
     let place = place();
     build(&place, &["-a", "environment,slsa,link"]).env("LANG", "C").run().code(0).stdout("done\n").stderr(
         "affiant: build: 1 material, 1 product\n\
+         affiant: slsa in ../a.json-slsa.json\n\
+         affiant: link in ../a.json-link.json\n\
          affiant: evidence in ../a.json and the archive as sha256:[DIGEST]; next: affiant inspect --key ../k.pub ../a.json\n"
             .replace("[DIGEST]", &archived(&place)[..12])
             .as_str(),
@@ -450,7 +452,10 @@ fn what_cannot_be_written_waits_in_the_spool() {
 fn without_an_outfile_the_archive_has_them() {
     let place = place();
     let call = place.affiant(["run", "-k", "../k.pem", "-s", "build", "-a", "slsa,link", "--report", "../r.json"]);
-    call.with(["--", "sh", "-c", "echo > app"]).run().code(0);
+    let ended = call.with(["--", "sh", "-c", "echo > app"]).run().code(0);
+    let ended =
+        ended.stderr_has(&["affiant: slsa in the archive as sha256:", "affiant: link in the archive as sha256:"]);
+    drop(ended);
     // witness writes a file `-slsa.json`.
     let left: Vec<_> = place.all_paths().into_iter().filter(|path| path.to_string_lossy().contains("-slsa")).collect();
     assert_eq!(left, [""; 0].map(std::path::PathBuf::from));

@@ -497,6 +497,25 @@ impl Kept {
             .collect()
     }
 
+    /// Where the envelopes beside the collection are, each with its attestor.
+    pub(super) fn beside(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let main = self.envelopes.first().and_then(|first| first.outfile.as_ref());
+        let main = main.zip(self.shown.as_ref()).map(|(path, shown)| (path.display().to_string(), shown));
+        self.envelopes.iter().filter_map(move |one| {
+            let place = match (&one.outfile, &one.archive, &one.digest, &one.spool) {
+                (Some(path), ..) => {
+                    let path = path.display().to_string();
+                    let rest = main.as_ref().and_then(|(whole, shown)| Some((path.strip_prefix(whole)?, shown)));
+                    rest.map(|(rest, shown)| format!("{shown}{rest}")).unwrap_or(path)
+                }
+                (None, Some(_), Some(digest), _) => format!("the archive as {}", digest.get(..19).unwrap_or(digest)),
+                (.., Some(waiting)) => format!("the spool: {}", waiting.path.display()),
+                _ => return None,
+            };
+            Some((one.attestor?, place))
+        })
+    }
+
     /// Where the evidence is, and the next command: the last line.
     pub(super) fn last_line(&self) -> Option<String> {
         let first = self.envelopes.first()?;

@@ -233,6 +233,9 @@ pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
         }
     }
     output.message(&line);
+    for (attestor, place) in kept.beside() {
+        output.message(&format!("affiant: {attestor} in {place}"));
+    }
     if let Some(line) = kept.last_line() {
         output.message(&format!("affiant: {line}"));
     }
