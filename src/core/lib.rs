@@ -11,6 +11,7 @@ pub mod digest;
 pub mod dsse;
 pub mod evidence;
 pub mod form;
+pub mod image;
 pub mod jwt;
 pub mod link;
 pub mod mime;

@@ -468,4 +468,4 @@ impl Checked<Envelope> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

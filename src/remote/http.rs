@@ -5,6 +5,7 @@
 //! place (scheme, host, port, path) and never a query, a header or a body.
 
 mod authorities;
+pub(crate) mod exchange;
 mod names;
 mod proxy;
 
@@ -25,6 +26,9 @@ use ureq::{Agent, Timeout};
 const ATTEMPTS: u32 = 3;
 /// The pause before the second attempt; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Connections that are kept at most, and for how long.
+const KEPT: usize = 8;
+const KEPT_FOR: Duration = Duration::from_secs(5);
 /// Longest head of an answer, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -46,6 +50,10 @@ pub struct Settings {
     pub attempt: Duration,
     /// How long all attempts together may take.
     pub whole: Duration,
+    /// Whether connections are kept for the next question.
+    pub keep: bool,
+    /// Hosts (with their ports) that may be asked without TLS, besides this machine.
+    pub plain: Vec<String>,
 }
 
 impl Default for Settings {
@@ -58,6 +66,8 @@ impl Default for Settings {
             connect: Duration::from_secs(10),
             attempt: Duration::from_secs(15),
             whole: Duration::from_secs(30),
+            keep: false,
+            plain: Vec::new(),
         }
     }
 }
@@ -108,8 +118,9 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .max_response_header_size(MAX_HEAD)
-            // A kept connection that the other side has closed meanwhile would cost an attempt.
-            .max_idle_connections(0)
+            // A kept connection that the other side has closed meanwhile costs an attempt.
+            .max_idle_connections(if self.settings.keep { KEPT } else { 0 })
+            .max_idle_age(KEPT_FOR)
             .timeout_connect(Some(self.settings.connect))
             .timeout_resolve(Some(self.settings.connect))
             .user_agent(concat!("affiant/", env!("CARGO_PKG_VERSION")))
@@ -126,6 +137,27 @@ impl Client {
             );
         }
         Ok(Agent::with_parts(config.build(), DefaultConnector::default(), names::Names::default()))
+    }
+
+    /// The address, if it may be asked; otherwise what may be shown of it, and why not.
+    fn permitted(&self, url: &str) -> Result<Uri, (String, String)> {
+        let refused = |reason: &str| ("an address".to_owned(), reason.to_owned());
+        let uri: Uri = url.parse().map_err(|_| refused("that is no URL"))?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refused("that names no host"))?;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let reason = if authority.contains('@') {
+            "a user or password in an address is not taken"
+        } else {
+            match uri.scheme_str() {
+                Some("https") => return Ok(uri),
+                Some("http") if is_local(host) => return Ok(uri),
+                Some("http") if self.settings.plain.iter().any(|plain| plain.eq_ignore_ascii_case(authority)) => {
+                    return Ok(uri);
+                }
+                _ => "only https is spoken to other machines",
+            }
+        };
+        Err((place(&uri), reason.to_owned()))
     }
 
     fn attempt(&self, uri: &Uri, bearer: Option<&str>, limit: usize, left: Duration) -> Result<Vec<u8>, Failed> {
@@ -215,18 +247,8 @@ fn tls_reason(error: &rustls::Error) -> String {
 
 impl Fetch for Client {
     fn get(&self, url: &str, bearer: Option<&str>, limit: usize) -> Result<Vec<u8>, FetchError> {
-        let refused = |reason: &str| FetchError { place: "an address".to_owned(), reason: reason.to_owned() };
-        let uri: Uri = url.parse().map_err(|_| refused("that is no URL"))?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refused("that names no host"))?;
+        let uri = self.permitted(url).map_err(|(place, reason)| FetchError { place, reason })?;
         let error = |reason: String| FetchError { place: place(&uri), reason };
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(error("a user or password in an address is not taken".to_owned()));
-        }
-        match uri.scheme_str() {
-            Some("https") => {}
-            Some("http") if is_local(host) => {}
-            _ => return Err(error("only https is spoken to other machines".to_owned())),
-        }
         if bearer.is_some_and(|bearer| bearer.is_empty() || !bearer.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(error("the token for it is no token".to_owned()));
         }
@@ -260,7 +282,7 @@ fn place(uri: &Uri) -> String {
 }
 
 /// Whether a host is this machine, by its address or by the name that always means it (RFC 6761 §6.3).
-fn is_local(host: &str) -> bool {
+pub(crate) fn is_local(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || proxy::address(host).is_some_and(|address| address.is_loopback())
 }
 

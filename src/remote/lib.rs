@@ -3,5 +3,6 @@
 
 mod engine;
 pub mod http;
+pub mod registry;
 
 pub use engine::{DEFAULT_SOCKETS, UnixEngine, socket_of};

@@ -16,6 +16,8 @@ pub(super) const MAX_MEMBERS: usize = 4096;
 /// Most members of all objects that are open at a time: those of a map with as many files as a table may have, and of
 /// the objects around it.
 const MAX_OPEN: usize = super::files::MAX_FILES + 128 * MAX_MEMBERS;
+// The largest table can be read, and the names that are kept fill 128 MiB at most.
+const _: () = assert!(MAX_OPEN > super::files::MAX_FILES && MAX_OPEN * size_of::<Cow<'_, str>>() <= 128 << 20);
 /// How many bytes of a stranger's text stand in a message.
 const MAX_SHOWN: usize = 200;
 

@@ -297,6 +297,17 @@ fn recorded_trees_are_written_again() {
     assert!(trees >= 4, "only {trees} trees were recorded");
 }
 
+/// As cilock has it: `leaves` is there for materials even when it is empty, and is left out of an empty product.
+#[test]
+fn trees_of_no_file_are_written() {
+    let table = Files::default();
+    let tree = merkle::build(&table).expect("builds");
+    let material = serde_json::to_value(tree.predicate(false)).expect("writes");
+    assert_eq!((&material["leaves"], &material["treeSize"]), (&serde_json::json!([]), &0.into()));
+    let product = serde_json::to_value(tree.predicate(true)).expect("writes");
+    assert_eq!((product.get("leaves"), &product["merkleRoot"]), (None, &material["merkleRoot"]));
+}
+
 #[test]
 fn paths_of_one_content_are_kept_beside_the_leaves() {
     let content = Digests::of_sha256([7; 32]);

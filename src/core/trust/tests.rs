@@ -5,7 +5,7 @@ use std::path::PathBuf;
 mod chains;
 mod constraints;
 mod envelopes;
-mod make;
+pub(crate) mod make;
 mod properties;
 mod tokens;
 

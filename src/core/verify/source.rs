@@ -370,3 +370,160 @@ fn silent(archive: &Archive, error: StoreError) -> SourceError {
 pub(super) fn identity(bytes: &[u8]) -> [u8; 32] {
     sha256(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::collection::COLLECTION_TYPE;
+    use crate::dsse::Envelope;
+    use crate::policy::PAYLOAD_TYPE as POLICY_TYPE;
+    use crate::store::Access;
+    use crate::trust::tests::make::{key, noon};
+
+    fn envelope(payload: &Value, kind: &str) -> Vec<u8> {
+        Envelope::seal(payload.to_string().into_bytes(), kind, &[key(5)]).expect("signs").to_json()
+    }
+
+    /// A statement about a file with this digest, repeated.
+    fn statement(kind: &str, digit: &str, predicate: &Value) -> Vec<u8> {
+        let subjects = json!([{"name": "app", "digest": {"sha256": digit.repeat(64)}}]);
+        let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": subjects,
+            "predicateType": kind, "predicate": predicate});
+        envelope(&statement, statement::PAYLOAD_TYPE)
+    }
+
+    fn run(step: &str, digit: &str) -> Vec<u8> {
+        statement(COLLECTION_TYPE, digit, &json!({"name": step, "attestations": []}))
+    }
+
+    fn digest(digit: &str) -> SubjectDigest {
+        SubjectDigest { algorithm: Some("sha256".to_owned()), value: digit.repeat(64) }
+    }
+
+    fn labels(handles: &[Handle]) -> Vec<&str> {
+        handles.iter().map(|handle| handle.label.rsplit('/').next().expect("a name")).collect()
+    }
+
+    /// What was loaded from files with these contents, named by their number.
+    fn load(contents: &[Vec<u8>]) -> (tempfile::TempDir, Files) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths: Vec<PathBuf> = (0..contents.len()).map(|number| folder.path().join(number.to_string())).collect();
+        for (path, content) in paths.iter().zip(contents) {
+            std::fs::write(path, content).expect("writes");
+        }
+        let files = Files::load(&paths).expect("reads");
+        (folder, files)
+    }
+
+    fn lines(parts: &[&[u8]]) -> Vec<u8> {
+        parts.join(&b'\n')
+    }
+
+    #[test]
+    fn each_envelope_of_a_file_is_found() {
+        let (build, test, sbom) = (run("build", "a"), run("test", "b"), statement("sbom", "c", &json!({})));
+        let inside: Value = serde_json::from_slice(&run("build", "d")).expect("JSON");
+        let outside = statement("custom", "c", &inside);
+        let policy = envelope(&json!({}), POLICY_TYPE);
+        let (_folder, files) = load(&[
+            build.clone(),
+            sbom.clone(),
+            outside.clone(),
+            lines(&[&test, b" ", &build, b""]),
+            policy.clone(),
+            lines(&[&build, b"half of", &test]),
+        ]);
+        let all: Vec<Handle> = files.handles().collect();
+        let expected = ["0", "1", "2", "2, the envelope inside it", "3, line 1", "3, line 2", "4"];
+        assert_eq!(labels(&all), expected);
+        assert_eq!((files.name().as_str(), files.count()), ("files", Some(expected.len())));
+        let inside = serde_json::to_vec(&inside).expect("JSON");
+        for (handle, content) in all.iter().zip([&build, &sbom, &outside, &inside, &test, &build, &policy]) {
+            assert_eq!(&files.read(handle).expect("reads"), content, "{}", handle.label);
+        }
+        let steps: Vec<Option<&str>> = all.iter().map(|handle| handle.step.as_deref()).collect();
+        assert_eq!(steps, [Some("build"), None, None, Some("build"), Some("test"), Some("build"), None]);
+        assert_eq!(all[1].predicate_type.as_deref(), Some("sbom"));
+
+        let about = |digits: &[&str]| {
+            files.about(&digits.iter().map(|digit| digest(digit)).collect::<Vec<_>>()).expect("an answer")
+        };
+        assert_eq!(labels(&about(&["a"])), ["0", "3, line 2"]);
+        assert_eq!(labels(&about(&["b", "d"])), ["2, the envelope inside it", "3, line 1"]);
+        assert!(about(&["e"]).is_empty());
+        let of_step = |step, limit| files.of_step(step, limit).expect("an answer");
+        assert_eq!(labels(&of_step("build", 2)), ["0", "2, the envelope inside it"]);
+        assert_eq!(labels(&of_step("test", 2)), ["3, line 1"]);
+        // A newer one may withdraw the policy that was given.
+        assert_eq!(labels(&files.policies()), ["4"]);
+        // A file that was cut off is not read in part, and is told of.
+        let [(label, reason)] = Source::unreadable(&files) else { panic!("{:?}", files.unreadable()) };
+        assert!(label.ends_with("/5") && reason.starts_with("line 2: "), "{label}: {reason}");
+    }
+
+    #[test]
+    fn what_holds_no_evidence_is_told_of() {
+        let (folder, mut files) = load(&[
+            envelope(&json!({}), "text/plain"),
+            envelope(&json!([]), statement::PAYLOAD_TYPE),
+            b"half of".to_vec(),
+            Vec::new(),
+            b"half of\n".to_vec(),
+        ]);
+        files.add("added", b"{}".to_vec());
+        files.tell("told".to_owned(), "empty".to_owned());
+        let told = files.unreadable();
+        assert_eq!(told.len(), 7, "{told:?}");
+        assert!(told[0].1.contains("of the type `text/plain`, not `application/vnd.in-toto+json`"), "{told:?}");
+        assert!(!told[1].1.is_empty() && !told[1].1.contains("says nothing"), "{told:?}");
+        assert!(!told[4].1.starts_with("line"), "{told:?}");
+        assert_eq!((told[5].0.as_str(), &told[6]), ("added", &("told".to_owned(), "empty".to_owned())));
+        assert_eq!(Source::unreadable(&files), told);
+        // Those that are envelopes are there all the same, and found by nothing.
+        assert_eq!(files.count(), Some(2));
+        assert!(files.policies().is_empty());
+
+        let huge = folder.path().join("huge");
+        File::create(&huge).and_then(|file| file.set_len(MAX_ENVELOPE as u64 + 1)).expect("makes a hole");
+        let files = Files::load(&[huge]).expect("reads");
+        assert_eq!((files.count(), files.unreadable()[0].1.as_str()), (Some(0), "more than 268435456 bytes"));
+        let missing = folder.path().join("missing");
+        let error = Files::load(std::slice::from_ref(&missing)).expect_err("not there");
+        assert!(matches!(error, SourceError::Read { path, .. } if path == missing));
+    }
+
+    #[test]
+    fn an_archive_is_a_source() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = Archive::create(&folder.path().join("archive"), Access::Shared).expect("a new archive");
+        let (build, again, test) = (run("build", "a"), run("build", "b"), run("test", "b"));
+        for envelope in [&build, &again, &test] {
+            archive.put(envelope, noon()).expect("stores");
+        }
+        assert_eq!(archive.name(), format!("archive dir:{}", folder.path().join("archive").display()));
+        assert_eq!((archive.count(), archive.unreadable().len()), (None, 0));
+        assert!(archive.policies().is_empty());
+        let read = |handles: Vec<Handle>| {
+            let mut all: Vec<Vec<u8>> = handles.iter().map(|handle| archive.read(handle).expect("reads")).collect();
+            all.sort();
+            all
+        };
+        let sorted = |mut all: Vec<Vec<u8>>| {
+            all.sort();
+            all
+        };
+        let about = |digests: &[SubjectDigest]| archive.about(digests).expect("an answer");
+        assert_eq!(read(about(&[digest("a")])), std::slice::from_ref(&build));
+        assert_eq!(read(about(&[digest("b")])), sorted(vec![again.clone(), test.clone()]));
+        assert_eq!(about(&[digest("a"), digest("b")]).len(), 3);
+        assert!(about(&[digest("c")]).is_empty());
+        let [handle] = about(&[digest("a")]).try_into().expect("one");
+        assert_eq!((handle.step.as_deref(), handle.predicate_type.as_deref()), (Some("build"), Some(COLLECTION_TYPE)));
+        let of_step = |step, limit| archive.of_step(step, limit).expect("an answer");
+        assert_eq!(read(of_step("build", 9)), sorted(vec![build, again]));
+        assert_eq!(read(of_step("test", 9)), [test]);
+        assert_eq!(of_step("build", 1).len(), 1);
+    }
+}

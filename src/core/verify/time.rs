@@ -93,12 +93,14 @@ pub(super) fn ages(
             let mut unseen = Checks::new(&[]);
             let checked = signed(evidence, &mut unseen)?;
             let who = policy.functionaries_of(&step.name);
-            own.push(functionaries(&who, step.threshold, checked, &evidence.label, &mut unseen)?);
+            let by = functionaries(&who, step.threshold, checked, &evidence.label, &mut unseen)?;
+            own.push((evidence.label.as_str(), by));
         }
-        let each: Vec<&[&SignerProof]> =
-            if own.is_empty() { vec![signers] } else { own.iter().map(Vec::as_slice).collect() };
-        for signers in each {
-            told.push(young(signers, step.threshold, age, at, &expected, label)?);
+        if own.is_empty() {
+            own.push((label, signers.to_vec()));
+        }
+        for (label, signers) in own {
+            told.push(young(&signers, step.threshold, age, at, &expected, label)?);
         }
     }
     told.dedup();
@@ -136,11 +138,24 @@ fn young(
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::collection::COLLECTION_TYPE;
+    use crate::digest::{DigestSet, sha256_hex};
+    use crate::dsse::Envelope;
+    use crate::policy::PAYLOAD_TYPE as POLICY_TYPE;
     use crate::policy::Policy;
-    use crate::sign::Scheme;
-    use crate::trust::Identity;
+    use crate::run::RUN_SUBJECT;
+    use crate::sign::{Scheme, Signer};
+    use crate::statement::PAYLOAD_TYPE;
+    use crate::trust::tests::make::{World, key, stamped};
     use crate::trust::timestamp::ProvenTime;
+    use crate::trust::{Identity, Trust};
+    use crate::verdict::{Answer, Verdict};
+    use crate::verify::{Artifact, Files, PolicyFile, PolicyTrust, Question, verify};
 
     const AT: &str = "2026-06-01T12:00:00Z";
 
@@ -225,5 +240,162 @@ mod tests {
         assert!(young(&[fresh("a"), signer("b", None)], 1));
         assert!(!young(&[fresh("a"), signer("b", Some("2026-06-01T10:30:00Z"))], 1));
         assert!(!young(&[signer("a", None)], 1));
+    }
+
+    const PRODUCT: &str = "https://witness.dev/attestations/product/v0.1";
+    const COMMAND: &str = "https://witness.dev/attestations/command-run/v0.1";
+    const SBOM: &str = "https://cyclonedx.org/bom";
+    const APP: &[u8] = b"the application";
+    const FRESH: &str = "20260601110000Z";
+    const OLD: &str = "20260601105959Z";
+
+    /// A statement, signed by the keys with these numbers, each with a token of its time if one is given.
+    fn evidence(statement: &Value, by: &[(usize, Option<&'static str>)]) -> Vec<u8> {
+        let signers: Vec<&dyn Signer> = by.iter().map(|(number, _)| key(*number) as _).collect();
+        let payload = statement.to_string().into_bytes();
+        let mut envelope = Envelope::seal(payload, PAYLOAD_TYPE, &signers).expect("signs");
+        for (signature, (_, time)) in envelope.signatures.iter_mut().zip(by) {
+            let mut stamp = World::new().stamp(&signature.sig);
+            if let Some(time) = *time {
+                stamp.time = time;
+                signature.timestamps = vec![stamped(stamp.token())];
+            }
+        }
+        envelope.to_json()
+    }
+
+    fn statement(kind: &str, subjects: &Value, predicate: &Value) -> Value {
+        json!({"_type": "https://in-toto.io/Statement/v1", "subject": subjects, "predicateType": kind, "predicate": predicate})
+    }
+
+    /// A build that made [`APP`], and its SBOM.
+    fn run() -> (Value, Value) {
+        let app = json!({"sha256": sha256_hex(APP)});
+        let entries = json!([
+            {"type": COMMAND, "attestation": {"cmd": ["make"], "exitcode": 0}},
+            {"type": PRODUCT, "attestation": {"app": {"digest": app}}},
+        ]);
+        let subjects = json!([{"name": format!("{PRODUCT}/file:app"), "digest": app}]);
+        let build = statement(COLLECTION_TYPE, &subjects, &json!({"name": "build", "attestations": entries}));
+        let run = json!({"name": RUN_SUBJECT, "digest": {"sha256": sha256_hex(build.to_string().as_bytes())}});
+        let sbom = statement(SBOM, &json!([run, {"name": "app", "digest": app}]), &json!({"bomFormat": "CycloneDX"}));
+        (build, sbom)
+    }
+
+    /// Asks about [`APP`] at [`AT`]; `aged` of the types that the step must attest have to be an hour old at most.
+    fn ask(aged: &[&str], threshold: usize, files: &[Vec<u8>]) -> Verdict {
+        let attestations: Vec<Value> = [PRODUCT, SBOM]
+            .iter()
+            .map(|kind| {
+                let mut requirement = json!({"type": kind, "regopolicies": []});
+                if aged.contains(kind) {
+                    requirement["maxAge"] = json!("1h");
+                }
+                requirement
+            })
+            .collect();
+        let keys = [5, 6].map(|number| key(number).public_key());
+        let known = |key: &crate::sign::PublicKey| {
+            (key.key_id().to_owned(), json!({"keyid": key.key_id(), "key": STANDARD.encode(key.to_pem())}))
+        };
+        let step = json!({"name": "build", "threshold": threshold, "attestations": attestations,
+            "functionaries": keys.map(|key| json!({"type": "publickey", "publickeyid": key.key_id()}))});
+        let authority = STANDARD.encode(World::new().time_root.self_signed().to_pem());
+        let policy = json!({"expires": "2036-01-01T00:00:00Z", "steps": {"build": step},
+            "publickeys": keys.map(known).into_iter().collect::<serde_json::Map<_, _>>(),
+            "timestampauthorities": {"tsa": {"certificate": authority}}});
+        let policy = Envelope::seal(policy.to_string().into_bytes(), POLICY_TYPE, &[key(7)]).expect("signs");
+        let mut source = Files::default();
+        for (number, file) in files.iter().enumerate() {
+            source.add(&format!("{number}.json"), file.clone());
+        }
+        verify(&Question {
+            policy: PolicyFile { label: "policy.json", bytes: &policy.to_json() },
+            policy_trust: PolicyTrust {
+                trust: Trust { keys: vec![key(7).public_key().clone()], ..Trust::default() },
+                ..PolicyTrust::default()
+            },
+            artifacts: vec![Artifact {
+                name: "app".to_owned(),
+                digests: DigestSet::sha256_hex(sha256_hex(APP)),
+                files: Vec::new(),
+            }],
+            seeds: Vec::new(),
+            sources: vec![&source],
+            at: at(AT),
+            origins: Vec::new(),
+        })
+        .expect("an answer")
+    }
+
+    /// Why it is denied for its age: the file, and what was found. `None` if it passes.
+    fn too_old(verdict: &Verdict) -> Option<(String, String)> {
+        if verdict.answer == Answer::Passed {
+            return None;
+        }
+        let reasons = verdict.reasons();
+        let check = reasons.iter().map(|(_, check)| check).find(|check| check.kind == CheckKind::Age);
+        let check = check.unwrap_or_else(|| panic!("denied for another reason than its age: {reasons:?}"));
+        assert!(check.expected.contains("1h old"), "{}", check.expected);
+        Some((check.place.clone(), check.found.clone()))
+    }
+
+    #[test]
+    fn evidence_in_its_own_envelope_is_as_old_as_its_own_signature() {
+        let (build, sbom) = run();
+        let asked = |build_time, sbom_time| {
+            too_old(&ask(&[SBOM], 1, &[evidence(&build, &[(5, build_time)]), evidence(&sbom, &[(5, sbom_time)])]))
+        };
+        let denied = |found: &str| Some(("1.json".to_owned(), found.to_owned()));
+        let unproven = "no proven time: the signature has no timestamp by an authority of the policy";
+        let old = "signed at 2026-06-01T10:59:59Z, 1h 1s before";
+        for (build_time, sbom_time, expected) in [
+            (Some(FRESH), Some(FRESH), None),
+            // The time of the collection neither helps nor harms.
+            (Some(OLD), Some(FRESH), None),
+            (None, Some(FRESH), None),
+            (Some(FRESH), Some(OLD), denied(old)),
+            (Some(FRESH), None, denied(unproven)),
+            (None, Some(OLD), denied(old)),
+            (None, None, denied(unproven)),
+            (Some(FRESH), Some("20260601120501Z"), denied("signed at 2026-06-01T12:05:01Z, which is later")),
+        ] {
+            assert_eq!(asked(build_time, sbom_time), expected, "{build_time:?} {sbom_time:?}");
+        }
+        // Without `maxAge` its time does not matter.
+        let files = [evidence(&build, &[(5, None)]), evidence(&sbom, &[(5, Some(OLD))])];
+        assert_eq!(too_old(&ask(&[], 1, &files)), None);
+        // A fresh one does not make up for an old one beside it: rules see both.
+        let mut other = sbom.clone();
+        other["predicate"]["version"] = json!(2);
+        let old_too = evidence(&other, &[(5, Some(OLD))]);
+        let files = [evidence(&build, &[(5, None)]), evidence(&sbom, &[(5, Some(FRESH))]), old_too];
+        assert_eq!(too_old(&ask(&[SBOM], 1, &files)), Some(("2.json".to_owned(), old.to_owned())));
+    }
+
+    #[test]
+    fn evidence_in_its_own_envelope_lends_its_age_to_nothing_else() {
+        let (build, sbom) = run();
+        let asked = |build_time, sbom_time| {
+            too_old(&ask(&[PRODUCT], 1, &[evidence(&build, &[(5, build_time)]), evidence(&sbom, &[(5, sbom_time)])]))
+        };
+        assert_eq!(asked(Some(FRESH), None), None);
+        assert_eq!(asked(Some(FRESH), Some(OLD)), None);
+        let (place, found) = asked(Some(OLD), Some(FRESH)).expect("denied");
+        assert_eq!((place.as_str(), found.as_str()), ("0.json", "signed at 2026-06-01T10:59:59Z, 1h 1s before"));
+        assert!(asked(None, Some(FRESH)).is_some());
+    }
+
+    #[test]
+    fn everybody_who_must_sign_own_evidence_signed_it_in_time() {
+        let (build, sbom) = run();
+        let asked = |first, second| {
+            let build = evidence(&build, &[(5, Some(FRESH)), (6, Some(FRESH))]);
+            too_old(&ask(&[SBOM], 2, &[build, evidence(&sbom, &[(5, first), (6, second)])])).map(|(_, found)| found)
+        };
+        assert_eq!(asked(Some(FRESH), Some(FRESH)), None);
+        assert!(asked(Some(FRESH), Some(OLD)).is_some_and(|found| found.contains("1h 1s before")));
+        let found = asked(Some(FRESH), None).expect("denied");
+        assert_eq!(found, "1 of 2 signers at such a time, proven by a timestamp");
     }
 }

@@ -454,4 +454,18 @@ mod tests {
             assert!(!is(key, common_name, &bare), "{key:?} {common_name:?}");
         }
     }
+
+    #[test]
+    fn rules_without_end_share_their_patience() {
+        let text = "package a\nimport rego.v1\ndeny contains \"no\" if {\n  some a in numbers.range(1, 100000)\n  some b in numbers.range(1, 100000)\n  a + b == 0\n}";
+        let module = RegoModule { name: "loop.rego".to_owned(), text: text.to_owned() };
+        let patience = Rc::new(Cell::new(Duration::from_millis(400)));
+        let now = "2026-06-01T12:00:00Z".parse().expect("a time");
+        let rules = Rules::compile(&[module], now, &patience).expect("compiles").expect("a module");
+        for (seconds, left) in [("0.4", 200), ("0.2", 100)] {
+            let reason = rules.judge(&json!({})).expect_err("has no end");
+            assert!(reason.contains(&format!("takes longer than {seconds} s")), "{reason}");
+            assert_eq!(patience.get(), Duration::from_millis(left));
+        }
+    }
 }

@@ -82,7 +82,7 @@ pub(super) fn directory(attributes: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// One of a few keys that are made once for all tests.
-pub(super) fn key(number: usize) -> &'static PrivateKey {
+pub(crate) fn key(number: usize) -> &'static PrivateKey {
     static KEYS: [OnceLock<PrivateKey>; 12] = [const { OnceLock::new() }; 12];
     KEYS[number].get_or_init(|| PrivateKey::generate(KeyKind::P256).expect("a key"))
 }
@@ -92,13 +92,13 @@ pub(super) fn at(text: &str) -> jiff::Timestamp {
 }
 
 /// The time at which everything is valid that does not say otherwise.
-pub(super) fn noon() -> jiff::Timestamp {
+pub(crate) fn noon() -> jiff::Timestamp {
     at("2026-06-01T12:00:00Z")
 }
 
 /// A certificate to be.
 #[derive(Clone)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     pub(super) subject: Vec<u8>,
     /// Of its public key.
     pub(super) key: usize,
@@ -206,7 +206,7 @@ impl Draft {
         Certificate::from_der(&self.issued_by(issuer)).expect("a certificate")
     }
 
-    pub(super) fn self_signed(&self) -> Certificate {
+    pub(crate) fn self_signed(&self) -> Certificate {
         self.certificate(self)
     }
 
@@ -217,9 +217,9 @@ impl Draft {
 
 /// A timestamp token to be; everything in it can be replaced.
 #[derive(Clone)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     pub(super) message: Vec<u8>,
-    pub(super) time: &'static str,
+    pub(crate) time: &'static str,
     /// Algorithm and value of the imprint, if not the SHA-256 of the message.
     pub(super) imprint: Option<(Vec<u8>, Vec<u8>)>,
     /// The signer's certificate in DER, and its key.
@@ -275,7 +275,7 @@ impl Stamp {
         }
     }
 
-    pub(super) fn token(&self) -> Vec<u8> {
+    pub(crate) fn token(&self) -> Vec<u8> {
         let sha256 = seq(&[&oid(SHA256)]);
         let (imprint_hash, imprint) =
             self.imprint.clone().unwrap_or_else(|| (sha256.clone(), Hash::Sha256.digest(&self.message)));
@@ -328,16 +328,16 @@ impl Stamp {
 
 /// A whole world in which everything is right: root 0, intermediate 1, leaf 2, root of timestamps 3, timestamper 4.
 #[derive(Clone)]
-pub(super) struct World {
+pub(crate) struct World {
     pub(super) root: Draft,
     pub(super) intermediate: Draft,
     pub(super) leaf: Draft,
-    pub(super) time_root: Draft,
+    pub(crate) time_root: Draft,
     pub(super) timestamper: Draft,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             root: Draft::authority("root", 0),
             intermediate: Draft::authority("intermediate", 1),
@@ -351,7 +351,7 @@ impl World {
         Trust { keys: Vec::new(), roots: vec![self.root.anchor("r")], authorities: vec![self.time_root.anchor("t")] }
     }
 
-    pub(super) fn stamp(&self, message: &[u8]) -> Stamp {
+    pub(crate) fn stamp(&self, message: &[u8]) -> Stamp {
         Stamp::new(message, &self.timestamper.issued_by(&self.time_root), self.timestamper.key)
     }
 
@@ -367,7 +367,7 @@ impl World {
     }
 }
 
-pub(super) fn stamped(data: Vec<u8>) -> Timestamp {
+pub(crate) fn stamped(data: Vec<u8>) -> Timestamp {
     Timestamp { kind: TIMESTAMP_TSP.to_owned(), data }
 }
 

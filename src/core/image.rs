@@ -1,0 +1,12 @@
+//! Images in registries and layouts: names, manifests, and the place that holds them.
+//!
+//! Nothing here opens a socket. A [`Repository`] is a registry's repository (`affiant-remote`), a folder or an archive;
+//! what is signed, found, copied and judged is the same for all of them.
+
+pub mod manifest;
+pub mod reference;
+pub mod repository;
+
+pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};
+pub use reference::{At, Digest, Reference, ReferenceError, Target};
+pub use repository::{Checked, Put, Repository, RepositoryError, Stored};

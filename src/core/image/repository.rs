@@ -1,0 +1,277 @@
+//! What holds images: the one interface of registries, layouts and archives.
+//!
+//! Everything that is read has the digest that it was asked for, or it is not given: a [`Stored`] is made of bytes that
+//! hash to its digest, and a [`Checked`] reader fails at the end of bytes that do not.
+
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::{Descriptor, Manifest, ManifestError};
+use super::reference::{At, Digest};
+
+/// Most referrers that are looked at of one image.
+pub const MAX_REFERRERS: usize = 10_000;
+
+/// A manifest as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    media_type: String,
+    digest: Digest,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// A manifest of which only the bytes are known.
+    pub fn of(media_type: impl Into<String>, bytes: Vec<u8>) -> Self {
+        Self { media_type: media_type.into(), digest: Digest::of(&bytes), bytes }
+    }
+
+    /// A manifest that was asked for by its digest.
+    pub fn checked(media_type: impl Into<String>, bytes: Vec<u8>, wanted: &Digest) -> Result<Self, RepositoryError> {
+        let stored = Self::of(media_type, bytes);
+        if stored.digest != *wanted {
+            return Err(RepositoryError::Digest { wanted: wanted.clone(), found: stored.digest });
+        }
+        Ok(stored)
+    }
+
+    /// Media type, as the place that holds it says.
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
+    /// Digest of the bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What points at it.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::of(&self.media_type, &self.bytes)
+    }
+
+    /// What it says.
+    pub fn manifest(&self) -> Result<Manifest, ManifestError> {
+        Manifest::parse(&self.media_type, &self.bytes)
+    }
+}
+
+/// Why a repository did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The place cannot be asked, refuses, or answers something else than was asked.
+    #[error("{place}: {reason}")]
+    Refused {
+        /// What was asked, without a query or a secret.
+        place: String,
+        /// Why, as a clause.
+        reason: String,
+        /// Whether it is for want of a permission.
+        permission: bool,
+    },
+    /// What was asked for is not there.
+    #[error("{what} is not in {place}")]
+    Absent {
+        /// What.
+        what: String,
+        /// Where.
+        place: String,
+    },
+    /// What came has another digest.
+    #[error("bytes of {found} came where {wanted} was asked for")]
+    Digest {
+        /// What was asked for.
+        wanted: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// A manifest that cannot be read.
+    #[error("the manifest {digest}")]
+    Manifest {
+        /// Which.
+        digest: String,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// Something is larger, or there is more of it, than is read.
+    #[error("{what} has {found}, and {limit} are read")]
+    Large {
+        /// What.
+        what: String,
+        /// How much.
+        found: u64,
+        /// How much is read.
+        limit: u64,
+    },
+    /// This place cannot do that.
+    #[error("{place} cannot {what}")]
+    Cannot {
+        /// Where.
+        place: String,
+        /// What.
+        what: &'static str,
+    },
+    /// Reading or writing failed.
+    #[error("{what}")]
+    Io {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What became of a manifest that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is there; if it has a subject, whoever asks for the subject's referrers will be told.
+    Known,
+    /// It is there, and the place keeps no list of referrers: the writer must (distribution specification, "Pushing
+    /// manifests with subject").
+    Unlisted,
+}
+
+/// A repository of images.
+pub trait Repository: Send + Sync {
+    /// `host/repository`, or the folder or file.
+    fn name(&self) -> String;
+
+    /// The digest, type and size of a manifest, without its bytes where that is cheaper; `None` where it is not there.
+    fn resolve(&self, at: &At) -> Result<Option<Descriptor>, RepositoryError>;
+
+    /// A manifest; `None` where it is not there.
+    fn manifest(&self, at: &At) -> Result<Option<Stored>, RepositoryError>;
+
+    /// Whether a blob is there.
+    fn has_blob(&self, digest: &Digest) -> Result<bool, RepositoryError>;
+
+    /// The bytes of a blob, of which at most `limit` are given. The reader fails at the end where they have another
+    /// digest.
+    fn blob(&self, digest: &Digest, limit: u64) -> Result<Box<dyn Read + Send + '_>, RepositoryError>;
+
+    /// Stores a blob of a known digest and size.
+    fn put_blob(&self, digest: &Digest, size: u64, bytes: &mut dyn Read) -> Result<(), RepositoryError>;
+
+    /// Takes over a blob from another repository of the same place; `false` where it must be put.
+    fn mount_blob(&self, digest: &Digest, from: &str) -> Result<bool, RepositoryError> {
+        let _ = (digest, from);
+        Ok(false)
+    }
+
+    /// Stores a manifest, under its digest or also under a tag.
+    fn put_manifest(&self, at: &At, media_type: &str, bytes: &[u8]) -> Result<Put, RepositoryError>;
+
+    /// What the place itself lists as referrers of a manifest; `None` where it keeps no such list. An entry is what the
+    /// list says: the manifest decides.
+    fn referrers(&self, of: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError>;
+
+    /// All tags, sorted.
+    fn tags(&self) -> Result<Vec<String>, RepositoryError>;
+
+    /// Takes a manifest or a tag away.
+    fn delete(&self, at: &At) -> Result<(), RepositoryError>;
+}
+
+impl dyn Repository + '_ {
+    /// A manifest that has to be there.
+    pub fn need(&self, at: &At) -> Result<Stored, RepositoryError> {
+        self.manifest(at)?.ok_or_else(|| RepositoryError::Absent { what: at.to_string(), place: self.name() })
+    }
+
+    /// A manifest that has to be there, with what it says.
+    pub fn need_parsed(&self, at: &At) -> Result<(Stored, Manifest), RepositoryError> {
+        let stored = self.need(at)?;
+        let manifest = stored
+            .manifest()
+            .map_err(|source| RepositoryError::Manifest { digest: stored.digest().to_string(), source })?;
+        Ok((stored, manifest))
+    }
+
+    /// A whole blob of at most `limit` bytes.
+    pub fn blob_bytes(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, RepositoryError> {
+        let mut bytes = Vec::new();
+        self.blob(digest, limit)?
+            .read_to_end(&mut bytes)
+            .map_err(|source| RepositoryError::Io { what: format!("{digest} of {}", self.name()), source })?;
+        Ok(bytes)
+    }
+
+    /// Stores bytes under their digest, unless they are there.
+    pub fn keep(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, RepositoryError> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        if !self.has_blob(&descriptor.digest)? {
+            self.put_blob(&descriptor.digest, descriptor.size, &mut &bytes[..])?;
+        }
+        Ok(descriptor)
+    }
+}
+
+/// Bytes that must have a digest: reading fails at the end where they do not, and behind `limit`.
+pub struct Checked<R> {
+    inner: R,
+    hasher: Sha256,
+    wanted: Digest,
+    left: u64,
+    ended: bool,
+}
+
+impl<R: Read> Checked<R> {
+    /// A reader of at most `limit` bytes that have the digest `wanted`.
+    pub fn new(inner: R, wanted: Digest, limit: u64) -> Self {
+        Self { inner, hasher: Sha256::new(), wanted, left: limit, ended: false }
+    }
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ended || buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = self.inner.read(buffer)?;
+        if count == 0 {
+            self.ended = true;
+            let found = hex::encode(std::mem::take(&mut self.hasher).finalize());
+            if found != self.wanted.hex() {
+                let reason = RepositoryError::Digest {
+                    wanted: self.wanted.clone(),
+                    found: Digest::from_hex(&found).expect("a SHA-256 in hex is a digest"),
+                };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            return Ok(0);
+        }
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::FileTooLarge, format!("{} is longer than may be read", self.wanted))
+        })?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_another_digest_are_not_given_as_whole() {
+        let digest = Digest::of(b"hello");
+        let read = |bytes: &[u8], limit| {
+            let mut out = Vec::new();
+            Checked::new(bytes, digest.clone(), limit).read_to_end(&mut out).map(|_| out)
+        };
+        assert_eq!(read(b"hello", 5).expect("whole"), b"hello");
+        assert_eq!(read(b"hellp", 5).expect_err("edited").kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read(b"hell", 5).expect_err("cut").kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read(b"hello", 4).expect_err("long").kind(), io::ErrorKind::FileTooLarge);
+        assert!(Stored::checked("a/b", b"hello".to_vec(), &digest).is_ok());
+        assert!(matches!(Stored::checked("a/b", b"other".to_vec(), &digest), Err(RepositoryError::Digest { .. })));
+    }
+}

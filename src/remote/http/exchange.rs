@@ -1,0 +1,181 @@
+//! Questions of any method, with bodies of any length, for protocols that need more than one answer 200.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use ureq::http::{HeaderMap, Method, Request, Response};
+use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
+
+use super::{ATTEMPTS, Client, FIRST_PAUSE, Failed, place, proxy};
+
+/// The slowest body that is waited for, in bytes per second: slower ones end with an error.
+const SLOWEST: u64 = 32 * 1024;
+/// How long the other side may be silent within a body.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long the other side may take to say something about a question with a body: it may have to look at all of it.
+const ANSWER: Duration = Duration::from_secs(300);
+
+/// What is asked.
+pub(crate) struct Question<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a str,
+    /// Names in small letters, and values; one that is no header's value ends the question.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// Length and bytes of what is sent.
+    pub(crate) body: Option<(u64, &'a mut (dyn Read + 'a))>,
+    /// About how many bytes will come.
+    pub(crate) expected: u64,
+}
+
+/// What came back, whatever its status.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    body: Body,
+    /// What was asked, as it may be shown.
+    pub(crate) place: String,
+}
+
+/// Why nothing came back.
+#[derive(Debug)]
+pub(crate) struct NoAnswer {
+    /// What was asked, as it may be shown.
+    pub(crate) place: String,
+    /// Why, as a clause.
+    pub(crate) reason: String,
+    /// Whether the other side may not speak TLS.
+    pub(crate) tls: bool,
+}
+
+impl Client {
+    /// Asks; what can be asked again is, after a broken connection and where the other side is busy.
+    pub(crate) fn exchange(&self, mut question: Question<'_>) -> Result<Answer, NoAnswer> {
+        let uri = self.permitted(question.url).map_err(|(place, reason)| NoAnswer { place, reason, tls: false })?;
+        let shown = place(&uri);
+        let repeats = question.body.is_none() && matches!(question.method, Method::GET | Method::HEAD);
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (failed, busy) = match self.once(&uri, &mut question) {
+                Ok(answer) if matches!(answer.status, 429 | 502..=504) => {
+                    let reason = format!("answers {}: it is busy or down; try again later", answer.status);
+                    let wait = answer.header(RETRY_AFTER.as_str()).and_then(|wait| wait.parse().ok());
+                    (Failed { reason, again: true, wait: wait.map(Duration::from_secs) }, Some(answer))
+                }
+                Ok(answer) => return Ok(answer),
+                Err(failed) => (failed, None),
+            };
+            let wait = failed.wait.unwrap_or(pause);
+            if !failed.again || !repeats || attempts == ATTEMPTS || begun.elapsed() + wait > self.settings.whole {
+                if let Some(answer) = busy {
+                    return Ok(answer);
+                }
+                let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
+                let tls = failed.reason.starts_with("TLS") || failed.reason.contains("certificate");
+                return Err(NoAnswer { place: shown, reason: format!("{}{times}", failed.reason), tls });
+            }
+            std::thread::sleep(wait);
+            pause *= 2;
+        }
+    }
+
+    fn once(&self, uri: &ureq::http::Uri, question: &mut Question<'_>) -> Result<Answer, Failed> {
+        let agent = self.agent(uri).map_err(Failed::finally)?;
+        let proxy = proxy::to(uri, &self.settings).map_err(Failed::finally)?;
+        let mut request = Request::builder().method(question.method.clone()).uri(uri.clone());
+        for (name, value) in &question.headers {
+            request = request.header(*name, value);
+        }
+        let sent = question.body.as_ref().map_or(0, |(length, _)| *length);
+        let answer = if sent == 0 && question.method != Method::PUT { self.settings.attempt } else { ANSWER };
+        let limits = Limits { proxy, sent, answer, expected: question.expected };
+        let answer = if let Some((length, reader)) = &mut question.body {
+            let mut bytes = Borrowed(&mut **reader);
+            run(&agent, limits, request.header(CONTENT_LENGTH, *length).body(SendBody::from_reader(&mut bytes)))
+        } else {
+            // A question that changes something says that nothing follows.
+            if !matches!(question.method, Method::GET | Method::HEAD) {
+                request = request.header(CONTENT_LENGTH, 0);
+            }
+            run(&agent, limits, request.body(()))
+        };
+        let answer = match answer {
+            Some(answer) => answer.map_err(|error| self.failed(&error))?,
+            None => return Err(Failed::finally("a header cannot be written")),
+        };
+        let (head, body) = answer.into_parts();
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, place: place(uri) })
+    }
+}
+
+/// How long what may take, and by which way it goes.
+struct Limits {
+    proxy: Option<Proxy>,
+    /// Bytes that go and come.
+    sent: u64,
+    expected: u64,
+    /// How long the answer may take to begin.
+    answer: Duration,
+}
+
+/// Asks; `None` where the question cannot be written.
+fn run(
+    agent: &Agent,
+    limits: Limits,
+    request: Result<Request<impl AsSendBody>, ureq::http::Error>,
+) -> Option<Result<Response<Body>, ureq::Error>> {
+    let patience = |bytes: u64| SILENCE + Duration::from_secs(bytes / SLOWEST);
+    let request = agent
+        .configure_request(request.ok()?)
+        .proxy(limits.proxy)
+        .timeout_send_body(Some(patience(limits.sent)))
+        .timeout_recv_response(Some(limits.answer))
+        .timeout_per_read(Some(SILENCE.max(limits.answer)))
+        .timeout_recv_body(Some(patience(limits.expected)))
+        .build();
+    Some(agent.run(request))
+}
+
+/// A reader for as long as one attempt lasts.
+struct Borrowed<'a>(&'a mut dyn Read);
+
+impl Read for Borrowed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Answer {
+    /// A header's text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The media type without its parameters.
+    pub(crate) fn media_type(&self) -> &str {
+        self.header(CONTENT_TYPE.as_str()).unwrap_or_default().split(';').next().unwrap_or_default().trim()
+    }
+
+    /// The body as it comes.
+    pub(crate) fn reader(self) -> impl Read + Send + 'static {
+        self.body.into_reader()
+    }
+
+    /// The whole body; an error where it is longer than `limit`.
+    pub(crate) fn bytes(self, limit: usize) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        self.body.into_reader().take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| {
+            match error.get_ref() {
+                Some(inner) => inner.to_string(),
+                None => error.kind().to_string(),
+            }
+        })?;
+        if bytes.len() > limit {
+            return Err(format!("answers with more than {limit} bytes"));
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,287 @@
+//! The distribution protocol, against a registry on this machine.
+
+#[path = "../../../tests/cli/registry.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod registry;
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use affiant_core::image::manifest::{EMPTY, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST};
+use affiant_core::image::{At, Descriptor, Digest, Manifest, Put, Repository, RepositoryError};
+use affiant_remote::http::{Client, Settings};
+use affiant_remote::registry::{Credential, Credentials, Registries};
+use registry::{Asked, Door, PASSWORD, Registry, Said, USER};
+
+fn hasty() -> Settings {
+    Settings { keep: true, whole: Duration::from_secs(2), ..Settings::default() }
+}
+
+fn repository(registry: &Registry, name: &str, credentials: Credentials, chunk: Option<u64>) -> Box<dyn Repository> {
+    let registries = Arc::new(Registries::new(Client::new(hasty()), credentials, Vec::new(), chunk));
+    Box::new(registries.repository(&format!("{}/{name}", registry.host()).parse().expect("a name")))
+}
+
+fn open(registry: &Registry) -> Box<dyn Repository> {
+    repository(registry, "team/app", Credentials::default(), None)
+}
+
+fn lying(lie: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static) -> Registry {
+    Registry::with(Door::Open, true, Some(Box::new(lie)))
+}
+
+fn about(subject: &Descriptor, kind: &str) -> Vec<u8> {
+    Manifest {
+        schema_version: 2,
+        media_type: Some(OCI_MANIFEST.to_owned()),
+        artifact_type: Some(kind.to_owned()),
+        config: Some(Descriptor::of(OCI_EMPTY, EMPTY)),
+        layers: Some(vec![Descriptor::of(OCI_EMPTY, EMPTY)]),
+        manifests: None,
+        subject: Some(subject.clone()),
+        annotations: None,
+    }
+    .to_json()
+}
+
+/// What can be done in an open registry can be done in one with a password and in one with tokens.
+#[test]
+fn everything_goes_through_each_door() {
+    for door in [Door::Open, Door::Password, Door::Token] {
+        for chunk in [None, Some(7)] {
+            let registry = Registry::with(door, true, None);
+            let credentials =
+                Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+            let repository = repository(&registry, "team/app", credentials, chunk);
+            let blob = b"twenty bytes of blob";
+            let digest = Digest::of(blob);
+            assert!(!repository.has_blob(&digest).expect("asked"), "{door:?}");
+            repository.put_blob(&digest, blob.len() as u64, &mut &blob[..]).expect("put");
+            repository.put_blob(&Digest::of(b""), 0, &mut &b""[..]).expect("an empty one");
+            assert!(repository.has_blob(&digest).expect("asked"));
+            assert_eq!(repository.blob_bytes(&digest, 100).expect("got"), blob);
+            repository.keep(OCI_EMPTY, EMPTY).expect("kept");
+
+            let image = registry.put_image("team/app", "v1", "x");
+            let found = repository.resolve(&At::Tag("v1".into())).expect("asked").expect("there");
+            assert_eq!(found.digest, image);
+            assert_eq!(repository.need(&At::Digest(image.clone())).expect("there").descriptor(), found);
+            assert!(repository.resolve(&At::Tag("v2".into())).expect("asked").is_none());
+            for number in 0..5 {
+                let bytes = about(&found, &format!("kind/{number}"));
+                let put = repository.put_manifest(&At::Digest(Digest::of(&bytes)), OCI_MANIFEST, &bytes);
+                assert_eq!(put.expect("put"), Put::Known);
+            }
+            let referrers = repository.referrers(&image).expect("asked").expect("a list");
+            assert_eq!(referrers.len(), 5, "on three pages");
+            repository.put_manifest(&At::Tag("v2".into()), OCI_MANIFEST, &about(&found, "kind/0")).expect("put");
+            repository.put_manifest(&At::Tag("v3".into()), OCI_MANIFEST, &about(&found, "kind/0")).expect("put");
+            assert_eq!(repository.tags().expect("asked"), ["v1", "v2", "v3"]);
+            repository.delete(&At::Tag("v3".into())).expect("gone");
+            assert_eq!(registry.tags("team/app"), ["v1", "v2"]);
+        }
+    }
+}
+
+#[test]
+fn blobs_are_mounted_from_another_repository() {
+    let registry = Registry::with(Door::Token, true, None);
+    let digest = registry.put_blob("base", b"a layer");
+    let credentials = Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+    let repository = repository(&registry, "app", credentials, None);
+    assert!(repository.mount_blob(&digest, "base").expect("asked"));
+    assert!(repository.has_blob(&digest).expect("asked"));
+    assert!(!repository.mount_blob(&Digest::of(b"another"), "base").expect("asked"), "it is not there");
+}
+
+#[test]
+fn an_old_registry_says_that_it_lists_nothing() {
+    let registry = Registry::old();
+    let image = registry.put_image("team/app", "v1", "x");
+    registry.put_blob("team/app", EMPTY);
+    let repository = open(&registry);
+    assert!(repository.referrers(&image).expect("asked").is_none());
+    let found = repository.resolve(&At::Digest(image)).expect("asked").expect("there");
+    let bytes = about(&found, "a/b");
+    let put = repository.put_manifest(&At::Digest(Digest::of(&bytes)), OCI_MANIFEST, &bytes).expect("put");
+    assert_eq!(put, Put::Unlisted, "the list is the writer's work");
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T, RepositoryError>, says: &str) -> RepositoryError {
+    let error = result.err().expect("refused");
+    assert!(error.to_string().contains(says), "`{says}` is not in: {error}");
+    error
+}
+
+#[test]
+fn who_is_not_let_in_is_told_what_to_do() {
+    for door in [Door::Password, Door::Token] {
+        let registry = Registry::with(door, true, None);
+        registry.put_image("team/app", "v1", "x");
+        let nobody = repository(&registry, "team/app", Credentials::default(), None);
+        let error = refused(nobody.resolve(&At::Tag("v1".into())), "docker login");
+        assert!(matches!(error, RepositoryError::Refused { permission: true, .. }));
+        let wrong = Credential::Password { user: USER.to_owned(), password: "hunter2-hunter2".to_owned() };
+        let wrong = repository(&registry, "team/app", Credentials::given(wrong), None);
+        let error = refused(wrong.resolve(&At::Tag("v1".into())), "");
+        assert!(matches!(error, RepositoryError::Refused { permission: true, .. }), "{error}");
+        assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"));
+        assert!(registry.asked().len() < 12, "no endless questions");
+    }
+}
+
+#[test]
+fn bytes_that_do_not_hash_are_not_given() {
+    let registry = Registry::start();
+    let image = registry.put_image("team/app", "v1", "x");
+    let blob = registry.put_blob("team/app", b"a blob");
+    registry.spoil("team/app", &blob);
+    let repository = open(&registry);
+    let error = repository.blob_bytes(&blob, 100).expect_err("spoiled");
+    assert!(matches!(error, RepositoryError::Io { .. }), "{error}");
+    // Another manifest than was asked for.
+    let other = Digest::of(b"other");
+    let bytes = registry.manifest("team/app", image.as_str()).expect("there").to_string();
+    let lie = lying(move |asked| {
+        asked
+            .path()
+            .contains("/manifests/")
+            .then(|| Said::new(200).with("content-type", OCI_MANIFEST).body(bytes.clone()))
+    });
+    let error = open(&lie).manifest(&At::Digest(other.clone())).expect_err("another");
+    assert!(matches!(error, RepositoryError::Digest { .. }), "{error}");
+    assert!(matches!(open(&lie).resolve(&At::Digest(other)), Err(RepositoryError::Digest { .. })));
+}
+
+#[test]
+fn what_is_too_long_is_refused_before_it_is_read() {
+    let registry = Registry::start();
+    let blob = registry.put_blob("team/app", &[7; 1000]);
+    let repository = open(&registry);
+    assert!(matches!(repository.blob(&blob, 999).err(), Some(RepositoryError::Large { found: 1000, .. })));
+    assert_eq!(repository.blob_bytes(&blob, 1000).expect("whole").len(), 1000);
+    // More than was promised, without a length.
+    let entry = format!(r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{}","size":1}}"#, Digest::of(b"x"));
+    let page = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, vec![entry; 9_000].join(","));
+    let endless = lying(move |asked| {
+        let next = format!("<{}?again>; rel=\"next\"", asked.path());
+        asked
+            .path()
+            .contains("/referrers/")
+            .then(|| Said::new(200).with("content-type", OCI_INDEX).with("link", next).body(page.clone()))
+    });
+    let error = open(&endless).referrers(&Digest::of(b"")).expect_err("without end");
+    assert!(matches!(error, RepositoryError::Large { .. }), "{error}");
+    assert_eq!(endless.asked().len(), 1 + 2, "the scheme, and two pages");
+}
+
+#[test]
+fn a_list_does_not_lead_elsewhere() {
+    let elsewhere = Registry::start();
+    let link = format!("<http://{}/v2/team/app/referrers/x>; rel=\"next\"", elsewhere.host());
+    let lie = lying(move |asked| {
+        asked.path().contains("/referrers/").then(|| {
+            let body = r#"{"schemaVersion":2,"manifests":[]}"#;
+            Said::new(200).with("content-type", OCI_INDEX).with("link", link.clone()).body(body)
+        })
+    });
+    refused(open(&lie).referrers(&Digest::of(b"")), "on another host");
+    assert!(elsewhere.asked().is_empty());
+}
+
+/// Blobs may lie on another host; the proof of who asks stays at home.
+#[test]
+fn redirects_take_no_proof_with_them() {
+    let store = Registry::start();
+    let blob = store.put_blob("x", b"far away");
+    let to = format!("http://{}/v2/x/blobs/{blob}", store.host());
+    let registry = Registry::with(
+        Door::Password,
+        true,
+        Some(Box::new(move |asked| {
+            let is_proven = asked.headers.contains_key("authorization");
+            (is_proven && asked.path().contains("/blobs/sha256")).then(|| Said::new(307).with("location", to.clone()))
+        })),
+    );
+    let credentials = Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+    let repository = repository(&registry, "team/app", credentials, None);
+    assert_eq!(repository.blob_bytes(&blob, 100).expect("followed"), b"far away");
+    assert!(store.asked().iter().all(|asked| !asked.headers.contains_key("authorization")), "{:?}", store.asked());
+    // Without end, and to something else than HTTP.
+    for target in ["/v2/team/app/blobs/again", "file:///etc/passwd", "https://", ""] {
+        let target = target.to_owned();
+        let lie = lying(move |asked| {
+            asked.path().contains("/blobs/").then(|| Said::new(302).with("location", target.clone()))
+        });
+        assert!(open(&lie).blob(&blob, 100).is_err());
+        assert!(lie.asked().len() < 10);
+    }
+}
+
+#[test]
+fn errors_say_what_the_registry_says_in_one_line() {
+    let lie = lying(|asked| {
+        (asked.method == "PUT").then(|| {
+            Said::new(409).body(r#"{"errors":[{"code":"TAG_IMMUTABLE","message":"the tag\nis immutable\u001b[31m"}]}"#)
+        })
+    });
+    let error = refused(open(&lie).put_manifest(&At::Tag("v1".into()), OCI_INDEX, b"{}"), "cannot be written again");
+    assert!(!error.to_string().contains(['\n', '\u{1b}']), "{error}");
+    let lie = lying(|_| Some(Said::new(500).body("<html>")));
+    refused(open(&lie).resolve(&At::Tag("v1".into())), "answers 500");
+    let lie = lying(|asked| (asked.path() != "/v2/").then(|| Said::new(404).body("<html>no such page")));
+    assert!(open(&lie).referrers(&Digest::of(b"")).expect("asked").is_none());
+    assert!(open(&lie).manifest(&At::Tag("v1".into())).expect("asked").is_none());
+    refused(open(&lie).blob(&Digest::of(b""), 1).map(|mut blob| blob.read(&mut [0])), "is not in");
+}
+
+#[test]
+fn a_registry_that_keeps_something_else_is_found_out() {
+    let lie = lying(|asked| {
+        (asked.method == "PUT").then(|| Said::new(201).with("docker-content-digest", Digest::of(b"else").as_str()))
+    });
+    refused(open(&lie).put_manifest(&At::Tag("v1".into()), OCI_INDEX, b"{}"), "where sha256:");
+}
+
+#[test]
+fn a_busy_registry_is_asked_again() {
+    let times = std::sync::atomic::AtomicUsize::new(0);
+    let lie = lying(move |asked| {
+        let is_first = asked.method == "HEAD" && times.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        is_first.then(|| Said::new(503).with("retry-after", "0"))
+    });
+    let image = lie.put_image("team/app", "v1", "x");
+    assert_eq!(open(&lie).resolve(&At::Tag("v1".into())).expect("asked").expect("there").digest, image);
+}
+
+#[test]
+fn unknown_hosts_are_named() {
+    let registries = Arc::new(Registries::new(Client::new(hasty()), Credentials::default(), Vec::new(), None));
+    let repository = registries.repository(&"host.invalid/app:v1".parse().expect("a name"));
+    let error = repository.resolve(&At::Tag("v1".into())).expect_err("no such host");
+    assert!(error.to_string().contains("host.invalid"), "{error}");
+    let error = registries
+        .repository(&"127.0.0.1:1/app".parse().expect("a name"))
+        .resolve(&At::Tag("v1".into()))
+        .expect_err("nobody listens");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+#[test]
+fn podmans_names_of_files() {
+    let files = affiant_remote::registry::credential_files(
+        None,
+        None,
+        Some("/run/user/1".as_ref()),
+        None,
+        Some("/home/ann".as_ref()),
+    );
+    let names: Vec<PathBuf> =
+        ["/home/ann/.docker/config.json", "/run/user/1/containers/auth.json", "/home/ann/.config/containers/auth.json"]
+            .map(PathBuf::from)
+            .to_vec();
+    assert_eq!(files, names);
+}
