@@ -7,6 +7,7 @@
 mod actions;
 mod arguments;
 mod compare;
+mod cosign;
 mod determinism;
 mod engine;
 mod first_path;
