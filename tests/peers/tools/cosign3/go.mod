@@ -1,4 +1,4 @@
-module affiant.invalid/peers/cosign
+module affiant.invalid/peers/cosign3
 
 go 1.26.0
 
