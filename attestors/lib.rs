@@ -17,6 +17,7 @@ mod jwt;
 mod kinds;
 mod link;
 pub mod oci;
+mod pins;
 pub mod sbom;
 mod slsa;
 mod subjects;
@@ -33,6 +34,7 @@ pub const BUILT_IN: &[Attestor] = &[
     Attestor::before::<gitlab::Gitlab>(),
     Attestor::before::<jenkins::Jenkins>(),
     Attestor::before::<jwt::JsonWebToken>(),
+    Attestor::before::<pins::Pins>(),
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),

@@ -15,6 +15,7 @@ mod hostile;
 mod issuer;
 mod keys;
 mod peers_names;
+mod pins;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
