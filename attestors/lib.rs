@@ -15,9 +15,11 @@ mod gitlab;
 mod jenkins;
 mod jwt;
 mod kinds;
+mod link;
 pub mod oci;
 mod pins;
 pub mod sbom;
+mod slsa;
 mod subjects;
 
 #[cfg(feature = "git")]
@@ -36,4 +38,6 @@ pub const BUILT_IN: &[Attestor] = &[
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),
+    Attestor::whole::<slsa::Slsa>(),
+    Attestor::whole::<link::Link>(),
 ];

@@ -6,6 +6,7 @@ mod bad_input;
 mod ci;
 mod crash;
 mod evidence;
+mod exports;
 mod forms;
 mod gate;
 mod harness;
@@ -19,6 +20,7 @@ mod policy;
 #[cfg(feature = "remote")]
 mod providers;
 mod release;
+mod schema;
 mod secrets;
 mod terminal;
 mod transparent;

@@ -17,7 +17,6 @@ pub(crate) enum Part {
     Certificates,
     Timestamps,
     Tracing,
-    Exports,
     Providers,
     Cloud,
     Attestors,
@@ -36,7 +35,6 @@ impl Part {
             Self::Certificates => "signing with a certificate",
             Self::Timestamps => "timestamps (RFC 3161)",
             Self::Tracing => "tracing",
-            Self::Exports => "exported envelopes (slsa, link)",
             Self::Providers => "attestors of CI providers",
             Self::Cloud => "attestors of cloud machines",
             Self::Attestors => "further attestors",
@@ -57,7 +55,6 @@ impl Part {
             }
             Self::Timestamps => "leave the flag out: a key needs no timestamp",
             Self::Tracing => "leave the flag out: materials and products are found by looking at the folder twice",
-            Self::Exports => "leave it out: the collection itself is complete without it",
             Self::Providers | Self::Cloud | Self::Attestors => "leave it out; `attestors list` says which there are",
         }
     }
@@ -65,7 +62,6 @@ impl Part {
 
 /// Attestors of the peers that are not built, until they are.
 pub(crate) const ATTESTORS: &[(&[&str], Part)] = &[
-    (&["slsa", "link"], Part::Exports),
     (&["github-action", "github-review", "githubwebhook"], Part::Providers),
     (&["aws", "aws-iid", "aws-codebuild", "gcp-iit"], Part::Cloud),
     (
