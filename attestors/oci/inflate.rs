@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+pub use affiant_core::inflate::Compression;
+pub(super) use affiant_core::inflate::{Inflater, fill};
 use sha2::{Digest as _, Sha256};
 
 use super::Limits;
@@ -18,41 +18,6 @@ use super::Limits;
 pub(super) const CHUNK: usize = 1 << 20;
 /// Chunks that may wait between two threads.
 pub(super) const WAITING: usize = 2;
-/// Largest window that a zstd frame may ask for: what `zstd --ultra -22` writes.
-const ZSTD_WINDOW: u64 = 128 << 20;
-
-/// How an entry is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl Compression {
-    /// Number of bytes that [`Compression::sniff`] needs to see.
-    pub(super) const SNIFF: usize = 4;
-
-    /// What the first bytes of an entry say.
-    pub fn sniff(head: &[u8]) -> Option<Self> {
-        match head {
-            [0x1f, 0x8b, 0x08, ..] => Some(Self::Gzip),
-            // A frame, or a skippable frame before it (magic 0x184D2A50 to 0x184D2A5F).
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
-            _ => None,
-        }
-    }
-
-    /// `gzip` or `zstd`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
 /// What a compressed entry holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inflated {
@@ -109,29 +74,29 @@ pub(super) fn inflate_all(jobs: &Receiver<Job>, out: &SyncSender<Output>, limits
     while let Ok(job) = jobs.recv() {
         let Job::Start(compression) = job else { continue };
         let mut input = Input { jobs, buffer: None, at: 0, end: 0, ended: false };
-        let mut inflater = Inflater::new(compression, &mut input, limits);
+        let mut inflater = Inflater::new(compression, &mut input, limits.inflated_free, limits.inflated_ratio);
         let result = loop {
             let (buffer, filled) = pool.filled(|buffer| fill(&mut inflater, buffer));
             let (n, end) = match filled {
                 Ok(filled) => filled,
                 Err(error) => break Err(error.to_string()),
             };
-            if given + inflater.given
+            if given + inflater.given()
                 > limits.total_free.max(limits.total_ratio.saturating_mul(taken + inflater.taken()))
             {
                 break Err(format!(
                     "all layers together inflate to more than {} bytes, the limit",
-                    given + inflater.given
+                    given + inflater.given()
                 ));
             }
             if n > 0 && out.send(Output::Data(buffer, n)).is_err() {
                 return;
             }
             if end {
-                break Ok(inflater.given);
+                break Ok(inflater.given());
             }
         };
-        given += inflater.given;
+        given += inflater.given();
         taken += inflater.taken();
         drop(inflater);
         input.drain();
@@ -155,131 +120,6 @@ pub(super) fn hash_all(input: &Receiver<Output>) -> Vec<Result<Inflated, String>
         }
     }
     results
-}
-
-/// Inflates a stream, within the limits for one layer.
-pub(super) struct Inflater<B: BufRead> {
-    stream: Stream<B>,
-    given: u64,
-    free: u64,
-    ratio: u64,
-}
-
-enum Stream<B: BufRead> {
-    Gzip(Box<flate2::bufread::MultiGzDecoder<Counted<B>>>),
-    Zstd(Box<Frames<Counted<B>>>),
-}
-
-impl<B: BufRead> Inflater<B> {
-    pub(super) fn new(compression: Compression, input: B, limits: &Limits) -> Self {
-        let input = Counted { input, taken: 0 };
-        let stream = match compression {
-            Compression::Gzip => Stream::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
-            Compression::Zstd => {
-                let mut decoder = FrameDecoder::new();
-                decoder.set_max_window_size(ZSTD_WINDOW);
-                Stream::Zstd(Box::new(Frames { input, decoder }))
-            }
-        };
-        Self { stream, given: 0, free: limits.inflated_free, ratio: limits.inflated_ratio }
-    }
-
-    /// Compressed bytes that were used.
-    fn taken(&self) -> u64 {
-        match &self.stream {
-            Stream::Gzip(decoder) => decoder.get_ref().taken,
-            Stream::Zstd(frames) => frames.input.taken,
-        }
-    }
-}
-
-impl<B: BufRead> Read for Inflater<B> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = match &mut self.stream {
-            Stream::Gzip(decoder) => decoder.read(buffer),
-            Stream::Zstd(frames) => frames.read(buffer),
-        }?;
-        self.given += n as u64;
-        if self.given > self.free {
-            let taken = self.taken();
-            if self.given > self.ratio.saturating_mul(taken) {
-                let text = format!("inflates to more than {} bytes from {taken}, which is past the limit", self.free);
-                return Err(io::Error::other(text));
-            }
-        }
-        Ok(n)
-    }
-}
-
-/// Counts what is consumed.
-struct Counted<B> {
-    input: B,
-    taken: u64,
-}
-
-impl<B: BufRead> Read for Counted<B> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.input.read(buffer)?;
-        self.taken += n as u64;
-        Ok(n)
-    }
-}
-
-impl<B: BufRead> BufRead for Counted<B> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.input.fill_buf()
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.input.consume(n);
-        self.taken += n as u64;
-    }
-}
-
-/// zstd frames one after the other; the decoder knows one only.
-struct Frames<B: BufRead> {
-    input: B,
-    decoder: FrameDecoder,
-}
-
-impl<B: BufRead> Read for Frames<B> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self { input, decoder } = self;
-        while decoder.can_collect() == 0 {
-            if !decoder.is_finished() {
-                decoder.decode_blocks(&mut *input, BlockDecodingStrategy::UptoBlocks(1)).map_err(io::Error::other)?;
-                continue;
-            }
-            if input.fill_buf()?.is_empty() {
-                return Ok(0);
-            }
-            match decoder.init(&mut *input) {
-                Ok(()) => {}
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                    let length = u64::from(length);
-                    if io::copy(&mut input.by_ref().take(length), &mut io::sink())? != length {
-                        return Err(io::Error::other("a skippable frame is cut off"));
-                    }
-                }
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        decoder.read(buffer)
-    }
-}
-
-/// Reads until `buffer` is full or the stream ends: `(bytes, ended)`.
-pub(super) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-    let mut n = 0;
-    while n < buffer.len() {
-        match reader.read(&mut buffer[n..]) {
-            Ok(0) => return Ok((n, true)),
-            Ok(more) => n += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((n, false))
 }
 
 /// The bytes of one job.
@@ -343,7 +183,12 @@ pub(super) struct Inflating<R: Read> {
 
 impl<R: Read> Inflating<R> {
     pub(super) fn new(reader: R, compression: Compression, limits: &Limits) -> Self {
-        let inflater = Inflater::new(compression, BufReader::with_capacity(CHUNK, reader), limits);
+        let inflater = Inflater::new(
+            compression,
+            BufReader::with_capacity(CHUNK, reader),
+            limits.inflated_free,
+            limits.inflated_ratio,
+        );
         Self { compression, inflater, state: Sha256::new() }
     }
 
@@ -354,7 +199,7 @@ impl<R: Read> Inflating<R> {
             let (_, end) = fill(&mut self, &mut buffer).map_err(|error| error.to_string())?;
             if end {
                 let sha256 = self.state.finalize().into();
-                return Ok(Inflated { compression: self.compression, sha256, size: self.inflater.given });
+                return Ok(Inflated { compression: self.compression, sha256, size: self.inflater.given() });
             }
         }
     }
@@ -370,7 +215,12 @@ impl<R: Read> Read for Inflating<R> {
 
 /// The first block of 512 bytes of a compressed file; `None` where it holds less.
 pub(super) fn first_block(reader: impl Read, compression: Compression) -> io::Result<Option<[u8; 512]>> {
-    let mut inflater = Inflater::new(compression, BufReader::new(reader), &Limits::DEFAULT);
+    let mut inflater = Inflater::new(
+        compression,
+        BufReader::new(reader),
+        Limits::DEFAULT.inflated_free,
+        Limits::DEFAULT.inflated_ratio,
+    );
     let mut block = [0; 512];
     let (n, _) = fill(&mut inflater, &mut block)?;
     Ok((n == block.len()).then_some(block))

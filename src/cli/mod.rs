@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod doctor;
 mod failure;
+mod image;
 mod inspect;
 mod key;
 mod keys;
@@ -62,6 +63,9 @@ enum Verb {
     /// Write, check, try and sign policies
     #[command(subcommand)]
     Policy(Box<policy::PolicyVerb>),
+    /// Sign, check and attest images
+    #[command(subcommand)]
+    Image(Box<image::ImageVerb>),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -282,6 +286,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::Verify(args) => verify::verify(&args, output),
         Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),
         Verb::Policy(verb) => policy::policy(&verb, output),
+        Verb::Image(verb) => image::image(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

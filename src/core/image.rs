@@ -3,10 +3,14 @@
 //! Nothing here opens a socket. A [`Repository`] is a registry's repository (`affiant-remote`), a folder or an archive;
 //! what is signed, found, copied and judged is the same for all of them.
 
+pub mod carry;
+pub mod compare;
+pub mod layout;
 pub mod manifest;
 pub mod reference;
 pub mod repository;
 
+pub use layout::Layout;
 pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};
 pub use reference::{At, Digest, Reference, ReferenceError, Target};
 pub use repository::{Checked, Put, Repository, RepositoryError, Stored};

@@ -12,6 +12,7 @@ pub mod dsse;
 pub mod evidence;
 pub mod form;
 pub mod image;
+pub mod inflate;
 pub mod jwt;
 pub mod link;
 pub mod mime;

@@ -27,6 +27,11 @@ impl Digest {
         Self(format!("sha256:{}", crate::digest::sha256_hex(bytes)))
     }
 
+    /// The digest of what was hashed.
+    pub(crate) fn finished(hasher: sha2::Sha256) -> Self {
+        Self(format!("sha256:{}", hex::encode(sha2::Digest::finalize(hasher))))
+    }
+
     /// The digest with these 64 hex digits.
     pub fn from_hex(hex: &str) -> Result<Self, ReferenceError> {
         format!("sha256:{hex}").parse()

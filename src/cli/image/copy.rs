@@ -1,0 +1,184 @@
+//! `affiant image copy`, `save`, `load`: an image and its evidence from one place to another.
+
+use std::path::PathBuf;
+
+use affiant_core::image::carry::{CarryError, Options, Report, carry};
+use affiant_core::image::{At, Digest};
+use clap::Args;
+
+use super::targets::{Destination, Place, TargetArgs};
+use crate::cli::Ending;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::output::Output;
+
+/// Notes that are shown.
+const SHOWN: usize = 20;
+
+#[derive(Args)]
+pub(super) struct HowArgs {
+    /// Leave signatures, attestations and other referrers behind
+    #[arg(long)]
+    no_evidence: bool,
+    /// Of an index, the image for this machine alone: os/architecture[/variant]. The index stays behind, with what
+    /// is kept about it
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Read all layers again at the destination
+    #[arg(long)]
+    reread: bool,
+    /// Blobs that are carried at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    at_once: u8,
+    /// What stands before the tags of signatures and attestations
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    attachment_tag_prefix: String,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Places: host/repository[:tag][@digest], oci:FOLDER[:tag], oci-archive:FILE[:tag]; read only:\ndocker-archive:FILE[:name]. What arrives has the bytes and digests that it had; it is read again at the\ndestination. Prints the name or place with the digest.\n\n  affiant image copy build.example.com/app:1 registry.example.com/app:1\n  affiant image copy registry.example.com/app@sha256:… oci:app:1"
+)]
+pub(crate) struct CopyArgs {
+    /// What is carried
+    #[arg(value_name = "SRC")]
+    from: String,
+    /// Where it is carried
+    #[arg(value_name = "DST")]
+    to: String,
+    #[command(flatten)]
+    how: HowArgs,
+    #[command(flatten)]
+    targets: TargetArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct SaveArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// Folder that becomes an OCI layout
+    #[arg(long, value_name = "FOLDER")]
+    dir: PathBuf,
+    #[command(flatten)]
+    how: HowArgs,
+    #[command(flatten)]
+    targets: TargetArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct LoadArgs {
+    /// Where in a registry it is put
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// Folder that `save` wrote
+    #[arg(long, value_name = "FOLDER")]
+    dir: PathBuf,
+    #[command(flatten)]
+    how: HowArgs,
+    #[command(flatten)]
+    targets: TargetArgs,
+}
+
+/// Carries, and says on stderr what was carried.
+pub(super) fn transfer(
+    from: &Place,
+    to: &Destination,
+    tag: Option<&str>,
+    options: &Options,
+    output: &Output,
+) -> Result<Report, Failure> {
+    if to.digest.is_some() {
+        let root = from.repository.resolve(&from.at).map_err(|error| failed(&from.repository.name(), &error.into()))?;
+        // Taken from an index, it has another digest than what was named.
+        if let Some(root) = root.filter(|_| options.platform.is_none()) {
+            to.expects(&root.digest)?;
+        }
+    }
+    let mut options = options.clone();
+    if let (Some(source), Some(destination)) = (&from.reference, &to.reference)
+        && source.registry == destination.registry
+        && source.repository != destination.repository
+    {
+        options.mount_from = Some(source.repository.clone());
+    }
+    let report = carry(&*from.repository, &from.at, &*to.repository, tag, &options)
+        .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.repository.name()), &error))?;
+    to.finish()?;
+    for note in report.notes.iter().take(SHOWN) {
+        output.message(&format!("passed over: {note}"));
+    }
+    if report.notes.len() > SHOWN {
+        output.message(&format!("passed over: {} more", report.notes.len() - SHOWN));
+    }
+    if let Some(index) = &report.taken_from {
+        output.message(&format!(
+            "one image of the index {index} was carried: the index, and what is signed about it, stayed behind"
+        ));
+    }
+    let Report { manifests, evidence, sent, mounted, present, .. } = &report;
+    output.message(&format!(
+        "{manifests} manifests and {evidence} of evidence; {} blobs sent ({} bytes), {mounted} taken over, {present} there already",
+        sent.0, sent.1
+    ));
+    Ok(report)
+}
+
+fn failed(what: &str, error: &CarryError) -> Failure {
+    let kind = match error {
+        CarryError::Image(_) | CarryError::NotThere { .. } => Kind::Denied,
+        CarryError::Repository(_) => Kind::NoAnswer,
+    };
+    Failure::because(kind, format!("{what}: not carried"), error)
+}
+
+/// Where something is now, with its digest.
+pub(super) fn arrived(to: &Destination, name: &str, digest: &Digest) -> String {
+    match &to.reference {
+        Some(reference) => reference.pinned(digest),
+        None => format!("{name}@{digest}"),
+    }
+}
+
+impl HowArgs {
+    fn options(&self) -> Options {
+        Options {
+            evidence: !self.no_evidence,
+            platform: self.platform.clone(),
+            at_once: usize::from(self.at_once),
+            prefix: self.attachment_tag_prefix.clone(),
+            mount_from: None,
+            reread: self.reread,
+        }
+    }
+}
+
+fn run(from: &str, to: &str, how: &HowArgs, targets: &TargetArgs, output: &Output) -> Result<Ending, Failure> {
+    let source = targets.source(from)?;
+    let destination = targets.destination(to)?;
+    // In a layout an image keeps the tag that it was named with.
+    let kept = match (&destination.reference, &source.at, &destination.tag) {
+        (None, At::Tag(tag), None) => Some(tag.clone()),
+        _ => destination.tag.clone(),
+    };
+    let report = transfer(&source, &destination, kept.as_deref(), &how.options(), output)?;
+    let name = to.split_once('@').map_or(to, |(name, _)| name);
+    output.data(format!("{}\n", arrived(&destination, name, &report.root.digest)).as_bytes())?;
+    Ok(Ending::Done)
+}
+
+pub(super) fn copy(args: &CopyArgs, output: &Output) -> Result<Ending, Failure> {
+    run(&args.from, &args.to, &args.how, &args.targets, output)
+}
+
+pub(super) fn save(args: &SaveArgs, output: &Output) -> Result<Ending, Failure> {
+    run(&args.image, &in_folder(&args.dir)?, &args.how, &args.targets, output)
+}
+
+pub(super) fn load(args: &LoadArgs, output: &Output) -> Result<Ending, Failure> {
+    run(&in_folder(&args.dir)?, &args.image, &args.how, &args.targets, output)
+}
+
+fn in_folder(folder: &std::path::Path) -> Result<String, Failure> {
+    let text = folder.to_str().ok_or_else(|| Failure::usage(format!("--dir {}: no UTF-8", folder.display())))?;
+    Ok(format!("oci:{text}"))
+}

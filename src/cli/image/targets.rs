@@ -1,0 +1,228 @@
+//! Registries, layouts and archives, as they are named on the command line.
+
+use std::path::{Path, PathBuf};
+
+use affiant_core::image::layout::{docker_archive, pack};
+use affiant_core::image::{At, Layout, Reference, Repository, Target};
+use clap::Args;
+
+use crate::cli::failure::{Failure, Kind};
+
+#[derive(Args)]
+#[command(next_help_heading = "Registry")]
+pub(super) struct TargetArgs {
+    /// Ask the registry without TLS where it speaks none
+    #[arg(long)]
+    allow_http_registry: bool,
+    /// The same as --allow-http-registry; certificates are checked nevertheless
+    #[arg(long)]
+    allow_insecure_registry: bool,
+    /// Name at the registry, with --registry-password
+    #[arg(long, value_name = "NAME", requires = "registry_password")]
+    registry_username: Option<String>,
+    /// Password at the registry; everybody on this machine can read a command line: `docker login` is better
+    #[arg(long, value_name = "PASSWORD", requires = "registry_username")]
+    registry_password: Option<String>,
+    /// Token that the registry takes
+    #[arg(long, value_name = "TOKEN", conflicts_with = "registry_username")]
+    registry_token: Option<String>,
+}
+
+/// A place, and which manifest in it is meant.
+pub(super) struct Place {
+    pub(super) repository: Box<dyn Repository>,
+    pub(super) at: At,
+    /// In a registry.
+    pub(super) reference: Option<Reference>,
+}
+
+/// A place that is written.
+pub(super) struct Destination {
+    pub(super) repository: Box<dyn Repository>,
+    pub(super) tag: Option<String>,
+    /// The digest that whatever is put there must have.
+    pub(super) digest: Option<affiant_core::image::Digest>,
+    pub(super) reference: Option<Reference>,
+    /// An archive is packed from this folder when all is in it.
+    packs: Option<(tempfile::TempDir, PathBuf)>,
+}
+
+/// Opens repositories of registries.
+type Open = Box<dyn Fn(&Reference) -> Box<dyn Repository>>;
+
+/// Says what a target is; a file or folder without a prefix is looked at.
+pub(super) fn parse(text: &str) -> Result<Target, Failure> {
+    let has_prefix = ["oci:", "oci-archive:", "docker-archive:"].iter().any(|prefix| text.starts_with(prefix));
+    if !has_prefix {
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Ok(Target::Layout(path.to_owned(), None));
+        }
+        if path.is_file() {
+            // What `docker save` writes today is both: the layout has the digests that were built.
+            return Ok(if Layout::open_archive(path).is_ok() {
+                Target::LayoutArchive(path.to_owned(), None)
+            } else {
+                Target::DockerArchive(path.to_owned(), None)
+            });
+        }
+        if text.starts_with(['/', '.']) {
+            return Err(Failure::new(Kind::NoAnswer, format!("{text} is not there")));
+        }
+    }
+    text.parse().map_err(|error| Failure::because(Kind::Usage, format!("{text} names no image"), &error))
+}
+
+/// A place did not do what was asked.
+pub(super) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
+}
+
+impl TargetArgs {
+    /// Opens a place that is read.
+    pub(super) fn source(&self, text: &str) -> Result<Place, Failure> {
+        let failed = |error: affiant_core::image::RepositoryError| no_answer(text, &error);
+        let in_layout = |layout: Layout, at: Option<At>| -> Result<Place, Failure> {
+            let at = at.map_or_else(|| layout.only_root(), Ok).map_err(failed)?;
+            Ok(Place { repository: Box::new(layout), at, reference: None })
+        };
+        match parse(text)? {
+            Target::Registry(reference) => {
+                let repository = self.open(&[&reference])?(&reference);
+                Ok(Place { repository, at: reference.at(), reference: Some(reference) })
+            }
+            Target::Layout(path, at) => in_layout(Layout::open(&path).map_err(failed)?, at),
+            Target::LayoutArchive(path, at) => in_layout(Layout::open_archive(&path).map_err(failed)?, at),
+            Target::DockerArchive(path, name) => {
+                let (repository, at) = docker_archive(&path, name.as_deref()).map_err(failed)?;
+                Ok(Place { repository, at: At::Digest(at), reference: None })
+            }
+        }
+    }
+
+    /// Opens a place that is written.
+    pub(super) fn destination(&self, text: &str) -> Result<Destination, Failure> {
+        let failed = |error: affiant_core::image::RepositoryError| no_answer(text, &error);
+        let split = |at: Option<At>| match at {
+            Some(At::Tag(tag)) => (Some(tag), None),
+            Some(At::Digest(digest)) => (None, Some(digest)),
+            None => (None, None),
+        };
+        // A folder is only written where it is called one: `copy IMAGE work` means Docker Hub's image of this name.
+        let target: Target =
+            text.parse().map_err(|error| Failure::because(Kind::Usage, format!("{text} names no place"), &error))?;
+        match target {
+            Target::Registry(reference) => {
+                let repository = self.open(&[&reference])?(&reference);
+                let tag = match (&reference.tag, &reference.digest) {
+                    (None, None) => Some("latest".to_owned()),
+                    (tag, _) => tag.clone(),
+                };
+                Ok(Destination {
+                    repository,
+                    tag,
+                    digest: reference.digest.clone(),
+                    reference: Some(reference),
+                    packs: None,
+                })
+            }
+            Target::Layout(path, at) => {
+                let (tag, digest) = split(at);
+                let repository = Box::new(Layout::create(&path).map_err(failed)?);
+                Ok(Destination { repository, tag, digest, reference: None, packs: None })
+            }
+            Target::LayoutArchive(path, at) => {
+                if path.symlink_metadata().is_ok() {
+                    return Err(Failure::new(Kind::NoAnswer, format!("{} is there already", path.display()))
+                        .hint("an archive is written whole: choose another name, or take it away"));
+                }
+                let (tag, digest) = split(at);
+                let io = |error: std::io::Error| no_answer(text, &error);
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let folder = tempfile::Builder::new()
+                    .prefix(".affiant-layout-")
+                    .tempdir_in(folder.unwrap_or(Path::new(".")))
+                    .map_err(io)?;
+                let repository = Box::new(Layout::create(&folder.path().join("layout")).map_err(failed)?);
+                Ok(Destination { repository, tag, digest, reference: None, packs: Some((folder, path)) })
+            }
+            Target::DockerArchive(..) => Err(Failure::usage(format!("{text}: docker archives are read only"))
+                .hint("write `oci-archive:FILE`, which docker and skopeo load too")),
+        }
+    }
+
+    #[cfg(feature = "remote")]
+    fn open(&self, references: &[&Reference]) -> Result<Open, Failure> {
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use affiant_remote::http::{Client, Settings};
+        use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
+
+        use crate::cli::surroundings::variable;
+
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let text = |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
+        let given = match (&self.registry_token, &self.registry_username, &self.registry_password) {
+            (Some(token), ..) => Some(Credential::Bearer(token.clone())),
+            (None, Some(user), Some(password)) => {
+                Some(Credential::Password { user: user.clone(), password: password.clone() })
+            }
+            _ => None,
+        };
+        let credentials = match given {
+            Some(given) => Credentials::given(given),
+            None => Credentials::read(&credential_files(
+                path("REGISTRY_AUTH_FILE").as_deref(),
+                path("DOCKER_CONFIG").as_deref(),
+                path("XDG_RUNTIME_DIR").as_deref(),
+                path("XDG_CONFIG_HOME").as_deref(),
+                path("HOME").as_deref(),
+            ))
+            .map_err(|error| no_answer("passwords of registries", &error))?,
+        };
+        let plain: Vec<String> = if self.allow_http_registry || self.allow_insecure_registry {
+            references.iter().map(|reference| reference.registry.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        let client = Client::new(Settings {
+            proxy: text(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+            no_proxy: text(&["NO_PROXY", "no_proxy"]),
+            authorities: path("SSL_CERT_FILE"),
+            authorities_folder: path("SSL_CERT_DIR"),
+            whole: Duration::from_secs(60),
+            keep: true,
+            plain: plain.clone(),
+            ..Settings::default()
+        });
+        let registries = Arc::new(Registries::new(client, credentials, plain, None));
+        Ok(Box::new(move |reference| Box::new(registries.repository(reference))))
+    }
+
+    /// A build without the remote crate asks nobody.
+    #[cfg(not(feature = "remote"))]
+    fn open(&self, references: &[&Reference]) -> Result<Open, Failure> {
+        let _ = references;
+        Err(Failure::new(Kind::NoAnswer, "this build of affiant asks no registries"))
+    }
+}
+
+impl Destination {
+    /// All is there: what is an archive becomes one.
+    pub(super) fn finish(&self) -> Result<(), Failure> {
+        let Some((folder, path)) = &self.packs else { return Ok(()) };
+        pack(&folder.path().join("layout"), path).map_err(|error| no_answer(&path.display().to_string(), &error))
+    }
+
+    /// Refuses what has another digest than the one that was named.
+    pub(super) fn expects(&self, digest: &affiant_core::image::Digest) -> Result<(), Failure> {
+        match &self.digest {
+            Some(wanted) if wanted != digest => Err(Failure::new(
+                Kind::Denied,
+                format!("the image is {digest}, and the destination is named {wanted}: nothing was written"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,663 @@
+//! Carrying an image, with all that is kept about it, from one place to another.
+//!
+//! Nothing is written anew: manifests and blobs arrive with the bytes that they had. Blobs go first, manifests after what
+//! they need, the name last; so what was interrupted has no name, and who sees the image sees its evidence. The two things
+//! that are composed at the destination are shared tags: the list of referrers where the place keeps none itself, and a
+//! tag of signatures that has others already.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::layout::is_evidence_tag;
+use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_INDEX, Platform};
+use super::reference::{At, Digest};
+use super::repository::{MAX_REFERRERS, Put, Repository, RepositoryError, Stored};
+
+/// Most manifests of an image with its evidence.
+const MAX_MANIFESTS: usize = 20_000;
+/// Most bytes of all its manifests.
+const MAX_MANIFEST_BYTES: usize = 256 << 20;
+/// How deep indexes lie in each other.
+const MAX_DEPTH: usize = 8;
+/// How far evidence about evidence is followed.
+const EVIDENCE_DEPTH: usize = 4;
+/// What stands behind the digest in tags of evidence.
+const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
+/// Most layers of a manifest of signatures (cosign).
+const MAX_SIGNATURES: usize = 1000;
+/// How often a tag that others write too is written again.
+const ATTEMPTS: usize = 10;
+
+/// What is carried, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Signatures, attestations and other referrers too.
+    pub evidence: bool,
+    /// Of an index only the image for this machine, as `os/architecture[/variant]`.
+    pub platform: Option<String>,
+    /// Blobs that are carried at the same time.
+    pub at_once: usize,
+    /// What stands before the tags of evidence.
+    pub prefix: String,
+    /// The source's repository, where source and destination are in the same registry: its blobs may be taken over.
+    pub mount_from: Option<String>,
+    /// All blobs are read again at the destination.
+    pub reread: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { evidence: true, platform: None, at_once: 4, prefix: String::new(), mount_from: None, reread: false }
+    }
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What was carried: the digest is the same in both places.
+    pub root: Descriptor,
+    /// The index from which it was taken, where that was asked for.
+    pub taken_from: Option<Digest>,
+    /// Manifests and indexes of the image.
+    pub manifests: usize,
+    /// Manifests of evidence.
+    pub evidence: usize,
+    /// Blobs that were sent, and their bytes.
+    pub sent: (usize, u64),
+    /// Blobs that were taken over from the source's repository.
+    pub mounted: usize,
+    /// Blobs that were there.
+    pub present: usize,
+    /// What was passed over, with a reason.
+    pub notes: Vec<String>,
+}
+
+/// Why an image was not carried.
+#[derive(Debug, thiserror::Error)]
+pub enum CarryError {
+    /// A place cannot be asked, or does not do it.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// It was named wrongly, or cannot be carried whole.
+    #[error("{0}")]
+    Image(String),
+    /// It was carried, and is not there as it was.
+    #[error("{place} has not what was put there: {what}")]
+    NotThere {
+        /// Where.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// How far a manifest has been gathered.
+struct Gathered {
+    stored: Stored,
+    manifest: Manifest,
+}
+
+/// All that is carried, in the order in which it can be put.
+struct Plan<'a> {
+    from: &'a dyn Repository,
+    options: &'a Options,
+    all: BTreeMap<Digest, Gathered>,
+    /// Image and index manifests, each after what it leads to.
+    order: Vec<Digest>,
+    /// The image's own.
+    images: usize,
+    /// Manifests under tags of evidence.
+    tags: Vec<(String, Digest)>,
+    bytes: usize,
+    notes: Vec<String>,
+}
+
+fn large(what: String, found: usize, limit: usize) -> CarryError {
+    RepositoryError::Large { what, found: found as u64, limit: limit as u64 }.into()
+}
+
+impl Plan<'_> {
+    fn take(&mut self, stored: Stored) -> Result<Manifest, CarryError> {
+        let manifest = stored
+            .manifest()
+            .map_err(|source| RepositoryError::Manifest { digest: stored.digest().to_string(), source })?;
+        self.bytes += stored.bytes().len();
+        if self.all.len() >= MAX_MANIFESTS || self.bytes > MAX_MANIFEST_BYTES {
+            return Err(large("the image with its evidence".to_owned(), self.bytes, MAX_MANIFEST_BYTES));
+        }
+        self.all.insert(stored.digest().clone(), Gathered { stored, manifest: manifest.clone() });
+        Ok(manifest)
+    }
+
+    /// A manifest and all that it leads to.
+    fn image(&mut self, stored: Stored, depth: usize) -> Result<(), CarryError> {
+        if self.all.contains_key(stored.digest()) {
+            return Ok(());
+        }
+        if depth > MAX_DEPTH {
+            return Err(CarryError::Image(format!("indexes lie in each other more than {MAX_DEPTH} deep")));
+        }
+        let digest = stored.digest().clone();
+        let manifest = self.take(stored)?;
+        for entry in manifest.entries() {
+            if Kind::of(&entry.media_type).is_none() {
+                continue;
+            }
+            let child = self.from.manifest(&At::Digest(entry.digest.clone()))?.ok_or_else(|| {
+                let platform = entry.platform.as_ref().map(|one| format!(" ({one})")).unwrap_or_default();
+                CarryError::Image(format!(
+                    "the index {digest} names {}{platform}, which is not in {}: it is carried whole or, with --platform, one image of it",
+                    entry.digest,
+                    self.from.name()
+                ))
+            })?;
+            fits(entry, &child).map_err(CarryError::Image)?;
+            self.image(child, depth + 1)?;
+        }
+        self.order.push(digest);
+        Ok(())
+    }
+
+    /// What is kept about all that was gathered so far, and what is kept about that.
+    fn evidence(&mut self) -> Result<(), CarryError> {
+        let mut next: VecDeque<(Digest, usize)> = self.order.iter().map(|digest| (digest.clone(), 0)).collect();
+        while let Some((of, depth)) = next.pop_front() {
+            if depth == EVIDENCE_DEPTH {
+                self.notes.push(format!("what is kept about {of} was not looked for: {EVIDENCE_DEPTH} deep is enough"));
+                continue;
+            }
+            let known = self.order.len();
+            for suffix in SUFFIXES {
+                let tag = format!("{}{}", self.options.prefix, of.tag(suffix));
+                if let Some(stored) = self.from.manifest(&At::Tag(tag.clone()))? {
+                    self.tags.push((tag, stored.digest().clone()));
+                    self.image(stored, 0)?;
+                }
+            }
+            for entry in self.referrers(&of)? {
+                let Some(stored) = self.from.manifest(&At::Digest(entry.digest.clone()))? else {
+                    self.notes.push(format!("{} is listed as a referrer of {of}, and is not there", entry.digest));
+                    continue;
+                };
+                let is_about = stored
+                    .manifest()
+                    .is_ok_and(|manifest| manifest.subject.is_some_and(|subject| subject.digest == of));
+                if is_about {
+                    self.image(stored, 0)?;
+                } else {
+                    self.notes.push(format!("{} is listed as a referrer of {of}, and is about another", entry.digest));
+                }
+            }
+            next.extend(self.order[known..].iter().map(|digest| (digest.clone(), depth + 1)));
+        }
+        Ok(())
+    }
+
+    /// Who is said to refer to a manifest: by the place's list, and by the tag that a writer keeps.
+    fn referrers(&self, of: &Digest) -> Result<Vec<Descriptor>, CarryError> {
+        let mut entries = self.from.referrers(of)?.unwrap_or_default();
+        if let Some(stored) = self.from.manifest(&At::Tag(of.tag("")))? {
+            match stored.manifest() {
+                Ok(manifest) => entries.extend_from_slice(manifest.entries()),
+                Err(source) => return Err(RepositoryError::Manifest { digest: of.tag(""), source }.into()),
+            }
+        }
+        let mut seen = BTreeSet::new();
+        entries.retain(|entry| seen.insert(entry.digest.clone()));
+        if entries.len() > MAX_REFERRERS {
+            return Err(large(format!("the list of referrers of {of}"), entries.len(), MAX_REFERRERS));
+        }
+        Ok(entries)
+    }
+
+    /// All blobs, each once.
+    fn blobs(&self) -> Result<Vec<Descriptor>, CarryError> {
+        let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+        for digest in &self.order {
+            let manifest = &self.all[digest].manifest;
+            let entries = manifest.entries().iter().filter(|entry| Kind::of(&entry.media_type).is_none());
+            for blob in manifest.config.iter().chain(manifest.layers()).chain(entries) {
+                if let Some(other) = blobs.get(&blob.digest)
+                    && other.size != blob.size
+                {
+                    return Err(CarryError::Image(format!(
+                        "{} is said to have {} and {} bytes",
+                        blob.digest, other.size, blob.size
+                    )));
+                }
+                blobs.insert(blob.digest.clone(), blob.clone());
+            }
+        }
+        let mut blobs: Vec<Descriptor> = blobs.into_values().collect();
+        // The longest first: then all end at about the same time.
+        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        Ok(blobs)
+    }
+}
+
+/// Whether what came is what a descriptor says.
+fn fits(entry: &Descriptor, stored: &Stored) -> Result<(), String> {
+    if entry.size != stored.bytes().len() as u64 || entry.media_type != stored.media_type() {
+        return Err(format!(
+            "{} is {} of {} bytes, and the index says {} of {}",
+            entry.digest,
+            stored.media_type(),
+            stored.bytes().len(),
+            entry.media_type,
+            entry.size
+        ));
+    }
+    Ok(())
+}
+
+/// The one image of an index that is for a machine.
+fn for_platform(from: &dyn Repository, root: &Stored, wanted: &str) -> Result<Stored, CarryError> {
+    let manifest =
+        root.manifest().map_err(|source| RepositoryError::Manifest { digest: root.digest().to_string(), source })?;
+    if manifest.kind() != Kind::Index {
+        return Err(CarryError::Image(format!(
+            "{} is one image and no index: --platform chooses nothing",
+            root.digest()
+        )));
+    }
+    let is_wanted = |platform: &Platform| {
+        let whole = platform.to_string();
+        whole == wanted || format!("{}/{}", platform.os, platform.architecture) == wanted
+    };
+    let all = manifest.entries();
+    let found: Vec<_> = all.iter().filter(|entry| entry.platform.as_ref().is_some_and(is_wanted)).collect();
+    match found[..] {
+        [entry] => {
+            let child = from.need(&At::Digest(entry.digest.clone()))?;
+            fits(entry, &child).map_err(CarryError::Image)?;
+            Ok(child)
+        }
+        [] => {
+            let known: Vec<String> =
+                all.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
+            Err(CarryError::Image(format!("the index has no image for {wanted}; it has: {}", known.join(", "))))
+        }
+        _ => Err(CarryError::Image(format!("the index has {} images for {wanted}: say which variant", found.len()))),
+    }
+}
+
+/// Carries what `at` means in `from` to `to`, there under `tag` or under its digest alone.
+pub fn carry(
+    from: &dyn Repository,
+    at: &At,
+    to: &dyn Repository,
+    tag: Option<&str>,
+    options: &Options,
+) -> Result<Report, CarryError> {
+    let named = from.need(at)?;
+    let (root, taken_from) = match &options.platform {
+        Some(wanted) => (for_platform(from, &named, wanted)?, Some(named.digest().clone())),
+        None => (named, None),
+    };
+    let descriptor = root.descriptor();
+    let mut plan = Plan {
+        from,
+        options,
+        all: BTreeMap::new(),
+        order: Vec::new(),
+        images: 0,
+        tags: Vec::new(),
+        bytes: 0,
+        notes: Vec::new(),
+    };
+    plan.image(root, 0)?;
+    plan.images = plan.order.len();
+    if options.evidence {
+        plan.evidence()?;
+    }
+    let blobs = plan.blobs()?;
+    let mut report = Report {
+        root: descriptor.clone(),
+        taken_from,
+        manifests: plan.images,
+        evidence: plan.order.len() - plan.images,
+        sent: (0, 0),
+        mounted: 0,
+        present: 0,
+        notes: Vec::new(),
+    };
+    carry_blobs(from, to, &blobs, options, &mut report, &mut plan.notes)?;
+    put(&plan, to, &descriptor, tag)?;
+    verify(&plan, to, &descriptor, tag, &blobs)?;
+    report.notes = plan.notes;
+    Ok(report)
+}
+
+/// What became of a blob.
+enum Done {
+    Present,
+    Mounted,
+    Sent,
+    /// It is nowhere, and need not be: a layer that is not distributed.
+    Absent,
+}
+
+fn carry_blobs(
+    from: &dyn Repository,
+    to: &dyn Repository,
+    blobs: &[Descriptor],
+    options: &Options,
+    report: &mut Report,
+    notes: &mut Vec<String>,
+) -> Result<(), CarryError> {
+    let next = Mutex::new(blobs.iter());
+    let done: Mutex<Vec<(&Descriptor, Result<Done, RepositoryError>)>> = Mutex::default();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..options.at_once.clamp(1, 16).min(blobs.len()) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(blob) = next.lock().ok().and_then(|mut next| next.next()) else { return };
+                    let result = one_blob(from, to, blob, options);
+                    stop.fetch_or(result.is_err(), Ordering::Relaxed);
+                    if let Ok(mut done) = done.lock() {
+                        done.push((blob, result));
+                    }
+                }
+            });
+        }
+    });
+    let done = done.into_inner().map_err(|_| CarryError::Image("carrying a blob panicked".to_owned()))?;
+    for (blob, result) in done {
+        match result? {
+            Done::Present => report.present += 1,
+            Done::Mounted => report.mounted += 1,
+            Done::Sent => report.sent = (report.sent.0 + 1, report.sent.1 + blob.size),
+            Done::Absent => notes.push(format!("the layer {} is kept elsewhere and was not carried", blob.digest)),
+        }
+    }
+    Ok(())
+}
+
+/// A layer of which a registry need not have the bytes (OCI image specification, "Non-distributable layers").
+fn is_elsewhere(blob: &Descriptor) -> bool {
+    blob.media_type.contains("nondistributable") || blob.media_type.contains("rootfs.foreign")
+}
+
+fn one_blob(
+    from: &dyn Repository,
+    to: &dyn Repository,
+    blob: &Descriptor,
+    options: &Options,
+) -> Result<Done, RepositoryError> {
+    if to.has_blob(&blob.digest)? {
+        return Ok(Done::Present);
+    }
+    if is_elsewhere(blob) && !from.has_blob(&blob.digest)? {
+        return Ok(Done::Absent);
+    }
+    if let Some(source) = &options.mount_from
+        && to.mount_blob(&blob.digest, source)?
+    {
+        return Ok(Done::Mounted);
+    }
+    let reader = from.blob(&blob.digest, blob.size)?;
+    let mut whole = Whole::new(reader, blob.digest.clone(), blob.size);
+    to.put_blob(&blob.digest, blob.size, &mut whole)?;
+    if let Some(fault) = whole.fault {
+        return Err(RepositoryError::Io { what: format!("{} of {}", blob.digest, from.name()), source: fault });
+    }
+    Ok(Done::Sent)
+}
+
+/// Gives the last bytes of a blob only when all of them hash to its digest: what does not is never whole anywhere.
+struct Whole<R> {
+    inner: R,
+    hasher: Option<Sha256>,
+    wanted: Digest,
+    left: u64,
+    fault: Option<io::Error>,
+}
+
+impl<R: Read> Whole<R> {
+    fn new(inner: R, wanted: Digest, size: u64) -> Self {
+        Self { inner, hasher: Some(Sha256::new()), wanted, left: size, fault: None }
+    }
+
+    fn fail(&mut self, text: String) -> io::Error {
+        self.fault = Some(io::Error::new(io::ErrorKind::InvalidData, text.clone()));
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+}
+
+impl<R: Read> Read for Whole<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if self.hasher.is_none() || buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = if wanted == 0 { 0 } else { self.inner.read(&mut buffer[..wanted])? };
+        if count == 0 && self.left > 0 {
+            let text = format!("{} ends {} bytes early", self.wanted, self.left);
+            return Err(self.fail(text));
+        }
+        self.left -= count as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
+        if self.left == 0 {
+            let found = self.hasher.take().map(Digest::finished);
+            if found.as_ref() != Some(&self.wanted) {
+                let found = found.map(|found| found.to_string()).unwrap_or_default();
+                let text = format!("bytes of {found} came where {} was asked for", self.wanted);
+                return Err(self.fail(text));
+            }
+        }
+        Ok(count)
+    }
+}
+
+fn put(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Option<&str>) -> Result<(), CarryError> {
+    let tagged: BTreeSet<&Digest> = plan.tags.iter().map(|(_, digest)| digest).collect();
+    let (images, evidence) = plan.order.split_at(plan.images);
+    // First what is not named, without the root; then evidence, then the root.
+    for digest in images.iter().filter(|digest| **digest != root.digest).chain(evidence) {
+        let one = &plan.all[digest];
+        if tagged.contains(digest) && one.manifest.subject.is_none() {
+            continue;
+        }
+        let at = At::Digest(digest.clone());
+        let put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
+        if put == Put::Unlisted
+            && let Some(subject) = &one.manifest.subject
+        {
+            enlist(to, &subject.digest, one)?;
+        }
+    }
+    for (tag, digest) in &plan.tags {
+        tagged_evidence(to, tag, &plan.all[digest])?;
+    }
+    let one = &plan.all[&root.digest];
+    let at = tag.map_or_else(|| At::Digest(root.digest.clone()), |tag| At::Tag(tag.to_owned()));
+    let put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
+    if put == Put::Unlisted
+        && let Some(subject) = &one.manifest.subject
+    {
+        enlist(to, &subject.digest, one)?;
+    }
+    Ok(())
+}
+
+/// Changes what is under a tag that others write too, until it is there.
+fn share(
+    to: &dyn Repository,
+    tag: &str,
+    mut change: impl FnMut(Option<(&Stored, &Manifest)>) -> Result<Option<(&'static str, Vec<u8>)>, CarryError>,
+) -> Result<(), CarryError> {
+    let at = At::Tag(tag.to_owned());
+    for _ in 0..ATTEMPTS {
+        let there = to.manifest(&at)?;
+        let parsed = match &there {
+            Some(stored) => {
+                Some(stored.manifest().map_err(|source| RepositoryError::Manifest { digest: tag.to_owned(), source })?)
+            }
+            None => None,
+        };
+        let Some((media_type, bytes)) = change(there.as_ref().zip(parsed.as_ref()))? else { return Ok(()) };
+        let _: Put = to.put_manifest(&at, media_type, &bytes)?;
+    }
+    Err(CarryError::NotThere {
+        place: to.name(),
+        what: format!("the tag {tag} was written by others {ATTEMPTS} times"),
+    })
+}
+
+/// Adds a manifest to the tag that lists what refers to another (distribution specification, "Referrers tag schema").
+fn enlist(to: &dyn Repository, subject: &Digest, one: &Gathered) -> Result<(), CarryError> {
+    let tag = subject.tag("");
+    let entry = Descriptor {
+        artifact_type: one.manifest.artifact_type().map(str::to_owned),
+        annotations: one.manifest.annotations.clone(),
+        ..one.stored.descriptor()
+    };
+    share(to, &tag, |there| {
+        let mut entries = Vec::new();
+        if let Some((_, manifest)) = there {
+            if manifest.kind() != Kind::Index {
+                return Err(CarryError::Image(format!("the tag {tag} of {} is no index", to.name())));
+            }
+            entries = manifest.entries().to_vec();
+        }
+        if entries.iter().any(|other| other.digest == entry.digest) {
+            return Ok(None);
+        }
+        entries.push(entry.clone());
+        let index = Manifest {
+            schema_version: 2,
+            media_type: Some(OCI_INDEX.to_owned()),
+            artifact_type: None,
+            config: None,
+            layers: None,
+            manifests: Some(entries),
+            subject: None,
+            annotations: there.and_then(|(_, manifest)| manifest.annotations.clone()),
+        };
+        Ok(Some((OCI_INDEX, index.to_json())))
+    })
+}
+
+/// Whether a manifest has this layer, with these notes.
+fn has_layer(manifest: &Manifest, layer: &Descriptor) -> bool {
+    manifest.layers().iter().any(|one| {
+        one.digest == layer.digest && one.media_type == layer.media_type && one.annotations == layer.annotations
+    })
+}
+
+/// Puts signatures or attestations under their tag. What is there already stays, and what is new comes behind it.
+fn tagged_evidence(to: &dyn Repository, tag: &str, one: &Gathered) -> Result<(), CarryError> {
+    share(to, tag, |there| {
+        let Some((stored, manifest)) = there else {
+            // The same bytes: then somebody's digest of the evidence stays good.
+            return Ok(Some((static_type(one.stored.media_type())?, one.stored.bytes().to_vec())));
+        };
+        if stored.digest() == one.stored.digest()
+            || one.manifest.kind() == Kind::Image
+                && one.manifest.layers().iter().all(|layer| has_layer(manifest, layer))
+        {
+            return Ok(None);
+        }
+        if manifest.kind() != Kind::Image || one.manifest.kind() != Kind::Image {
+            return Err(CarryError::Image(format!("the tag {tag} of {} is an index", to.name())));
+        }
+        let mut layers = manifest.layers().to_vec();
+        layers.extend(one.manifest.layers().iter().filter(|layer| !has_layer(manifest, layer)).cloned());
+        if layers.len() > MAX_SIGNATURES {
+            return Err(large(format!("the tag {tag} of {}", to.name()), layers.len(), MAX_SIGNATURES));
+        }
+        let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.digest).collect();
+        let config = json!({
+            "architecture": "", "os": "", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        let config = to.keep(OCI_CONFIG, config.to_string().as_bytes())?;
+        let merged = Manifest { config: Some(config), layers: Some(layers), ..manifest.clone() };
+        Ok(Some((static_type(stored.media_type())?, merged.to_json())))
+    })
+}
+
+fn static_type(media_type: &str) -> Result<&'static str, CarryError> {
+    super::manifest::ALL
+        .into_iter()
+        .find(|known| *known == media_type)
+        .ok_or_else(|| CarryError::Image(format!("the type {media_type} is not known")))
+}
+
+/// Reads again what was put.
+fn verify(
+    plan: &Plan<'_>,
+    to: &dyn Repository,
+    root: &Descriptor,
+    tag: Option<&str>,
+    blobs: &[Descriptor],
+) -> Result<(), CarryError> {
+    let not_there = |what: String| CarryError::NotThere { place: to.name(), what };
+    if let Some(tag) = tag {
+        let found = to.resolve(&At::Tag(tag.to_owned()))?.map(|found| found.digest);
+        if found.as_ref() != Some(&root.digest) {
+            let found = found.map_or("nothing".to_owned(), |found| found.to_string());
+            return Err(not_there(format!("the tag {tag} means {found}, and not {}", root.digest)));
+        }
+    }
+    let mut lists: BTreeMap<&Digest, BTreeSet<Digest>> = BTreeMap::new();
+    let merged: BTreeSet<&Digest> = plan.tags.iter().map(|(_, digest)| digest).collect();
+    for digest in &plan.order {
+        let one = &plan.all[digest];
+        // Those under tags may have been added to others.
+        if !merged.contains(digest) || one.manifest.subject.is_some() {
+            let found = to.manifest(&At::Digest(digest.clone()))?;
+            if found.is_none_or(|found| found.media_type() != one.stored.media_type()) {
+                return Err(not_there(format!("the manifest {digest} is not there, or is of another type")));
+            }
+        }
+        let Some(subject) = one.manifest.subject.as_ref().filter(|_| *digest != root.digest) else { continue };
+        if !lists.contains_key(&subject.digest) {
+            let mut list: BTreeSet<Digest> =
+                to.referrers(&subject.digest)?.into_iter().flatten().map(|entry| entry.digest).collect();
+            if let Some(stored) = to.manifest(&At::Tag(subject.digest.tag("")))?
+                && let Ok(manifest) = stored.manifest()
+            {
+                list.extend(manifest.entries().iter().map(|entry| entry.digest.clone()));
+            }
+            lists.insert(&subject.digest, list);
+        }
+        if !lists[&subject.digest].contains(digest) {
+            return Err(not_there(format!("{digest} is not listed as a referrer of {}", subject.digest)));
+        }
+    }
+    for (tag, digest) in &plan.tags {
+        let there = to.manifest(&At::Tag(tag.clone()))?;
+        let has_all = there.is_some_and(|there| {
+            there.digest() == digest
+                || there
+                    .manifest()
+                    .is_ok_and(|there| plan.all[digest].manifest.layers().iter().all(|layer| has_layer(&there, layer)))
+        });
+        if !has_all {
+            return Err(not_there(format!("the tag {tag} has not all that it had")));
+        }
+    }
+    for blob in blobs {
+        if plan.options.reread && to.has_blob(&blob.digest)? {
+            let mut reader = to.blob(&blob.digest, blob.size)?;
+            io::copy(&mut reader, &mut io::sink())
+                .map_err(|source| RepositoryError::Io { what: format!("{} of {}", blob.digest, to.name()), source })?;
+        } else if !is_elsewhere(blob) && !to.has_blob(&blob.digest)? {
+            return Err(not_there(format!("the blob {} is not there", blob.digest)));
+        }
+    }
+    Ok(())
+}
+
+/// The tags of a place under which images are, and not what is kept about them.
+pub fn image_tags(place: &dyn Repository) -> Result<Vec<String>, RepositoryError> {
+    Ok(place.tags()?.into_iter().filter(|tag| !is_evidence_tag(tag)).collect())
+}
