@@ -257,6 +257,9 @@ fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Fa
     if let Verb::Verify(verify) = &mut app.command {
         verify.called = called;
     }
+    if let Verb::Image(verb) = &mut app.command {
+        verb.call(called);
+    }
     let capture = match &mut app.command {
         Verb::Run(run) => Some(&mut run.capture),
         Verb::Attest(attest) => Some(&mut attest.capture),

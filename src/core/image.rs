@@ -3,12 +3,20 @@
 //! Nothing here opens a socket. A [`Repository`] is a registry's repository (`affiant-remote`), a folder or an archive;
 //! what is signed, found, copied and judged is the same for all of them.
 
+pub mod attached;
+pub mod authorities;
 pub mod carry;
+pub mod claim;
 pub mod compare;
+pub mod found;
+pub mod keyed;
 pub mod layout;
 pub mod manifest;
+pub mod payload;
 pub mod reference;
 pub mod repository;
+pub mod shared;
+pub mod sigstore;
 
 pub use layout::Layout;
 pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};

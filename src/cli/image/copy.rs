@@ -126,7 +126,7 @@ pub(super) fn transfer(
 fn failed(what: &str, error: &CarryError) -> Failure {
     let kind = match error {
         CarryError::Image(_) | CarryError::NotThere { .. } => Kind::Denied,
-        CarryError::Repository(_) => Kind::NoAnswer,
+        CarryError::Repository(_) | CarryError::Shared(_) => Kind::NoAnswer,
     };
     Failure::because(kind, format!("{what}: not carried"), error)
 }

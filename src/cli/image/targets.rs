@@ -7,6 +7,7 @@ use affiant_core::image::{At, Layout, Reference, Repository, Target};
 use clap::Args;
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::surroundings::{self, Asking};
 
 #[derive(Args)]
 #[command(next_help_heading = "Registry")]
@@ -47,9 +48,6 @@ pub(super) struct Destination {
     packs: Option<(tempfile::TempDir, PathBuf)>,
 }
 
-/// Opens repositories of registries.
-type Open = Box<dyn Fn(&Reference) -> Box<dyn Repository>>;
-
 /// Says what a target is; a file or folder without a prefix is looked at.
 pub(super) fn parse(text: &str) -> Result<Target, Failure> {
     let has_prefix = ["oci:", "oci-archive:", "docker-archive:"].iter().any(|prefix| text.starts_with(prefix));
@@ -88,7 +86,7 @@ impl TargetArgs {
         };
         match parse(text)? {
             Target::Registry(reference) => {
-                let repository = self.open(&[&reference])?(&reference);
+                let repository = self.open(&reference)?;
                 Ok(Place { repository, at: reference.at(), reference: Some(reference) })
             }
             Target::Layout(path, at) => in_layout(Layout::open(&path).map_err(failed)?, at),
@@ -113,7 +111,7 @@ impl TargetArgs {
             text.parse().map_err(|error| Failure::because(Kind::Usage, format!("{text} names no place"), &error))?;
         match target {
             Target::Registry(reference) => {
-                let repository = self.open(&[&reference])?(&reference);
+                let repository = self.open(&reference)?;
                 let tag = match (&reference.tag, &reference.digest) {
                     (None, None) => Some("latest".to_owned()),
                     (tag, _) => tag.clone(),
@@ -151,60 +149,16 @@ impl TargetArgs {
         }
     }
 
-    #[cfg(feature = "remote")]
-    fn open(&self, references: &[&Reference]) -> Result<Open, Failure> {
-        use std::sync::Arc;
-        use std::time::Duration;
-
-        use affiant_remote::http::{Client, Settings};
-        use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
-
-        use crate::cli::surroundings::variable;
-
-        let path = |name: &str| variable(name).map(PathBuf::from);
-        let text = |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
-        let given = match (&self.registry_token, &self.registry_username, &self.registry_password) {
-            (Some(token), ..) => Some(Credential::Bearer(token.clone())),
-            (None, Some(user), Some(password)) => {
-                Some(Credential::Password { user: user.clone(), password: password.clone() })
-            }
-            _ => None,
-        };
-        let credentials = match given {
-            Some(given) => Credentials::given(given),
-            None => Credentials::read(&credential_files(
-                path("REGISTRY_AUTH_FILE").as_deref(),
-                path("DOCKER_CONFIG").as_deref(),
-                path("XDG_RUNTIME_DIR").as_deref(),
-                path("XDG_CONFIG_HOME").as_deref(),
-                path("HOME").as_deref(),
-            ))
-            .map_err(|error| no_answer("passwords of registries", &error))?,
-        };
-        let plain: Vec<String> = if self.allow_http_registry || self.allow_insecure_registry {
-            references.iter().map(|reference| reference.registry.clone()).collect()
+    /// The repository that a name means.
+    fn open(&self, reference: &Reference) -> Result<Box<dyn Repository>, Failure> {
+        let plain = if self.allow_http_registry || self.allow_insecure_registry {
+            vec![reference.registry.clone()]
         } else {
             Vec::new()
         };
-        let client = Client::new(Settings {
-            proxy: text(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-            no_proxy: text(&["NO_PROXY", "no_proxy"]),
-            authorities: path("SSL_CERT_FILE"),
-            authorities_folder: path("SSL_CERT_DIR"),
-            whole: Duration::from_secs(60),
-            keep: true,
-            plain: plain.clone(),
-            ..Settings::default()
-        });
-        let registries = Arc::new(Registries::new(client, credentials, plain, None));
-        Ok(Box::new(move |reference| Box::new(registries.repository(reference))))
-    }
-
-    /// A build without the remote crate asks nobody.
-    #[cfg(not(feature = "remote"))]
-    fn open(&self, references: &[&Reference]) -> Result<Open, Failure> {
-        let _ = references;
-        Err(Failure::new(Kind::NoAnswer, "this build of affiant asks no registries"))
+        let password = self.registry_username.clone().zip(self.registry_password.clone());
+        let open = surroundings::registries(&Asking { plain, password, token: self.registry_token.clone() })?;
+        Ok(open(reference))
     }
 }
 

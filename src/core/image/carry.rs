@@ -10,13 +10,14 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::attached::{self, MAX_LAYERS};
 use super::layout::is_evidence_tag;
-use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_INDEX, Platform};
+use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Platform};
 use super::reference::{At, Digest};
 use super::repository::{MAX_REFERRERS, Put, Repository, RepositoryError, Stored};
+use super::shared::{self, Change, Pace, SharedError};
 
 /// Most manifests of an image with its evidence.
 const MAX_MANIFESTS: usize = 20_000;
@@ -28,10 +29,6 @@ const MAX_DEPTH: usize = 8;
 const EVIDENCE_DEPTH: usize = 4;
 /// What stands behind the digest in tags of evidence.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
-/// Most layers of a manifest of signatures (cosign).
-const MAX_SIGNATURES: usize = 1000;
-/// How often a tag that others write too is written again.
-const ATTEMPTS: usize = 10;
 
 /// What is carried, and how.
 #[derive(Clone, Debug)]
@@ -83,6 +80,9 @@ pub enum CarryError {
     /// A place cannot be asked, or does not do it.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// A tag that others write too was not written.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     /// It was named wrongly, or cannot be carried whole.
     #[error("{0}")]
     Image(String),
@@ -200,13 +200,7 @@ impl Plan<'_> {
 
     /// Who is said to refer to a manifest: by the place's list, and by the tag that a writer keeps.
     fn referrers(&self, of: &Digest) -> Result<Vec<Descriptor>, CarryError> {
-        let mut entries = self.from.referrers(of)?.unwrap_or_default();
-        if let Some(stored) = self.from.manifest(&At::Tag(of.tag("")))? {
-            match stored.manifest() {
-                Ok(manifest) => entries.extend_from_slice(manifest.entries()),
-                Err(source) => return Err(RepositoryError::Manifest { digest: of.tag(""), source }.into()),
-            }
-        }
+        let mut entries = attached::referrers(self.from, of)?;
         let mut seen = BTreeSet::new();
         entries.retain(|entry| seen.insert(entry.digest.clone()));
         if entries.len() > MAX_REFERRERS {
@@ -460,78 +454,51 @@ impl<R: Read> Read for Whole<R> {
 fn put(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Option<&str>) -> Result<(), CarryError> {
     let tagged: BTreeSet<&Digest> = plan.tags.iter().map(|(_, digest)| digest).collect();
     let (images, evidence) = plan.order.split_at(plan.images);
+    // What the place does not list itself, by what it is about.
+    let mut unlisted: BTreeMap<&Digest, Vec<Descriptor>> = BTreeMap::new();
     // First what is not named, without the root; then evidence, then the root.
-    for digest in images.iter().filter(|digest| **digest != root.digest).chain(evidence) {
+    for digest in images.iter().filter(|digest| **digest != root.digest).chain(evidence).chain([&root.digest]) {
         let one = &plan.all[digest];
-        if tagged.contains(digest) && one.manifest.subject.is_none() {
+        if *digest == root.digest {
+            for (subject, entries) in std::mem::take(&mut unlisted) {
+                enlist(to, subject, &entries)?;
+            }
+            for (tag, digest) in &plan.tags {
+                tagged_evidence(to, tag, &plan.all[digest])?;
+            }
+        } else if tagged.contains(digest) && one.manifest.subject.is_none() {
             continue;
         }
-        let at = At::Digest(digest.clone());
+        let at = match tag {
+            Some(tag) if *digest == root.digest => At::Tag(tag.to_owned()),
+            _ => At::Digest(digest.clone()),
+        };
         let put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
         if put == Put::Unlisted
             && let Some(subject) = &one.manifest.subject
         {
-            enlist(to, &subject.digest, one)?;
+            unlisted.entry(&subject.digest).or_default().push(Descriptor {
+                artifact_type: one.manifest.artifact_type().map(str::to_owned),
+                annotations: one.manifest.annotations.clone(),
+                ..one.stored.descriptor()
+            });
         }
     }
-    for (tag, digest) in &plan.tags {
-        tagged_evidence(to, tag, &plan.all[digest])?;
-    }
-    let one = &plan.all[&root.digest];
-    let at = tag.map_or_else(|| At::Digest(root.digest.clone()), |tag| At::Tag(tag.to_owned()));
-    let put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
-    if put == Put::Unlisted
-        && let Some(subject) = &one.manifest.subject
-    {
-        enlist(to, &subject.digest, one)?;
-    }
-    Ok(())
+    unlisted.into_iter().try_for_each(|(subject, entries)| enlist(to, subject, &entries))
 }
 
-/// Changes what is under a tag that others write too, until it is there.
-fn share(
-    to: &dyn Repository,
-    tag: &str,
-    mut change: impl FnMut(Option<(&Stored, &Manifest)>) -> Result<Option<(&'static str, Vec<u8>)>, CarryError>,
-) -> Result<(), CarryError> {
-    let at = At::Tag(tag.to_owned());
-    for _ in 0..ATTEMPTS {
-        let there = to.manifest(&at)?;
-        let parsed = match &there {
-            Some(stored) => {
-                Some(stored.manifest().map_err(|source| RepositoryError::Manifest { digest: tag.to_owned(), source })?)
-            }
-            None => None,
-        };
-        let Some((media_type, bytes)) = change(there.as_ref().zip(parsed.as_ref()))? else { return Ok(()) };
-        let _: Put = to.put_manifest(&at, media_type, &bytes)?;
-    }
-    Err(CarryError::NotThere {
-        place: to.name(),
-        what: format!("the tag {tag} was written by others {ATTEMPTS} times"),
-    })
-}
-
-/// Adds a manifest to the tag that lists what refers to another (distribution specification, "Referrers tag schema").
-fn enlist(to: &dyn Repository, subject: &Digest, one: &Gathered) -> Result<(), CarryError> {
-    let tag = subject.tag("");
-    let entry = Descriptor {
-        artifact_type: one.manifest.artifact_type().map(str::to_owned),
-        annotations: one.manifest.annotations.clone(),
-        ..one.stored.descriptor()
-    };
-    share(to, &tag, |there| {
-        let mut entries = Vec::new();
-        if let Some((_, manifest)) = there {
-            if manifest.kind() != Kind::Index {
-                return Err(CarryError::Image(format!("the tag {tag} of {} is no index", to.name())));
-            }
-            entries = manifest.entries().to_vec();
+/// Adds manifests to the tag that lists what refers to another (distribution specification, "Referrers tag schema").
+fn enlist(to: &dyn Repository, subject: &Digest, new: &[Descriptor]) -> Result<(), CarryError> {
+    let has = |manifest: &Manifest, entry: &Descriptor| manifest.entries().iter().any(|one| one.digest == entry.digest);
+    let change = |there: Option<&Manifest>| {
+        if there.is_some_and(|manifest| manifest.kind() != Kind::Index) {
+            return Err("it is no index, and referrers are listed in one".to_owned());
         }
-        if entries.iter().any(|other| other.digest == entry.digest) {
-            return Ok(None);
+        let mut entries = there.map(|manifest| manifest.entries().to_vec()).unwrap_or_default();
+        entries.extend(new.iter().filter(|entry| !there.is_some_and(|there| has(there, entry))).cloned());
+        if there.is_some_and(|there| there.entries().len() == entries.len()) {
+            return Ok(Change::Nothing);
         }
-        entries.push(entry.clone());
         let index = Manifest {
             schema_version: 2,
             media_type: Some(OCI_INDEX.to_owned()),
@@ -540,10 +507,12 @@ fn enlist(to: &dyn Repository, subject: &Digest, one: &Gathered) -> Result<(), C
             layers: None,
             manifests: Some(entries),
             subject: None,
-            annotations: there.and_then(|(_, manifest)| manifest.annotations.clone()),
+            annotations: there.and_then(|manifest| manifest.annotations.clone()),
         };
-        Ok(Some((OCI_INDEX, index.to_json())))
-    })
+        Ok(Change::Write(Box::new(index), Vec::new()))
+    };
+    shared::write(to, &subject.tag(""), &Pace::default(), change, |there| new.iter().all(|entry| has(there, entry)))?;
+    Ok(())
 }
 
 /// Whether a manifest has this layer, with these notes.
@@ -553,42 +522,46 @@ fn has_layer(manifest: &Manifest, layer: &Descriptor) -> bool {
     })
 }
 
-/// Puts signatures or attestations under their tag. What is there already stays, and what is new comes behind it.
-fn tagged_evidence(to: &dyn Repository, tag: &str, one: &Gathered) -> Result<(), CarryError> {
-    share(to, tag, |there| {
-        let Some((stored, manifest)) = there else {
-            // The same bytes: then somebody's digest of the evidence stays good.
-            return Ok(Some((static_type(one.stored.media_type())?, one.stored.bytes().to_vec())));
-        };
-        if stored.digest() == one.stored.digest()
-            || one.manifest.kind() == Kind::Image
-                && one.manifest.layers().iter().all(|layer| has_layer(manifest, layer))
-        {
-            return Ok(None);
-        }
-        if manifest.kind() != Kind::Image || one.manifest.kind() != Kind::Image {
-            return Err(CarryError::Image(format!("the tag {tag} of {} is an index", to.name())));
-        }
-        let mut layers = manifest.layers().to_vec();
-        layers.extend(one.manifest.layers().iter().filter(|layer| !has_layer(manifest, layer)).cloned());
-        if layers.len() > MAX_SIGNATURES {
-            return Err(large(format!("the tag {tag} of {}", to.name()), layers.len(), MAX_SIGNATURES));
-        }
-        let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.digest).collect();
-        let config = json!({
-            "architecture": "", "os": "", "config": {}, "rootfs": { "type": "layers", "diff_ids": diff_ids },
-        });
-        let config = to.keep(OCI_CONFIG, config.to_string().as_bytes())?;
-        let merged = Manifest { config: Some(config), layers: Some(layers), ..manifest.clone() };
-        Ok(Some((static_type(stored.media_type())?, merged.to_json())))
-    })
+/// Whether a manifest has all layers of another.
+fn has_all(manifest: &Manifest, one: &Gathered) -> bool {
+    one.manifest.kind() == Kind::Image && one.manifest.layers().iter().all(|layer| has_layer(manifest, layer))
 }
 
-fn static_type(media_type: &str) -> Result<&'static str, CarryError> {
-    super::manifest::ALL
-        .into_iter()
-        .find(|known| *known == media_type)
-        .ok_or_else(|| CarryError::Image(format!("the type {media_type} is not known")))
+/// Puts signatures or attestations under their tag. What is there already stays, and what is new comes behind it.
+fn tagged_evidence(to: &dyn Repository, tag: &str, one: &Gathered) -> Result<(), CarryError> {
+    let at = At::Tag(tag.to_owned());
+    let Some(there) = to.manifest(&at)? else {
+        // The same bytes: then somebody's digest of the evidence stays good.
+        let _: Put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
+        return Ok(());
+    };
+    if there.digest() == one.stored.digest() {
+        return Ok(());
+    }
+    let change = |there: Option<&Manifest>| {
+        if one.manifest.kind() != Kind::Image || there.is_some_and(|there| there.kind() != Kind::Image) {
+            return Err("an index is there, or is to be put there: two cannot be one".to_owned());
+        }
+        if there.is_some_and(|there| has_all(there, one)) {
+            return Ok(Change::Nothing);
+        }
+        let mut layers = there.map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
+        let is_new = |layer: &&Descriptor| !there.is_some_and(|there| has_layer(there, layer));
+        layers.extend(one.manifest.layers().iter().filter(is_new).cloned());
+        if layers.len() > MAX_LAYERS {
+            return Err(format!("{} layers; {MAX_LAYERS} are read", layers.len()));
+        }
+        let config = attached::config(&layers);
+        let merged = Manifest {
+            media_type: Some(OCI_MANIFEST.to_owned()),
+            config: Some(Descriptor::of(OCI_CONFIG, &config)),
+            layers: Some(layers),
+            ..there.unwrap_or(&one.manifest).clone()
+        };
+        Ok(Change::Write(Box::new(merged), vec![(OCI_CONFIG, config)]))
+    };
+    shared::write(to, tag, &Pace::default(), change, |there| has_all(there, one))?;
+    Ok(())
 }
 
 /// Reads again what was put.
@@ -620,13 +593,7 @@ fn verify(
         }
         let Some(subject) = one.manifest.subject.as_ref().filter(|_| *digest != root.digest) else { continue };
         if !lists.contains_key(&subject.digest) {
-            let mut list: BTreeSet<Digest> =
-                to.referrers(&subject.digest)?.into_iter().flatten().map(|entry| entry.digest).collect();
-            if let Some(stored) = to.manifest(&At::Tag(subject.digest.tag("")))?
-                && let Ok(manifest) = stored.manifest()
-            {
-                list.extend(manifest.entries().iter().map(|entry| entry.digest.clone()));
-            }
+            let list = attached::referrers(to, &subject.digest)?.into_iter().map(|entry| entry.digest).collect();
             lists.insert(&subject.digest, list);
         }
         if !lists[&subject.digest].contains(digest) {
@@ -635,13 +602,10 @@ fn verify(
     }
     for (tag, digest) in &plan.tags {
         let there = to.manifest(&At::Tag(tag.clone()))?;
-        let has_all = there.is_some_and(|there| {
-            there.digest() == digest
-                || there
-                    .manifest()
-                    .is_ok_and(|there| plan.all[digest].manifest.layers().iter().all(|layer| has_layer(&there, layer)))
+        let is_whole = there.is_some_and(|there| {
+            there.digest() == digest || there.manifest().is_ok_and(|there| has_all(&there, &plan.all[digest]))
         });
-        if !has_all {
+        if !is_whole {
             return Err(not_there(format!("the tag {tag} has not all that it had")));
         }
     }
