@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use affiant_core::image::At;
 use affiant_core::image::carry::{CarryError, Options, Report, carry};
-use affiant_core::image::{At, Digest};
 use clap::Args;
 
 use super::targets::{Destination, Place, TargetArgs};
@@ -131,14 +131,6 @@ fn failed(what: &str, error: &CarryError) -> Failure {
     Failure::because(kind, format!("{what}: not carried"), error)
 }
 
-/// Where something is now, with its digest.
-pub(super) fn arrived(to: &Destination, name: &str, digest: &Digest) -> String {
-    match &to.reference {
-        Some(reference) => reference.pinned(digest),
-        None => format!("{name}@{digest}"),
-    }
-}
-
 impl HowArgs {
     fn options(&self) -> Options {
         Options {
@@ -161,8 +153,7 @@ fn run(from: &str, to: &str, how: &HowArgs, targets: &TargetArgs, output: &Outpu
         _ => destination.tag.clone(),
     };
     let report = transfer(&source, &destination, kept.as_deref(), &how.options(), output)?;
-    let name = to.split_once('@').map_or(to, |(name, _)| name);
-    output.data(format!("{}\n", arrived(&destination, name, &report.root.digest)).as_bytes())?;
+    output.data(format!("{}@{}\n", destination.shown, report.root.digest).as_bytes())?;
     Ok(Ending::Done)
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Destination {
     /// The digest that whatever is put there must have.
     pub(super) digest: Option<affiant_core::image::Digest>,
     pub(super) reference: Option<Reference>,
+    /// The place without tag and digest, as it can be named.
+    pub(super) shown: String,
     /// An archive is packed from this folder when all is in it.
     packs: Option<(tempfile::TempDir, PathBuf)>,
 }
@@ -120,6 +122,7 @@ impl TargetArgs {
                     repository,
                     tag,
                     digest: reference.digest.clone(),
+                    shown: reference.name(),
                     reference: Some(reference),
                     packs: None,
                 })
@@ -127,7 +130,8 @@ impl TargetArgs {
             Target::Layout(path, at) => {
                 let (tag, digest) = split(at);
                 let repository = Box::new(Layout::create(&path).map_err(failed)?);
-                Ok(Destination { repository, tag, digest, reference: None, packs: None })
+                let shown = format!("oci:{}", path.display());
+                Ok(Destination { repository, tag, digest, reference: None, shown, packs: None })
             }
             Target::LayoutArchive(path, at) => {
                 if path.symlink_metadata().is_ok() {
@@ -142,7 +146,8 @@ impl TargetArgs {
                     .tempdir_in(folder.unwrap_or(Path::new(".")))
                     .map_err(io)?;
                 let repository = Box::new(Layout::create(&folder.path().join("layout")).map_err(failed)?);
-                Ok(Destination { repository, tag, digest, reference: None, packs: Some((folder, path)) })
+                let shown = format!("oci-archive:{}", path.display());
+                Ok(Destination { repository, tag, digest, reference: None, shown, packs: Some((folder, path)) })
             }
             Target::DockerArchive(..) => Err(Failure::usage(format!("{text}: docker archives are read only"))
                 .hint("write `oci-archive:FILE`, which docker and skopeo load too")),
