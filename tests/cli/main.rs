@@ -3,6 +3,8 @@
 
 mod attest;
 mod bad_input;
+#[cfg(feature = "remote")]
+mod carry;
 mod ci;
 mod crash;
 mod evidence;
@@ -19,6 +21,9 @@ mod pins;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
+#[cfg(feature = "remote")]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod registry;
 mod release;
 mod schema;
 mod secrets;

@@ -112,6 +112,7 @@ struct Held {
     tags: BTreeMap<(String, String), String>,
     blobs: BTreeMap<(String, String), Vec<u8>>,
     uploads: BTreeMap<String, Vec<u8>>,
+    begun: usize,
     tokens: BTreeMap<String, String>,
     asked: Vec<Asked>,
 }
@@ -205,6 +206,16 @@ impl Registry {
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest, "size": config.len()},
             "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer_digest, "size": layer.len()}]});
         self.put(repository, Some(tag), "application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes())
+    }
+
+    /// Whether it keeps a list of referrers.
+    pub(crate) fn lists_referrers(&self) -> bool {
+        self.state.referrers
+    }
+
+    /// Loses a manifest.
+    pub(crate) fn remove(&self, repository: &str, digest: &Digest) {
+        self.state.held().manifests.remove(&(repository.to_owned(), digest.to_string()));
     }
 
     /// Changes the bytes of a blob in place.
@@ -370,7 +381,8 @@ impl State {
                     held.blobs.insert((repository.to_owned(), digest), bytes);
                     return Said::new(201);
                 }
-                let id = format!("upload-{}", held.uploads.len());
+                held.begun += 1;
+                let id = format!("upload-{}", held.begun);
                 held.uploads.insert(id.clone(), Vec::new());
                 Said::new(202).with("location", place(&id))
             }

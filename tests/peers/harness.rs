@@ -25,7 +25,7 @@ const SERVERS: &[&str] =
 /// The fixed clock of most tests.
 pub(crate) const EPOCH: &str = "1700000000";
 
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -6,6 +6,7 @@
 
 mod actions;
 mod arguments;
+mod carry;
 mod compare;
 mod cosign;
 mod determinism;

@@ -397,11 +397,12 @@ fn one_blob(
     }
     let reader = from.blob(&blob.digest, blob.size)?;
     let mut whole = Whole::new(reader, blob.digest.clone(), blob.size);
-    to.put_blob(&blob.digest, blob.size, &mut whole)?;
+    let put = to.put_blob(&blob.digest, blob.size, &mut whole);
+    // Whoever takes the bytes sees only that they end.
     if let Some(fault) = whole.fault {
         return Err(RepositoryError::Io { what: format!("{} of {}", blob.digest, from.name()), source: fault });
     }
-    Ok(Done::Sent)
+    put.map(|()| Done::Sent)
 }
 
 /// Gives the last bytes of a blob only when all of them hash to its digest: what does not is never whole anywhere.
@@ -430,7 +431,12 @@ impl<R: Read> Read for Whole<R> {
         if self.hasher.is_none() || buffer.is_empty() {
             return Ok(0);
         }
-        let count = if wanted == 0 { 0 } else { self.inner.read(&mut buffer[..wanted])? };
+        let count = match self.inner.read(&mut buffer[..wanted]) {
+            _ if wanted == 0 => 0,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => return Err(self.fail(error.to_string())),
+        };
         if count == 0 && self.left > 0 {
             let text = format!("{} ends {} bytes early", self.wanted, self.left);
             return Err(self.fail(text));

@@ -1,0 +1,154 @@
+//! Images that affiant carries are carried on by skopeo and crane, and signatures hold for cosign; what those have
+//! pushed, affiant carries. On all registries.
+
+use std::path::Path;
+
+use crate::harness::{Place, need, registry, text, variable};
+
+/// The registries, with the name and password of those that want one.
+fn registries() -> Vec<(String, bool)> {
+    let of = |name: &str| variable(&format!("AFFIANT_PEERS_REGISTRY{name}")).expect("it runs");
+    vec![(of(""), false), (of("_PASSWORD"), true), (of("_TOKEN"), true), (of("_REFERRERS"), false)]
+}
+
+/// A place whose tools are let into all registries.
+fn place() -> Place {
+    let place = Place::on_the_real_clock();
+    let secret = |name: &str| variable(&format!("AFFIANT_PEERS_REGISTRY_{name}")).expect("it is set");
+    let auth = place.sh(&format!("printf %s '{}:{}' | base64 -w0", secret("USER"), secret("SECRET")));
+    let auths: serde_json::Map<_, _> = registries()
+        .into_iter()
+        .filter(|(_, closed)| *closed)
+        .map(|(host, _)| (host, serde_json::json!({ "auth": auth })))
+        .collect();
+    let folder = place.beside("home").join(".docker");
+    std::fs::create_dir(&folder).expect("made");
+    let config = serde_json::json!({ "auths": auths });
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("written");
+    place
+}
+
+/// The place's own passwords, whatever the setup's docker has.
+fn sh(place: &Place, script: &str) -> String {
+    let home = place.beside("home/.docker");
+    place.sh(&format!(
+        "export DOCKER_CONFIG='{0}' REGISTRY_AUTH_FILE='{0}/config.json' COSIGN_PASSWORD= COSIGN_YES=true\n{script}",
+        home.display()
+    ))
+}
+
+fn affiant(place: &Place, line: &str) -> String {
+    sh(place, &format!("affiant {line}"))
+}
+
+/// An index of two images, pushed by crane and signed by cosign in both forms; its name and digest.
+fn signed(place: &Place) -> (String, String) {
+    let name = format!("{}/{}-from", registry(), place.unique());
+    sh(
+        place,
+        &format!(
+            "for one in amd64 arm64; do mkdir $one; head -c 200000 /dev/urandom > $one/file; tar cf $one.tar $one\n\
+             crane append --oci-empty-base -f $one.tar -t {name}:$one; crane mutate --set-platform linux/$one {name}:$one -t {name}:$one; done\n\
+             crane index append -m {name}:amd64 -m {name}:arm64 -t {name}:1\n\
+             cosign2 generate-key-pair --output-key-prefix ../cosign\n\
+             image={name}@$(crane digest {name}:1)\n\
+             cosign2 sign --key ../cosign.key --tlog-upload=false $image\n\
+             cosign3 sign --key ../cosign.key --use-signing-config=false --tlog-upload=false $image"
+        ),
+    );
+    let digest = sh(place, &format!("crane digest {name}:1"));
+    (name, digest)
+}
+
+/// Whether cosign takes the image's signatures: `cosign2` the tag's, `cosign3` the bundle.
+#[track_caller]
+fn verifies(place: &Place, image: &str) {
+    sh(place, &format!("cosign3 verify --key ../cosign.pub --insecure-ignore-tlog --private-infrastructure {image}"));
+    sh(
+        place,
+        &format!(
+            "cosign3 verify --key ../cosign.pub --insecure-ignore-tlog --private-infrastructure --new-bundle-format=false {image}"
+        ),
+    );
+}
+
+fn read(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).expect("read")).expect("JSON")
+}
+
+#[test]
+fn what_is_carried_is_carried_on_by_others() {
+    need!(
+        "registry",
+        "registry-password",
+        "registry-token",
+        "registry-referrers",
+        "crane",
+        "skopeo",
+        "cosign2",
+        "cosign3"
+    );
+    let place = place();
+    let (from, digest) = signed(&place);
+    verifies(&place, &format!("{from}:1"));
+    for (number, (host, _)) in registries().into_iter().enumerate() {
+        let to = format!("{host}/{}-to", place.unique());
+        assert_eq!(affiant(&place, &format!("image copy {from}:1 {to}:1")), format!("{to}@{digest}"));
+        assert_eq!(sh(&place, &format!("crane digest {to}:1")), digest);
+        sh(&place, &format!("crane validate --remote {to}:1"));
+        verifies(&place, &format!("{to}:1"));
+        // skopeo and crane take it from there, and affiant takes it from them.
+        sh(&place, &format!("skopeo copy -q --all --src-tls-verify=false docker://{to}:1 oci:skopeo{number}:1"));
+        affiant(&place, &format!("image compare oci:skopeo{number} {from}:1"));
+        sh(&place, &format!("crane copy {to}:1 {to}-crane:1"));
+        affiant(&place, &format!("image copy {to}-crane:1 oci:layout{number}:1"));
+        let index = read(&place.work().join(format!("layout{number}/index.json")));
+        assert_eq!(text(&index["manifests"][0]["digest"]), digest);
+        // A layout of ours, pushed by them; an archive of ours, read by them.
+        affiant(&place, &format!("image copy {to}:1 oci-archive:a{number}.tar:1"));
+        sh(
+            &place,
+            &format!(
+                "skopeo copy -q --all --dest-tls-verify=false oci-archive:a{number}.tar:1 docker://{to}-archive:1"
+            ),
+        );
+        assert_eq!(sh(&place, &format!("crane digest {to}-archive:1")), digest);
+        // With its evidence from an archive.
+        assert_eq!(
+            affiant(&place, &format!("image copy oci-archive:a{number}.tar {to}-back:1")),
+            format!("{to}-back@{digest}")
+        );
+        verifies(&place, &format!("{to}-back:1"));
+        // Within the registry everything is taken over.
+        affiant(&place, &format!("image copy {to}:1 {to}-mounted:1 2>&1 | grep -q '0 blobs sent'"));
+        verifies(&place, &format!("{to}-mounted:1"));
+    }
+}
+
+#[test]
+fn what_others_saved_is_pushed() {
+    need!("registry", "registry-referrers", "crane", "skopeo", "git");
+    let place = place();
+    let name = format!("{}/{}-push", registry(), place.unique());
+    sh(
+        &place,
+        &format!("mkdir d; echo {name} > d/file; tar cf l.tar d; crane append --oci-empty-base -f l.tar -t {name}:1"),
+    );
+    sh(&place, &format!("crane pull {name}:1 docker.tar; crane pull --format oci {name}:1 layout"));
+    sh(&place, &format!("skopeo copy -q --src-tls-verify=false docker://{name}:1 oci-archive:oci.tar:1"));
+    sh(&place, &format!("skopeo copy -q --src-tls-verify=false docker://{name}:1 docker-archive:plain.tar:app:1"));
+    let digest = sh(&place, &format!("crane digest {name}:1"));
+    for target in ["layout", "oci.tar"] {
+        assert_eq!(
+            affiant(&place, &format!("image push {target} {name}-b:1 --expect {digest}")),
+            format!("{name}-b@{digest}")
+        );
+    }
+    for target in ["docker.tar", "plain.tar"] {
+        let pushed = affiant(&place, &format!("image push {target} {name}-c:1"));
+        assert_eq!(pushed, format!("{name}-c@{}", sh(&place, &format!("crane digest {name}-c:1"))));
+        sh(&place, &format!("crane validate --remote {pushed}"));
+        let said = affiant(&place, &format!("image compare {target} {name}:1"));
+        assert!(said.starts_with("equal: "), "{target}: {said}");
+    }
+}
