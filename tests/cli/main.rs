@@ -11,12 +11,17 @@ mod gate;
 mod harness;
 mod hostile;
 #[cfg(feature = "remote")]
+mod images;
+#[cfg(feature = "remote")]
 mod issuer;
 mod keys;
 mod peers_names;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
+#[cfg(feature = "remote")]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod registry;
 mod release;
 mod secrets;
 mod terminal;
