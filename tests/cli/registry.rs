@@ -382,7 +382,7 @@ impl State {
                     held.blobs.insert((repository.to_owned(), digest), bytes);
                     return Said::new(201);
                 }
-                let id = format!("upload-{}", held.uploads.len());
+                let id = format!("upload-{}", held.asked.len());
                 held.uploads.insert(id.clone(), Vec::new());
                 Said::new(202).with("location", place(&id))
             }
