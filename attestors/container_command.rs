@@ -92,6 +92,8 @@ pub struct Command {
     pub client_of_daemon: Option<&'static str>,
     /// The words after the subcommand.
     pub words: Vec<String>,
+    /// Where it runs, relative to where the command line does; `None` where that cannot be told.
+    pub folder: Option<String>,
 }
 
 /// How a client is called whose work is done by a daemon, for the observation level `client-only`. `None`: the command
@@ -110,7 +112,7 @@ pub fn find(command: &[OsString]) -> Vec<Command> {
 pub fn find_with(command: &[OsString], variable: Variables<'_>) -> Vec<Command> {
     let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut found = Vec::new();
-    scan(&words, variable, 0, &mut found);
+    scan(&words, variable, 0, Some(&String::new()), &mut found);
     found
 }
 
@@ -122,7 +124,26 @@ fn base(word: &str) -> &str {
     name.strip_suffix(".exe").unwrap_or(name)
 }
 
-fn scan(words: &[String], variable: Variables<'_>, depth: usize, found: &mut Vec<Command>) {
+/// Where a script runs after `cd`.
+fn moved(folder: Option<&str>, words: &[String]) -> Option<String> {
+    match words {
+        [to] if !to.contains(['$', '`', '*', '?', '[', '~']) && !to.starts_with('-') => {
+            let before = folder?;
+            Some(if to.starts_with('/') || before.is_empty() { to.clone() } else { format!("{before}/{to}") })
+        }
+        _ => None,
+    }
+}
+
+/// Whether a script's commands run one after the other in one shell, so that a `cd` holds for what follows.
+fn is_plain(script: &str) -> bool {
+    let branches = script.split_whitespace().any(|word| {
+        matches!(word, "if" | "for" | "while" | "until" | "case" | "function" | "{" | "popd" | "eval" | "exec")
+    });
+    !branches && !script.contains("<<") && !script.replace("&&", ";").contains(['(', ')', '|', '&', '`'])
+}
+
+fn scan(words: &[String], variable: Variables<'_>, depth: usize, folder: Option<&String>, found: &mut Vec<Command>) {
     let mut words = words;
     while let Some((first, rest)) = words.split_first() {
         let name = base(first);
@@ -143,14 +164,23 @@ fn scan(words: &[String], variable: Variables<'_>, depth: usize, found: &mut Vec
                 && depth < DEPTH_LIMIT
                 && script.len() <= SCRIPT_LIMIT
             {
+                let moves = script
+                    .split(|c: char| !c.is_alphanumeric() && !"-_./".contains(c))
+                    .any(|word| matches!(word, "cd" | "pushd"));
+                let mut folder = if moves && !is_plain(script) { None } else { folder.cloned() };
                 for command in split(script, variable) {
-                    scan(&command, variable, depth + 1, found);
+                    match command.split_first() {
+                        Some((cd, rest)) if matches!(cd.as_str(), "cd" | "pushd") => {
+                            folder = moved(folder.as_deref(), rest);
+                        }
+                        _ => scan(&command, variable, depth + 1, folder.as_ref(), found),
+                    }
                 }
             }
             return;
         } else {
             if let Some(program) = program(name) {
-                found.push(Command::read(program, name, rest));
+                found.push(Command { folder: folder.cloned(), ..Command::read(program, name, rest) });
             }
             return;
         }
@@ -253,7 +283,7 @@ impl Command {
             Program::Buildctl => Some("buildctl"),
             Program::Buildah | Program::Skopeo => None,
         };
-        Self { program, action, buildx, client_of_daemon, words: words[at..].to_vec() }
+        Self { program, action, buildx, client_of_daemon, words: words[at..].to_vec(), folder: None }
     }
 
     /// How the command is called in messages.
@@ -406,6 +436,29 @@ mod tests {
 
     fn words(line: &[&str]) -> Vec<OsString> {
         line.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_script_is_followed_into_folders_where_it_is_plain() {
+        for (script, expected) in [
+            ("docker build .", &[Some("")][..]),
+            ("cd app && docker build . && cd b/c; docker build .", &[Some("app"), Some("app/b/c")]),
+            ("cd app\ncd /x\ndocker build . < in", &[Some("/x")]),
+            ("docker build .; cd $X; docker build .", &[Some(""), None]),
+            ("cd; docker build .", &[None]),
+            ("cd -; docker build .", &[None]),
+            ("cd a b; docker build .", &[None]),
+            ("(cd app; true); docker build .", &[None]),
+            ("cd app || true; docker build .", &[None]),
+            ("for a in b c; do docker build .; cd ..; done", &[None]),
+            ("if true; then cd app; fi; docker build .", &[None]),
+            ("cat <<X\ncd app\nX\ndocker build .", &[None]),
+            ("cd app; sh -c 'cd b; docker build .'; docker build .", &[Some("app/b"), Some("app")]),
+        ] {
+            let found: Vec<_> = find(&words(&["sh", "-c", script])).into_iter().map(|command| command.folder).collect();
+            let expected: Vec<_> = expected.iter().map(|folder| folder.map(str::to_owned)).collect();
+            assert_eq!(found, expected, "{script}");
+        }
     }
 
     #[test]

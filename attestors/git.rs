@@ -137,6 +137,18 @@ pub fn remote_urls(dir: &Path) -> Vec<String> {
     urls.into_iter().flatten().map(|url| url.to_str_lossy().into_owned()).collect()
 }
 
+/// The bytes of a file in a commit of the repository at a folder; none where the commit has no such file. `None`
+/// where nothing can be said: no repository, or without the commit (a shallow clone of another one).
+pub(crate) fn file_of_commit(root: &Path, commit: &str, path: &str) -> Option<Vec<u8>> {
+    let repository = open::open(&open::find(root).ok()??).ok()?;
+    let id = gix::ObjectId::from_hex(commit.as_bytes()).ok()?;
+    let tree = repository.find_object(id).ok()?.try_into_commit().ok()?.tree().ok()?;
+    match tree.lookup_entry_by_path(path).ok()? {
+        Some(entry) => Some(entry.object().ok()?.detach().data),
+        None => Some(Vec::new()),
+    }
+}
+
 /// Takes `core.worktree` for what it says only where the working directory is in it: elsewhere it would let a repository
 /// have us read any folder.
 fn use_configured_worktree(repository: &mut gix::Repository, dir: &Path) -> Result<(), AttestError> {

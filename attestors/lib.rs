@@ -15,8 +15,11 @@ mod gitlab;
 mod jenkins;
 mod jwt;
 mod kinds;
+mod link;
 pub mod oci;
+mod pins;
 pub mod sbom;
+mod slsa;
 mod subjects;
 
 #[cfg(feature = "git")]
@@ -31,7 +34,10 @@ pub const BUILT_IN: &[Attestor] = &[
     Attestor::before::<gitlab::Gitlab>(),
     Attestor::before::<jenkins::Jenkins>(),
     Attestor::before::<jwt::JsonWebToken>(),
+    Attestor::before::<pins::Pins>(),
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),
+    Attestor::whole::<slsa::Slsa>(),
+    Attestor::whole::<link::Link>(),
 ];

@@ -10,7 +10,7 @@
 mod document;
 
 use affiant_core::attestor::{
-    About, After, AttestAfter, AttestError, Before, Evidence, Found, Outcome, Place, Predicate,
+    About, After, AttestAfter, AttestError, Before, Evidence, Found, OptionAbout, Outcome, Place, Predicate,
 };
 use affiant_core::product::{Product, Products};
 use affiant_core::statement::Subject;
@@ -28,7 +28,10 @@ const DOCUMENT_LIMIT: u64 = 256 << 20;
 /// Options of the attestor.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Options {}
+pub struct Options {
+    /// Each in an envelope of its own, whatever its format.
+    export: bool,
+}
 
 /// The attestor.
 #[derive(Debug)]
@@ -45,7 +48,10 @@ const ABOUT: About = About {
         "version:<version>: SHA-256 of the text (CycloneDX)",
         "imagedigest:<hex>: digest of the image that is described, where the document says one",
     ],
-    options: &[],
+    options: &[OptionAbout {
+        name: "export",
+        help: "Write each in an envelope of its own, instead of in the collection (default: only SPDX 3)",
+    }],
     schema: include_str!("schemas/sbom.json"),
 };
 
@@ -64,11 +70,12 @@ impl AttestAfter for Sbom {
         Some(format!("the command line speaks of `{word}`"))
     }
 
-    fn attest(_: Options, world: &After) -> Outcome {
+    fn attest(options: Options, world: &After) -> Outcome {
         let mut pieces = Vec::new();
         let mut shortfalls = Vec::new();
         for product in world.products.iter() {
             match one(&world.products, product) {
+                Ok(Some(piece)) if options.export => pieces.push(Evidence { place: Place::Exported, ..piece }),
                 Ok(Some(piece)) => pieces.push(piece),
                 Ok(None) => {}
                 Err(reason) => shortfalls.push(format!("{}: {reason}", product.path)),

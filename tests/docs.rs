@@ -5,11 +5,15 @@
 
 #![allow(clippy::print_stderr)] // what is left out is said
 
+#[path = "cli/schema.rs"]
+mod schema;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use base64::Engine as _;
+use schema::{fits, misfits};
 use serde_json::Value;
 
 /// First line of a page whose `console` blocks are run.
@@ -447,102 +451,6 @@ fn schemas_are_json() {
         }
     }
     assert!(count >= 5);
-}
-
-/// What of `value` does not fit `schema`. Knows the words that our schemas use, and refuses others.
-fn misfits(schema: &Value, whole: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
-    let Some(members) = schema.as_object() else {
-        if schema == &Value::Bool(false) {
-            found.push(format!("{at}: may not be there"));
-        }
-        return;
-    };
-    let is = |kind: &str| match kind {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "null" => value.is_null(),
-        other => panic!("unknown type {other}"),
-    };
-    for (word, wanted) in members {
-        match word.as_str() {
-            "$schema" | "$id" | "$defs" | "title" | "description" | "pattern" | "contentEncoding" | "format" => {}
-            "type" => {
-                let fits = match wanted {
-                    Value::Array(list) => list.iter().filter_map(Value::as_str).any(is),
-                    one => is(one.as_str().expect("a type")),
-                };
-                if !fits {
-                    found.push(format!("{at}: is not {wanted}"));
-                }
-            }
-            "enum" => {
-                if !wanted.as_array().expect("a list").contains(value) {
-                    found.push(format!("{at}: {value} is none of {wanted}"));
-                }
-            }
-            "const" if value == wanted => {}
-            "const" => found.push(format!("{at}: {value} is not {wanted}")),
-            "required" => {
-                for name in wanted.as_array().expect("a list").iter().filter_map(Value::as_str) {
-                    if value.is_object() && value.get(name).is_none() {
-                        found.push(format!("{at}: `{name}` is missing"));
-                    }
-                }
-            }
-            "properties" => {
-                for (name, inner) in wanted.as_object().expect("an object") {
-                    if let Some(value) = value.get(name) {
-                        misfits(inner, whole, value, &format!("{at}/{name}"), found);
-                    }
-                }
-            }
-            "additionalProperties" => {
-                let known = members.get("properties").and_then(Value::as_object);
-                for (name, value) in value.as_object().into_iter().flatten() {
-                    if known.is_none_or(|known| !known.contains_key(name)) {
-                        misfits(wanted, whole, value, &format!("{at}/{name}"), found);
-                    }
-                }
-            }
-            "items" => {
-                for (number, value) in value.as_array().into_iter().flatten().enumerate() {
-                    misfits(wanted, whole, value, &format!("{at}/{number}"), found);
-                }
-            }
-            "$ref" => {
-                let pointer = wanted.as_str().expect("a reference").trim_start_matches('#');
-                misfits(whole.pointer(pointer).expect("what is referred to"), whole, value, at, found);
-            }
-            "minProperties" => {
-                let least = wanted.as_u64().expect("a number");
-                if value.as_object().is_some_and(|members| (members.len() as u64) < least) {
-                    found.push(format!("{at}: fewer than {least} members"));
-                }
-            }
-            "oneOf" => {
-                let fitting = wanted.as_array().expect("a list").iter().filter(|schema| {
-                    let mut inner = Vec::new();
-                    misfits(schema, whole, value, at, &mut inner);
-                    inner.is_empty()
-                });
-                if fitting.count() != 1 {
-                    found.push(format!("{at}: fits not exactly one of the forms"));
-                }
-            }
-            other => panic!("the schema's word `{other}` is not known here"),
-        }
-    }
-}
-
-#[track_caller]
-fn fits(schema: &Value, value: &Value, what: &str) {
-    let mut found = Vec::new();
-    misfits(schema, schema, value, "", &mut found);
-    assert!(found.is_empty(), "{what}: {found:#?}\n{value:#}");
 }
 
 /// A folder with a key in `k.key`.

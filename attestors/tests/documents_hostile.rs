@@ -35,7 +35,7 @@ fn attest(attestor: &str, path: &str, bytes: &[u8], command: &[&str]) -> Outcome
     let entry = BUILT_IN.iter().find(|entry| entry.about.name == attestor).expect("a built-in attestor");
     match entry.prepare(json!({}), &Before::default()).expect("no options").0 {
         Prepared::After(attest) => attest(&world),
-        Prepared::Before(_) => panic!("runs after the command"),
+        Prepared::Before(_) | Prepared::Whole(_) => panic!("runs after the command"),
     }
 }
 

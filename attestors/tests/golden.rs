@@ -120,19 +120,19 @@ fn run(attestor: &str, folder: &Path) -> Outcome {
     let entry = BUILT_IN.iter().find(|entry| entry.about.name == attestor).expect("a built-in attestor");
     match entry.prepare(case.options, &world.before).expect("options").0 {
         Prepared::After(attest) => attest(&world),
-        Prepared::Before(_) => panic!("{attestor} runs before the command"),
+        Prepared::Before(_) | Prepared::Whole(_) => panic!("{attestor} does not run after the command"),
     }
 }
 
 fn piece(evidence: &Evidence) -> Value {
     let predicate = match &evidence.predicate {
         Predicate::Composed(value) => value.clone(),
-        Predicate::Verbatim(text) => serde_json::from_str(text.get()).expect("JSON"),
+        Predicate::Verbatim(text) | Predicate::Masked(text) => serde_json::from_str(text.get()).expect("JSON"),
     };
     json!({
         "predicateType": evidence.predicate_type,
         "verbatim": matches!(evidence.predicate, Predicate::Verbatim(_)),
-        "place": match evidence.place { Place::Collection => "collection", Place::OwnEnvelope => "own envelope" },
+        "place": match evidence.place { Place::Collection => "collection", Place::OwnEnvelope => "own envelope", Place::Exported => "exported" },
         "subjects": evidence.subjects,
         "backReferences": evidence.back_references,
         "predicate": predicate,

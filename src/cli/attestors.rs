@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use affiant_attestors::BUILT_IN;
-use affiant_core::attestor::Attestor;
+use affiant_core::attestor::{Attestor, Phase};
 use affiant_core::run::ALWAYS;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -104,7 +104,10 @@ fn list(format: Format) -> String {
 }
 
 fn phase(attestor: &Attestor) -> &'static str {
-    if attestor.after { "after" } else { "before" }
+    match attestor.phase {
+        Phase::Before => "before",
+        Phase::After | Phase::Whole => "after",
+    }
 }
 
 /// One attestor as Markdown: also the head of its section in `docs/attestors.md`.

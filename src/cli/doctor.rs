@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use affiant_attestors::BUILT_IN;
-use affiant_core::attestor::Before;
+use affiant_core::attestor::{Before, Phase};
 use affiant_core::outfile::Outfile;
 use affiant_core::redact::VariableMask;
 use clap::{Args, ValueEnum};
@@ -118,7 +118,7 @@ fn attestors(args: &DoctorArgs, dir: PathBuf) -> Vec<Finding> {
             let about = attestor.about;
             let text = match (attestor.called_for)(&world) {
                 Some(reason) => format!("{}: yes, {reason}", about.name),
-                None if attestor.after => format!("{}: {}", about.name, about.default_when),
+                None if attestor.phase == Phase::After => format!("{}: {}", about.name, about.default_when),
                 None => format!("{}: not here; it runs {}", about.name, about.default_when),
             };
             Finding::good("attestor", text)

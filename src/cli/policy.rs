@@ -4,6 +4,7 @@ mod cases;
 mod check;
 mod eval;
 mod init;
+mod rules;
 mod show;
 mod test;
 
@@ -40,6 +41,8 @@ pub(crate) enum PolicyVerb {
     FromBundles(init::FromBundlesArgs),
     /// Ask the rules of a policy about a document
     Eval(eval::EvalArgs),
+    /// List the rules that affiant brings along, or print one
+    Rules(rules::RulesArgs),
     /// Judge cases of evidence, and compare with what is expected
     Test(test::TestArgs),
 }
@@ -90,6 +93,7 @@ pub(crate) fn policy(verb: &PolicyVerb, output: &Output) -> Result<Ending, Failu
         PolicyVerb::Validate(args) => check::validate(args, output),
         PolicyVerb::FromBundles(args) => init::from_bundles(args, output),
         PolicyVerb::Eval(args) => eval::eval(args, output),
+        PolicyVerb::Rules(args) => rules::rules(args, output),
         PolicyVerb::Test(args) => test::test(args, output),
     }
 }

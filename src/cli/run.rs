@@ -14,7 +14,7 @@ use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
 use affiant_core::form::Form;
 use affiant_core::redact::{MaskOptions, Redactor, VariableMask};
-use affiant_core::run::{self, AtRest, Choice, Observation, ObservationLevel, Outcome, Plan, PlanError, Request};
+use affiant_core::run::{self, AtRest, Observation, ObservationLevel, Outcome, Plan, PlanError, Request};
 use affiant_core::select::{Glob, Selection};
 use affiant_core::sign::Signer;
 use affiant_core::snapshot;
@@ -23,7 +23,9 @@ use affiant_core::step;
 use affiant_supervise as supervise;
 
 mod args;
+mod exports;
 mod keep;
+mod links;
 mod progress;
 mod reports;
 mod summary;
@@ -139,7 +141,7 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
         }
     }
     let (signers, consumed) = signers(work, !args.plan)?;
-    let keep = keep::Keep::check(args, &dir)?;
+    let keep = keep::Keep::check(args, &dir, &step, &signers)?;
     keep.warn(output);
     let plan = make_plan(work, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);
@@ -311,6 +313,7 @@ fn make_plan(
 ) -> Result<Plan, Failure> {
     let args = work.args();
     let time_limit = args.attestor_time_limit.unwrap_or(Duration::from_secs(DEFAULT_TIME_LIMIT));
+    let exports::Chosen { choice, options } = exports::choose(work)?;
     let child = match work {
         Work::Command(args) => Some(supervise::Request {
             program: args.command[0].clone(),
@@ -357,12 +360,8 @@ fn make_plan(
             now: surroundings::now(),
             network: surroundings::network(args.offline, time_limit),
         },
-        choice: match (args.attestations.is_empty(), args.also_automatic) {
-            (true, _) => Choice::Automatic,
-            (false, false) => Choice::Named(args.named()),
-            (false, true) => Choice::Both(args.named()),
-        },
-        options: args.attestor_options.clone(),
+        choice,
+        options,
         ignore_exit_code: matches!(work, Work::Command(args) if args.ignore_command_exit_code),
         redactor,
         observation: observation(work.command()),

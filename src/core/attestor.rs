@@ -4,7 +4,7 @@
 //! time limit and a panic guard, and puts the results back in the order of the list.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::product::Products;
+use crate::product::{Product, Products};
+use crate::redact::Redactor;
+use crate::snapshot::{EntryRef, Snapshot};
 use crate::statement::Subject;
 
 /// What is said of an attestor in lists, in help and in the documentation.
@@ -155,6 +157,76 @@ pub struct After {
     pub engine: Option<Arc<dyn Engine>>,
 }
 
+/// What an attestor sees that tells of the run as a whole. All of it is masked as it is written.
+pub struct Whole<'a> {
+    /// What was known before.
+    pub before: &'a Before,
+    /// Name of the collection: the step's, with a suffix where it failed.
+    pub name: &'a str,
+    /// Whether the step passed: the command ended with 0, or its exit code was to be ignored.
+    pub passed: bool,
+    /// When the command began and ended.
+    pub lasted: (Timestamp, Timestamp),
+    /// The evidence that was composed so far, in the order of the collection.
+    pub entries: Vec<Told<'a>>,
+    /// The materials, less the paths that hold a secret.
+    pub materials: Materials<'a>,
+    /// The products, less the paths that hold a secret and those that the user wants to be no subjects.
+    pub products: Vec<&'a Product>,
+    /// Masks what does not come from the entries.
+    pub redactor: &'a Redactor,
+}
+
+/// Other evidence of the run.
+pub struct Told<'a> {
+    /// Name of the attestor by its type: `git`, `command-run`.
+    pub attestor: &'a str,
+    /// The predicate, secrets masked.
+    pub predicate: &'a Value,
+    /// Its subjects, without a prefix.
+    pub subjects: &'a [Subject],
+}
+
+/// The materials that may be told.
+pub struct Materials<'a> {
+    snapshot: &'a Snapshot,
+    hidden: &'a BTreeSet<String>,
+}
+
+impl<'a> Materials<'a> {
+    /// Those of a snapshot, less these paths.
+    pub fn new(snapshot: &'a Snapshot, hidden: &'a BTreeSet<String>) -> Self {
+        Self { snapshot, hidden }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.snapshot.len() - self.hidden.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, sorted by path.
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'a>> {
+        self.snapshot.iter().filter(|entry| !self.hidden.contains(entry.path))
+    }
+}
+
+impl Whole<'_> {
+    /// The predicate of an attestor.
+    pub fn predicate(&self, attestor: &str) -> Option<&Value> {
+        self.entries.iter().find(|entry| entry.attestor == attestor).map(|entry| entry.predicate)
+    }
+
+    /// A text that does not come from the entries, secrets masked.
+    pub fn masked(&self, text: &str) -> String {
+        self.redactor.redact_text(text).into_owned()
+    }
+}
+
 /// Hears the bytes of one product while it is hashed, so that a large one is read once. What it says is about the very
 /// bytes whose digest is recorded.
 pub trait Listener: Send {
@@ -231,6 +303,8 @@ pub enum Predicate {
     Composed(Value),
     /// A document kept as it was written, as JSON text of one object: never altered. A secret in it makes a gap.
     Verbatim(Box<serde_json::value::RawValue>),
+    /// Composed by us of other evidence, in which secrets are masked already: it may be large.
+    Masked(Box<serde_json::value::RawValue>),
 }
 
 /// Where evidence is put.
@@ -240,6 +314,8 @@ pub enum Place {
     Collection,
     /// In an envelope of its own, because readers of the collection would refuse the type.
     OwnEnvelope,
+    /// In an envelope of its own in every form, because it is for others than the readers of the collection.
+    Exported,
 }
 
 /// What an attestor found.
@@ -303,10 +379,22 @@ pub trait AttestAfter: 'static {
     fn attest(options: Self::Options, world: &After) -> Outcome;
 }
 
+/// Tells of the run as a whole, in a form of its own. It asks nobody and reads no file.
+pub trait AttestWhole: 'static {
+    /// Options, read before the command runs; unknown keys are refused (`deny_unknown_fields`).
+    type Options: DeserializeOwned + Send + 'static;
+    /// Name, type and description.
+    const ABOUT: &'static About;
+    /// The one function from the world to an outcome.
+    fn attest(options: Self::Options, world: &Whole<'_>) -> Outcome;
+}
+
 /// An attestor's function for the time before the command, its options already read.
 pub type BeforeFn = Box<dyn FnOnce(&Before) -> Outcome + Send>;
 /// An attestor's function for the time after the command, its options already read.
 pub type AfterFn = Box<dyn FnOnce(&After) -> Outcome + Send>;
+/// An attestor's function for the time when all else is known, its options already read.
+pub type WholeFn = Box<dyn FnOnce(&Whole<'_>) -> Outcome + Send>;
 
 /// An attestor that is ready to run.
 pub enum Prepared {
@@ -314,6 +402,19 @@ pub enum Prepared {
     Before(BeforeFn),
     /// Runs after the command.
     After(AfterFn),
+    /// Runs when all else is known.
+    Whole(WholeFn),
+}
+
+/// When an attestor runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the command.
+    Before,
+    /// After it.
+    After,
+    /// When all other evidence is there; only where it is named.
+    Whole,
 }
 
 /// An option that an attestor does not take, or whose value it cannot read.
@@ -333,8 +434,8 @@ pub struct Attestor {
     pub about: &'static About,
     /// Why it runs without being named, from what is known before the command runs.
     pub called_for: fn(&Before) -> Option<String>,
-    /// Whether it runs after the command.
-    pub after: bool,
+    /// When it runs.
+    pub phase: Phase,
     /// Listens to products while they are hashed.
     pub listen: Listen,
     prepare: Prepare,
@@ -349,7 +450,7 @@ impl Attestor {
         Self {
             about: A::ABOUT,
             called_for: A::called_for,
-            after: false,
+            phase: Phase::Before,
             listen: |_, _, _| None,
             prepare: |options, world| {
                 let options: A::Options = serde_json::from_value(options)?;
@@ -364,11 +465,25 @@ impl Attestor {
         Self {
             about: A::ABOUT,
             called_for: A::called_for,
-            after: true,
+            phase: Phase::After,
             listen: A::listen,
             prepare: |options, _| {
                 let options: A::Options = serde_json::from_value(options)?;
                 Ok((Prepared::After(Box::new(move |world| A::attest(options, world))), Foresight::default()))
+            },
+        }
+    }
+
+    /// The entry of an attestor that tells of the run as a whole. It runs only where it is named, and for a command.
+    pub const fn whole<A: AttestWhole>() -> Self {
+        Self {
+            about: A::ABOUT,
+            called_for: |_| None,
+            phase: Phase::Whole,
+            listen: |_, _, _| None,
+            prepare: |options, _| {
+                let options: A::Options = serde_json::from_value(options)?;
+                Ok((Prepared::Whole(Box::new(move |world| A::attest(options, world))), Foresight::default()))
             },
         }
     }

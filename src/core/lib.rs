@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod form;
 pub mod image;
 pub mod jwt;
+pub mod link;
 pub mod mime;
 pub mod nearest;
 pub mod outfile;

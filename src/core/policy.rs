@@ -9,6 +9,7 @@ mod document;
 pub mod init;
 mod members;
 mod read;
+pub mod shipped;
 pub mod source;
 
 use std::collections::{BTreeMap, BTreeSet};

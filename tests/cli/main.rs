@@ -6,6 +6,7 @@ mod bad_input;
 mod ci;
 mod crash;
 mod evidence;
+mod exports;
 mod forms;
 mod gate;
 mod harness;
@@ -16,6 +17,7 @@ mod images;
 mod issuer;
 mod keys;
 mod peers_names;
+mod pins;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
@@ -23,6 +25,7 @@ mod providers;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod registry;
 mod release;
+mod schema;
 mod secrets;
 mod terminal;
 mod transparent;

@@ -114,7 +114,7 @@ const LINES: &[Line] = &[
     line(
         "witness run --step build -o test-att.json -a slsa --attestor-slsa-export -- go build -o=testapp .",
         125,
-        "names no key, and needs exported envelopes",
+        NO_KEY,
     ),
     line("witness sign -k policykey.pem -f policy.json -o policy.signed.json", 0, "the policy in an envelope"),
     line(
@@ -337,7 +337,13 @@ impl Peers {
             text if text.contains("metadata.json") => has("--signer-file-key-path"),
             text if text.contains("slsa") => {
                 nothing_ran("testapp");
-                has("hint: ");
+                has("--signer-file-key-path");
+                // With a key it does what it says.
+                self.sh("witness run --step build -o test-att.json -a slsa --attestor-slsa-export -k key.pem -- go build -o=testapp .");
+                assert_eq!(
+                    self.statement("test-att.json-slsa.json")["predicateType"],
+                    "https://slsa.dev/provenance/v1"
+                );
             }
             text if text.starts_with("witness verify") => {
                 assert!(did.stdout.starts_with("PASSED: hello.txt"), "{}", did.stdout);

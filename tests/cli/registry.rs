@@ -2,6 +2,7 @@
 //! whatever answers a test puts in its mouth.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -47,15 +48,13 @@ impl Asked {
         let mut bytes = Vec::new();
         let mut rest = value.as_bytes();
         while let Some((first, behind)) = rest.split_first() {
-            match (first, behind.get(..2).and_then(|hex| std::str::from_utf8(hex).ok())) {
-                (b'%', Some(hex)) => {
-                    bytes.push(u8::from_str_radix(hex, 16).ok()?);
-                    rest = &behind[2..];
-                }
-                _ => {
-                    bytes.push(*first);
-                    rest = behind;
-                }
+            let hex = behind.get(..2).filter(|_| *first == b'%');
+            if let Some(hex) = hex.and_then(|hex| std::str::from_utf8(hex).ok()) {
+                bytes.push(u8::from_str_radix(hex, 16).ok()?);
+                rest = &behind[2..];
+            } else {
+                bytes.push(*first);
+                rest = behind;
             }
         }
         String::from_utf8(bytes).ok()
@@ -239,10 +238,10 @@ impl State {
             let said = self.lie.as_ref().and_then(|lie| lie(&asked)).unwrap_or_else(|| self.answer(&asked));
             let mut head = format!("HTTP/1.1 {} X\r\n", said.status);
             for (name, value) in &said.headers {
-                head += &format!("{name}: {value}\r\n");
+                let _ = write!(head, "{name}: {value}\r\n");
             }
             if !said.headers.iter().any(|(name, _)| name == "content-length") {
-                head += &format!("content-length: {}\r\n", said.body.len());
+                let _ = write!(head, "content-length: {}\r\n", said.body.len());
             }
             head += "\r\n";
             let body: &[u8] = if asked.method == "HEAD" { b"" } else { &said.body };

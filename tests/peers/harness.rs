@@ -19,7 +19,8 @@ const CLIENTS: &[&str] = &[
     "DOCKER_HOST",
     "SYFT_CHECK_FOR_APP_UPDATE",
 ];
-const SERVERS: &[&str] = &["buildkitd", "dockerd", "registry"];
+const SERVERS: &[&str] =
+    &["buildkitd", "dockerd", "registry", "registry-password", "registry-token", "registry-referrers"];
 
 /// The fixed clock of most tests.
 pub(crate) const EPOCH: &str = "1700000000";

@@ -7,11 +7,13 @@
 mod actions;
 mod arguments;
 mod compare;
+mod cosign;
 mod determinism;
 mod engine;
 mod first_path;
 mod gitlab;
 mod harness;
+mod in_toto;
 #[allow(dead_code, reason = "of the tests of the command line")]
 #[path = "../cli/issuer.rs"]
 mod issuer;

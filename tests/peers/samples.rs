@@ -22,7 +22,7 @@ fn products(predicate: &Value) -> BTreeMap<String, String> {
 
 #[test]
 fn kept_evidence_is_read_and_names_the_products_beside_it() {
-    need!("git", "sha256sum");
+    need!("git", "jq", "sha256sum");
     let place = Place::new();
     let mut cases = 0;
     for entry in std::fs::read_dir(fixture("samples")).expect("fixtures").flatten() {
@@ -49,6 +49,16 @@ fn kept_evidence_is_read_and_names_the_products_beside_it() {
             assert_eq!(evidence.predicate("command-run")["exitcode"], if name == "failed" { 7 } else { 0 }, "{name}");
         }
 
+        if ["slsa", "link"].contains(&name.as_str()) {
+            let own = folder.join(format!("evidence.json-{name}.json"));
+            place.affiant(&format!("inspect --key {at}/functionary.pub {}", own.display())).code(0);
+            let own = crate::harness::Evidence::read(&own).statement;
+            let subjects = own["subject"].as_array().expect("a list");
+            assert!(subjects.iter().any(|subject| text(&subject["name"]).ends_with("image.tar")), "{name}");
+            let run = subjects.iter().find(|subject| subject["name"] == "affiant:run").expect("the run");
+            let payload = format!("jq -r .payload '{at}/evidence.json' | base64 -d | sha256sum | cut -c1-64");
+            assert_eq!(text(&run["digest"]["sha256"]), place.sh(&payload), "{name}");
+        }
         let products = products(evidence.predicate("product"));
         for (path, recorded) in &products {
             let digest = place.sh(&format!("sha256sum '{at}/{path}' | cut -c1-64"));
@@ -59,8 +69,9 @@ fn kept_evidence_is_read_and_names_the_products_beside_it() {
             .flatten()
             .map(|file| file.file_name().to_string_lossy().into_owned())
             .filter(|file| !["command", "evidence.json", "functionary.pub"].contains(&file.as_str()))
+            .filter(|file| !file.starts_with("evidence.json-") && !file.contains(".link"))
             .collect();
         assert_eq!(beside, products.keys().cloned().collect(), "{name}");
     }
-    assert_eq!(cases, 14);
+    assert_eq!(cases, 17);
 }

@@ -18,7 +18,6 @@ pub(crate) enum Part {
     Certificates,
     Timestamps,
     Tracing,
-    Exports,
     Providers,
     Cloud,
     Attestors,
@@ -38,7 +37,6 @@ impl Part {
             Self::Certificates => "signing with a certificate",
             Self::Timestamps => "timestamps (RFC 3161)",
             Self::Tracing => "tracing",
-            Self::Exports => "exported envelopes (slsa, link)",
             Self::Providers => "attestors of CI providers",
             Self::Cloud => "attestors of cloud machines",
             Self::Attestors => "further attestors",
@@ -60,7 +58,6 @@ impl Part {
             Self::Sigstore => "name a key with `--key FILE`, and leave the flag out",
             Self::Timestamps => "leave the flag out: a key needs no timestamp",
             Self::Tracing => "leave the flag out: materials and products are found by looking at the folder twice",
-            Self::Exports => "leave it out: the collection itself is complete without it",
             Self::Providers | Self::Cloud | Self::Attestors => "leave it out; `attestors list` says which there are",
         }
     }
@@ -68,7 +65,6 @@ impl Part {
 
 /// Attestors of the peers that are not built, until they are.
 pub(crate) const ATTESTORS: &[(&[&str], Part)] = &[
-    (&["slsa", "link"], Part::Exports),
     (&["github-action", "github-review", "githubwebhook"], Part::Providers),
     (&["aws", "aws-iid", "aws-codebuild", "gcp-iit"], Part::Cloud),
     (

@@ -15,6 +15,7 @@ use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want}
 use affiant_core::store::{Access, Archive, StoreError, Stored};
 use serde_json::{Value, json};
 
+use super::links::Links;
 use super::reports::{self, Reports};
 use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
@@ -36,6 +37,8 @@ pub(super) struct Keep {
     archive_named: bool,
     spool: Option<Spool>,
     reports: Vec<PathBuf>,
+    /// Classic metadata of in-toto.
+    links: Option<Links>,
     /// The public key beside the signing key, for the next command.
     public_key: Option<PathBuf>,
     /// What is not as it should be, but does not stop a run.
@@ -78,7 +81,12 @@ struct Waiting {
 
 impl Keep {
     /// Looks at every place before the command runs.
-    pub(super) fn check(args: &CaptureArgs, dir: &Path) -> Result<Self, Failure> {
+    pub(super) fn check(
+        args: &CaptureArgs,
+        dir: &Path,
+        step: &str,
+        signers: &[Box<dyn Signer>],
+    ) -> Result<Self, Failure> {
         let refuse =
             |message: String, error: &(dyn std::error::Error + 'static)| Failure::because(Kind::Run, message, error);
         let outfile = match &args.outfile {
@@ -140,6 +148,7 @@ impl Keep {
             archive,
             archive_named: args.archive.is_some(),
             spool,
+            links: Links::check(args, step, signers)?,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
             warnings,
@@ -149,6 +158,7 @@ impl Keep {
     /// Files and folders that affiant itself writes: no materials, no products.
     pub(super) fn own_outputs(&self) -> Vec<PathBuf> {
         let mut own = self.reports.clone();
+        own.extend(self.links.iter().flat_map(Links::files).map(absolute));
         if let Some((path, outfile)) = &self.outfile {
             own.push(path.clone());
             own.extend(outfile.file().map(Path::to_owned));
@@ -269,6 +279,9 @@ impl Keep {
                 }
             }
             kept.envelopes.push(one);
+        }
+        if let Some(links) = &self.links {
+            kept.failed |= !links.write(collected, &sealed, signers, output);
         }
         kept.shown = kept.envelopes.first().and_then(|first| first.outfile.as_deref()).map(|path| self.shown(path));
         kept.next = self.next(&kept);
@@ -482,6 +495,25 @@ impl Kept {
                 })
             })
             .collect()
+    }
+
+    /// Where the envelopes beside the collection are, each with its attestor.
+    pub(super) fn beside(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let main = self.envelopes.first().and_then(|first| first.outfile.as_ref());
+        let main = main.zip(self.shown.as_ref()).map(|(path, shown)| (path.display().to_string(), shown));
+        self.envelopes.iter().filter_map(move |one| {
+            let place = match (&one.outfile, &one.archive, &one.digest, &one.spool) {
+                (Some(path), ..) => {
+                    let path = path.display().to_string();
+                    let rest = main.as_ref().and_then(|(whole, shown)| Some((path.strip_prefix(whole)?, shown)));
+                    rest.map(|(rest, shown)| format!("{shown}{rest}")).unwrap_or(path)
+                }
+                (None, Some(_), Some(digest), _) => format!("the archive as {}", digest.get(..19).unwrap_or(digest)),
+                (.., Some(waiting)) => format!("the spool: {}", waiting.path.display()),
+                _ => return None,
+            };
+            Some((one.attestor?, place))
+        })
     }
 
     /// Where the evidence is, and the next command: the last line.

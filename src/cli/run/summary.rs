@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use affiant_core::attestor::Phase;
 use affiant_core::evidence::short_name;
 use affiant_core::redact::Redactor;
 use affiant_core::run::{Collected, Outcome, Plan, is_digest, not_started};
@@ -38,7 +39,7 @@ pub(super) fn plan_text(plan: &Plan, keep: &Keep, signers: &[Box<dyn Signer>]) -
     }
     line("form", plan.form().name());
     for attestor in &plan.attestors {
-        let when = if attestor.after { "after" } else { "before" };
+        let when = if attestor.phase == Phase::Before { "before" } else { "after" };
         let note = attestor.foresight.note.as_deref().map(|note| format!("; {note}")).unwrap_or_default();
         line("attestor", &format!("{:<12} {when:<6}  {}{note}", attestor.about.name, attestor.reason));
     }
@@ -232,6 +233,9 @@ pub(super) fn tell(collected: &Collected, kept: &Kept, output: &Output) {
         }
     }
     output.message(&line);
+    for (attestor, place) in kept.beside() {
+        output.message(&format!("affiant: {attestor} in {place}"));
+    }
     if let Some(line) = kept.last_line() {
         output.message(&format!("affiant: {line}"));
     }

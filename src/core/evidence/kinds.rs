@@ -16,6 +16,9 @@ const FORMS: [(&str, &[&str]); 3] = [
     ("command-run", &["v0.1", "v0.2"]),
 ];
 
+/// Provenance of SLSA: its own type, and what witness and cilock call it (wire-formats §3.17).
+const PROVENANCE: [&str; 2] = ["https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v1.0"];
+
 /// What a predicate type means, whoever wrote it. Equal kinds stand for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind<'a> {
@@ -42,6 +45,7 @@ pub fn canonical(predicate_type: &str) -> Kind<'_> {
             let one_of_many = FORMS.iter().any(|(form, versions)| *form == name && versions.contains(&version));
             Kind::Attestation { name, version: if one_of_many { "" } else { version } }
         }
+        None if PROVENANCE.contains(&predicate_type) => Kind::Other(PROVENANCE[0]),
         None => Kind::Other(predicate_type),
     }
 }
@@ -86,6 +90,8 @@ pub fn short_name(kind: &str) -> &str {
     PREFIXES.iter().find_map(|prefix| kind.strip_prefix(prefix)).and_then(|rest| rest.split('/').next()).unwrap_or(
         match kind {
             "https://cyclonedx.org/bom" | "https://spdx.dev/Document" => "sbom",
+            "https://in-toto.io/attestation/link/v0.3" => "link",
+            kind if PROVENANCE.contains(&kind) => "slsa",
             other => other,
         },
     )
@@ -122,7 +128,11 @@ mod tests {
         }
         assert!(same(COLLECTION_TYPE, COLLECTION_TYPE_CILOCK));
         assert!(same("https://cyclonedx.org/bom", "https://cyclonedx.org/bom"));
-        assert!(!same("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v1.0"));
+        for evidence in PROVENANCE {
+            assert!(PROVENANCE.iter().all(|policy| same(policy, evidence)));
+            assert!(!same("https://slsa.dev/provenance/v0.2", evidence));
+            assert_eq!(short_name(evidence), "slsa");
+        }
         // What only looks like a type of the peers is a type of its own.
         assert!(!same("git/v0.1", &format!("{witness}git/v0.1")));
         assert!(!same(&format!("{witness}git/v0.1/x"), &format!("{cilock}git/v0.1/x")));

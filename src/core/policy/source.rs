@@ -8,7 +8,7 @@
 //! | `publickeys` | `NAME: FILE` or `NAME: {key: FILE}`, or the PEM text | key id and key |
 //! | functionary | `key: NAME` or `key: FILE` | `type`, `publickeyid`; the key is added to `publickeys` |
 //! | `roots`, `timestampauthorities` | `NAME: FILE` or `certificate: FILE`, or the PEM text | base64 of PEM |
-//! | attestation | a short name of [`SHORT_TYPES`]; `rego:` a file, a list of files, or the text itself | `type`, `regopolicies` |
+//! | attestation | a short name of [`SHORT_TYPES`]; `rego:` a file, a list of files, `affiant:NAME` ([`shipped`]), or the text itself | `type`, `regopolicies` |
 //! | step, external attestation | without `name` | `name` |
 //!
 //! What is compiled already stays as it is, so a policy is a source of itself.
@@ -24,7 +24,7 @@ use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
 use super::members::{below, duration};
-use super::{Document, Policy, PolicyError, SourceError};
+use super::{Document, Policy, PolicyError, SourceError, shipped};
 use crate::evidence::short_name;
 use crate::nearest::nearest;
 use crate::rego;
@@ -37,7 +37,7 @@ const MAX_FILE: u64 = 1 << 20;
 const BASE64_OF_PEM: &str = "LS0tLS1CRUdJTi";
 
 /// Attestation types that a source may name shortly, with the type that is meant.
-pub const SHORT_TYPES: [(&str, &str); 27] = [
+pub const SHORT_TYPES: [(&str, &str); 29] = [
     ("aws", "https://witness.dev/attestations/aws/v0.1"),
     ("command-run", "https://witness.dev/attestations/command-run/v0.1"),
     ("cyclonedx", "https://cyclonedx.org/bom"),
@@ -46,6 +46,7 @@ pub const SHORT_TYPES: [(&str, &str); 27] = [
     ("gcp-iit", "https://witness.dev/attestations/gcp-iit/v0.1"),
     ("git", "https://witness.dev/attestations/git/v0.1"),
     ("github", "https://witness.dev/attestations/github/v0.1"),
+    ("github-action", "https://aflock.ai/attestations/github-action/v0.1"),
     ("gitlab", "https://witness.dev/attestations/gitlab/v0.1"),
     ("jenkins", "https://witness.dev/attestations/jenkins/v0.1"),
     ("jwt", "https://witness.dev/attestations/jwt/v0.1"),
@@ -56,6 +57,7 @@ pub const SHORT_TYPES: [(&str, &str); 27] = [
     ("maven", "https://witness.dev/attestations/maven/v0.1"),
     ("oci", "https://witness.dev/attestations/oci/v0.1"),
     ("omnitrail", "https://witness.dev/attestations/omnitrail/v0.1"),
+    ("pins", "urn:affiant:pins:v0.1"),
     ("product", "https://witness.dev/attestations/product/v0.1"),
     ("sarif", "https://witness.dev/attestations/sarif/v0.1"),
     ("secretscan", "https://witness.dev/attestations/secretscan/v0.1"),
@@ -542,6 +544,14 @@ impl Compiler<'_> {
             let Some(text) = value.as_str() else { return self.wrong(at, "neither a file of Rego nor Rego itself") };
             let (name, text) = if text.trim_end().contains('\n') || text.trim_start().starts_with("package ") {
                 (format!("{at}.rego"), text.to_owned())
+            } else if let Some(name) = text.strip_prefix(shipped::PREFIX) {
+                let Some(shipped) = shipped::find(name) else {
+                    let known = shipped::SHIPPED.iter().map(|shipped| shipped.name);
+                    let hint = nearest(name, known).map(|name| format!(", did you mean `{}{name}`?", shipped::PREFIX));
+                    let hint = hint.unwrap_or_else(|| "; `affiant policy rules` lists them".to_owned());
+                    return self.wrong(at, format!("`{text}` is no rule of affiant{hint}"));
+                };
+                (text.to_owned(), shipped.text.to_owned())
             } else {
                 let bytes = self.folder.read(text).map_err(|reason| self.document.wrong(at, reason))?;
                 let read = String::from_utf8(bytes);

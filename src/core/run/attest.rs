@@ -1,5 +1,6 @@
 //! Runs the attestors of one phase: in parallel, each with a time limit and a panic guard, results in list order.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::plan::{Plan, Planned};
-use crate::attestor::{After, Evidence, Found, Outcome, Prepared};
+use crate::attestor::{After, Evidence, Found, Outcome, Prepared, Whole};
 use crate::clock::Clock;
 
 /// What one attestor came to.
@@ -36,7 +37,7 @@ pub(super) fn attest_before(plan: &mut Plan, clock: &dyn Clock) -> Vec<Attested>
             let world = Arc::clone(&world);
             Ok(Box::new(move || attest(&world)) as Job)
         }
-        other @ Prepared::After(_) => Err(other),
+        other @ (Prepared::After(_) | Prepared::Whole(_)) => Err(other),
     });
     attest(jobs, limit, clock)
 }
@@ -49,9 +50,29 @@ pub(super) fn attest_after(plan: &mut Plan, world: After, clock: &dyn Clock) -> 
             let world = Arc::clone(&world);
             Ok(Box::new(move || attest(&world)) as Job)
         }
-        other @ Prepared::Before(_) => Err(other),
+        other @ (Prepared::Before(_) | Prepared::Whole(_)) => Err(other),
     });
     attest(jobs, limit, clock)
+}
+
+/// Runs those that tell of the run as a whole, one after the other: they wait for nothing.
+pub(super) fn attest_whole(plan: &mut Plan, world: &Whole<'_>, clock: &dyn Clock) -> Vec<Attested> {
+    let mut attested = Vec::new();
+    for Planned { about, named, prepared, .. } in &mut plan.attestors {
+        let Some(Prepared::Whole(attest)) = prepared.take_if(|one| matches!(one, Prepared::Whole(_))) else { continue };
+        let start = clock.now();
+        // What it has half made is dropped with it.
+        let result = match catch_unwind(AssertUnwindSafe(|| attest(world))) {
+            Ok(outcome) => pieces(outcome, *named),
+            Err(_) => Err(panicked()),
+        };
+        attested.push(Attested { name: about.name, named: *named, result, start, end: clock.now() });
+    }
+    attested
+}
+
+fn panicked() -> String {
+    format!("panicked: this is a bug of affiant {}, please report it", env!("CARGO_PKG_VERSION"))
 }
 
 /// Runs the jobs on threads of their own. A thread that outlives its limit is left behind: it holds no lock of ours and
@@ -83,10 +104,7 @@ fn attest(jobs: Vec<(&'static str, bool, Job)>, limit: Duration, clock: &dyn Clo
                 Ok(_) => match receiver.recv_timeout(left) {
                     Ok(outcome) => pieces(outcome, named),
                     Err(RecvTimeoutError::Timeout) => Err(format!("did not finish within {} s", limit.as_secs())),
-                    Err(RecvTimeoutError::Disconnected) => Err(format!(
-                        "panicked: this is a bug of affiant {}, please report it",
-                        env!("CARGO_PKG_VERSION")
-                    )),
+                    Err(RecvTimeoutError::Disconnected) => Err(panicked()),
                 },
             };
             Attested { name, named, result, start, end: clock.now() }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::attest::{Attested, attest_after};
+use super::attest::{Attested, attest_after, attest_whole};
 use super::command_run::{self, Facts};
 use super::listen::{self, Ear};
 use super::plan::Plan;
 use super::spine::{self, Part};
 use super::{Outcome, Ran, at_rest};
-use crate::attestor::{After, Evidence, Heard, Place, Predicate};
+use crate::attestor::{After, Evidence, Heard, Materials, Phase, Place, Predicate, Told, Whole};
 use crate::clock::Clock;
 use crate::collection::{Body, COMMAND_RUN_TYPE, COMMAND_RUN_TYPE_CILOCK, Collection, Entry, FAILED_SUFFIX, Gap};
+use crate::evidence::short_name;
 use crate::form::Form;
 use crate::product::{Change, Products};
 use crate::redact::Redactor;
@@ -72,8 +73,12 @@ impl Ran {
         let products_start = clock.now();
         let heard = Arc::new(Heard::default());
         let listening = Arc::default();
-        let ears: Vec<Ear> =
-            plan.attestors.iter().filter(|one| one.after).map(|one| (one.about.name, one.listen)).collect();
+        let ears: Vec<Ear> = plan
+            .attestors
+            .iter()
+            .filter(|one| one.phase == Phase::After)
+            .map(|one| (one.about.name, one.listen))
+            .collect();
         let tap = |path: &str, head: &[u8], length: u64| listen::tap(&ears, &heard, &listening, path, head, length);
         let changes = match outcome {
             Outcome::NoCommand => at_rest::products(&plan.at_rest, &materials, &tap, &mut composer.gaps),
@@ -91,8 +96,10 @@ impl Ran {
         };
         let after = attest_after(&mut plan, world, clock);
 
-        let redactor = &plan.redactor;
+        let redactor = plan.redactor.clone();
+        let redactor = &redactor;
         let hidden = composer.hide(redactor, &materials, &products);
+        let untold = Hidden { materials: hidden.materials.clone(), products: hidden.products.clone() };
         for one in before {
             composer.take(one, redactor);
         }
@@ -153,6 +160,33 @@ impl Ran {
             composer.entries[command_at].body = Body::Composed(predicate);
             None
         };
+        let mut name = plan.before.step.clone();
+        let passed = outcome.success() || plan.ignore_exit_code;
+        if !passed {
+            name.push_str(FAILED_SUFFIX);
+        }
+        let subjects = plan.product_subjects.clone();
+        let told = products
+            .iter()
+            .filter(|product| !untold.products.contains(&product.path) && subjects.takes(&product.path))
+            .collect();
+        let before = Arc::clone(&plan.before);
+        let world = Whole {
+            before: &before,
+            name: &name,
+            passed,
+            lasted,
+            entries: composer.told(),
+            materials: Materials::new(&materials, &untold.materials),
+            products: told,
+            redactor,
+        };
+        let whole = attest_whole(&mut plan, &world, clock);
+        drop(world);
+        for one in whole {
+            composer.take(one, redactor);
+        }
+
         composer.masked.sort();
         if !composer.masked.is_empty() {
             let redactions = json!(composer.masked);
@@ -165,10 +199,6 @@ impl Ran {
         counts.redactions = composer.masked.len();
         counts.secret_documents = composer.secret_documents;
 
-        let mut name = plan.before.step.clone();
-        if !outcome.success() && !plan.ignore_exit_code {
-            name.push_str(FAILED_SUFFIX);
-        }
         let Composer { entries, own, gaps, .. } = composer;
         let subjects = plan.subjects.clone();
         let collection = Collection { form: plan.form, name, entries, gaps, subjects, facts: ours };
@@ -195,7 +225,7 @@ fn selection(plan: &Plan) -> Value {
 /// Whether a value is a digest or a type by its place and its form: they are never masked (security rule 4). The form
 /// counts as well, for members of these names stand in documents of others and in the environment.
 pub fn is_digest(pointer: &str, value: &Value) -> bool {
-    const DIGESTS: [&str; 10] = [
+    const DIGESTS: [&str; 11] = [
         "sha1",
         "sha256",
         "sha512",
@@ -206,6 +236,7 @@ pub fn is_digest(pointer: &str, value: &Value) -> bool {
         "commithash",
         "treehash",
         "parenthashes",
+        "gitCommit",
     ];
     const TYPES: [&str; 4] = ["mime_type", "mediaType", "type", "payloadType"];
     let Some((before, name)) = pointer.rsplit_once('/') else { return false };
@@ -299,6 +330,27 @@ impl Composer {
         self.entries.push(Entry { predicate_type, body, subjects, back_references, start, end });
     }
 
+    /// What is composed so far, for those that tell of the run as a whole.
+    fn told(&self) -> Vec<Told<'_>> {
+        fn tell<'a>(attestor: &'a str, body: &'a Body, subjects: &'a [Subject]) -> Option<Told<'a>> {
+            match body {
+                Body::Composed(predicate) => Some(Told { attestor, predicate, subjects }),
+                // Documents, and the files, which stand beside it.
+                Body::Verbatim(_)
+                | Body::Materials(..)
+                | Body::Products(..)
+                | Body::MaterialTree(_)
+                | Body::ProductTree(_) => None,
+            }
+        }
+        let entries = self
+            .entries
+            .iter()
+            .filter_map(|entry| tell(short_name(&entry.predicate_type), &entry.body, &entry.subjects));
+        let told = entries.chain(self.own.iter().filter_map(|own| tell(own.attestor, &own.body, &own.subjects)));
+        told.collect()
+    }
+
     /// Puts what an attestor found.
     fn take(&mut self, attested: Attested, redactor: &Redactor) {
         let Attested { name, named, result, start, end, .. } = attested;
@@ -312,11 +364,14 @@ impl Composer {
         for piece in pieces.evidence {
             let Evidence { predicate_type, predicate, mut subjects, mut back_references, place } = piece;
             // In cilock's form everything stands in the collection: it reads types that it does not know.
-            let place = if self.form == Form::Cilock { Place::Collection } else { place };
+            let place = match place {
+                Place::OwnEnvelope if self.form == Form::Cilock => Place::Collection,
+                place => place,
+            };
             let predicate_type = self.form.spell(&predicate_type).into_owned();
             let pointer = match place {
                 Place::Collection => entry_pointer(self.entries.len()),
-                Place::OwnEnvelope => format!("/own/{}/predicate", self.own.len()),
+                Place::OwnEnvelope | Place::Exported => format!("/own/{}/predicate", self.own.len()),
             };
             let body = match predicate {
                 Predicate::Composed(mut value) => {
@@ -336,7 +391,7 @@ impl Composer {
                     self.gaps.push(gap("the document holds a secret, so it was not kept"));
                     continue;
                 }
-                Predicate::Verbatim(text) => Body::Verbatim(text),
+                Predicate::Verbatim(text) | Predicate::Masked(text) => Body::Verbatim(text),
             };
             // A subject's digest may be that of its text: with a secret in it, both must go.
             for list in [&mut subjects, &mut back_references] {
@@ -347,7 +402,7 @@ impl Composer {
                 Place::Collection => {
                     self.entries.push(Entry { predicate_type, body, subjects, back_references, start, end });
                 }
-                Place::OwnEnvelope => {
+                Place::OwnEnvelope | Place::Exported => {
                     subjects.extend(back_references);
                     self.own.push(OwnEvidence { attestor: name, predicate_type, body, subjects });
                 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::at_rest::AtRest;
 use super::command_run::Observation;
-use crate::attestor::{About, Attestor, Before, Engine, Foresight, Listen, OptionError, Prepared};
+use crate::attestor::{About, Attestor, Before, Engine, Foresight, Listen, OptionError, Phase, Prepared};
 use crate::form::Form;
 use crate::redact::Redactor;
 use crate::select::Selection;
@@ -71,8 +71,8 @@ pub struct Planned {
     pub about: &'static About,
     /// Whether the user named it.
     pub named: bool,
-    /// Whether it runs after the command.
-    pub after: bool,
+    /// When it runs.
+    pub phase: Phase,
     /// Why it runs.
     pub reason: String,
     /// What is known of its work before anything runs.
@@ -156,7 +156,9 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
             match (attestor.called_for)(&request.before) {
                 Some(reason) => chosen.push((attestor, false, reason)),
                 // Only the products can tell whether there is something for it.
-                None if attestor.after => chosen.push((attestor, false, attestor.about.default_when.to_owned())),
+                None if attestor.phase == Phase::After => {
+                    chosen.push((attestor, false, attestor.about.default_when.to_owned()));
+                }
                 None => {}
             }
         }
@@ -167,7 +169,7 @@ pub fn plan(mut request: Request, known: &'static [Attestor]) -> Result<Plan, Pl
         attestors.push(Planned {
             about: attestor.about,
             named,
-            after: attestor.after,
+            phase: attestor.phase,
             reason,
             foresight,
             listen: attestor.listen,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::super::shipped;
 use super::super::source::{short_type, spoken};
 use super::{Draft, ExternalPlan, Plan, Request, StepPlan, Who};
 use crate::evidence::{kinds, short_name};
@@ -398,6 +399,16 @@ fn attestation(out: &mut String, kind: &str, step: &StepPlan, told: &mut Told) {
             told.comment(out, 8, "The same as `exitcode` above, for witness and cilock, which do not know it.");
             rego(out, EXIT_CODE);
         }
+        return;
+    }
+    if let Some(shipped) = shipped::for_kind(kind) {
+        let about = format!(
+            "A rule of affiant (`affiant policy rules {}` prints it). It {}.\n\
+             Publishers that are trusted without a pin are named in a module beside it: docs/how-to/write-a-policy.md.",
+            shipped.name, shipped.about
+        );
+        told.comment(out, 8, &about);
+        let _ = writeln!(out, "        rego: {}{}", shipped::PREFIX, shipped.name);
         return;
     }
     match short_name(kind) {
