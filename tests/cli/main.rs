@@ -14,6 +14,8 @@ mod gate;
 mod harness;
 mod hostile;
 #[cfg(feature = "remote")]
+mod images;
+#[cfg(feature = "remote")]
 mod issuer;
 mod keys;
 mod peers_names;
