@@ -309,7 +309,7 @@ fn what_was_attested_is_what_is_pushed() {
     }
     push(&image, &[]).code(2).stderr_has(&["archive or a layout"]);
     push("./nothing.tar", &[]).code(4).stderr_has(&["not there"]);
-    place.write("image.tar", saved(b"a layer", "2026-01-01T00:00:00Z")[..700].to_vec());
+    place.write("image.tar", &saved(b"a layer", "2026-01-01T00:00:00Z")[..700]);
     push("image.tar", &[]).code(4);
 }
 

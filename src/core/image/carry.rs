@@ -5,12 +5,10 @@
 //! that are composed at the destination are shared tags: the list of referrers where the place keeps none itself, and a
 //! tag of signatures that has others already.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, Read};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod blobs;
 
-use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 
 use super::attached::{self, MAX_LAYERS};
 use super::layout::is_evidence_tag;
@@ -320,141 +318,11 @@ pub fn carry(
         present: 0,
         notes: Vec::new(),
     };
-    carry_blobs(from, to, &blobs, options, &mut report, &mut plan.notes)?;
+    blobs::carry(from, to, &blobs, options, &mut report, &mut plan.notes)?;
     put(&plan, to, &descriptor, tag)?;
     verify(&plan, to, &descriptor, tag, &blobs)?;
     report.notes = plan.notes;
     Ok(report)
-}
-
-/// What became of a blob.
-enum Done {
-    Present,
-    Mounted,
-    Sent,
-    /// It is nowhere, and need not be: a layer that is not distributed.
-    Absent,
-}
-
-fn carry_blobs(
-    from: &dyn Repository,
-    to: &dyn Repository,
-    blobs: &[Descriptor],
-    options: &Options,
-    report: &mut Report,
-    notes: &mut Vec<String>,
-) -> Result<(), CarryError> {
-    let next = Mutex::new(blobs.iter());
-    let done: Mutex<Vec<(&Descriptor, Result<Done, RepositoryError>)>> = Mutex::default();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..options.at_once.clamp(1, 16).min(blobs.len()) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(blob) = next.lock().ok().and_then(|mut next| next.next()) else { return };
-                    let result = one_blob(from, to, blob, options);
-                    stop.fetch_or(result.is_err(), Ordering::Relaxed);
-                    if let Ok(mut done) = done.lock() {
-                        done.push((blob, result));
-                    }
-                }
-            });
-        }
-    });
-    let done = done.into_inner().map_err(|_| CarryError::Image("carrying a blob panicked".to_owned()))?;
-    for (blob, result) in done {
-        match result? {
-            Done::Present => report.present += 1,
-            Done::Mounted => report.mounted += 1,
-            Done::Sent => report.sent = (report.sent.0 + 1, report.sent.1 + blob.size),
-            Done::Absent => notes.push(format!("the layer {} is kept elsewhere and was not carried", blob.digest)),
-        }
-    }
-    Ok(())
-}
-
-/// A layer of which a registry need not have the bytes (OCI image specification, "Non-distributable layers").
-fn is_elsewhere(blob: &Descriptor) -> bool {
-    blob.media_type.contains("nondistributable") || blob.media_type.contains("rootfs.foreign")
-}
-
-fn one_blob(
-    from: &dyn Repository,
-    to: &dyn Repository,
-    blob: &Descriptor,
-    options: &Options,
-) -> Result<Done, RepositoryError> {
-    if to.has_blob(&blob.digest)? {
-        return Ok(Done::Present);
-    }
-    if is_elsewhere(blob) && !from.has_blob(&blob.digest)? {
-        return Ok(Done::Absent);
-    }
-    if let Some(source) = &options.mount_from
-        && to.mount_blob(&blob.digest, source)?
-    {
-        return Ok(Done::Mounted);
-    }
-    let reader = from.blob(&blob.digest, blob.size)?;
-    let mut whole = Whole::new(reader, blob.digest.clone(), blob.size);
-    let put = to.put_blob(&blob.digest, blob.size, &mut whole);
-    // Whoever takes the bytes sees only that they end.
-    if let Some(fault) = whole.fault {
-        return Err(RepositoryError::Io { what: format!("{} of {}", blob.digest, from.name()), source: fault });
-    }
-    put.map(|()| Done::Sent)
-}
-
-/// Gives the last bytes of a blob only when all of them hash to its digest: what does not is never whole anywhere.
-struct Whole<R> {
-    inner: R,
-    hasher: Option<Sha256>,
-    wanted: Digest,
-    left: u64,
-    fault: Option<io::Error>,
-}
-
-impl<R: Read> Whole<R> {
-    fn new(inner: R, wanted: Digest, size: u64) -> Self {
-        Self { inner, hasher: Some(Sha256::new()), wanted, left: size, fault: None }
-    }
-
-    fn fail(&mut self, text: String) -> io::Error {
-        self.fault = Some(io::Error::new(io::ErrorKind::InvalidData, text.clone()));
-        io::Error::new(io::ErrorKind::InvalidData, text)
-    }
-}
-
-impl<R: Read> Read for Whole<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if self.hasher.is_none() || buffer.is_empty() {
-            return Ok(0);
-        }
-        let count = match self.inner.read(&mut buffer[..wanted]) {
-            _ if wanted == 0 => 0,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-            Err(error) => return Err(self.fail(error.to_string())),
-        };
-        if count == 0 && self.left > 0 {
-            let text = format!("{} ends {} bytes early", self.wanted, self.left);
-            return Err(self.fail(text));
-        }
-        self.left -= count as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..count]);
-        }
-        if self.left == 0 {
-            let found = self.hasher.take().map(Digest::finished);
-            if found.as_ref() != Some(&self.wanted) {
-                let found = found.map(|found| found.to_string()).unwrap_or_default();
-                let text = format!("bytes of {found} came where {} was asked for", self.wanted);
-                return Err(self.fail(text));
-            }
-        }
-        Ok(count)
-    }
 }
 
 fn put(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Option<&str>) -> Result<(), CarryError> {
@@ -620,7 +488,7 @@ fn verify(
             let mut reader = to.blob(&blob.digest, blob.size)?;
             io::copy(&mut reader, &mut io::sink())
                 .map_err(|source| RepositoryError::Io { what: format!("{} of {}", blob.digest, to.name()), source })?;
-        } else if !is_elsewhere(blob) && !to.has_blob(&blob.digest)? {
+        } else if !blobs::is_elsewhere(blob) && !to.has_blob(&blob.digest)? {
             return Err(not_there(format!("the blob {} is not there", blob.digest)));
         }
     }
