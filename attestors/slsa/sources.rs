@@ -21,6 +21,7 @@ pub(super) fn all<'a>(world: &'a Whole<'_>) -> (Vec<Resource<'a>>, Vec<String>) 
         all.extend(["github", "gitlab"].into_iter().filter_map(|name| commit_of_job(world.predicate(name)?)));
     }
     all.extend(images(world, &mut shortfalls));
+    all.extend(pins(world, &mut shortfalls));
     all.extend(materials(world, &mut shortfalls));
     (all, shortfalls)
 }
@@ -102,6 +103,53 @@ fn images<'a>(world: &Whole<'_>, shortfalls: &mut Vec<String>) -> Vec<Resource<'
     .collect()
 }
 
+/// What the pipeline itself runs on, as `pins` found it; what lies in the repository is the commit's already.
+fn pins<'a>(world: &'a Whole<'_>, shortfalls: &mut Vec<String>) -> Vec<Resource<'a>> {
+    let server = ["github", "gitlab"].into_iter().find_map(|name| world.predicate(name)?.get("ciserverurl")?.as_str());
+    let pins = world.predicate("pins").and_then(|predicate| predicate.get("pins")?.as_array());
+    let all: Vec<_> = pins
+        .into_iter()
+        .flatten()
+        .filter(|pin| pin.get("by").and_then(Value::as_str) != Some("repository"))
+        .filter_map(|pin| pin_of(pin, server))
+        .collect();
+    if all.len() > LISTED {
+        shortfalls.push(format!("{} of {} references of the pipeline are not listed", all.len() - LISTED, all.len()));
+    }
+    all.into_iter().take(LISTED).collect()
+}
+
+fn pin_of<'a>(pin: &'a Value, server: Option<&str>) -> Option<Resource<'a>> {
+    let text = |name: &str| pin.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let reference = text("expanded").or_else(|| text("reference"))?;
+    let kind = text("kind")?;
+    let uri = match kind {
+        "image" | "base" | "frontend" => {
+            format!("docker://{}", reference.strip_prefix("docker://").unwrap_or(reference))
+        }
+        _ if reference.contains("://") => reference.to_owned(),
+        // A job of GitHub that says no server is one of github.com.
+        "action" | "workflow" => {
+            format!("git+{}/{reference}", server.unwrap_or("https://github.com").trim_end_matches('/'))
+        }
+        _ => format!("git+{}/{reference}", server.unwrap_or_default().trim_end_matches('/')),
+    };
+    let commits = text("by") == Some("commit");
+    let digest = pin.get("digest").and_then(Value::as_object).into_iter().flatten();
+    let digest = digest.filter_map(|(name, value)| {
+        let name = if commits { "gitCommit" } else { name };
+        Some((name.to_owned(), value.as_str()?.to_owned()))
+    });
+    let line = pin.get("line").map(|line| format!(":{line}")).unwrap_or_default();
+    let at = format!("{}{line}", text("file").unwrap_or_default());
+    Some(Resource {
+        uri: Some(uri),
+        name: Some(reference),
+        digest: DigestSet(digest.collect()),
+        annotations: Some(json!({ "kind": kind, "at": at, "pinned": pin.get("pinned") == Some(&Value::Bool(true)) })),
+    })
+}
+
 /// The materials: one digest of all, and each of them where they are few.
 fn materials<'a>(world: &'a Whole<'_>, shortfalls: &mut Vec<String>) -> Vec<Resource<'a>> {
     let count = world.materials.len();
@@ -144,6 +192,29 @@ fn materials<'a>(world: &'a Whole<'_>, shortfalls: &mut Vec<String>) -> Vec<Reso
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pins_become_locations_with_their_digests() {
+        let of = |pin: Value, server| {
+            let found = pin_of(&pin, server).expect("a reference");
+            (found.uri.expect("a location"), found.digest.0.into_iter().collect::<Vec<_>>(), found.annotations)
+        };
+        let commit = "08c6903cd8c0fde910a37f88322edcfb5dd907a8";
+        let action = json!({"file": "a.yml", "line": 3, "kind": "action", "reference": format!("o/a@{commit}"), "pinned": true,
+            "by": "commit", "digest": {"sha1": commit}});
+        let (uri, digest, annotations) = of(action.clone(), Some("https://ghe.test/"));
+        assert_eq!(uri, format!("git+https://ghe.test/o/a@{commit}"));
+        assert_eq!(digest, [("gitCommit".to_owned(), commit.to_owned())]);
+        assert_eq!(annotations, Some(json!({"kind": "action", "at": "a.yml:3", "pinned": true})));
+        assert!(of(action, None).0.starts_with("git+https://github.com/o/a@"));
+        let base =
+            json!({"file": "Dockerfile", "kind": "base", "reference": "$R/x", "expanded": "r.test/x", "pinned": false});
+        assert_eq!((of(base.clone(), None).0.as_str(), of(base, None).1.len()), ("docker://r.test/x", 0));
+        let include =
+            json!({"file": ".gitlab-ci.yml", "kind": "include", "reference": "https://e.test/ci.yml", "pinned": false});
+        assert_eq!(of(include, Some("https://gitlab.test")).0, "https://e.test/ci.yml");
+        assert!(pin_of(&json!({"kind": "base"}), None).is_none());
+    }
 
     #[test]
     fn remotes_become_locations() {

@@ -42,7 +42,7 @@ fn world(root: &Path, case: &Case) -> Before {
 fn run(world: &Before) -> Outcome {
     match attestor().prepare(json!({}), world).expect("options").0 {
         Prepared::Before(attest) => attest(world),
-        Prepared::After(_) => panic!("pins runs before the command"),
+        Prepared::After(_) | Prepared::Whole(_) => panic!("pins runs before the command"),
     }
 }
 

@@ -260,6 +260,36 @@ fn a_jenkins_build_and_a_named_builder_are_not_verified() {
 }
 
 #[test]
+fn what_the_pipeline_runs_on_is_a_source_of_what_it_makes() {
+    let place = place();
+    let commit = "08c6903cd8c0fde910a37f88322edcfb5dd907a8";
+    place.write(
+        ".github/workflows/build.yml",
+        format!("name: build\non: push\njobs:\n  a:\n    runs-on: x\n    container: node:20\n    steps:\n      - uses: actions/checkout@{commit} # v4\n      - uses: ./local\n"),
+    );
+    place.write("local/action.yml", "runs: {using: composite, steps: []}\n");
+    let job = build(&place, &["-a", "pins,slsa"]).env("GITHUB_ACTIONS", "true").env("GITHUB_WORKFLOW", "build");
+    let _ = job.env("GITHUB_WORKSPACE", place.work()).run().code(0);
+    let statement = provenance(&place);
+    let sources = statement["predicate"]["buildDefinition"]["resolvedDependencies"].as_array().expect("a list");
+    assert_eq!(
+        sources[..2],
+        [
+            json!({
+                "uri": "docker://node:20", "name": "node:20",
+                "annotations": {"kind": "image", "at": ".github/workflows/build.yml:6", "pinned": false},
+            }),
+            json!({
+                "uri": format!("git+https://github.com/actions/checkout@{commit}"), "name": format!("actions/checkout@{commit}"),
+                "digest": {"gitCommit": commit},
+                "annotations": {"kind": "action", "at": ".github/workflows/build.yml:8", "pinned": true},
+            }),
+        ]
+    );
+    assert_eq!(sources[2]["name"], "materials", "what lies in the repository is none of its own");
+}
+
+#[test]
 fn a_commit_and_many_materials_are_told_within_bounds() {
     let place = place();
     let git = |args: &[&str]| {

@@ -332,17 +332,22 @@ impl Composer {
 
     /// What is composed so far, for those that tell of the run as a whole.
     fn told(&self) -> Vec<Told<'_>> {
-        let told = self.entries.iter().filter_map(|entry| match &entry.body {
-            Body::Composed(predicate) => {
-                Some(Told { attestor: short_name(&entry.predicate_type), predicate, subjects: &entry.subjects })
+        fn tell<'a>(attestor: &'a str, body: &'a Body, subjects: &'a [Subject]) -> Option<Told<'a>> {
+            match body {
+                Body::Composed(predicate) => Some(Told { attestor, predicate, subjects }),
+                // Documents, and the files, which stand beside it.
+                Body::Verbatim(_)
+                | Body::Materials(..)
+                | Body::Products(..)
+                | Body::MaterialTree(_)
+                | Body::ProductTree(_) => None,
             }
-            // Documents, and the files, which stand beside it.
-            Body::Verbatim(_)
-            | Body::Materials(..)
-            | Body::Products(..)
-            | Body::MaterialTree(_)
-            | Body::ProductTree(_) => None,
-        });
+        }
+        let entries = self
+            .entries
+            .iter()
+            .filter_map(|entry| tell(short_name(&entry.predicate_type), &entry.body, &entry.subjects));
+        let told = entries.chain(self.own.iter().filter_map(|own| tell(own.attestor, &own.body, &own.subjects)));
         told.collect()
     }
 

@@ -128,6 +128,10 @@ impl Tokens {
                 return Err("it wants a password, and an identity token is what is known".to_owned());
             }
             (Challenge::Basic, None) => return Err("it wants a password".to_owned()),
+            (Challenge::Bearer { realm, .. }, _) if is_here(realm) && !is_here(&format!("//{registry}")) => {
+                // No registry elsewhere makes this machine ask itself.
+                return Err("it names a token service on this machine".to_owned());
+            }
             (Challenge::Bearer { realm, service, scope: theirs }, _) => {
                 // The registry's own idea of the scope, unless it asks for less than is needed.
                 let enough =
@@ -141,6 +145,13 @@ impl Tokens {
         }
         Ok(header)
     }
+}
+
+/// Whether an address is of this machine.
+fn is_here(url: &str) -> bool {
+    let authority =
+        url.split_once("//").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+    authority.parse::<ureq::http::uri::Authority>().is_ok_and(|authority| crate::http::is_local(authority.host()))
 }
 
 #[derive(Deserialize)]
@@ -223,6 +234,21 @@ mod tests {
         assert_eq!(Challenge::read("Basic"), Some(Challenge::Basic));
         for text in ["", "Negotiate", "Bearer", "Bearer service=\"x\"", "Bearer realm"] {
             assert_eq!(Challenge::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_registry_elsewhere_does_not_make_this_machine_ask_itself() {
+        let ask = |registry: &str, realm: &str| {
+            let client = Client::new(crate::http::Settings { whole: Duration::from_secs(1), ..Default::default() });
+            let challenge = Challenge::Bearer { realm: realm.to_owned(), service: None, scope: None };
+            Tokens::default()
+                .get(&client, registry, "repository:a:pull", &challenge, None)
+                .expect_err("no such service")
+        };
+        for realm in ["http://127.0.0.1:1/token", "http://localhost:1/token", "http://[::1]:1/token"] {
+            assert!(ask("registry.example", realm).contains("on this machine"), "{realm}");
+            assert!(ask("127.0.0.1:5000", realm).contains("the token service"), "{realm}");
         }
     }
 
