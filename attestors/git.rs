@@ -149,6 +149,39 @@ pub(crate) fn file_of_commit(root: &Path, commit: &str, path: &str) -> Option<Ve
     }
 }
 
+/// Whether a folder is that of the checked-out commit, at or above which `dir` has its repository: nothing in it differs
+/// from HEAD, nothing is untracked, and HEAD has these files of it. What `.gitignore` names is not looked at.
+pub fn is_committed(dir: &Path, folder: &Path, files: &[&str]) -> bool {
+    let (Ok(Some(root)), Ok(Some(other))) = (open::find(dir), open::find(folder)) else { return false };
+    if root != other {
+        return false;
+    }
+    let (repository, folder, files) =
+        (root.clone(), folder.to_owned(), files.iter().map(|file| (*file).to_owned()).collect::<Vec<_>>());
+    let asked = wait::patiently(&[&root], &open::git_dirs(&root), move || {
+        let repository = open::open(&repository).ok()?;
+        let workdir = repository.workdir()?.canonicalize().ok()?;
+        let within = folder.canonicalize().ok()?.strip_prefix(workdir).ok()?.to_str()?.to_owned();
+        let below = |file: &str| if within.is_empty() { file.to_owned() } else { format!("{within}/{file}") };
+        let tree = repository.head_commit().ok()?.tree().ok()?;
+        if !files.iter().all(|file| matches!(tree.lookup_entry_by_path(below(file)), Ok(Some(_)))) {
+            return Some(false);
+        }
+        let status = status::take(&repository).ok()??;
+        let touches = |path: &str| {
+            let path = path.trim_end_matches('/');
+            let is_below = |one: &str, other: &str| {
+                other.is_empty() || one == other || one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
+            };
+            is_below(path, &within) || is_below(&within, path)
+        };
+        let mut paths = status.entries.keys().chain(&status.filtered).chain(status.unchecked.iter().map(|one| &one.0));
+        let differs = paths.any(|path| path.to_str_lossy().split(" -> ").any(touches));
+        Some(!differs && status.more == 0 && status.untracked_unknown.is_none())
+    });
+    matches!(asked, Ok(Some(true)))
+}
+
 /// Takes `core.worktree` for what it says only where the working directory is in it: elsewhere it would let a repository
 /// have us read any folder.
 fn use_configured_worktree(repository: &mut gix::Repository, dir: &Path) -> Result<(), AttestError> {

@@ -11,6 +11,7 @@ mod environment;
 #[cfg(feature = "git")]
 mod git;
 mod github;
+pub mod github_action;
 mod gitlab;
 mod jenkins;
 mod jwt;
@@ -21,9 +22,10 @@ mod pins;
 pub mod sbom;
 mod slsa;
 mod subjects;
+mod yaml;
 
 #[cfg(feature = "git")]
-pub use git::remote_urls as git_remote_urls;
+pub use git::{is_committed as git_is_committed, remote_urls as git_remote_urls};
 
 /// All built-in attestors. Their order here is their order in a collection and in the documentation.
 pub const BUILT_IN: &[Attestor] = &[
@@ -38,6 +40,7 @@ pub const BUILT_IN: &[Attestor] = &[
     Attestor::after::<docker::Docker>(),
     Attestor::after::<oci::Oci>(),
     Attestor::after::<sbom::Sbom>(),
+    Attestor::whole::<github_action::GithubAction>(),
     Attestor::whole::<slsa::Slsa>(),
     Attestor::whole::<link::Link>(),
 ];

@@ -11,7 +11,6 @@ mod files;
 mod github;
 mod gitlab;
 mod reference;
-mod yaml;
 
 use affiant_core::attestor::{About, AttestBefore, AttestError, Before, Evidence, Found, Outcome, Place, Predicate};
 use affiant_core::digest::DigestSet;

@@ -142,7 +142,8 @@ fn every_attestor_has_a_file_a_section_and_a_fixture() {
     let docs = std::fs::read_to_string(root().join("docs/attestors.md")).expect("docs/attestors.md");
     for attestor in affiant_attestors::BUILT_IN {
         let name = attestor.about.name;
-        assert!(root().join(format!("attestors/{name}.rs")).exists(), "attestors/{name}.rs is missing");
+        let file = format!("attestors/{}.rs", name.replace('-', "_"));
+        assert!(root().join(&file).exists(), "{file} is missing");
         assert!(docs.contains(&format!("\n## {name}\n")), "docs/attestors.md has no section `## {name}`");
         assert!(root().join(format!("fixtures/{name}")).is_dir(), "fixtures/{name} is missing");
         serde_json::from_str::<serde_json::Value>(attestor.about.schema).expect("the schema is JSON");

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::files::Repository;
 use super::reference::{Said, is_dynamic};
-use super::yaml::{Id, Tree};
 use super::{dockerfile, github, gitlab};
+use crate::yaml::{Id, Tree};
 
 /// Most references that are recorded: a rule can read so many within its limits.
 pub(super) const MAX_PINS: usize = 10_000;

@@ -3,7 +3,7 @@
 use super::collector::{At, Build, Collector, Kind, Seen};
 use super::files::{self, Repository};
 use super::reference::{self, Said, is_dynamic};
-use super::yaml::{Id, Tree};
+use crate::yaml::{Id, Tree};
 
 /// The folder of workflows.
 const FOLDER: &str = ".github/workflows";

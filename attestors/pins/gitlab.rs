@@ -3,7 +3,7 @@
 use super::collector::{At, Collector, Kind, Seen};
 use super::files::Repository;
 use super::reference::{self, Said, is_dynamic};
-use super::yaml::{Id, Tree};
+use crate::yaml::{Id, Tree};
 
 /// Where the pipeline stands unless `CI_CONFIG_PATH` says otherwise.
 const DEFAULT: &str = ".gitlab-ci.yml";

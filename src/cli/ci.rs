@@ -4,14 +4,21 @@
 //! The inputs are those of cilock's action and template. What a workflow hands in is text: nothing in it is expanded, and
 //! it never becomes part of a script but where it is the script.
 
+mod action;
+mod steps;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::failure::{Failure, nearest};
 use super::names::Part;
 use super::surroundings::{variable, variables};
+
+pub(crate) use action::Action;
+pub(crate) use steps::run as run_action;
 
 /// The variable in which the GitHub action hands over its inputs, a JSON object. It may hold secrets: the command does
 /// not get it.
@@ -86,9 +93,9 @@ const TABLE: &[(&str, Becomes)] = &[
     ("script-capture", Nothing),
     ("platform-url", Refused("leave it empty: there is no platform behind affiant")),
     ("product", Refused("leave it empty: there is no platform behind affiant")),
-    ("action-ref", Refused("wrap the command that the action runs, with `command`")),
-    ("action-inputs", Refused("wrap the command that the action runs, with `command`")),
-    ("action-env", Refused("set the variables with `env` of the step")),
+    ("action-ref", Own),
+    ("action-inputs", Own),
+    ("action-env", Own),
     ("kms-aws-profile", Needs(Part::Kms)),
     ("kms-gcp-credentials-file", Needs(Part::Kms)),
     ("vault-url", Needs(Part::Vault)),
@@ -97,11 +104,23 @@ const TABLE: &[(&str, Becomes)] = &[
     ("builder-preset", Refused("affiant has all its attestors in one binary")),
 ];
 
+/// A command line, and the action that it wraps.
+pub(crate) struct Translated {
+    pub(crate) args: Vec<OsString>,
+    pub(crate) action: Option<Action>,
+}
+
+/// Whether this process is the one that runs a wrapped action.
+pub(crate) fn is_action(args: &[OsString]) -> bool {
+    args.get(1).is_some_and(|verb| verb == "ci") && args.get(2).is_some_and(|what| what == "action")
+}
+
 /// The command line that `affiant ci …` stands for; others as they are.
-pub(crate) fn translate(args: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+pub(crate) fn translate(args: Vec<OsString>) -> Result<Translated, Failure> {
     if args.get(1).is_none_or(|verb| verb != "ci") {
-        return Ok(args);
+        return Ok(Translated { args, action: None });
     }
+    let is_github = args.get(2).is_some_and(|name| name == "github");
     let (inputs, what, name): (_, _, fn(&str) -> String) = match args.get(2).and_then(|word| word.to_str()) {
         Some("github") => (of_github()?, "input", str::to_owned),
         Some("gitlab") => {
@@ -119,14 +138,48 @@ pub(crate) fn translate(args: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     };
     let temp = variable("RUNNER_TEMP").and_then(|folder| folder.into_string().ok());
     let named = |failure: (&str, String)| Failure::usage(format!("the {what} {}: {}", name(failure.0), failure.1));
-    let words = run(&inputs, temp.as_deref(), on_path("bash")).map_err(named)?;
-    Ok(args[..1]
+    let affiant = std::env::current_exe()
+        .map_err(|error| Failure::because(super::failure::Kind::Run, "affiant does not find itself", &error))?;
+    let shell = Shell { bash: on_path("bash"), affiant: affiant.to_string_lossy().into_owned() };
+    let words = run(&inputs, temp.as_deref(), &shell).map_err(named)?;
+    let action = if !wraps(&inputs) {
+        None
+    } else if is_github {
+        Some(prepare(&inputs).map_err(named)?)
+    } else {
+        return Err(named(("action-ref", "actions are of GitHub: only `affiant ci github` runs them".to_owned())));
+    };
+    let args = args[..1]
         .iter()
         .cloned()
         .chain(["run".into()])
         .chain(more)
         .chain(words.into_iter().map(OsString::from))
-        .collect())
+        .collect();
+    Ok(Translated { args, action })
+}
+
+/// What a command is run by.
+struct Shell {
+    /// Whether there is a bash.
+    bash: bool,
+    /// Where affiant itself is.
+    affiant: String,
+}
+
+/// Whether an action is wrapped.
+fn wraps(inputs: &BTreeMap<String, String>) -> bool {
+    inputs.get("action-ref").is_some_and(|reference| !reference.trim().is_empty())
+}
+
+/// The action that is wrapped.
+fn prepare(inputs: &BTreeMap<String, String>) -> Result<Action, (&'static str, String)> {
+    let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
+    let here = || std::env::current_dir().map_err(|error| ("action-ref", format!("there is no folder: {error}")));
+    let workspace = text("GITHUB_WORKSPACE").map_or_else(here, |path| Ok(PathBuf::from(path)))?;
+    let job = action::Job { workspace, fetched: action::fetched_folders(&text), variable: &text };
+    let scratch = text("RUNNER_TEMP").map_or_else(std::env::temp_dir, PathBuf::from);
+    Action::prepare(inputs, &job, &scratch)
 }
 
 /// The inputs of the action.
@@ -177,7 +230,7 @@ fn of_variables() -> Result<BTreeMap<String, String>, Failure> {
 fn run(
     inputs: &BTreeMap<String, String>,
     runner_temp: Option<&str>,
-    has_bash: bool,
+    shell: &Shell,
 ) -> Result<Vec<String>, (&'static str, String)> {
     let get = |name: &str| inputs.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     let truth = |name: &'static str| truth(get(name)).map_err(|why| (name, why));
@@ -213,10 +266,23 @@ fn run(
     if let Some(folder) = &folder {
         words.push(format!("--archive=dir:{folder}/archive"));
     }
-    let command = get("command").ok_or(("command", "is needed".to_owned()))?;
     words.push("--".to_owned());
+    let command = match (get("command"), get("action-ref")) {
+        (Some(command), None) => command,
+        (None, Some(reference)) => {
+            words.extend([shell.affiant.as_str(), "ci", "action", reference].map(str::to_owned));
+            return Ok(words);
+        }
+        (Some(_), Some(_)) => {
+            return Err(("action-ref", "is given beside `command`: only one of them can be run".to_owned()));
+        }
+        (None, None) => return Err(("command", "is needed, or `action-ref`".to_owned())),
+    };
+    if let Some(name) = ["action-inputs", "action-env"].into_iter().find(|name| get(name).is_some()) {
+        return Err((name, "is for an action, and `action-ref` names none".to_owned()));
+    }
     let shell: &[&str] =
-        if has_bash { &["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"] } else { &["sh", "-e", "-c"] };
+        if shell.bash { &["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"] } else { &["sh", "-e", "-c"] };
     words.extend(shell.iter().map(|&word| word.to_owned()));
     words.push(command.to_owned());
     Ok(words)
@@ -294,7 +360,7 @@ mod tests {
 
     fn words(inputs: &[(&str, &str)]) -> Result<Vec<String>, (&'static str, String)> {
         let inputs = inputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        run(&inputs, Some("/runner"), true)
+        run(&inputs, Some("/runner"), &Shell { bash: true, affiant: "/bin/affiant".to_owned() })
     }
 
     #[test]
@@ -341,9 +407,12 @@ mod tests {
         );
         assert_eq!(with("platform-url", "https://platform.example").0, "platform-url");
         assert_eq!(with("action-ref", "actions/checkout@v4").0, "action-ref");
+        assert_eq!(with("action-inputs", "a=b").0, "action-inputs");
         assert_eq!(with("cilock-args", "--a 'b").1, "a single quote is not closed");
         assert_eq!(with("cilock-args", "-- rm").0, "cilock-args");
-        assert_eq!(words(&[("step", "s")]).unwrap_err(), ("command", "is needed".to_owned()));
+        assert_eq!(words(&[("step", "s")]).unwrap_err(), ("command", "is needed, or `action-ref`".to_owned()));
+        let action = words(&[("step", "s"), ("action-ref", "./a")]).unwrap();
+        assert_eq!(action[action.len() - 5..], ["--", "/bin/affiant", "ci", "action", "./a"]);
         assert_eq!(words(&[("step", "  "), ("command", "true")]).unwrap_err(), ("step", "is needed".to_owned()));
     }
 

@@ -104,17 +104,32 @@ pub(crate) enum Ending {
 /// Parses the command line, runs the command, and says how it ended.
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let output = Output::new();
+    if ci::is_action(args) {
+        return match ci::run_action() {
+            Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125)),
+            Err(reason) => {
+                output.failure(&Failure::new(Kind::Run, reason));
+                ExitCode::from(1)
+            }
+        };
+    }
     let called = Called::of(args);
     let translated = names::translate(called, args).and_then(ci::translate);
-    let verb = translated.as_ref().ok().and_then(|args| first_word(args)).map(str::to_owned);
+    let verb = translated.as_ref().ok().and_then(|translated| first_word(&translated.args)).map(str::to_owned);
     let attempt = || {
-        translated.and_then(|args| parse(called, args, &output)).and_then(|parsed| match parsed {
+        let ci::Translated { args, action } = translated?;
+        parse(called, args, &output).and_then(|parsed| match parsed {
             Parsed::Shown(text) => output.data(text.as_bytes()).map(|()| Ending::Done),
             Parsed::Nothing(text) => {
                 text.lines().for_each(|line| output.message(line));
                 Ok(Ending::Code(2))
             }
-            Parsed::App(app) => dispatch(*app, &output),
+            Parsed::App(mut app) => {
+                if let Verb::Run(run) = &mut app.command {
+                    run.action = action;
+                }
+                dispatch(*app, &output)
+            }
         })
     };
     // A panic must not look like an exit code of the command.

@@ -60,6 +60,14 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The action that is wrapped.
+    fn action(self) -> Option<&'a ci::Action> {
+        match self {
+            Self::Command(args) => args.action.as_ref(),
+            Self::AtRest(_) => None,
+        }
+    }
+
     /// The exit code where the evidence failed and nothing else did.
     fn code_of_failed_evidence(self) -> i32 {
         match self {
@@ -117,10 +125,13 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     let args = work.args();
     let environment = Arc::new(surroundings::environment());
     let mask = Arc::new(mask(args)?);
+    let known = work.action().map(|action| action.known(&environment));
     // Passwords in the URLs of git remotes are secrets too.
     let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
         .iter()
-        .fold(Redactor::new(&environment, work.command(), &mask), |redactor, url| redactor.with_url(url))
+        .fold(Redactor::new(known.as_ref().unwrap_or(&environment), work.command(), &mask), |redactor, url| {
+            redactor.with_url(url)
+        })
         .with_secrets(surroundings::raw_secrets(&mask));
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
@@ -165,6 +176,11 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     }
     for (name, note) in plan.notes() {
         output.message(&format!("affiant: note: {name}: {note}"));
+    }
+    if let Some(action) = work.action() {
+        for part in action.not_run() {
+            output.message(&format!("affiant: note: `{part}` of the action is not run"));
+        }
     }
     let reserve = keep.reserve(output);
     // No thread has been started yet.
@@ -385,7 +401,11 @@ fn make_plan(
     let mut consumed = consumed.to_vec();
     consumed.extend(plan.consumed().map(str::to_owned));
     if let Work::Command(args) = work {
-        let (environment, withheld) = child_environment(&consumed, &args.child_env_keep);
+        let (mut environment, withheld) = child_environment(&consumed, &args.child_env_keep);
+        if let Some(action) = &args.action {
+            let (name, value) = action.variable();
+            environment.push((name.into(), value.into_os_string()));
+        }
         plan.set_environment(environment, withheld);
     }
     Ok(plan)

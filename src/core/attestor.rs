@@ -379,7 +379,8 @@ pub trait AttestAfter: 'static {
     fn attest(options: Self::Options, world: &After) -> Outcome;
 }
 
-/// Tells of the run as a whole, in a form of its own. It asks nobody and reads no file.
+/// Tells of the run as a whole, in a form of its own. It asks nobody, and reads no file but what this run itself left
+/// in a folder of its own.
 pub trait AttestWhole: 'static {
     /// Options, read before the command runs; unknown keys are refused (`deny_unknown_fields`).
     type Options: DeserializeOwned + Send + 'static;

@@ -1,6 +1,7 @@
 //! The command line, hermetically: own home, own key, fixed clock, no network. Each test checks exit code, stdout and
 //! stderr of each call, always all three.
 
+mod action;
 #[cfg(feature = "remote")]
 mod archivista;
 mod attest;

@@ -152,3 +152,62 @@ fn the_tutorials_steps_run_under_act() {
         verdict.stdout_has(&[says]);
     }
 }
+
+/// A job whose action is wrapped, by the path of the workspace.
+const WRAPS: &str = r#"
+name: release
+on: push
+jobs:
+  scan:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - id: scan
+        uses: ./.github/actions/affiant
+        env:
+          SCANNER_TOKEN: canary-of-the-scanner
+        with:
+          step: scan
+          action-ref: ./greet
+          action-inputs: |
+            who-to-greet: crew
+            api-token: ${{ env.SCANNER_TOKEN }}
+          action-env: EXTRA=and all
+      - name: what later steps get
+        env:
+          GREETING: ${{ fromJSON(steps.scan.outputs.action-outputs).greeting }}
+          FOLDER: ${{ steps.scan.outputs.evidence-folder }}
+        run: |
+          test "$GREETING $PASSED" = "Hello, crew on"
+          tool "on the path"
+          cp -R "$FOLDER/." "$KEPT"
+"#;
+
+#[test]
+fn an_action_is_wrapped_under_act() {
+    need!("act", "actionlint", "git");
+    let place = Place::on_the_real_clock();
+    place.sh("cd .. && affiant key generate");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/github-action/greet");
+    place.sh(&format!("cp -R '{}' . && mkdir -p greet/bin out && touch out/.keep", fixture.display()));
+    place.sh("printf '#!/bin/sh\necho \"$@\"\n' > greet/bin/tool && chmod +x greet/bin/tool");
+    release(&place);
+    std::fs::write(place.work().join(".github/workflows/release.yml"), WRAPS).expect("written");
+    place.sh("git commit -qam 'an action' && actionlint .github/workflows/release.yml && mkdir ../kept");
+    let mut act = place.command("act");
+    act.args(["push", "--platform", "ubuntu-latest=-self-hosted", "--env"]);
+    act.arg(format!("AFFIANT_KEY={}", place.beside("affiant.key").display()));
+    act.arg("--env").arg(format!("KEPT={}", place.beside("kept").display()));
+    let output = act.output().expect("act starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+
+    let envelope = place.evidence("kept/scan.att.json-github-action.json");
+    let told = &envelope.statement["predicate"];
+    assert_eq!((&told["actionref"], &told["actiontype"]), (&json!("./greet"), &json!("composite")));
+    assert_eq!((&told["refpinned"], &told["jobname"]), (&json!(true), &json!("scan")), "{told}");
+    assert_eq!(told["actioninputs"]["api-token"], "******");
+    assert_eq!(told["actionoutputs"]["greeting"], "Hello, crew");
+    let kept = place.sh("cat ../kept/*.json | jq -r '.payload | values' | base64 -d");
+    assert!(!kept.contains("canary-of-the-scanner"));
+}

@@ -73,5 +73,5 @@ fn kept_evidence_is_read_and_names_the_products_beside_it() {
             .collect();
         assert_eq!(beside, products.keys().cloned().collect(), "{name}");
     }
-    assert_eq!(cases, 17);
+    assert_eq!(cases, 18);
 }

@@ -4,26 +4,31 @@
  *   affiant(step: 'docker-build', attestations: 'environment git jenkins docker',
  *           key: 'env:SIGNING_KEY', command: 'docker build --pull -t "$IMAGE" .')
  *
- * Further members are those of `affiant run`: `outfile`, `archive`, `args` (a list). The evidence is in `evidence` below
- * the folder of the build's temporary files; the envelope is returned, and archived with the build.
+ * Further members: `outfile`, `folder`, `args` (a list of options of `affiant run`), `binary`. Archive, spool and envelopes
+ * are in `folder`, which is `affiant` below the folder of temporary files if it is not named. The path of the envelope is
+ * returned; the envelopes in `folder` and the test report are kept with the build.
  */
 def call(Map options) {
     def known = ['step', 'command', 'attestations', 'key', 'outfile', 'folder', 'args', 'binary']
-    def unknown = options.keySet().find { !(it in known) }
-    if (unknown) {
-        error "affiant: the member `${unknown}` is not known (known: ${known.join(', ')})"
+    // Loops: not every version of Jenkins calls the closures of a list's methods.
+    for (member in options.keySet()) {
+        if (!(member in known)) {
+            error("affiant: the member `${member}` is not known (known: ${known.join(', ')})".toString())
+        }
     }
-    ['step', 'command'].each {
-        if (!options[it]) {
-            error "affiant: the member `${it}` is needed"
+    for (member in ['step', 'command']) {
+        if (!options[member]) {
+            error("affiant: the member `${member}` is needed".toString())
         }
     }
     def folder = options.folder ?: "${pwd(tmp: true)}/affiant"
-    def outfile = options.outfile ?: "${folder}/${options.step.replaceAll('[^A-Za-z0-9._-]', '-')}.att.json"
+    def name = options.step.toString().replaceAll('[^A-Za-z0-9._-]', '-')
+    def outfile = (options.outfile ?: "${folder}/${name}.att.json").toString()
     // Text reaches the shell as variables only: nothing in it is expanded before it is a word.
     def words = ["AFFIANT_STEP=${options.step}",
                  "AFFIANT_OUTFILE=${outfile}",
                  "AFFIANT_HOME=${folder}",
+                 "AFFIANT_JUNIT=${folder}/${name}.junit.xml",
                  "AFFIANT_WRAPPED=${options.command}",
                  "AFFIANT_PROGRAM=${options.binary ?: 'affiant'}"]
     if (options.attestations) {
@@ -32,19 +37,28 @@ def call(Map options) {
     if (options.key) {
         words << "AFFIANT_KEY=${options.key}"
     }
-    def args = (options.args ?: []).collect { "'" + it.toString().replace("'", "'\\''") + "'" }.join(' ')
+    def args = ''
+    for (word in (options.args ?: [])) {
+        args += " '" + word.toString().replace("'", "'\\''") + "'"
+    }
     try {
         withEnv(words) {
             sh(label: "affiant ${options.step}", script: """#!/bin/sh
                 set -eu
                 mkdir -p "\$AFFIANT_HOME"
-                wrapped=\$AFFIANT_WRAPPED program=\$AFFIANT_PROGRAM
-                unset AFFIANT_WRAPPED AFFIANT_PROGRAM
-                exec "\$program" run --report "junit=\$AFFIANT_HOME/junit.xml" ${args} -- sh -e -c "\$wrapped"
+                wrapped=\$AFFIANT_WRAPPED program=\$AFFIANT_PROGRAM junit=\$AFFIANT_JUNIT
+                unset AFFIANT_WRAPPED AFFIANT_PROGRAM AFFIANT_JUNIT
+                # The folder outlives a build: what an earlier one left is not of this step.
+                rm -f -- "\$junit" "\$AFFIANT_OUTFILE" "\$AFFIANT_OUTFILE"-*.json
+                exec "\$program" run --report "junit=\$junit"${args} -- sh -e -c "\$wrapped"
             """)
         }
     } finally {
-        junit(testResults: "${folder}/junit.xml", allowEmptyResults: true)
+        // Both take paths of the folder that they are in only.
+        dir(folder.toString()) {
+            junit(testResults: "${name}.junit.xml", allowEmptyResults: true)
+            archiveArtifacts(artifacts: "${name}.att.json*", allowEmptyArchive: true)
+        }
     }
     return outfile
 }

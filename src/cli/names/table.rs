@@ -65,7 +65,7 @@ impl Part {
 
 /// Attestors of the peers that are not built, until they are.
 pub(crate) const ATTESTORS: &[(&[&str], Part)] = &[
-    (&["github-action", "github-review", "githubwebhook"], Part::Providers),
+    (&["github-review", "githubwebhook"], Part::Providers),
     (&["aws", "aws-iid", "aws-codebuild", "gcp-iit"], Part::Cloud),
     (
         &[

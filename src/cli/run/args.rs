@@ -12,6 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueEnum};
 use serde_json::{Map, Value};
 
+use crate::cli::ci::Action;
 use crate::cli::keys;
 use crate::cli::names::Called;
 
@@ -163,6 +164,9 @@ pub(crate) struct RunArgs {
     /// The command and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     pub(super) command: Vec<OsString>,
+    /// The action of GitHub that the command runs.
+    #[arg(skip)]
+    pub(crate) action: Option<Action>,
 }
 
 #[derive(Args)]

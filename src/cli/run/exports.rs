@@ -11,6 +11,9 @@ use super::Work;
 use crate::cli::failure::Failure;
 use crate::cli::names::Called;
 
+/// The attestor that tells of a wrapped action.
+const ACTION: &str = "github-action";
+
 /// What is asked of the attestors.
 pub(super) struct Chosen {
     pub(super) choice: Choice,
@@ -41,6 +44,10 @@ pub(super) fn choose(work: Work<'_>) -> Result<Chosen, Failure> {
             // Theirs stand in the collection unless they are exported.
             options.entry(about.name.to_owned()).or_default().entry("export").or_insert(Value::Bool(false));
         }
+    }
+    if let Some(action) = work.action() {
+        named.push(Named(ACTION.to_owned()));
+        options.insert(ACTION.to_owned(), action.options());
     }
     refuse_without_command(work, &named)?;
     let choice = match (named.is_empty(), automatic) {

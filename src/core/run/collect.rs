@@ -240,7 +240,7 @@ pub fn is_digest(pointer: &str, value: &Value) -> bool {
     ];
     const TYPES: [&str; 4] = ["mime_type", "mediaType", "type", "payloadType"];
     let Some((before, name)) = pointer.rsplit_once('/') else { return false };
-    if before.ends_with("/variables") {
+    if ["/variables", "/actioninputs", "/actionoutputs"].iter().any(|free| before.ends_with(free)) {
         return false;
     }
     (DIGESTS.contains(&name) && is_all_hex(value)) || (TYPES.contains(&name) && value.as_str().is_some_and(is_type))
