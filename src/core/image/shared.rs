@@ -17,6 +17,8 @@ const MIN_QUIET: Duration = Duration::from_millis(400);
 const MAX_QUIET: Duration = Duration::from_secs(10);
 /// How much longer than our own writing another's may take.
 const FACTOR: u32 = 8;
+/// How often in a row a registry may answer with an error of its own.
+const MAX_STUMBLES: u32 = 20;
 /// How often is looked within that time.
 const LOOKS: u32 = 4;
 
@@ -89,17 +91,17 @@ pub fn write(
     let unfit = |reason: String| SharedError::Unfit { tag: tag.to_owned(), place: place.clone(), reason };
     let mut attempts = 0;
     let mut slowest = Duration::ZERO;
-    loop {
+    let mut once = |attempts: &mut u32, slowest: &mut Duration| -> Result<Option<bool>, SharedError> {
         let there = repository.manifest(&at)?;
         let parsed = there.as_ref().map(Stored::manifest).transpose().map_err(|error| unfit(error.to_string()))?;
         let is_written = match change(parsed.as_ref()).map_err(&unfit)? {
-            Change::Nothing if attempts == 0 => return Ok(false),
+            Change::Nothing if *attempts == 0 => return Ok(Some(false)),
             Change::Nothing => true,
             Change::Write(manifest, blobs) => {
                 for (media_type, bytes) in &blobs {
                     repository.keep(media_type, bytes)?;
                 }
-                attempts += 1;
+                *attempts += 1;
                 // The less time passes between looking and writing, the less is lost.
                 let looked = Instant::now();
                 let now = repository.resolve(&at)?.map(|descriptor| descriptor.digest);
@@ -107,14 +109,25 @@ pub fn write(
                 if is_same {
                     let media_type = if manifest.manifests.is_some() { OCI_INDEX } else { OCI_MANIFEST };
                     let _: Put = repository.put_manifest(&at, media_type, &manifest.to_json())?;
-                    slowest = slowest.max(looked.elapsed());
+                    *slowest = (*slowest).max(looked.elapsed());
                 }
                 is_same
             }
         };
-        let quiet = (slowest * FACTOR).clamp(MIN_QUIET, MAX_QUIET);
-        if is_written && stays(repository, &at, quiet, begun, pace, &holds)? {
-            return Ok(true);
+        let quiet = (*slowest * FACTOR).clamp(MIN_QUIET, MAX_QUIET);
+        Ok((is_written && stays(repository, &at, quiet, begun, pace, &holds)?).then_some(true))
+    };
+    let mut stumbles = 0;
+    loop {
+        match once(&mut attempts, &mut slowest) {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => stumbles = 0,
+            // Some registries trip over a tag that another is writing.
+            Err(SharedError::Repository(error)) if error.is_passing() && stumbles < MAX_STUMBLES => {
+                stumbles += 1;
+                attempts = attempts.max(1);
+            }
+            Err(error) => return Err(error),
         }
         if begun.elapsed() >= pace.budget {
             return Err(SharedError::Contended {
