@@ -12,6 +12,7 @@ use affiant_core::clock::{Clock, Fixed};
 use affiant_core::image::{Reference, Repository};
 use affiant_core::redact::VariableMask;
 use affiant_core::snapshot;
+use affiant_core::verify::Source;
 use jiff::Timestamp;
 
 use super::ci;
@@ -91,18 +92,38 @@ pub(crate) fn network(offline: bool, limit: Duration) -> Network {
     if offline {
         return Network::Closed("--offline was given");
     }
-    let usual = Settings::default();
+    let usual = http_settings();
     let whole = usual.whole.min(limit / 2);
+    Network::Open(Arc::new(Client::new(Settings { whole, attempt: usual.attempt.min(whole / 2), ..usual })))
+}
+
+/// How other machines are reached: by the proxies and certificate authorities of the environment.
+#[cfg(feature = "remote")]
+pub(crate) fn http_settings() -> affiant_remote::http::Settings {
     let text = |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
-    Network::Open(Arc::new(Client::new(Settings {
+    affiant_remote::http::Settings {
         proxy: text(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
         no_proxy: text(&["NO_PROXY", "no_proxy"]),
         authorities: variable("SSL_CERT_FILE").map(PathBuf::from),
         authorities_folder: variable("SSL_CERT_DIR").map(PathBuf::from),
-        whole,
-        attempt: usual.attempt.min(whole / 2),
-        ..usual
-    })))
+        ..affiant_remote::http::Settings::default()
+    }
+}
+
+/// The archivista at an address.
+#[cfg(feature = "remote")]
+pub(crate) fn archivista(url: &str, headers: &[String]) -> Result<Box<dyn Source>, Failure> {
+    use affiant_remote::archivista::Archivista;
+    let settings = affiant_remote::http::Settings { keep: true, ..http_settings() };
+    Archivista::new(affiant_remote::http::Client::new(settings), url, headers)
+        .map(|store| Box::new(store) as Box<dyn Source>)
+        .map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// A build without the remote crate asks no server.
+#[cfg(not(feature = "remote"))]
+pub(crate) fn archivista(_: &str, _: &[String]) -> Result<Box<dyn Source>, Failure> {
+    Err(Failure::usage("this build of affiant asks no other machine"))
 }
 
 /// How registries are asked.

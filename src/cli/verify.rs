@@ -67,9 +67,12 @@ pub(crate) struct VerifyArgs {
     /// Find evidence by this digest of a subject as well; it proves nothing (repeatable, comma-separated)
     #[arg(short, long, value_name = "[ALG:]HEX", value_delimiter = ',')]
     subjects: Vec<String>,
-    /// Archive to look in: `dir:PATH`
+    /// Archive to look in: `dir:PATH`, or `archivista+URL` for a server
     #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
+    /// Header for the server, `NAME: VALUE` (repeatable)
+    #[arg(long, value_name = "HEADER", hide = true)]
+    archivista_headers: Vec<String>,
     /// Roots of the certificate that signed the policy (PEM; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',', visible_alias = "policy-ca")]
     policy_ca_roots: Vec<PathBuf>,
@@ -380,10 +383,10 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     }
     let named: Vec<PathBuf> = args.attestations.iter().chain(&args.bundle).cloned().collect();
     let files = if named.is_empty() { None } else { Some(evidence(&named)?) };
-    let archive = archive(args.archive.as_deref(), !named.is_empty())?;
+    let store = store(args, !named.is_empty())?;
     let mut sources: Vec<&dyn Source> = Vec::new();
     sources.extend(files.as_ref().map(|files| files as &dyn Source));
-    sources.extend(archive.as_ref().map(|archive| archive as &dyn Source));
+    sources.extend(store.as_deref());
 
     let question = Question {
         policy: PolicyFile { label: &label, bytes: &policy },
@@ -536,6 +539,19 @@ pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Str
     }
     files.dedup();
     Ok((files, empty))
+}
+
+/// Where evidence is looked for besides the files.
+fn store(args: &VerifyArgs, has_evidence: bool) -> Result<Option<Box<dyn Source>>, Failure> {
+    if let Some(url) = args.archive.as_deref().and_then(|value| value.strip_prefix("archivista+")) {
+        if args.offline {
+            return Err(Failure::usage("--offline: a server cannot be asked for evidence")
+                .hint("name files with `--attestations FILE`, or a folder with `--archive dir:PATH`"));
+        }
+        return surroundings::archivista(url, &args.archivista_headers).map(Some);
+    }
+    let archive = archive(args.archive.as_deref(), has_evidence)?;
+    Ok(archive.map(|archive| Box::new(archive) as Box<dyn Source>))
 }
 
 /// The archive that was named; without named evidence the default one, where there is one.

@@ -1,6 +1,7 @@
 //! The only crate that opens a socket: HTTP to other machines, and read-only questions to a container engine on this one.
 #![deny(missing_docs)]
 
+pub mod archivista;
 mod engine;
 pub mod http;
 pub mod registry;

@@ -148,6 +148,7 @@ impl Remote {
                     method: Method::GET,
                     url: &self.address(scheme, ""),
                     headers: Vec::new(),
+                    more: &[],
                     body: None,
                     expected: 0,
                 })
@@ -192,7 +193,8 @@ impl Remote {
                 }
                 Sent::Stream(length, reader) => Some((*length, *reader)),
             };
-            let question = Question { method: ask.method.clone(), url: &url, headers, body, expected: ask.expected };
+            let question =
+                Question { method: ask.method.clone(), url: &url, headers, more: &[], body, expected: ask.expected };
             let answer = registries.client.exchange(question).map_err(|failed| no_answer(&failed))?;
             match answer.status {
                 401 if at_home && !is_new && !matches!(ask.body, Sent::Stream(..)) => {

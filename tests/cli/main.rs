@@ -1,6 +1,8 @@
 //! The command line, hermetically: own home, own key, fixed clock, no network. Each test checks exit code, stdout and
 //! stderr of each call, always all three.
 
+#[cfg(feature = "remote")]
+mod archivista;
 mod attest;
 mod bad_input;
 mod ci;
@@ -27,5 +29,7 @@ mod registry;
 mod release;
 mod schema;
 mod secrets;
+#[cfg(feature = "remote")]
+mod stores;
 mod terminal;
 mod transparent;

@@ -35,6 +35,14 @@ pub enum SourceError {
         /// Why.
         source: io::Error,
     },
+    /// Another place gave no answer.
+    #[error("{place} gives no answer")]
+    Elsewhere {
+        /// Which.
+        place: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The archive gave no answer.
     #[error("the archive {archive} gives no answer")]
     Archive {
@@ -62,6 +70,23 @@ enum Place {
     /// Number of an entry of [`Files`].
     Entry(usize),
     Object(crate::store::ObjectId),
+    /// What a source outside of this crate calls it.
+    Elsewhere(String),
+}
+
+impl Handle {
+    /// An envelope that a source outside of this crate found, and calls `id`.
+    pub fn elsewhere(label: String, step: Option<String>, predicate_type: Option<String>, id: String) -> Self {
+        Self { label, step, predicate_type, place: Place::Elsewhere(id) }
+    }
+
+    /// What such a source calls it.
+    pub fn id(&self) -> Option<&str> {
+        match &self.place {
+            Place::Elsewhere(id) => Some(id),
+            Place::Entry(_) | Place::Object(_) => None,
+        }
+    }
 }
 
 /// A place where evidence is looked for.

@@ -13,7 +13,9 @@ use super::{ATTEMPTS, Client, FIRST_PAUSE, Failed, place, proxy};
 const SLOWEST: u64 = 32 * 1024;
 /// How long the other side may be silent within a body.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How long the other side may take to say something about a question with a body: it may have to look at all of it.
+/// Bytes that the other side has looked at at once.
+const LITTLE: u64 = 1 << 20;
+/// How long it may take to look at more, or at what it was given in parts.
 const ANSWER: Duration = Duration::from_secs(300);
 
 /// What is asked.
@@ -22,6 +24,8 @@ pub(crate) struct Question<'a> {
     pub(crate) url: &'a str,
     /// Names in small letters, and values; one that is no header's value ends the question.
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// Headers of the user.
+    pub(crate) more: &'a [(String, String)],
     /// Length and bytes of what is sent.
     pub(crate) body: Option<(u64, &'a mut (dyn Read + 'a))>,
     /// About how many bytes will come.
@@ -89,8 +93,12 @@ impl Client {
         for (name, value) in &question.headers {
             request = request.header(*name, value);
         }
+        for (name, value) in question.more {
+            request = request.header(name, value);
+        }
         let sent = question.body.as_ref().map_or(0, |(length, _)| *length);
-        let answer = if sent == 0 && question.method != Method::PUT { self.settings.attempt } else { ANSWER };
+        let looked_at = sent > LITTLE || question.method == Method::PUT;
+        let answer = if looked_at { ANSWER } else { self.settings.attempt };
         let limits = Limits { proxy, sent, answer, expected: question.expected };
         let answer = if let Some((length, reader)) = &mut question.body {
             let mut bytes = Borrowed(&mut **reader);
