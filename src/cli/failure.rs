@@ -20,6 +20,12 @@ pub(crate) enum Kind {
     Denied,
     /// Nothing that answers the question was found.
     NotFound,
+    /// `image`: nothing is signed, as cosign says it.
+    NoSignature,
+    /// `image`: the image is not there.
+    NoTag,
+    /// `image`: what is signed is not what is demanded.
+    NoMatch,
     /// No answer could be given: a file cannot be read, a store cannot be reached.
     NoAnswer,
 }
@@ -50,6 +56,13 @@ pub(crate) const TABLE: &[(&str, &str, &str)] = &[
     ("verify", "2", "usage; or something other than a flag says whom to trust"),
     ("verify", "3", "no evidence about what was asked was found"),
     ("verify", "4", "no answer possible: a key, policy or archive cannot be read"),
+    ("image", "0", "done; the answer is yes"),
+    ("image", "1", "a policy says no; or what should be signed holds a secret, so nothing was signed"),
+    ("image", "2", "usage: the command line is wrong"),
+    ("image", "4", "no answer possible: a registry, key or file cannot be used; or what was signed could not be kept"),
+    ("image", "10", "nothing is signed, or attested"),
+    ("image", "11", "the image is not there"),
+    ("image", "12", "what is signed is not what is demanded"),
     ("other commands", "0", "done; the answer is yes"),
     ("other commands", "1", "the answer is no: a signature does not verify, a check found damage"),
     ("other commands", "2", "usage: the command line or a configuration file is wrong"),
@@ -104,6 +117,9 @@ impl Failure {
             Kind::Usage => 2,
             Kind::NotFound => 3,
             Kind::NoAnswer => 4,
+            Kind::NoSignature => 10,
+            Kind::NoTag => 11,
+            Kind::NoMatch => 12,
             Kind::Run => 125,
         }
     }

@@ -111,6 +111,24 @@ pub(crate) fn key(verb: KeyVerb, output: &Output) -> Result<Ending, Failure> {
     }
 }
 
+/// Makes a pair of keys as cosign does: P-256, its own encrypted form, `<prefix>.key` and `<prefix>.pub`.
+pub(crate) fn generate_pair(prefix: &str, output: &Output) -> Result<Ending, Failure> {
+    let file = PathBuf::from(format!("{prefix}.key"));
+    if keys::new_password_missing() {
+        return Err(
+            Failure::usage("there is no password for the new key").hint("set COSIGN_PASSWORD; empty is a password")
+        );
+    }
+    let args = GenerateArgs {
+        output: file,
+        kind: KeyKind::P256,
+        form: Form::Cosign,
+        key_password_file: None,
+        no_password: false,
+    };
+    generate(&args, output)
+}
+
 fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
     let public = public_path(&args.output);
     if public == args.output {

@@ -171,6 +171,11 @@ pub(crate) fn new_password(file: Option<&Path>, what: &str) -> Result<Option<Vec
     }
 }
 
+/// Whether nobody gives a password for a new key: no variable is set, and there is no terminal.
+pub(crate) fn new_password_missing() -> bool {
+    !std::io::stdin().is_terminal() && PASSWORD_VARIABLES.iter().all(|name| std::env::var_os(name).is_none())
+}
+
 fn bytes_of(value: OsString) -> Vec<u8> {
     use std::os::unix::ffi::OsStringExt as _;
     value.into_vec()

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod doctor;
 mod failure;
+mod image;
 mod inspect;
 mod key;
 mod keys;
@@ -62,6 +63,9 @@ enum Verb {
     /// Write, check, try and sign policies
     #[command(subcommand)]
     Policy(Box<policy::PolicyVerb>),
+    /// Sign, check and attest images
+    #[command(subcommand)]
+    Image(Box<image::ImageVerb>),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -268,6 +272,9 @@ fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Fa
     if let Verb::Verify(verify) = &mut app.command {
         verify.called = called;
     }
+    if let Verb::Image(verb) = &mut app.command {
+        verb.call(called);
+    }
     let capture = match &mut app.command {
         Verb::Run(run) => Some(&mut run.capture),
         Verb::Attest(attest) => Some(&mut attest.capture),
@@ -297,6 +304,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::Verify(args) => verify::verify(&args, output),
         Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),
         Verb::Policy(verb) => policy::policy(&verb, output),
+        Verb::Image(verb) => image::image(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

@@ -1,4 +1,4 @@
-//! The names `witness` and `cilock`: links to the binary that take those tools' command lines.
+//! The names `witness`, `cilock` and `cosign`: links to the binary that take those tools' command lines.
 //!
 //! A name chooses the syntax, and under `cilock` the form; it never chooses leniency (DESIGN §5, security rule 13). What
 //! the peers' flags do is said by [`table`], from which `docs/reference/peers.md` is printed.
@@ -23,7 +23,10 @@ use super::run::CaptureArgs;
 mod table;
 
 pub(crate) use table::{ATTESTORS, Part};
-use table::{Does, FLAGS, Flag, Meaning, OTHER_POLICY_VERBS, OTHER_VERBS, PREFIXES, Takes, VERBS};
+use table::{
+    COSIGN_OTHER_VERBS, COSIGN_VERBS, Does, FLAGS, Flag, Meaning, OTHER_POLICY_VERBS, OTHER_VERBS, PREFIXES, Takes,
+    VERBS,
+};
 
 /// The name that affiant was called by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +35,21 @@ pub(crate) enum Called {
     Affiant,
     Witness,
     Cilock,
+    Cosign,
 }
 
 /// Flags that may stand before the command, and take a value.
-const BEFORE: [&str; 6] =
-    ["-c", "--config", "-l", "--log-level", "--debug-cpu-profile-file", "--debug-mem-profile-file"];
+const BEFORE: [&str; 9] = [
+    "-c",
+    "--config",
+    "-l",
+    "--log-level",
+    "--debug-cpu-profile-file",
+    "--debug-mem-profile-file",
+    "-t",
+    "--timeout",
+    "--output-file",
+];
 /// The file that witness once read by itself.
 const WITNESS_FILE: &str = ".witness.yaml";
 /// What witness and cilock run when nothing is named.
@@ -48,6 +61,7 @@ impl Called {
         match args.first().map(|program| Path::new(program).file_name()) {
             Some(Some(name)) if name == "witness" => Self::Witness,
             Some(Some(name)) if name == "cilock" => Self::Cilock,
+            Some(Some(name)) if name == "cosign" => Self::Cosign,
             _ => Self::Affiant,
         }
     }
@@ -58,13 +72,14 @@ impl Called {
             Self::Affiant => "affiant",
             Self::Witness => "witness",
             Self::Cilock => "cilock",
+            Self::Cosign => "cosign",
         }
     }
 
     /// The name, and its flag for a signing key.
     pub(crate) const fn spelled_key(self) -> (&'static str, &'static str) {
         match self {
-            Self::Affiant => ("affiant", "--key"),
+            Self::Affiant | Self::Cosign => (self.name(), "--key"),
             Self::Witness | Self::Cilock => (self.name(), "--signer-file-key-path"),
         }
     }
@@ -92,6 +107,9 @@ pub(crate) fn translate(called: Called, args: &[OsString]) -> Result<Vec<OsStrin
         return Ok(args.to_vec());
     };
     let rest = &args[at + 1..];
+    if called == Called::Cosign {
+        return cosign(args, before, verb, rest);
+    }
     let refused = |verb: &str, table: &[(&[&str], &str)], word: &str| {
         let found = table.iter().find(|(verbs, _)| verbs.contains(&word));
         found.map(|(_, why)| Failure::usage(format!("affiant has no `{} {verb}`", called.name())).hint(*why))
@@ -116,6 +134,20 @@ pub(crate) fn translate(called: Called, args: &[OsString]) -> Result<Vec<OsStrin
     Ok(args[..1].iter().cloned().chain(verbs).chain(before.iter().cloned()).chain(rest.iter().cloned()).collect())
 }
 
+/// cosign's commands are ours of `image`.
+fn cosign(args: &[OsString], before: &[OsString], verb: &str, rest: &[OsString]) -> Result<Vec<OsString>, Failure> {
+    if let Some((_, why)) = COSIGN_OTHER_VERBS.iter().find(|(verbs, _)| verbs.contains(&verb)) {
+        return Err(Failure::usage(format!("affiant has no `cosign {verb}`")).hint(*why));
+    }
+    let verbs: &[&str] = match verb {
+        "completion" => &["completions"],
+        "version" | "help" => &[verb],
+        other => &["image", other],
+    };
+    let verbs = verbs.iter().map(OsString::from);
+    Ok(args[..1].iter().cloned().chain(verbs).chain(before.iter().cloned()).chain(rest.iter().cloned()).collect())
+}
+
 /// The commands as this name takes them.
 pub(crate) fn adapt(called: Called, command: Command) -> Command {
     if !called.is_peer() {
@@ -124,9 +156,13 @@ pub(crate) fn adapt(called: Called, command: Command) -> Command {
     let usage = format!("{} run [OPTIONS] [--] COMMAND [ARGUMENT]…", called.name());
     // It is not that tool, and says so.
     let version = concat!(env!("CARGO_PKG_VERSION"), " (affiant)");
-    let command = VERBS.iter().fold(command.name(called.name()).version(version), |command, verb| {
+    let verbs = if called == Called::Cosign { COSIGN_VERBS } else { VERBS };
+    let command = verbs.iter().fold(command.name(called.name()).version(version), |command, verb| {
         command.mut_subcommand(*verb, |verb_command| adapt_verb(called, verb, verb_command))
     });
+    if called == Called::Cosign {
+        return command;
+    }
     command.mut_subcommand("run", |run| run.override_usage(usage).mut_arg("plan_output", |arg| arg.alias("format")))
 }
 

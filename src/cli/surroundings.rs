@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use affiant_core::attestor::{Engine, Environment, Host, Network};
 use affiant_core::clock::{Clock, Fixed};
+use affiant_core::image::{Reference, Repository};
 use affiant_core::redact::VariableMask;
 use affiant_core::snapshot;
 use affiant_core::verify::Source;
 use jiff::Timestamp;
 
 use super::ci;
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 
 /// A variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
@@ -123,6 +124,56 @@ pub(crate) fn archivista(url: &str, headers: &[String]) -> Result<Box<dyn Source
 #[cfg(not(feature = "remote"))]
 pub(crate) fn archivista(_: &str, _: &[String]) -> Result<Box<dyn Source>, Failure> {
     Err(Failure::usage("this build of affiant asks no other machine"))
+}
+
+/// How registries are asked.
+pub(crate) struct Asking {
+    /// Registries that may be asked without TLS.
+    pub(crate) plain: Vec<String>,
+    /// Name and password for all of them.
+    pub(crate) password: Option<(String, String)>,
+    /// A token for all of them.
+    pub(crate) token: Option<String>,
+}
+
+/// What opens repositories of registries. Passwords are those of docker and podman, unless one is given.
+#[cfg(feature = "remote")]
+pub(crate) fn registries(asking: &Asking) -> Result<impl Fn(&Reference) -> Box<dyn Repository> + use<>, Failure> {
+    use affiant_remote::http::{Client, Settings};
+    use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
+    let path = |name: &str| variable(name).map(PathBuf::from);
+    let credentials = match (&asking.token, &asking.password) {
+        (Some(token), _) => Credentials::given(Credential::Bearer(token.clone())),
+        (None, Some((user, password))) => {
+            Credentials::given(Credential::Password { user: user.clone(), password: password.clone() })
+        }
+        (None, None) => Credentials::read(&credential_files(
+            path("REGISTRY_AUTH_FILE").as_deref(),
+            path("DOCKER_CONFIG").as_deref(),
+            path("XDG_RUNTIME_DIR").as_deref(),
+            path("XDG_CONFIG_HOME").as_deref(),
+            path("HOME").as_deref(),
+        ))
+        .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))?,
+    };
+    let text = |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
+    let client = Client::new(Settings {
+        proxy: text(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+        no_proxy: text(&["NO_PROXY", "no_proxy"]),
+        authorities: path("SSL_CERT_FILE"),
+        authorities_folder: path("SSL_CERT_DIR"),
+        keep: true,
+        plain: asking.plain.clone(),
+        ..Settings::default()
+    });
+    let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), None));
+    Ok(move |reference: &Reference| Box::new(registries.repository(reference)) as Box<dyn Repository>)
+}
+
+/// A build without the remote crate asks nobody.
+#[cfg(not(feature = "remote"))]
+pub(crate) fn registries(_: &Asking) -> Result<impl Fn(&Reference) -> Box<dyn Repository> + use<>, Failure> {
+    Err::<fn(&Reference) -> Box<dyn Repository>, _>(Failure::usage("this affiant was built without network"))
 }
 
 /// A build without the remote crate asks nobody.

@@ -16,7 +16,7 @@ pub mod input;
 pub mod kinds;
 pub mod links;
 pub mod merkle;
-mod strict;
+pub(crate) mod strict;
 pub mod subjects;
 
 use std::collections::BTreeMap;

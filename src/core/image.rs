@@ -3,9 +3,17 @@
 //! Nothing here opens a socket. A [`Repository`] is a registry's repository (`affiant-remote`), a folder or an archive;
 //! what is signed, found, copied and judged is the same for all of them.
 
+pub mod attached;
+pub mod authorities;
+pub mod claim;
+pub mod found;
+pub mod keyed;
 pub mod manifest;
+pub mod payload;
 pub mod reference;
 pub mod repository;
+pub mod shared;
+pub mod sigstore;
 
 pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};
 pub use reference::{At, Digest, Reference, ReferenceError, Target};

@@ -287,6 +287,22 @@ impl Rules {
         self.inner.packages.iter().filter(|package| !package.library).map(|package| package.name.as_str())
     }
 
+    /// Whether `rule`, a path below `data` like `signature.allow`, is `true` for `input`, as cosign asks its policies.
+    ///
+    /// Undefined, `false`, everything else and rules that fail are no.
+    pub fn allows(&self, rule: &[&str], input: &serde_json::Value, limits: &Limits) -> Result<bool, RegoError> {
+        let input = outcome::input(input)?;
+        let (rules, limits) = (Arc::clone(&self.inner), limits.clone());
+        let path: Vec<String> = std::iter::once("data").chain(rule.iter().copied()).map(str::to_owned).collect();
+        let modules = self.inner.modules.join(", ");
+        let given = limits.clone();
+        match budget::watched(&limits, move || rules.allows(&path, &input, &given)) {
+            Ok(answer) => answer,
+            Err(Left::Broken(problem)) => Err(RegoError::Broken { modules, problem }),
+            Err(Left::Exceeded(_)) => Err(RegoError::Time { package: rule.join("."), modules, limit: limits.time }),
+        }
+    }
+
     /// Asks the `deny` of each package about `input`.
     ///
     /// A call within the interpreter that does not come to its end in time is left behind on its thread.

@@ -47,7 +47,21 @@ impl Place {
 
     /// A call with these arguments.
     pub(crate) fn affiant<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Call {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_affiant"));
+        self.of_program(env!("CARGO_BIN_EXE_affiant").as_ref(), args)
+    }
+
+    /// A call with these arguments under another name of the program.
+    #[cfg(feature = "remote")]
+    pub(crate) fn called<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Call {
+        let link = self.beside(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_affiant"), &link).expect("links");
+        }
+        self.of_program(&link, args)
+    }
+
+    fn of_program<S: AsRef<OsStr>>(&self, program: &Path, args: impl IntoIterator<Item = S>) -> Call {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.work())

@@ -15,6 +15,8 @@ mod gate;
 mod harness;
 mod hostile;
 #[cfg(feature = "remote")]
+mod images;
+#[cfg(feature = "remote")]
 mod issuer;
 mod keys;
 mod peers_names;
@@ -22,6 +24,9 @@ mod pins;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;
+#[cfg(feature = "remote")]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod registry;
 mod release;
 mod schema;
 mod secrets;

@@ -175,6 +175,17 @@ impl Registry {
         serde_json::from_slice(bytes).ok()
     }
 
+    /// A manifest whose subject is another one.
+    pub(crate) fn manifest_about(&self, repository: &str, subject: &Digest) -> Option<Digest> {
+        let held = self.state.held();
+        let is_about = |bytes: &[u8]| {
+            serde_json::from_slice::<Value>(bytes)
+                .is_ok_and(|manifest| manifest["subject"]["digest"] == subject.as_str())
+        };
+        let mut all = held.manifests.iter().filter(|((of, _), (_, bytes))| of == repository && is_about(bytes));
+        all.next().and_then(|((_, digest), _)| digest.parse().ok())
+    }
+
     /// Puts a manifest there as it is.
     pub(crate) fn put(&self, repository: &str, tag: Option<&str>, media_type: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
@@ -370,7 +381,7 @@ impl State {
                     held.blobs.insert((repository.to_owned(), digest), bytes);
                     return Said::new(201);
                 }
-                let id = format!("upload-{}", held.uploads.len());
+                let id = format!("upload-{}", held.asked.len());
                 held.uploads.insert(id.clone(), Vec::new());
                 Said::new(202).with("location", place(&id))
             }

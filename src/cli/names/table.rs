@@ -11,6 +11,7 @@ pub(crate) enum Part {
     Archivista,
     Platform,
     Keyless,
+    Sigstore,
     Kms,
     Vault,
     Spiffe,
@@ -29,6 +30,7 @@ impl Part {
             Self::Archivista => "evidence stores on servers (archivista)",
             Self::Platform => "services behind one URL (keyless signing, timestamps, archivista)",
             Self::Keyless => "keyless signing (Fulcio)",
+            Self::Sigstore => "keyless signing and transparency logs (Fulcio, Rekor)",
             Self::Kms => "keys in key management services",
             Self::Vault => "certificates from Vault",
             Self::Spiffe => "SPIFFE identities",
@@ -53,6 +55,7 @@ impl Part {
             Self::Keyless | Self::Kms | Self::Vault | Self::Spiffe | Self::Certificates => {
                 "name a key file with `--signer-file-key-path FILE`"
             }
+            Self::Sigstore => "name a key with `--key FILE`, and leave the flag out",
             Self::Timestamps => "leave the flag out: a key needs no timestamp",
             Self::Tracing => "leave the flag out: materials and products are found by looking at the folder twice",
             Self::Providers | Self::Cloud | Self::Attestors => "leave it out; `attestors list` says which there are",
@@ -144,9 +147,12 @@ pub(super) struct Flag {
 const BOTH: &[Called] = &[Called::Witness, Called::Cilock];
 const WITNESS: &[Called] = &[Called::Witness];
 const CILOCK: &[Called] = &[Called::Cilock];
+const COSIGN: &[Called] = &[Called::Cosign];
 
 /// The commands that the names have.
 pub(super) const VERBS: &[&str] = &["run", "attest", "sign", "verify", "policy", "attestors", "bundle"];
+/// The commands that the name `cosign` has, in our words.
+pub(super) const COSIGN_VERBS: &[&str] = &["image"];
 const CAPTURE: &[&str] = &["run", "attest"];
 const STORES: &[&str] = &["run", "attest", "verify"];
 const SIGN: &[&str] = &["sign"];
@@ -164,6 +170,12 @@ const PROFILES: Does = Does::Refused(&[""], "affiant writes no profile of itself
 const WITH_STORE: Does = Does::Nothing("only `--enable-archivista` would read it");
 const WITH_TRACE: Does = Does::Nothing("only `--trace` would read it");
 const REPORT: &str = "stdout belongs to the command; `--report FILE` writes what happened as JSON";
+
+const SIGSTORE: Does = Does::Needs(Part::Sigstore, &[""]);
+const NO_SIGSTORE: Does = Does::Needs(Part::Sigstore, &["false"]);
+const BOTH_FORMS: Does = Does::Nothing("both forms are written, and each is found by itself");
+const NO_HOST: Does = Does::Nothing("no host is asked but the registry");
+const FILES: &str = "what is checked is what the registry keeps beside the image";
 
 /// All flags that the peers have and affiant has not, or has under another name.
 pub(super) const FLAGS: &[Flag] = &[
@@ -249,6 +261,110 @@ pub(super) const FLAGS: &[Flag] = &[
         VERIFY,
         Does::Refused(&[""], "it is `--publickey` that names the policy's key", "write `--publickey FILE`"),
     ),
+    Flag {
+        short: Some('t'),
+        ..value("timeout", COSIGN, COSIGN_VERBS, Does::Nothing("each question has its own limit"))
+    },
+    Flag {
+        short: Some('d'),
+        ..truth("verbose", COSIGN, COSIGN_VERBS, Does::Nothing("messages are few and have no levels"))
+    },
+    value("output-file", COSIGN, COSIGN_VERBS, Does::Refused(&[""], "stdout is where data goes", "write `> FILE`")),
+    truth("new-bundle-format", COSIGN, COSIGN_VERBS, BOTH_FORMS),
+    truth("experimental-oci11", COSIGN, COSIGN_VERBS, BOTH_FORMS),
+    truth("offline", COSIGN, COSIGN_VERBS, NO_HOST),
+    truth("use-signing-config", COSIGN, COSIGN_VERBS, NO_SIGSTORE),
+    value("signing-config", COSIGN, COSIGN_VERBS, SIGSTORE),
+    truth(
+        "upload",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&["true"], "a signature is kept beside the image", "leave it out"),
+    ),
+    truth("record-creation-timestamp", COSIGN, COSIGN_VERBS, Does::Nothing("times under tags prove nothing")),
+    truth("issue-certificate", COSIGN, COSIGN_VERBS, NO_SIGSTORE),
+    value("fulcio-url", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("identity-token", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("oidc-issuer", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("oidc-client-id", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("oidc-client-secret-file", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("oidc-provider", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("oidc-redirect-url", COSIGN, COSIGN_VERBS, SIGSTORE),
+    truth("oidc-disable-ambient-providers", COSIGN, COSIGN_VERBS, NO_HOST),
+    value("certificate", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-chain", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-identity", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-identity-regexp", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-oidc-issuer", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-oidc-issuer-regexp", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-github-workflow-name", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-github-workflow-ref", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-github-workflow-repository", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-github-workflow-sha", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate-github-workflow-trigger", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("ca-roots", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("ca-intermediates", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("sct", COSIGN, COSIGN_VERBS, SIGSTORE),
+    truth("insecure-ignore-sct", COSIGN, COSIGN_VERBS, Does::Nothing("a key has no certificate")),
+    truth("insecure-skip-verify", COSIGN, COSIGN_VERBS, NO_SIGSTORE),
+    value("timestamp-server-url", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("timestamp-certificate-chain", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("rfc3161-timestamp", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("rfc3161-timestamp-bundle", COSIGN, COSIGN_VERBS, SIGSTORE),
+    truth("sk", COSIGN, COSIGN_VERBS, Does::Needs(Part::Kms, &["false"])),
+    value("slot", COSIGN, COSIGN_VERBS, Does::Nothing("only `--sk` would read it")),
+    value(
+        "attachment",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "an SBOM is attested, not attached and signed", "write `attest --type`"),
+    ),
+    truth("local-image", COSIGN, COSIGN_VERBS, Does::Refused(&["false"], FILES, "push the image")),
+    value("payload", COSIGN, COSIGN_VERBS, Does::Refused(&[""], FILES, "leave it out")),
+    value("max-workers", COSIGN, COSIGN_VERBS, Does::Nothing("the work is done one after the other")),
+    truth(
+        "k8s-keychain",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&["false"], "passwords are those of docker and podman", "docker login"),
+    ),
+    value(
+        "registry-cacert",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "authorities are those of the machine", "set SSL_CERT_FILE"),
+    ),
+    value(
+        "registry-client-cert",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "certificates of clients are not sent", "use a password or token"),
+    ),
+    value(
+        "registry-client-key",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "certificates of clients are not sent", "use a password or token"),
+    ),
+    value(
+        "registry-server-name",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "a server is known by the name that it is asked by", "leave it out"),
+    ),
+    value(
+        "signature-digest-algorithm",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&["sha256"], "images are signed with SHA-256", "leave it out"),
+    ),
+    value(
+        "signing-algorithm",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "the kind of key says how it signs", "leave it out"),
+    ),
+    truth("skip-confirmation", COSIGN, COSIGN_VERBS, Does::Nothing("nothing is asked")),
 ];
 
 /// Commands of cilock that speak with its platform, or that affiant has under another name.
@@ -257,6 +373,22 @@ pub(super) const OTHER_VERBS: &[(&[&str], &str)] = &[
     (&["tools"], "`affiant attestors list` says which attestors there are"),
     (&["prove"], "a leaf proves nothing without the signed tree, which `verify` reads"),
     (&["keyid"], "`affiant key id FILE` prints the id of a key"),
+];
+/// Commands of cosign that affiant has not.
+pub(super) const COSIGN_OTHER_VERBS: &[(&[&str], &str)] = &[
+    (&["attest-blob", "verify-blob-attestation"], "attestations of files are a part that this affiant does not have"),
+    (&["copy", "save", "load", "download", "clean", "attach"], "it is a part that this affiant does not have"),
+    (&["login"], "`docker login` or `podman login` keeps the password"),
+    (
+        &["initialize", "trusted-root", "signing-config"],
+        "it speaks with Sigstore's services, a part that this affiant does not have",
+    ),
+    (
+        &["piv-tool", "pkcs11-tool", "import-key-pair"],
+        "`affiant key convert --form cosign` writes a key in cosign's form",
+    ),
+    (&["env", "dockerfile", "manifest", "upload", "debug"], "nothing takes its place"),
+    (&["bundle"], "a bundle is written by `sign-blob --bundle`"),
 ];
 /// The same of `policy`.
 pub(super) const OTHER_POLICY_VERBS: &[(&[&str], &str)] = &[(

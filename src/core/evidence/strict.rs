@@ -32,7 +32,7 @@ pub(super) fn statement(payload: &[u8]) -> Result<(), serde_json::Error> {
 }
 
 /// Checks a document: JSON to its end, no member twice in any object.
-pub(super) fn document(text: &str) -> Result<(), serde_json::Error> {
+pub(crate) fn document(text: &str) -> Result<(), serde_json::Error> {
     check(text, false)
 }
 
@@ -96,7 +96,7 @@ pub(super) fn taken_for<E: Error>(name: &str, known: &str) -> E {
 }
 
 /// A stranger's text as a message can hold it: quoted, escaped, cut.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let cut = &text[..text.floor_char_boundary(MAX_SHOWN)];
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("{cut:?}{more}")

@@ -251,6 +251,20 @@ impl Compiled {
         Ok(judgement)
     }
 
+    /// Whether the rule at `path` is true.
+    pub(super) fn allows(&self, path: &[String], input: &Value, limits: &Limits) -> Result<bool, RegoError> {
+        let mut engine = self.engine.clone();
+        builtins::prepare(&mut engine, limits);
+        engine.set_input(input.clone());
+        budget::begin(limits);
+        let answer = query(&mut engine, load::written(path));
+        if budget::exceeded().is_some() {
+            let (package, modules) = (path.join("."), self.modules.join(", "));
+            return Err(RegoError::Time { package, modules, limit: limits.time });
+        }
+        Ok(matches!(answer, Ok(value) if value == Value::from(true)))
+    }
+
     /// The lines of each module, also of one of which nothing was evaluated.
     fn coverage(&self, engine: &Engine) -> Vec<Coverage> {
         let report = engine.get_coverage_report().unwrap_or_default();

@@ -34,3 +34,9 @@ pub(super) fn scalar<T, E>(length: usize, first: u8, accept: impl Fn(&[u8]) -> R
         accept(bytes).ok()
     })
 }
+
+/// A random number that no secret rests on; 0 where the kernel gives none.
+pub(crate) fn number() -> u16 {
+    let mut bytes = [0; 2];
+    fill(&mut bytes).map_or(0, |()| u16::from_le_bytes(bytes))
+}

@@ -1,0 +1,73 @@
+//! `affiant image`: signatures and attestations of images, kept beside them.
+
+mod annotations;
+mod attest;
+mod blob;
+mod keypair;
+mod place;
+mod show;
+mod sign;
+mod types;
+mod verify;
+mod verify_attestation;
+
+use clap::Subcommand;
+
+use super::Ending;
+use super::failure::Failure;
+use super::names::Called;
+use super::output::Output;
+
+#[derive(Subcommand)]
+pub(crate) enum ImageVerb {
+    /// Sign an image, with annotations
+    Sign(Box<sign::SignArgs>),
+    /// Check the signatures of images
+    Verify(Box<verify::VerifyArgs>),
+    /// Attest something about an image: an SBOM, a scan, a provenance, any predicate
+    Attest(Box<attest::AttestArgs>),
+    /// Check the attestations of an image, and ask a policy about them
+    VerifyAttestation(Box<verify_attestation::VerifyAttestationArgs>),
+    /// Make a pair of keys in cosign's form
+    GenerateKeyPair(keypair::GenerateArgs),
+    /// Print the public key of a private one
+    PublicKey(keypair::PublicKeyArgs),
+    /// Print the name under which an image's signatures are kept
+    Triangulate(show::TriangulateArgs),
+    /// Show what is kept about an image
+    Tree(show::TreeArgs),
+    /// Print the digest of an image
+    Digest(show::DigestArgs),
+    /// Sign a file, into a Sigstore bundle
+    SignBlob(blob::SignBlobArgs),
+    /// Check the signature of a file
+    VerifyBlob(blob::VerifyBlobArgs),
+}
+
+impl ImageVerb {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        match self {
+            Self::Verify(args) => args.call(called),
+            Self::VerifyAttestation(args) => args.call(called),
+            Self::VerifyBlob(args) => args.call(called),
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn image(verb: &ImageVerb, output: &Output) -> Result<Ending, Failure> {
+    match verb {
+        ImageVerb::Sign(args) => sign::sign(args, output),
+        ImageVerb::Verify(args) => verify::verify(args, output),
+        ImageVerb::Attest(args) => attest::attest(args, output),
+        ImageVerb::VerifyAttestation(args) => verify_attestation::verify_attestation(args, output),
+        ImageVerb::GenerateKeyPair(args) => keypair::generate(args, output),
+        ImageVerb::PublicKey(args) => keypair::public_key(args, output),
+        ImageVerb::Triangulate(args) => show::triangulate(args, output),
+        ImageVerb::Tree(args) => show::tree(args, output),
+        ImageVerb::Digest(args) => show::digest(args, output),
+        ImageVerb::SignBlob(args) => blob::sign_blob(args, output),
+        ImageVerb::VerifyBlob(args) => blob::verify_blob(args, output),
+    }
+}

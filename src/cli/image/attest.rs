@@ -1,0 +1,93 @@
+//! `affiant image attest`.
+
+use std::path::PathBuf;
+
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::claim;
+use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::redact::{Redactor, VariableMask};
+use clap::Args;
+
+use super::place::RegistryArgs;
+use super::sign::{Format, SigningArgs, not_kept, sealed};
+use super::types::Named;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::inspect::read_file;
+use crate::cli::output::Output;
+use crate::cli::{Ending, surroundings};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  affiant image attest --key cosign.key --type cyclonedx --predicate sbom.json registry.example/app@sha256:…\n\nExit codes: 0 attested, 1 the predicate holds a secret, 2 usage, 4 no answer, 11 no such image."
+)]
+pub(crate) struct AttestArgs {
+    /// The image; by digest, or a tag is resolved once
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// File with the predicate; `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    predicate: PathBuf,
+    /// Type of the predicate: a URI, or custom, slsaprovenance, slsaprovenance1, link, spdx, spdxjson, cyclonedx, vuln, openvex
+    #[arg(long = "type", value_name = "TYPE", default_value = "custom")]
+    kind: String,
+    /// Take the place of earlier attestations of this type under the tag; earlier bundles stay
+    #[arg(long)]
+    replace: bool,
+    /// Of an index, attest every manifest as well
+    #[arg(short, long)]
+    recursive: bool,
+    #[command(flatten)]
+    signing: SigningArgs,
+    /// How the attestation is kept
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tag,bundle")]
+    format: Vec<Format>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failure> {
+    let named = Named::read(&args.kind)?;
+    let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
+    output.mask(redactor.clone());
+    let file = args.predicate.display().to_string();
+    let bytes = read_file(&args.predicate)?;
+    if redactor.hits_document(&bytes) {
+        return Err(Failure::new(
+            Kind::Denied,
+            format!("{file} holds the value of a secret variable of this environment, so it is not signed"),
+        )
+        .hint("take the value out of the document, or the variable out of the environment"));
+    }
+    let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let predicate = named.predicate(&file, &bytes, &now)?;
+    let key = args.signing.load(output)?;
+    let pace = Pace::default();
+    for name in &args.images {
+        let image = args.registry.image(name)?;
+        if image.reference.digest.is_none() {
+            output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
+        }
+        let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
+        for manifest in &manifests {
+            let digest = &manifest.digest;
+            let place = format!("{}@{digest}", image.reference.name());
+            let failed = |error: SharedError| not_kept(&place, &error);
+            let statement = claim::attestation(&image.reference.name(), digest, &named.written, &predicate);
+            let (envelope, bundle) = sealed(&key, statement)?;
+            if args.format.contains(&Format::Tag) {
+                let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
+                let layer = Layer::attestation(envelope.to_json(), &named.written);
+                let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
+                let new = attached::append(image.keeper(), &tag, &layer, earlier, &pace, |_| true).map_err(failed)?;
+                let word = if new { "kept as" } else { "the same is already in" };
+                output.message(&format!("attested: {place}; {word} {}:{tag}", image.keeper_name()));
+            }
+            if args.format.contains(&Format::Bundle) {
+                let referrer = attached::bundle_referrer(&bundle, &named.written, &now);
+                let kept = attached::refer(image.keeper(), manifest, &referrer, &pace).map_err(failed)?;
+                output.message(&format!("attested: {place}; kept as bundle {}@{kept}", image.keeper_name()));
+            }
+        }
+    }
+    Ok(Ending::Done)
+}

@@ -1,0 +1,119 @@
+//! `affiant image tree`, `triangulate` and `digest`.
+
+use std::fmt::Write as _;
+
+use affiant_core::image::At;
+use affiant_core::image::attached::{self, PREDICATE_TYPE};
+use clap::{Args, ValueEnum};
+
+use super::place::{RegistryArgs, no_answer};
+use crate::cli::Ending;
+use crate::cli::failure::Failure;
+use crate::cli::output::{Output, one_line};
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Signature,
+    Attestation,
+    Sbom,
+    Digest,
+}
+
+#[derive(Args)]
+pub(crate) struct TriangulateArgs {
+    /// The image; a tag is resolved once
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// Whose name is printed
+    #[arg(long = "type", value_enum, default_value = "signature")]
+    what: What,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct TreeArgs {
+    /// The image; a tag is resolved once
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct DigestArgs {
+    /// The image; a tag is resolved once
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// Print `name@digest`
+    #[arg(long)]
+    full_ref: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+pub(super) fn triangulate(args: &TriangulateArgs, output: &Output) -> Result<Ending, Failure> {
+    let image = args.registry.image(&args.image)?;
+    let suffix = match args.what {
+        What::Signature => ".sig",
+        What::Attestation => ".att",
+        What::Sbom => ".sbom",
+        What::Digest => {
+            output.data(format!("{}\n", image.pinned()).as_bytes())?;
+            return Ok(Ending::Done);
+        }
+    };
+    let tag = format!("{}{}", image.prefix(), image.digest().tag(suffix));
+    output.data(format!("{}:{tag}\n", image.keeper_name()).as_bytes())?;
+    Ok(Ending::Done)
+}
+
+pub(super) fn digest(args: &DigestArgs, output: &Output) -> Result<Ending, Failure> {
+    let image = args.registry.image(&args.image)?;
+    let text = if args.full_ref { image.pinned() } else { image.digest().to_string() };
+    output.data(format!("{text}\n").as_bytes())?;
+    Ok(Ending::Done)
+}
+
+pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> {
+    let image = args.registry.image(&args.image)?;
+    let failed = |error: affiant_core::image::RepositoryError| no_answer(&image.pinned(), &error);
+    let mut text = format!("{}\n", image.pinned());
+    let mut count = 0;
+    for keeper in image.keepers() {
+        for (what, suffix) in [("signatures", ".sig"), ("attestations", ".att"), ("SBOMs", ".sbom")] {
+            let tag = format!("{}{}", image.prefix(), image.digest().tag(suffix));
+            let Some(stored) = keeper.manifest(&At::Tag(tag.clone())).map_err(failed)? else { continue };
+            let _ = writeln!(text, "├── {what} in the tag {}:{tag}", keeper.name());
+            let layers = stored.manifest().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
+            for layer in layers {
+                let kind = layer.annotation(PREDICATE_TYPE).unwrap_or(&layer.media_type);
+                let _ = writeln!(text, "│   ├── {} {}", layer.digest, one_line(kind));
+                count += 1;
+            }
+        }
+        for entry in attached::referrers(keeper, image.digest()).map_err(failed)? {
+            // What a list says is not believed: the manifest says what it is.
+            let manifest = keeper.manifest(&At::Digest(entry.digest.clone())).ok().flatten();
+            let manifest = manifest.and_then(|stored| stored.manifest().ok());
+            let is_about = manifest.as_ref().and_then(|manifest| manifest.subject.as_ref());
+            let kind = match &manifest {
+                None => "(cannot be read)",
+                Some(_) if is_about.is_none_or(|subject| subject.digest != *image.digest()) => {
+                    "(about another manifest)"
+                }
+                Some(manifest) => manifest.artifact_type().unwrap_or("(of no type)"),
+            };
+            let noted = manifest.as_ref().and_then(|manifest| manifest.annotations.as_ref());
+            let predicate = noted.and_then(|noted| noted.get("dev.sigstore.bundle.predicateType"));
+            let predicate = predicate.map(|predicate| format!(", {}", one_line(predicate))).unwrap_or_default();
+            let _ = writeln!(text, "├── referrer {}@{} {}{predicate}", keeper.name(), entry.digest, one_line(kind));
+            count += 1;
+        }
+    }
+    if count == 0 {
+        text.push_str("└── nothing is kept about it\n");
+    }
+    output.data(text.as_bytes())?;
+    Ok(Ending::Done)
+}

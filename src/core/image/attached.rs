@@ -1,0 +1,324 @@
+//! Signatures and attestations kept as layers of one manifest: under a tag beside the image, or as a referrer of it.
+//!
+//! Source: cosign's `SIGNATURE_SPEC.md` and `ATTESTATION_SPEC.md`; sigstore-oci §2, §3.1.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::manifest::{Descriptor, EMPTY, Manifest, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST};
+use super::reference::{At, Digest};
+use super::repository::{Put, Repository, RepositoryError};
+use super::shared::{self, Change, Pace, SharedError};
+use super::sigstore::BUNDLE_V03;
+
+/// Media type of a layer that is a simple-signing payload.
+pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// Media type of a layer that is a DSSE envelope.
+pub const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+/// Artifact type of signatures kept as a referrer.
+pub const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+/// The annotation of a layer that has the signature, in base64.
+pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// The annotation of a layer that has the signer's certificate.
+pub const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+/// The annotation of a layer that has a log's promise.
+pub const LOG: &str = "dev.sigstore.cosign/bundle";
+/// The annotation of a layer that has a timestamp.
+pub const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
+/// The annotation of a layer that says what an attestation is; not proven.
+pub const PREDICATE_TYPE: &str = "predicateType";
+/// Most layers of such a manifest (cosign).
+pub const MAX_LAYERS: usize = 1000;
+/// Longest layer that is read, in bytes (cosign).
+pub const MAX_LAYER: u64 = 128 * 1024 * 1024;
+
+/// What is kept under a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `.sig`
+    Signature,
+    /// `.att`
+    Attestation,
+}
+
+impl Kind {
+    /// What the tag ends with.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Signature => ".sig",
+            Self::Attestation => ".att",
+        }
+    }
+
+    /// Media type of its layers.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Signature => SIMPLE_SIGNING,
+            Self::Attestation => ENVELOPE,
+        }
+    }
+}
+
+/// A layer that is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// What it is.
+    pub kind: Kind,
+    /// The payload or envelope.
+    pub bytes: Vec<u8>,
+    /// Its notes.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Layer {
+    /// A payload and its signature.
+    pub fn signature(payload: Vec<u8>, signature: &[u8]) -> Self {
+        let annotations = BTreeMap::from([(SIGNATURE.to_owned(), STANDARD.encode(signature))]);
+        Self { kind: Kind::Signature, bytes: payload, annotations }
+    }
+
+    /// An envelope.
+    pub fn attestation(envelope: Vec<u8>, predicate_type: &str) -> Self {
+        let annotations = BTreeMap::from([
+            (SIGNATURE.to_owned(), String::new()),
+            (PREDICATE_TYPE.to_owned(), predicate_type.to_owned()),
+        ]);
+        Self { kind: Kind::Attestation, bytes: envelope, annotations }
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        let annotations = Some(self.annotations.clone());
+        Descriptor { annotations, ..Descriptor::of(self.kind.media_type(), &self.bytes) }
+    }
+}
+
+/// The layers of a manifest that are of this kind, with their places.
+pub fn layers(manifest: &Manifest, kind: Kind) -> Result<Vec<(usize, &Descriptor)>, String> {
+    let layers = manifest.layers();
+    if layers.len() > MAX_LAYERS {
+        return Err(format!("{} layers; {MAX_LAYERS} are read", layers.len()));
+    }
+    Ok(layers.iter().enumerate().filter(|(_, layer)| layer.media_type == kind.media_type()).collect())
+}
+
+/// The signature of a layer.
+pub fn signature_of(layer: &Descriptor) -> Result<Vec<u8>, String> {
+    let text = layer.annotation(SIGNATURE).ok_or_else(|| format!("it has no annotation {SIGNATURE}"))?;
+    STANDARD.decode(text).map_err(|error| format!("its signature is no base64: {error}"))
+}
+
+/// The timestamps of a layer: what is none is left out, and so proves nothing.
+pub fn timestamps_of(layer: &Descriptor) -> Vec<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Stamped {
+        #[serde(rename = "SignedRFC3161Timestamp")]
+        response: String,
+    }
+    let read = |text: &str| STANDARD.decode(serde_json::from_str::<Stamped>(text).ok()?.response).ok();
+    layer.annotation(TIMESTAMP).and_then(read).into_iter().collect()
+}
+
+/// The config of a manifest with these layers: nothing in it is compressed.
+fn config(layers: &[Descriptor]) -> Vec<u8> {
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    let history: Vec<_> = layers.iter().map(|_| json!({ "created": NEVER })).collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.digest).collect();
+    json!({
+        "architecture": "", "created": NEVER, "history": history, "os": "",
+        "rootfs": { "type": "layers", "diff_ids": diff_ids }, "config": {},
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// What earlier layers a new one takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// None.
+    Keep,
+    /// Those with the same annotation [`PREDICATE_TYPE`] that are there when writing begins.
+    Replace,
+}
+
+/// Adds a layer to the manifest under a tag. Gives `false` where it is there already: `is_same` says of which layer of the
+/// same bytes that is so.
+pub fn append(
+    repository: &dyn Repository,
+    tag: &str,
+    layer: &Layer,
+    earlier: Earlier,
+    pace: &Pace,
+    is_same: impl Fn(&Descriptor) -> bool,
+) -> Result<bool, SharedError> {
+    let new = layer.descriptor();
+    repository.keep(&new.media_type, &layer.bytes)?;
+    let is_new = |one: &Descriptor| {
+        one.digest == new.digest && one.media_type == new.media_type && one.annotations == new.annotations
+    };
+    // Those of another writer who replaces at the same time stay.
+    let mut replaced: Option<BTreeSet<Digest>> = None;
+    let change = |there: Option<&Manifest>| {
+        let mut layers = there.map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
+        if there.is_some_and(|manifest| manifest.manifests.is_some()) {
+            return Err("an index is there".to_owned());
+        }
+        let same = |one: &Descriptor| {
+            is_new(one) || one.digest == new.digest && one.media_type == new.media_type && is_same(one)
+        };
+        if layers.iter().any(same) && (earlier == Earlier::Keep || replaced.is_some()) {
+            return Ok(Change::Nothing);
+        }
+        if earlier == Earlier::Replace {
+            let wanted = new.annotation(PREDICATE_TYPE);
+            let replaced = replaced.get_or_insert_with(|| {
+                let old = layers.iter().filter(|one| one.annotation(PREDICATE_TYPE) == wanted);
+                old.map(|one| one.digest.clone()).collect()
+            });
+            layers.retain(|one| !replaced.contains(&one.digest));
+        }
+        layers.push(new.clone());
+        if layers.len() > MAX_LAYERS {
+            return Err(format!("it has {MAX_LAYERS} layers, and no more are read"));
+        }
+        let config = config(&layers);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(OCI_MANIFEST.to_owned()),
+            artifact_type: None,
+            config: Some(Descriptor::of(OCI_CONFIG, &config)),
+            layers: Some(layers),
+            manifests: None,
+            subject: None,
+            // What others noted there stays.
+            annotations: there.and_then(|manifest| manifest.annotations.clone()),
+        };
+        Ok(Change::Write(Box::new(manifest), vec![(OCI_CONFIG, config)]))
+    };
+    shared::write(repository, tag, pace, change, |manifest| manifest.layers().iter().any(is_new))
+}
+
+/// Something that refers to an image.
+pub struct Referrer<'a> {
+    /// What kind of artifact it is.
+    pub artifact_type: &'a str,
+    /// Its config: media type and bytes.
+    pub config: (&'a str, Vec<u8>),
+    /// Its layer.
+    pub layer: Descriptor,
+    /// The bytes of the layer.
+    pub bytes: &'a [u8],
+    /// Its notes.
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A Sigstore bundle as a referrer (sigstore-oci §3.2).
+pub fn bundle_referrer<'a>(bundle: &'a [u8], predicate_type: &str, created: &str) -> Referrer<'a> {
+    let annotations = [
+        ("dev.sigstore.bundle.content", "dsse-envelope"),
+        ("dev.sigstore.bundle.predicateType", predicate_type),
+        ("org.opencontainers.image.created", created),
+    ];
+    Referrer {
+        artifact_type: BUNDLE_V03,
+        config: (OCI_EMPTY, EMPTY.to_vec()),
+        layer: Descriptor::of(BUNDLE_V03, bundle),
+        bytes: bundle,
+        annotations: Some(annotations.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+    }
+}
+
+/// A signature as a referrer, in the form that cosign calls `oci-1-1` (sigstore-oci §3.1).
+pub fn signature_referrer(layer: &Layer) -> Referrer<'_> {
+    let descriptor = layer.descriptor();
+    Referrer {
+        artifact_type: SIGNATURE_ARTIFACT,
+        config: (SIGNATURE_ARTIFACT, config(std::slice::from_ref(&descriptor))),
+        layer: descriptor,
+        bytes: &layer.bytes,
+        annotations: None,
+    }
+}
+
+/// Puts a referrer of `subject` into a repository; where the registry keeps no list of referrers, the tag that does is
+/// written. Gives the referrer's digest.
+pub fn refer(
+    repository: &dyn Repository,
+    subject: &Descriptor,
+    referrer: &Referrer<'_>,
+    pace: &Pace,
+) -> Result<Digest, SharedError> {
+    repository.keep(&referrer.layer.media_type, referrer.bytes)?;
+    let (config_type, config_bytes) = &referrer.config;
+    let mut config = repository.keep(config_type, config_bytes)?;
+    if *config_type == OCI_EMPTY {
+        config.artifact_type = Some(referrer.artifact_type.to_owned());
+    }
+    let subject = Descriptor { annotations: None, platform: None, artifact_type: None, ..subject.clone() };
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(OCI_MANIFEST.to_owned()),
+        artifact_type: Some(referrer.artifact_type.to_owned()),
+        config: Some(config),
+        layers: Some(vec![referrer.layer.clone()]),
+        manifests: None,
+        subject: Some(subject.clone()),
+        annotations: referrer.annotations.clone(),
+    };
+    let bytes = manifest.to_json();
+    let digest = Digest::of(&bytes);
+    if repository.put_manifest(&At::Digest(digest.clone()), OCI_MANIFEST, &bytes)? == Put::Unlisted {
+        let entry = Descriptor {
+            artifact_type: Some(referrer.artifact_type.to_owned()),
+            annotations: referrer.annotations.clone(),
+            ..Descriptor::of(OCI_MANIFEST, &bytes)
+        };
+        list(repository, &subject.digest, &entry, pace)?;
+    }
+    Ok(digest)
+}
+
+/// Adds an entry to the tag that lists an image's referrers (distribution specification, "Referrers tag schema").
+fn list(repository: &dyn Repository, subject: &Digest, entry: &Descriptor, pace: &Pace) -> Result<bool, SharedError> {
+    let has = |manifest: &Manifest| manifest.entries().iter().any(|one| one.digest == entry.digest);
+    let change = |there: Option<&Manifest>| {
+        if there.is_some_and(has) {
+            return Ok(Change::Nothing);
+        }
+        if there.is_some_and(|manifest| manifest.manifests.is_none()) {
+            return Err("it is no index, and referrers are listed in one".to_owned());
+        }
+        let mut entries = there.map(|manifest| manifest.entries().to_vec()).unwrap_or_default();
+        entries.push(entry.clone());
+        let index = Manifest {
+            schema_version: 2,
+            media_type: Some(OCI_INDEX.to_owned()),
+            artifact_type: None,
+            config: None,
+            layers: None,
+            manifests: Some(entries),
+            subject: None,
+            annotations: there.and_then(|manifest| manifest.annotations.clone()),
+        };
+        Ok(Change::Write(Box::new(index), Vec::new()))
+    };
+    shared::write(repository, &subject.tag(""), pace, change, has)
+}
+
+/// What is said to refer to an image: by the registry, else by the tag. Entries are not proven: the manifest decides.
+pub fn referrers(repository: &dyn Repository, of: &Digest) -> Result<Vec<Descriptor>, RepositoryError> {
+    let mut entries = repository.referrers(of)?.unwrap_or_default();
+    // A registry that learned to keep lists later has the tag beside it.
+    if let Some(stored) = repository.manifest(&At::Tag(of.tag("")))?
+        && let Ok(manifest) = stored.manifest()
+    {
+        for entry in manifest.entries() {
+            if !entries.iter().any(|one| one.digest == entry.digest) {
+                entries.push(entry.clone());
+            }
+        }
+    }
+    Ok(entries)
+}

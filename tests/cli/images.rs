@@ -1,0 +1,431 @@
+//! Images: signed, attested and checked in registries of both kinds, through all doors.
+
+use std::path::{Path, PathBuf};
+
+use affiant_core::image::Digest;
+use serde_json::{Value, json};
+
+use crate::harness::{Ended, Place};
+use crate::registry::{Door, PASSWORD, Registry, USER};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cosign")
+}
+
+/// A place with a key `c.key` in the clear and `c.pub`.
+fn place() -> Place {
+    let place = Place::without_key();
+    key(&place, "p256", "c");
+    place
+}
+
+fn key(place: &Place, kind: &str, name: &str) {
+    let file = format!("{name}.key");
+    place.affiant(["key", "generate", "--kind", kind, "--no-password", "-o", &file]).run().code(0);
+}
+
+fn json_of(ended: &Ended) -> Vec<Value> {
+    let text = ended.stdout_text();
+    assert!(text.ends_with('\n'), "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("not exactly one JSON array: {error}: {text}"))
+}
+
+fn sign(place: &Place, image: &str, more: &[&str]) -> Ended {
+    place.affiant(["image", "sign", "--key", "c.key"]).with(more).with([image]).run()
+}
+
+fn verify(place: &Place, image: &str, more: &[&str]) -> Ended {
+    place.affiant(["image", "verify", "--key", "c.pub"]).with(more).with([image]).run()
+}
+
+/// Puts a recorded layout into a registry.
+fn load(registry: &Registry, layout: &Path, repository: &str) {
+    for blob in std::fs::read_dir(layout.join("blobs/sha256")).expect("a layout").flatten() {
+        registry.put_blob(repository, &std::fs::read(blob.path()).expect("a blob"));
+    }
+    let index = std::fs::read(layout.join("index.json")).expect("an index");
+    let index: Value = serde_json::from_slice(&index).expect("JSON");
+    for entry in index["manifests"].as_array().expect("a list") {
+        let hex = entry["digest"].as_str().expect("a digest").trim_start_matches("sha256:");
+        let bytes = std::fs::read(layout.join("blobs/sha256").join(hex)).expect("a manifest");
+        let tag = entry["annotations"]["org.opencontainers.image.ref.name"].as_str();
+        registry.put(repository, tag, entry["mediaType"].as_str().expect("a type"), &bytes);
+    }
+}
+
+/// Each recorded check, word for word under the name `cosign`.
+#[test]
+fn recorded_checks_end_as_recorded() {
+    let (new, old) = (Registry::start(), Registry::old());
+    for layout in std::fs::read_dir(fixtures().join("layouts")).expect("layouts").flatten() {
+        let name = layout.file_name().into_string().expect("text");
+        for registry in [&new, &old] {
+            load(registry, &layout.path(), &format!("vec/{name}"));
+        }
+    }
+    let place = Place::without_key();
+    for folder in ["keys", "predicates", "bundles"] {
+        for file in std::fs::read_dir(fixtures().join(folder)).expect("a folder").flatten() {
+            std::fs::copy(file.path(), place.work().join(file.file_name())).expect("copies");
+        }
+    }
+    let records = std::fs::read(fixtures().join("records.json")).expect("records");
+    let records: Vec<Value> = serde_json::from_slice(&records).expect("JSON");
+    assert_eq!(records.len(), 47);
+    let mut wrong = Vec::new();
+    for record in &records {
+        let text = |member: &str| record[member].as_str().expect("text").to_owned();
+        let line = text("cmd")
+            .replace("$TRUST", &fixtures().join("trust").display().to_string())
+            .replace("$VEC", &fixtures().display().to_string())
+            .replace("127.0.0.1:5001", &new.host())
+            .replace("127.0.0.1:5000", &old.host());
+        let ended = place.called("cosign", line.split(' ')).run();
+        let expected = record["expect"].as_bool().expect("a truth");
+        if (ended.exit_code() == 0) != expected {
+            wrong.push(format!("{}: {}: {}", text("case"), text("what"), ended.stderr_text()));
+        } else if expected && line.starts_with("verify ") {
+            json_of(&ended);
+        } else if !expected {
+            assert_eq!(ended.stdout_text(), "", "{line}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // RSA of cosign's is PKCS#1 v1.5; the key of another is refused.
+    let image = format!("{}/vec/keyed-bundle-rsa3072:v1", new.host());
+    place.affiant(["image", "verify", "--key", "rsa3072.pub", &image]).run().code(0);
+    place.affiant(["image", "verify", "--key", "cosign.pub", &image]).run().code(12).stdout("");
+}
+
+#[test]
+fn signed_and_checked_in_every_registry_through_every_door() {
+    for door in [Door::Open, Door::Password, Door::Token] {
+        for referrers in [true, false] {
+            let registry = Registry::with(door, referrers, None);
+            let digest = registry.put_image("team/app", "v1", "a");
+            registry.put_image("team/app", "v2", "b");
+            let place = place();
+            let host = registry.host();
+            let (image, other) = (format!("{host}/team/app:v1"), format!("{host}/team/app:v2"));
+            if door != Door::Open {
+                sign(&place, &image, &[]).code(4).stdout("").stderr_has(&["no answer", "no password for"]);
+                let auth = json!({"auths": {host.as_str(): {"username": USER, "password": PASSWORD}}}).to_string();
+                std::fs::create_dir_all(place.beside("home/.docker")).expect("makes a folder");
+                std::fs::write(place.beside("home/.docker/config.json"), auth).expect("writes");
+            }
+            let said = sign(&place, &image, &["-a", "tag=v1", "-a", "by=Doe, Jane"]).code(0).stdout("");
+            assert!(said.stderr_text().contains(".sig") && said.stderr_text().contains("bundle"));
+            let fallback = registry.tags("team/app").contains(&digest.tag(""));
+            assert_eq!(fallback, !referrers, "{door:?}");
+            let checked = verify(&place, &image, &["-a", "by=Doe, Jane", "-a", "tag=v1"]).code(0);
+            let payloads = json_of(&checked);
+            assert_eq!(payloads.len(), 1, "one signature in two forms is one");
+            assert_eq!(payloads[0]["critical"]["image"]["docker-manifest-digest"], digest.as_str());
+            assert_eq!(payloads[0]["optional"], json!({"by": "Doe, Jane", "tag": "v1"}));
+            assert_eq!(
+                checked.stderr_text(),
+                format!(
+                    "\nVerification for {host}/team/app@{digest} --\nThe following checks were performed on each of these signatures:\n  - The cosign claims were validated\n  - The signatures were verified against the specified public key\n"
+                )
+            );
+            verify(&place, &image, &["-a", "tag=v2"])
+                .code(12)
+                .stdout("")
+                .stderr_has(&["missing or incorrect annotation"]);
+            verify(&place, &other, &[]).code(10).stdout("").stderr_has(&["no signatures found"]);
+            verify(&place, &format!("{host}/team/app:v3"), &[]).code(11).stdout("");
+            key(&place, "p256", "d");
+            place.affiant(["image", "verify", "--key", "d.pub", &image]).run().code(12).stdout("");
+            // Signing again changes nothing.
+            let before = registry.manifest("team/app", &digest.tag(".sig"));
+            sign(&place, &image, &["-a", "tag=v1", "-a", "by=Doe, Jane"]).code(0).stderr_has(&["already in"]);
+            assert_eq!(registry.manifest("team/app", &digest.tag(".sig")), before);
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_key_signs_images() {
+    let registry = Registry::start();
+    registry.put_image("app", "v1", "a");
+    let place = Place::without_key();
+    let image = format!("{}/app:v1", registry.host());
+    for kind in ["p256", "p384", "p521", "ed25519", "rsa2048"] {
+        key(&place, kind, kind);
+        let (private, public) = (format!("{kind}.key"), format!("{kind}.pub"));
+        place.affiant(["image", "sign", "--key", &private, "-a", &format!("k={kind}"), &image]).run().code(0);
+        let said = place.affiant(["image", "verify", "--key", &public, &image]).run().code(0);
+        assert_eq!(json_of(&said)[0]["optional"]["k"], kind);
+    }
+}
+
+/// A signature of one image, put beside another in each form, and one whose bytes were changed, is none.
+#[test]
+fn tampered_and_moved_signatures_are_refused_in_every_form() {
+    for referrers in [true, false] {
+        for form in [
+            &["--format", "tag"][..],
+            &["--format", "tag", "--registry-referrers-mode", "oci-1-1"],
+            &["--format", "bundle"],
+        ] {
+            let registry = Registry::with(Door::Open, referrers, None);
+            let first = registry.put_image("app", "v1", "a");
+            let second = registry.put_image("app", "v2", "b");
+            let place = place();
+            let (image, other) = (format!("{}/app:v1", registry.host()), format!("{}/app:v2", registry.host()));
+            sign(&place, &image, form).code(0);
+            verify(&place, &image, &[]).code(0);
+            verify(&place, &other, &[]).code(10);
+            let under_tag = registry.manifest("app", &first.tag(".sig"));
+            let kept = under_tag.clone().unwrap_or_else(|| {
+                let digest = registry.manifest_about("app", &first).expect("a referrer");
+                registry.manifest("app", digest.as_str()).expect("it is there")
+            });
+            // Moved.
+            let mut moved = kept.clone();
+            if under_tag.is_some() {
+                registry.put("app", Some(&second.tag(".sig")), MANIFEST, moved.to_string().as_bytes());
+            } else {
+                moved["subject"] = json!({"mediaType": MANIFEST, "digest": second, "size": 1});
+                let bytes = moved.to_string();
+                let digest = registry.put("app", None, MANIFEST, bytes.as_bytes());
+                let list = json!({"schemaVersion": 2, "mediaType": INDEX,
+                    "manifests": [{"mediaType": MANIFEST, "digest": digest, "size": bytes.len()}]});
+                registry.put("app", Some(&second.tag("")), INDEX, list.to_string().as_bytes());
+            }
+            verify(&place, &other, &[]).code(12).stdout("").stderr_has(&["another image"]);
+            // Spoilt: the bytes have another digest.
+            let layer: Digest = kept["layers"][0]["digest"].as_str().expect("a digest").parse().expect("a digest");
+            registry.spoil("app", &layer);
+            verify(&place, &image, &[]).code(12).stdout("").stderr_has(&["passed over", layer.as_str()]);
+        }
+    }
+}
+
+/// Cosign v3 counts any bundle by the key; here only a signature is one.
+#[test]
+fn an_attestation_is_not_a_signature() {
+    let registry = Registry::start();
+    let digest = registry.put_image("app", "v1", "a");
+    let place = place();
+    let image = format!("{}/app@{digest}", registry.host());
+    place.write("p.json", "{\"a\": 1}");
+    let attest = |more: &[&str]| {
+        place
+            .affiant(["image", "attest", "--key", "c.key", "--predicate", "p.json"])
+            .with(more)
+            .with([image.as_str()])
+            .run()
+    };
+    attest(&["--type", "https://a.example/t"]).code(0).stdout("");
+    verify(&place, &image, &[]).code(10).stdout("");
+    // Not under the tag of signatures, either.
+    let attested = registry.manifest("app", &digest.tag(".att")).expect("attested");
+    registry.put("app", Some(&digest.tag(".sig")), MANIFEST, attested.to_string().as_bytes());
+    verify(&place, &image, &[]).code(12).stdout("");
+    attest(&["--type", "https://sigstore.dev/cosign/sign/v1"]).code(2);
+    sign(&place, &image, &[]).code(0);
+    let check = |more: &[&str]| {
+        place.affiant(["image", "verify-attestation", "--key", "c.pub"]).with(more).with([image.as_str()]).run()
+    };
+    let said = check(&["--type", "https://a.example/t"]).code(0);
+    assert_eq!(said.stdout_text().lines().count(), 1, "each statement once: {}", said.stdout_text());
+    assert!(serde_json::from_str::<Value>(&said.stdout_text()).expect("an envelope")["payload"].is_string());
+    check(&["--type", "cyclonedx"]).code(12).stdout("").stderr_has(&["found: https://a.example/t"]);
+    // Policies.
+    place.write("yes.rego", "package signature\nallow { input.predicate.a == 1 }");
+    place.write("no.rego", "package signature\nallow { input.predicate.b == 1 }");
+    place.write("other.rego", "package other\nallow { true }");
+    place.write("p.cue", "a: 1");
+    let of = ["--type", "https://a.example/t", "--policy"];
+    check(&[&of[..], &["yes.rego"]].concat()).code(0);
+    check(&[&of[..], &["no.rego"]].concat()).code(1).stdout("");
+    check(&[&of[..], &["other.rego"]].concat()).code(1).stdout("");
+    check(&[&of[..], &["yes.rego", "--policy", "no.rego"]].concat()).code(1).stdout("");
+    check(&[&of[..], &["p.cue"]].concat()).code(2).stdout("").stderr_has(&["CUE"]);
+    // One that fails is enough.
+    place.write("p.json", "{\"a\": 2}");
+    attest(&["--type", "https://a.example/t"]).code(0);
+    check(&[&of[..], &["yes.rego"]].concat()).code(1).stdout("");
+    // `--replace` takes the place of those under the tag, and of no other type.
+    attest(&["--type", "https://a.example/u"]).code(0);
+    attest(&["--type", "https://a.example/t", "--replace", "--format", "tag"]).code(0);
+    let layers = registry.manifest("app", &digest.tag(".att")).expect("attested")["layers"].clone();
+    let kinds: Vec<_> =
+        layers.as_array().expect("a list").iter().map(|one| &one["annotations"]["predicateType"]).collect();
+    assert_eq!(kinds, ["https://a.example/u", "https://a.example/t"]);
+}
+
+#[test]
+fn a_log_that_is_demanded_is_not_forgotten() {
+    let registry = Registry::start();
+    registry.put_image("app", "v1", "a");
+    let place = place();
+    let image = format!("{}/app:v1", registry.host());
+    sign(&place, &image, &[]).code(0);
+    let root = fixtures().join("trust/trusted_root.json").display().to_string();
+    let log = ["no log entry", "hint: signatures of keys need no log"];
+    verify(&place, &image, &["--trusted-root", &root]).code(12).stdout("").stderr_has(&log);
+    verify(&place, &image, &["--rekor-url", "https://rekor.example"]).code(12).stdout("").stderr_has(&log);
+    verify(&place, &image, &["--insecure-ignore-tlog=false"]).code(12).stdout("").stderr_has(&log);
+    verify(&place, &image, &["--trusted-root", &root, "--insecure-ignore-tlog"]).code(0);
+    verify(&place, &image, &["--trusted-root", &root, "--insecure-ignore-tlog", "--use-signed-timestamps"])
+        .code(12)
+        .stdout("")
+        .stderr_has(&["no timestamp"]);
+    // Under cosign's name a log is demanded as cosign does.
+    let cosign =
+        |more: &[&str]| place.called("cosign", ["verify", "--key", "c.pub"]).with(more).with([image.as_str()]).run();
+    cosign(&[]).code(12).stdout("").stderr_has(&log);
+    cosign(&["--private-infrastructure"]).code(0);
+    cosign(&["--insecure-ignore-tlog=true"]).code(0);
+    let keyless = place.called("cosign", ["verify", "--certificate-identity", "x", &image]).run().code(2).stdout("");
+    assert!(keyless.stderr_text().contains("keyless"));
+    place.called("cosign", ["sign", "--yes", &image]).run().code(2).stderr_has(&["keyless"]);
+    // Trust is not taken from the environment.
+    let env = place.affiant(["image", "verify", &image]).env("AFFIANT_KEY", "c.pub").run();
+    env.code(2).stdout("");
+}
+
+#[test]
+fn an_index_is_signed_with_its_manifests_or_without() {
+    let registry = Registry::start();
+    let (one, two) = (registry.put_image("app", "one", "a"), registry.put_image("app", "two", "b"));
+    let entry = |digest: &Digest| json!({"mediaType": MANIFEST, "digest": digest, "size": 1});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(&one), entry(&two)]});
+    registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes());
+    let place = place();
+    let host = registry.host();
+    let image = format!("{host}/app:v1");
+    sign(&place, &image, &[]).code(0);
+    verify(&place, &image, &[]).code(0);
+    verify(&place, &format!("{host}/app@{one}"), &[]).code(10);
+    sign(&place, &image, &["-r"]).code(0);
+    for digest in [one, two] {
+        verify(&place, &format!("{host}/app@{digest}"), &[]).code(0);
+    }
+}
+
+/// Junk among the referrers is passed over with a reason; the good one beside it counts.
+#[test]
+fn hostile_referrers_are_passed_over() {
+    let registry = Registry::start();
+    let digest = registry.put_image("app", "v1", "a");
+    let place = place();
+    let image = format!("{}/app:v1", registry.host());
+    let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let deep = "[".repeat(100_000);
+    for junk in ["not json", "{}", deep.as_str(), "\u{1b}[2J"] {
+        let layer = registry.put_blob("app", junk.as_bytes());
+        let empty = registry.put_blob("app", b"{}");
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kind,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2},
+            "layers": [{"mediaType": kind, "digest": layer, "size": junk.len()}],
+            "subject": {"mediaType": MANIFEST, "digest": digest, "size": 1}});
+        registry.put("app", None, MANIFEST, manifest.to_string().as_bytes());
+    }
+    verify(&place, &image, &[]).code(12).stdout("").stderr_has(&["passed over: referrer sha256:", "bundle malformed"]);
+    sign(&place, &image, &["--format", "bundle", "-a", "k=v"]).code(0);
+    let said = verify(&place, &image, &["-a", "k=v"]).code(0).stderr_has(&["bundle malformed"]);
+    assert_eq!(json_of(&said).len(), 1);
+}
+
+/// Twenty at once on one tag: each is there afterwards, in the tag and in the list of referrers.
+#[test]
+fn twenty_writers_lose_nothing() {
+    const WRITERS: usize = 20;
+    let registry = Registry::old();
+    let digest = registry.put_image("app", "v1", "a");
+    let place = place();
+    let image = format!("{}/app@{digest}", registry.host());
+    std::thread::scope(|scope| {
+        for number in 0..WRITERS {
+            let (place, image) = (&place, &image);
+            scope.spawn(move || {
+                let file = format!("p{number}.json");
+                place.write(&file, format!("{{\"n\": {number}}}"));
+                let kind = "https://a.example/t";
+                place
+                    .affiant(["image", "attest", "--key", "c.key", "--type", kind, "--predicate", &file, image])
+                    .run()
+                    .code(0);
+            });
+        }
+    });
+    let count = |tag: &str, member: &str| {
+        registry.manifest("app", &digest.tag(tag)).expect("it is there")[member].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((count(".att", "layers"), count("", "manifests")), (WRITERS, WRITERS));
+    let said =
+        place.affiant(["image", "verify-attestation", "--key", "c.pub", "--type", "https://a.example/t", &image]);
+    assert_eq!(said.run().code(0).stdout_text().lines().count(), WRITERS);
+}
+
+#[test]
+fn names_digests_and_trees_are_shown() {
+    let registry = Registry::start();
+    let digest = registry.put_image("app", "v1", "a");
+    let place = place();
+    let host = registry.host();
+    let image = format!("{host}/app:v1");
+    let shown = |args: &[&str]| {
+        place.affiant(["image"]).with(args).with([image.as_str()]).run().code(0).stderr("").stdout_text()
+    };
+    assert_eq!(shown(&["digest"]), format!("{digest}\n"));
+    assert_eq!(shown(&["digest", "--full-ref"]), format!("{host}/app@{digest}\n"));
+    assert_eq!(shown(&["triangulate"]), format!("{host}/app:{}\n", digest.tag(".sig")));
+    assert_eq!(shown(&["triangulate", "--type", "attestation"]), format!("{host}/app:{}\n", digest.tag(".att")));
+    assert!(shown(&["tree"]).contains("nothing is kept"));
+    sign(&place, &image, &[]).code(0);
+    let tree = shown(&["tree"]);
+    assert!(tree.contains(".sig") && tree.contains("referrer") && tree.contains("sign/v1"), "{tree}");
+    // Elsewhere.
+    let elsewhere = format!("{host}/signatures");
+    registry.put_image("app", "v2", "b");
+    let image = format!("{host}/app:v2");
+    let of = |verb: &str, key: &str| {
+        place.affiant(["image", verb, "--key", key, &image]).env("COSIGN_REPOSITORY", &elsewhere).run()
+    };
+    of("sign", "c.key").code(0).stderr_has(&["/signatures"]);
+    of("verify", "c.pub").code(0);
+    verify(&place, &image, &[]).code(10);
+}
+
+#[test]
+fn keys_of_cosign_are_made_and_used() {
+    let registry = Registry::start();
+    registry.put_image("app", "v1", "a");
+    let place = Place::without_key();
+    let image = format!("{}/app:v1", registry.host());
+    let cosign = |args: &[&str]| place.called("cosign", args).env("COSIGN_PASSWORD", "").run();
+    place.called("cosign", ["generate-key-pair"]).run().code(2).stderr_has(&["no password"]);
+    cosign(&["generate-key-pair"]).code(0).stdout("");
+    let private = std::fs::read_to_string(place.work().join("cosign.key")).expect("written");
+    assert!(private.starts_with("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----"));
+    let public = std::fs::read_to_string(place.work().join("cosign.pub")).expect("written");
+    cosign(&["public-key", "--key", "cosign.key"]).code(0).stdout(&public);
+    cosign(&["generate-key-pair"]).code(2);
+    cosign(&["sign", "--yes", "--tlog-upload=false", "--key", "cosign.key", "-a", "\"name=Doe, Jane\"", &image])
+        .code(0);
+    let said = cosign(&[
+        "verify",
+        "--insecure-ignore-tlog=true",
+        "--key",
+        "cosign.pub",
+        "--annotations",
+        "name=Doe, Jane",
+        &image,
+    ]);
+    assert_eq!(json_of(&said.code(0))[0]["optional"]["name"], "Doe, Jane");
+    cosign(&["copy", "a", "b"]).code(2).stdout("").stderr_has(&["affiant has no `cosign copy`"]);
+    // Files.
+    place.write("f", "bytes");
+    cosign(&["sign-blob", "--yes", "--tlog-upload=false", "--key", "cosign.key", "--bundle", "b.json", "f"]).code(0);
+    let check = ["verify-blob", "--insecure-ignore-tlog", "--key", "cosign.pub", "--bundle", "b.json", "f"];
+    cosign(&check).code(0).stdout("").stderr("Verified OK\n");
+    place.write("f", "bytez");
+    cosign(&check).code(12).stdout("");
+}
