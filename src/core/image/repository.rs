@@ -129,6 +129,14 @@ pub enum RepositoryError {
     },
 }
 
+impl RepositoryError {
+    /// Whether the same question may get another answer soon: the place had an error of its own (a status of 500 and
+    /// above), as registries have that keep tags in files while another writes one.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused { reason, permission: false, .. } if reason.starts_with("answers 5"))
+    }
+}
+
 /// What became of a manifest that was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
