@@ -14,6 +14,7 @@ mod engine;
 mod first_path;
 mod gitlab;
 mod harness;
+mod images;
 mod in_toto;
 #[allow(dead_code, reason = "of the tests of the command line")]
 #[path = "../cli/issuer.rs"]
