@@ -420,7 +420,7 @@ fn keys_of_cosign_are_made_and_used() {
         &image,
     ]);
     assert_eq!(json_of(&said.code(0))[0]["optional"]["name"], "Doe, Jane");
-    cosign(&["copy", "a", "b"]).code(2).stdout("").stderr_has(&["affiant has no `cosign copy`"]);
+    cosign(&["initialize"]).code(2).stdout("").stderr_has(&["affiant has no `cosign initialize`"]);
     // Files.
     place.write("f", "bytes");
     cosign(&["sign-blob", "--yes", "--tlog-upload=false", "--key", "cosign.key", "--bundle", "b.json", "f"]).code(0);
