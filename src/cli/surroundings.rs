@@ -16,7 +16,9 @@ use affiant_core::verify::Source;
 use jiff::Timestamp;
 
 use super::ci;
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
+#[cfg(feature = "remote")]
+use super::failure::Kind;
 
 /// A variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
@@ -127,6 +129,7 @@ pub(crate) fn archivista(_: &str, _: &[String]) -> Result<Box<dyn Source>, Failu
 }
 
 /// How registries are asked.
+#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nobody is asked"))]
 pub(crate) struct Asking {
     /// Registries that may be asked without TLS.
     pub(crate) plain: Vec<String>,
@@ -156,16 +159,7 @@ pub(crate) fn registries(asking: &Asking) -> Result<impl Fn(&Reference) -> Box<d
         ))
         .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))?,
     };
-    let text = |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
-    let client = Client::new(Settings {
-        proxy: text(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-        no_proxy: text(&["NO_PROXY", "no_proxy"]),
-        authorities: path("SSL_CERT_FILE"),
-        authorities_folder: path("SSL_CERT_DIR"),
-        keep: true,
-        plain: asking.plain.clone(),
-        ..Settings::default()
-    });
+    let client = Client::new(Settings { keep: true, plain: asking.plain.clone(), ..http_settings() });
     let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), None));
     Ok(move |reference: &Reference| Box::new(registries.repository(reference)) as Box<dyn Repository>)
 }
