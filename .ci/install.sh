@@ -47,6 +47,7 @@ trap 'exit 143' INT TERM HUP
 
 fetch() {
     case $from in
+        http://*@*) die "a user in an address is not taken" ;;
         https://* | http://127.0.0.1[:/]* | http://localhost[:/]*)
             if command -v curl >/dev/null; then
                 curl --fail --silent --show-error --location --proto '=https,http' --proto-redir '=https' \

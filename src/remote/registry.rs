@@ -177,6 +177,9 @@ impl Remote {
         let mut redirects = 0;
         loop {
             let at_home = same_host(&url, &base);
+            if !at_home && token::is_here(&url) && !token::is_here(&base) {
+                return Err(Self::refused(&self.registry, "sends to a service on this machine"));
+            }
             let mut headers: Vec<(&'static str, String)> = Vec::new();
             headers.extend(ask.accept.clone().map(|accept| ("accept", accept)));
             headers.extend(ask.media_type.map(|media_type| ("content-type", media_type.to_owned())));
@@ -242,7 +245,9 @@ impl Remote {
     /// What an answer that was not hoped for means.
     fn unexpected(&self, answer: Answer) -> RepositoryError {
         let (status, place) = (answer.status, answer.place.clone());
+        // A registry that says the proof that it was given would have it told to everybody who reads the job's log.
         let words = answer.bytes(MAX_PAGE).ok().and_then(|body| words(&body));
+        let words = words.filter(|words| !self.registries.tokens.are_in(words));
         let said = words.map(|words| format!(": {words}")).unwrap_or_default();
         match status {
             401 | 403 => self.permission(&place, &format!("answers {status}{said}")),

@@ -93,6 +93,7 @@ fn act(place: &Place, issuer: &Issuer) -> (bool, String) {
     let text = |name: &str| std::fs::read_to_string(place.beside(name)).expect("a key");
     act.arg("--secret").arg(format!("RELEASE_KEY={}", text("release.key")));
     act.arg("--secret").arg("GITHUB_TOKEN=nothing");
+    act.args(["--var", "RELEASE_IMAGE=registry.example/affiant"]);
     act.arg("--var").arg(format!("RELEASE_POLICY_PUB={}", text("policy.pub")));
     let path = std::env::join_paths(
         std::iter::once(place.beside("bin")).chain(std::env::split_paths(
@@ -147,7 +148,11 @@ fn a_release_is_recorded_judged_and_installed() {
     let (passed, said) = act(&place, &issuer);
     assert!(passed, "{said}");
     let published = std::fs::read_to_string(place.beside("said")).expect("the forge was spoken to");
-    assert!(published.contains("gh release create v1.2.3") && published.contains("skopeo copy --all"), "{published}");
+    assert!(
+        published.contains("gh release create v1.2.3")
+            && published.contains("docker://registry.example/affiant:v1.2.3"),
+        "{published}"
+    );
     let release = place.beside("artifacts/release");
     place.sh("git --git-dir ../forge show v1.2.3:.github/actions/affiant/release.txt | grep -q 'linux-arm64 '");
 

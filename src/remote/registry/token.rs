@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use ureq::http::Method;
 
@@ -110,6 +112,17 @@ impl Tokens {
         until.is_none_or(|until| Instant::now() < until).then(|| header.clone())
     }
 
+    /// Whether a text holds a proof that was given, or the password in one.
+    pub(super) fn are_in(&self, text: &str) -> bool {
+        let Ok(tokens) = self.0.lock() else { return true };
+        tokens.values().any(|(header, _)| {
+            let proof = header.split_once(' ').map_or(header.as_str(), |(_, proof)| proof);
+            let password = STANDARD.decode(proof).ok().and_then(|both| String::from_utf8(both).ok());
+            let password = password.as_deref().and_then(|both| both.split_once(':')).map(|(_, password)| password);
+            text.contains(proof) || password.is_some_and(|password| !password.is_empty() && text.contains(password))
+        })
+    }
+
     /// Gets a proof; an error is a clause that holds nothing secret.
     pub(super) fn get(
         &self,
@@ -148,7 +161,7 @@ impl Tokens {
 }
 
 /// Whether an address is of this machine.
-fn is_here(url: &str) -> bool {
+pub(super) fn is_here(url: &str) -> bool {
     let authority =
         url.split_once("//").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
     authority.parse::<ureq::http::uri::Authority>().is_ok_and(|authority| crate::http::is_local(authority.host()))

@@ -238,6 +238,27 @@ fn errors_say_what_the_registry_says_in_one_line() {
     refused(open(&lie).blob(&Digest::of(b""), 1).map(|mut blob| blob.read(&mut [0])), "is not in");
 }
 
+/// Security: what is proven to a registry does not come back out of its mouth.
+#[test]
+fn what_a_registry_says_of_our_password_is_not_told() {
+    for secret in ["Basic", "password"] {
+        let lie = Registry::with(
+            Door::Password,
+            true,
+            Some(Box::new(move |asked| {
+                let proof = asked.headers.get("authorization")?;
+                let echo = if secret == "Basic" { proof.clone() } else { format!("no {PASSWORD} here") };
+                Some(Said::new(400).body(format!(r#"{{"errors":[{{"code":"X","message":"{echo}"}}]}}"#)))
+            })),
+        );
+        let credentials =
+            Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+        let error = repository(&lie, "team/app", credentials, None).manifest(&At::Tag("v1".into())).expect_err("400");
+        let told = error.to_string();
+        assert!(told.contains("answers 400") && !told.contains(PASSWORD) && !told.contains("Basic "), "{told}");
+    }
+}
+
 #[test]
 fn a_registry_that_keeps_something_else_is_found_out() {
     let lie = lying(|asked| {
