@@ -117,7 +117,7 @@ impl Archivista {
             if matches!(status, 409 | 500) && self.get(&ours, envelope.len()).is_ok_and(|there| there == envelope) {
                 return Ok(ours);
             }
-            return Err(failed(said(status, answer)));
+            return Err(failed(self.said(status, answer)));
         }
         let bytes = answer.bytes(MAX_ANSWER).map_err(failed)?;
         let stored: Stored = serde_json::from_slice(&bytes)
@@ -137,7 +137,7 @@ impl Archivista {
         let place = answer.place.clone();
         let failed = |reason: String| ArchivistaError { place: place.clone(), reason };
         if answer.status != 200 {
-            return Err(failed(said(answer.status, answer)));
+            return Err(failed(self.said(answer.status, answer)));
         }
         let bytes = answer.bytes(limit).map_err(failed)?;
         if gitoid(&bytes) != wanted.to_ascii_lowercase() {
@@ -212,13 +212,13 @@ impl Archivista {
         let place = answer.place.clone();
         let failed = |reason: String| ArchivistaError { place: place.clone(), reason };
         if answer.status != 200 {
-            return Err(failed(said(answer.status, answer)));
+            return Err(failed(self.said(answer.status, answer)));
         }
         let bytes = answer.bytes(MAX_ANSWER).map_err(failed)?;
         let outcome: Outcome = serde_json::from_slice(&bytes)
             .map_err(|error| failed(format!("does not answer as archivista does: {error}")))?;
         if let Some(problem) = outcome.errors.first() {
-            return Err(failed(format!("cannot search: {}", line(&problem.message))));
+            return Err(failed(format!("cannot search: {}", self.told(&problem.message))));
         }
         let edges = outcome.data.and_then(|data| data.dsses.edges).unwrap_or_default();
         if edges.len() > MAX_FOUND {
@@ -233,6 +233,24 @@ impl Archivista {
             }
         });
         Ok(found.collect())
+    }
+
+    /// What an answer other than 200 means. Words with a header of the user's in them are not told.
+    fn said(&self, status: u16, answer: Answer) -> String {
+        let words = match status {
+            401 | 403 => return format!("answers {status}: it does not permit the question (--archivista-headers)"),
+            404 => return "answers 404: is that the address of an archivista?".to_owned(),
+            _ => answer.bytes(MAX_ANSWER).unwrap_or_default(),
+        };
+        match self.told(&String::from_utf8_lossy(&words)) {
+            words if words.is_empty() => format!("answers {status}"),
+            words => format!("answers {status}: {words}"),
+        }
+    }
+
+    fn told(&self, words: &str) -> String {
+        let secrets = self.headers.iter().flat_map(|(_, value)| value.split(' ')).filter(|part| part.len() >= 8);
+        if secrets.into_iter().any(|part| words.contains(part)) { String::new() } else { line(words) }
     }
 
     fn handles(found: Vec<Found>) -> Vec<Handle> {
@@ -251,19 +269,6 @@ impl Archivista {
 
     fn silent(&self, error: ArchivistaError) -> SourceError {
         SourceError::Elsewhere { place: self.name(), source: Box::new(error) }
-    }
-}
-
-/// What an answer other than 200 means.
-fn said(status: u16, answer: Answer) -> String {
-    let words = match status {
-        401 | 403 => return format!("answers {status}: it does not permit the question (--archivista-headers)"),
-        404 => return "answers 404: is that the address of an archivista?".to_owned(),
-        _ => answer.bytes(MAX_ANSWER).unwrap_or_default(),
-    };
-    match line(&String::from_utf8_lossy(&words)) {
-        words if words.is_empty() => format!("answers {status}"),
-        words => format!("answers {status}: {words}"),
     }
 }
 

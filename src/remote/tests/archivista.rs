@@ -89,7 +89,9 @@ fn a_store_is_believed_in_nothing() {
 
 #[test]
 fn refusals_are_told_in_one_line_without_secrets() {
-    let cases: [(Lie, &str); 4] = [
+    let cases: [(Lie, &str); 6] = [
+        (|_| Some((400, "who is secret-0123456789?".to_owned())), "answers 400"),
+        (|_| Some((200, "{\"errors\":[{\"message\":\"Bearer secret-0123456789\"}]}".to_owned())), "cannot search"),
         (|_| Some((401, "no".to_owned())), "does not permit"),
         (|_| Some((404, "no".to_owned())), "is that the address of an archivista?"),
         (|_| Some((400, "bad\nrequest\u{1b}[31m".to_owned())), "answers 400: bad request [31m"),
