@@ -4,6 +4,7 @@ use affiant_core::image::found::Skipped;
 use affiant_core::image::{At, Descriptor, Digest, Manifest, Reference, Repository, RepositoryError, Stored, Target};
 use clap::Args;
 
+use super::targets::{TargetArgs, no_answer};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::surroundings;
@@ -16,21 +17,8 @@ const MAX_DEPTH: usize = 4;
 #[derive(Args)]
 #[command(next_help_heading = "Registry")]
 pub(super) struct RegistryArgs {
-    /// Ask the registry without TLS where it speaks none
-    #[arg(long)]
-    allow_http_registry: bool,
-    /// The same as --allow-http-registry; certificates are checked nevertheless
-    #[arg(long)]
-    allow_insecure_registry: bool,
-    /// Name at the registry, with --registry-password
-    #[arg(long, value_name = "NAME", requires = "registry_password")]
-    registry_username: Option<String>,
-    /// Password at the registry; everybody on this machine can read a command line: `docker login` is better
-    #[arg(long, value_name = "PASSWORD", requires = "registry_username")]
-    registry_password: Option<String>,
-    /// Token that the registry takes
-    #[arg(long, value_name = "TOKEN", conflicts_with = "registry_username")]
-    registry_token: Option<String>,
+    #[command(flatten)]
+    targets: TargetArgs,
     /// What stands before the tags of signatures and attestations
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
@@ -61,11 +49,7 @@ impl RegistryArgs {
         }
         let mut hosts = vec![reference.registry.clone()];
         hosts.extend(evidence.iter().map(|evidence| evidence.registry.clone()));
-        let open = surroundings::registries(&surroundings::Asking {
-            plain: if self.allow_http_registry || self.allow_insecure_registry { hosts } else { Vec::new() },
-            password: self.registry_username.clone().zip(self.registry_password.clone()),
-            token: self.registry_token.clone(),
-        })?;
+        let open = surroundings::registries(&self.targets.asking(hosts))?;
         let repository = open(&reference);
         let evidence = evidence
             .filter(|evidence| evidence.name() != reference.name())
@@ -91,11 +75,6 @@ pub(super) fn registry_reference(name: &str) -> Result<Reference, Failure> {
             .hint("push it with skopeo or docker, and name it as `host/repository@sha256:…`")),
         Err(error) => Err(Failure::because(Kind::Usage, format!("{name} is no image"), &error)),
     }
-}
-
-/// A place did not answer.
-pub(super) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
 }
 
 impl Image {

@@ -6,7 +6,8 @@ use affiant_core::image::At;
 use affiant_core::image::attached::{self, PREDICATE_TYPE};
 use clap::{Args, ValueEnum};
 
-use super::place::{RegistryArgs, no_answer};
+use super::place::RegistryArgs;
+use super::targets::no_answer;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, one_line};

@@ -14,7 +14,8 @@ use affiant_core::statement::PAYLOAD_TYPE;
 use clap::{Args, ValueEnum};
 
 use super::annotations::AnnotationArgs;
-use super::place::{Image, RegistryArgs, no_answer};
+use super::place::{Image, RegistryArgs};
+use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, surroundings};

@@ -156,14 +156,18 @@ impl TargetArgs {
 
     /// The repository that a name means.
     fn open(&self, reference: &Reference) -> Result<Box<dyn Repository>, Failure> {
-        let plain = if self.allow_http_registry || self.allow_insecure_registry {
-            vec![reference.registry.clone()]
-        } else {
-            Vec::new()
-        };
-        let password = self.registry_username.clone().zip(self.registry_password.clone());
-        let open = surroundings::registries(&Asking { plain, password, token: self.registry_token.clone() })?;
+        let open = surroundings::registries(&self.asking(vec![reference.registry.clone()]))?;
         Ok(open(reference))
+    }
+
+    /// How these registries are asked.
+    pub(super) fn asking(&self, registries: Vec<String>) -> Asking {
+        let may_be_plain = self.allow_http_registry || self.allow_insecure_registry;
+        Asking {
+            plain: if may_be_plain { registries } else { Vec::new() },
+            password: self.registry_username.clone().zip(self.registry_password.clone()),
+            token: self.registry_token.clone(),
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::annotations::AnnotationArgs;
-use super::place::{Image, RegistryArgs, no_answer, tell_skipped};
+use super::place::{Image, RegistryArgs, tell_skipped};
+use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::names::Called;

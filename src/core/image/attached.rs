@@ -8,7 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::manifest::{Descriptor, EMPTY, Manifest, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST};
+use super::manifest::{
+    Descriptor, EMPTY, Kind as ManifestKind, Manifest, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST,
+};
 use super::reference::{At, Digest};
 use super::repository::{Put, Repository, RepositoryError};
 use super::shared::{self, Change, Pace, SharedError};
@@ -275,23 +277,29 @@ pub fn refer(
             annotations: referrer.annotations.clone(),
             ..Descriptor::of(OCI_MANIFEST, &bytes)
         };
-        list(repository, &subject.digest, &entry, pace)?;
+        enlist(repository, &subject.digest, &[entry], pace)?;
     }
     Ok(digest)
 }
 
-/// Adds an entry to the tag that lists an image's referrers (distribution specification, "Referrers tag schema").
-fn list(repository: &dyn Repository, subject: &Digest, entry: &Descriptor, pace: &Pace) -> Result<bool, SharedError> {
-    let has = |manifest: &Manifest| manifest.entries().iter().any(|one| one.digest == entry.digest);
+/// Adds entries to the tag that lists an image's referrers (distribution specification, "Referrers tag schema"). Gives
+/// `false` where they were there already.
+pub fn enlist(
+    repository: &dyn Repository,
+    subject: &Digest,
+    new: &[Descriptor],
+    pace: &Pace,
+) -> Result<bool, SharedError> {
+    let has = |manifest: &Manifest, entry: &Descriptor| manifest.entries().iter().any(|one| one.digest == entry.digest);
     let change = |there: Option<&Manifest>| {
-        if there.is_some_and(has) {
-            return Ok(Change::Nothing);
-        }
-        if there.is_some_and(|manifest| manifest.manifests.is_none()) {
+        if there.is_some_and(|manifest| manifest.kind() != ManifestKind::Index) {
             return Err("it is no index, and referrers are listed in one".to_owned());
         }
         let mut entries = there.map(|manifest| manifest.entries().to_vec()).unwrap_or_default();
-        entries.push(entry.clone());
+        entries.extend(new.iter().filter(|entry| !there.is_some_and(|there| has(there, entry))).cloned());
+        if there.is_some_and(|there| there.entries().len() == entries.len()) {
+            return Ok(Change::Nothing);
+        }
         let index = Manifest {
             schema_version: 2,
             media_type: Some(OCI_INDEX.to_owned()),
@@ -304,7 +312,7 @@ fn list(repository: &dyn Repository, subject: &Digest, entry: &Descriptor, pace:
         };
         Ok(Change::Write(Box::new(index), Vec::new()))
     };
-    shared::write(repository, &subject.tag(""), pace, change, has)
+    shared::write(repository, &subject.tag(""), pace, change, |there| new.iter().all(|entry| has(there, entry)))
 }
 
 /// What is said to refer to an image: by the registry, else by the tag. Entries are not proven: the manifest decides.

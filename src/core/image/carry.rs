@@ -12,7 +12,7 @@ use std::io;
 
 use super::attached::{self, MAX_LAYERS};
 use super::layout::is_evidence_tag;
-use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Platform};
+use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_MANIFEST, Platform};
 use super::reference::{At, Digest};
 use super::repository::{MAX_REFERRERS, Put, Repository, RepositoryError, Stored};
 use super::shared::{self, Change, Pace, SharedError};
@@ -335,7 +335,7 @@ fn put(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Option<&str
         let one = &plan.all[digest];
         if *digest == root.digest {
             for (subject, entries) in std::mem::take(&mut unlisted) {
-                enlist(to, subject, &entries)?;
+                attached::enlist(to, subject, &entries, &Pace::default())?;
             }
             for (tag, digest) in &plan.tags {
                 tagged_evidence(to, tag, &plan.all[digest])?;
@@ -358,35 +358,10 @@ fn put(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Option<&str
             });
         }
     }
-    unlisted.into_iter().try_for_each(|(subject, entries)| enlist(to, subject, &entries))
-}
-
-/// Adds manifests to the tag that lists what refers to another (distribution specification, "Referrers tag schema").
-fn enlist(to: &dyn Repository, subject: &Digest, new: &[Descriptor]) -> Result<(), CarryError> {
-    let has = |manifest: &Manifest, entry: &Descriptor| manifest.entries().iter().any(|one| one.digest == entry.digest);
-    let change = |there: Option<&Manifest>| {
-        if there.is_some_and(|manifest| manifest.kind() != Kind::Index) {
-            return Err("it is no index, and referrers are listed in one".to_owned());
-        }
-        let mut entries = there.map(|manifest| manifest.entries().to_vec()).unwrap_or_default();
-        entries.extend(new.iter().filter(|entry| !there.is_some_and(|there| has(there, entry))).cloned());
-        if there.is_some_and(|there| there.entries().len() == entries.len()) {
-            return Ok(Change::Nothing);
-        }
-        let index = Manifest {
-            schema_version: 2,
-            media_type: Some(OCI_INDEX.to_owned()),
-            artifact_type: None,
-            config: None,
-            layers: None,
-            manifests: Some(entries),
-            subject: None,
-            annotations: there.and_then(|manifest| manifest.annotations.clone()),
-        };
-        Ok(Change::Write(Box::new(index), Vec::new()))
-    };
-    shared::write(to, &subject.tag(""), &Pace::default(), change, |there| new.iter().all(|entry| has(there, entry)))?;
-    Ok(())
+    unlisted.into_iter().try_for_each(|(subject, entries)| {
+        attached::enlist(to, subject, &entries, &Pace::default())?;
+        Ok(())
+    })
 }
 
 /// Whether a manifest has this layer, with these notes.
