@@ -1,12 +1,12 @@
 //! `affiant image`: images in registries, layouts and archives, and what is signed about them.
 
-mod annotations;
+pub(in crate::cli) mod annotations;
 mod attest;
 mod blob;
 mod compare;
 mod copy;
 mod keypair;
-mod place;
+pub(in crate::cli) mod place;
 mod push;
 mod show;
 mod sign;
