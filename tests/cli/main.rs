@@ -14,6 +14,7 @@ mod evidence;
 mod exports;
 mod forms;
 mod gate;
+#[cfg(feature = "remote")]
 mod gate_images;
 mod harness;
 mod hostile;
