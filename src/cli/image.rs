@@ -7,6 +7,7 @@ mod compare;
 mod copy;
 mod keypair;
 pub(in crate::cli) mod place;
+pub(in crate::cli) mod promote;
 mod push;
 mod show;
 mod sign;

@@ -102,7 +102,7 @@ pub struct PolicyFile<'a> {
 }
 
 /// Whom the caller trusts to sign a policy.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct PolicyTrust {
     /// Keys, roots and timestamp authorities.
     pub trust: Trust,
@@ -113,7 +113,7 @@ pub struct PolicyTrust {
 }
 
 /// Who must have signed an image, besides those that the policy asks for.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ImageTrust {
     /// Any of these keys; none: nobody.
     pub keys: Vec<PublicKey>,
