@@ -26,3 +26,4 @@ mod release;
 mod samples;
 mod signatures;
 mod tampered;
+mod tutorials;
