@@ -27,3 +27,4 @@ mod samples;
 mod signatures;
 mod tampered;
 mod tutorials;
+mod writers;
