@@ -1,6 +1,7 @@
 //! `affiant image`: images in registries, layouts and archives, and what is signed about them.
 
 mod annotations;
+mod attach;
 mod attest;
 mod blob;
 mod compare;
@@ -14,6 +15,8 @@ mod targets;
 mod types;
 mod verify;
 mod verify_attestation;
+
+pub(crate) use attach::After;
 
 use clap::Subcommand;
 
@@ -32,6 +35,8 @@ pub(crate) enum ImageVerb {
     Attest(Box<attest::AttestArgs>),
     /// Check the attestations of an image, and ask a policy about them
     VerifyAttestation(Box<verify_attestation::VerifyAttestationArgs>),
+    /// Keep evidence of `affiant run` with the image that it is about
+    Attach(Box<attach::AttachArgs>),
     /// Make a pair of keys in cosign's form
     GenerateKeyPair(keypair::GenerateArgs),
     /// Print the public key of a private one
@@ -76,6 +81,7 @@ pub(crate) fn image(verb: &ImageVerb, output: &Output) -> Result<Ending, Failure
         ImageVerb::Verify(args) => verify::verify(args, output),
         ImageVerb::Attest(args) => attest::attest(args, output),
         ImageVerb::VerifyAttestation(args) => verify_attestation::verify_attestation(args, output),
+        ImageVerb::Attach(args) => attach::attach(args, output),
         ImageVerb::GenerateKeyPair(args) => keypair::generate(args, output),
         ImageVerb::PublicKey(args) => keypair::public_key(args, output),
         ImageVerb::Triangulate(args) => show::triangulate(args, output),

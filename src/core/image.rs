@@ -3,6 +3,7 @@
 //! Nothing here opens a socket. A [`Repository`] is a registry's repository (`affiant-remote`), a folder or an archive;
 //! what is signed, found, copied and judged is the same for all of them.
 
+pub mod attach;
 pub mod attached;
 pub mod authorities;
 pub mod carry;

@@ -4,6 +4,8 @@
 mod action;
 #[cfg(feature = "remote")]
 mod archivista;
+#[cfg(feature = "remote")]
+mod attach;
 mod attest;
 mod bad_input;
 #[cfg(feature = "remote")]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::attached::{self, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
+use super::attached::{self, ENVELOPE, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
 use super::authorities::{Authority, proven_time};
 use super::claim::{Claim, SIGN};
 use super::keyed::{NoSignature, holds};
@@ -223,6 +223,9 @@ impl Search<'_> {
         };
         if self.sought == Sought::Signatures && kind == SIGNATURE_ARTIFACT {
             return self.layers(&place, &stored, Kind::Signature);
+        }
+        if self.sought == Sought::Attestations && kind == ENVELOPE {
+            return self.layers(&place, &stored, Kind::Attestation);
         }
         if is_bundle(&manifest) { self.bundle(&place, &manifest) } else { Ok(()) }
     }
