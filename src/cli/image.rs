@@ -6,6 +6,7 @@ mod attest;
 mod blob;
 mod compare;
 mod copy;
+mod import;
 mod keypair;
 mod place;
 mod push;
@@ -37,6 +38,8 @@ pub(crate) enum ImageVerb {
     VerifyAttestation(Box<verify_attestation::VerifyAttestationArgs>),
     /// Keep evidence of `affiant run` with the image that it is about
     Attach(Box<attach::AttachArgs>),
+    /// Sign the attestations that BuildKit has put into an index
+    ImportBuildkit(Box<import::ImportArgs>),
     /// Make a pair of keys in cosign's form
     GenerateKeyPair(keypair::GenerateArgs),
     /// Print the public key of a private one
@@ -82,6 +85,7 @@ pub(crate) fn image(verb: &ImageVerb, output: &Output) -> Result<Ending, Failure
         ImageVerb::Attest(args) => attest::attest(args, output),
         ImageVerb::VerifyAttestation(args) => verify_attestation::verify_attestation(args, output),
         ImageVerb::Attach(args) => attach::attach(args, output),
+        ImageVerb::ImportBuildkit(args) => import::import(args, output),
         ImageVerb::GenerateKeyPair(args) => keypair::generate(args, output),
         ImageVerb::PublicKey(args) => keypair::public_key(args, output),
         ImageVerb::Triangulate(args) => show::triangulate(args, output),

@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod attached;
 pub mod authorities;
+pub mod buildkit;
 pub mod carry;
 pub mod claim;
 pub mod compare;

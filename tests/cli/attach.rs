@@ -243,3 +243,87 @@ fn of_an_index_the_named_manifest_gets_it() {
     let tree = image(&place, &["tree", &format!("oci:l@{one}")]).code(0).stdout_text();
     assert!(tree.contains(COLLECTION), "{tree}");
 }
+
+/// An index as `BuildKit` pushes it: an image, and beside it a statement about `subject`; its digest.
+fn index_with(registry: &Registry, about: &Digest, refers_to: &str, subjects: &Value, said: &str) -> Digest {
+    let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "predicateType": PROVENANCE,
+        "subject": subjects, "predicate": {"buildType": "x", "n": 1.0}})
+    .to_string();
+    let (layer, config) = (registry.put_blob("app", statement.as_bytes()), registry.put_blob("app", b"{}"));
+    let unsigned = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.in-toto+json", "digest": layer, "size": statement.len(),
+            "annotations": {"in-toto.io/predicate-type": said}}]});
+    let unsigned = registry.put("app", None, MANIFEST, unsigned.to_string().as_bytes());
+    let size = |digest: &Digest| registry.manifest("app", digest.as_str()).expect("there").to_string().len();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        {"mediaType": MANIFEST, "digest": about, "size": size(about), "platform": {"os": "linux", "architecture": "amd64"}},
+        {"mediaType": MANIFEST, "digest": unsigned, "size": size(&unsigned),
+            "platform": {"os": "unknown", "architecture": "unknown"},
+            "annotations": {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": refers_to}}]});
+    registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes())
+}
+
+#[test]
+fn rule_16_only_what_the_run_observed_is_signed_for_a_build() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let about = registry.put_image("app", "one", "a");
+    let other = registry.put_image("app", "two", "b");
+    let name = format!("{}/app:v1", registry.host());
+    let subject = |digest: &Digest| json!({"name": "pkg:docker/app@v1", "digest": {"sha256": digest.hex()}});
+    let good = json!([subject(&about)]);
+    let import = |more: &[&str]| image(&place, &[&["import-buildkit", "--key", "../k.pem", &name][..], more].concat());
+    let by = ["--attested-by", "../a.json"];
+    // A run of another image, of the platform alone, a failed one, another's key.
+    let index = index_with(&registry, &about, about.as_str(), &good, PROVENANCE);
+    for observed in [&other, &about] {
+        build(&place, &name, observed, &[], BUILD).code(0);
+        import(&by).code(1).stderr_has(&["has made no such index"]);
+    }
+    build(&place, &name, &index, &[], &format!("{BUILD}; exit 1")).code(1);
+    import(&by).code(1).stderr_has(&["of a run that failed"]);
+    build(&place, &name, &index, &["-a", "slsa"], BUILD).code(0);
+    import(&["--attested-by", "../a.json-slsa.json"]).code(1).stderr_has(&["the collection of its run"]);
+    place.affiant(["key", "generate", "--no-password", "-o", "../d.key"]).run().code(0);
+    import(&[&by[..], &["--attested-by-key", "../d.pub"]].concat()).code(1).stderr_has(&["none of the keys"]);
+    import(&[]).code(2);
+    assert_eq!(registry.manifest_about("app", &about), None);
+    // The one that it pushed.
+    let before = registry.manifest("app", "v1");
+    import(&by).code(0).stderr_has(&["kept as bundle", ".att"]);
+    assert_eq!(registry.manifest("app", "v1"), before, "the index is as it was");
+    let platform = format!("{}/app@{about}", registry.host());
+    let said = attested(&place, &platform, PROVENANCE).code(0).stdout_text();
+    let envelope: Value = serde_json::from_str(said.trim()).expect("an envelope");
+    let payload =
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, envelope["payload"].as_str().expect("text"));
+    assert!(String::from_utf8(payload.expect("base64")).expect("text").contains(r#""n":1.0"#), "byte for byte");
+    image(&place, &["verify", "--key", "../k.pub", &platform]).code(10);
+    import(&by).code(0).stderr_has(&["already under the tag", "already in a bundle"]);
+    // What is wrong with one signs none of them.
+    for (refers_to, subjects, said, why) in [
+        (other.as_str(), &good, PROVENANCE, "no image of the index"),
+        ("", &good, PROVENANCE, "no image of the index"),
+        (about.as_str(), &json!([subject(&other)]), PROVENANCE, "which is not"),
+        (about.as_str(), &json!([subject(&about), subject(&other)]), PROVENANCE, "which is not"),
+        (about.as_str(), &json!([{"name": "x", "digest": {"sha1": "00"}}]), PROVENANCE, "which is not"),
+        (about.as_str(), &json!([]), PROVENANCE, "no subject"),
+        (about.as_str(), &good, "https://slsa.dev/provenance/v0.2", "it is called"),
+    ] {
+        let registry = Registry::start();
+        assert_eq!(registry.put_image("app", "one", "a"), about);
+        let index = index_with(&registry, &about, refers_to, subjects, said);
+        build(&place, "x", &index, &[], BUILD).code(0);
+        let name = format!("{}/app:v1", registry.host());
+        let ended = image(&place, &["import-buildkit", "--key", "../k.pem", &name, "--attested-by", "../a.json"]);
+        ended.code(1).stdout("").stderr_has(&["nothing was signed", why]);
+        assert_eq!(registry.manifest_about("app", &about), None);
+    }
+    // An image alone has none.
+    build(&place, "x", &other, &[], BUILD).code(0);
+    let alone = format!("{}/app:two", registry.host());
+    image(&place, &["import-buildkit", "--key", "../k.pem", &alone, "--attested-by", "../a.json"])
+        .code(1)
+        .stderr_has(&["is a single image"]);
+}
