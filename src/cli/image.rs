@@ -3,9 +3,12 @@
 mod annotations;
 mod attach;
 mod attest;
+mod audit;
 mod blob;
+mod blob_attestation;
 mod compare;
 mod copy;
+mod download;
 mod import;
 mod keypair;
 mod place;
@@ -38,7 +41,7 @@ pub(crate) enum ImageVerb {
     VerifyAttestation(Box<verify_attestation::VerifyAttestationArgs>),
     /// Keep evidence of `affiant run` with the image that it is about
     Attach(Box<attach::AttachArgs>),
-    /// Sign the attestations that BuildKit has put into an index
+    /// Sign the attestations that a build has put into an index
     ImportBuildkit(Box<import::ImportArgs>),
     /// Make a pair of keys in cosign's form
     GenerateKeyPair(keypair::GenerateArgs),
@@ -50,10 +53,21 @@ pub(crate) enum ImageVerb {
     Tree(show::TreeArgs),
     /// Print the digest of an image
     Digest(show::DigestArgs),
+    /// Print what is kept about an image, as it lies there
+    #[command(subcommand)]
+    Download(Box<download::DownloadVerb>),
+    /// Take away what is kept about an image
+    Clean(Box<download::CleanArgs>),
+    /// Say which images of a repository are signed, which tags were replaced, and what is left over
+    Audit(Box<audit::AuditArgs>),
     /// Sign a file, into a Sigstore bundle
     SignBlob(blob::SignBlobArgs),
     /// Check the signature of a file
     VerifyBlob(blob::VerifyBlobArgs),
+    /// Attest something about a file
+    AttestBlob(Box<blob_attestation::AttestBlobArgs>),
+    /// Check an attestation of a file
+    VerifyBlobAttestation(Box<blob_attestation::VerifyBlobAttestationArgs>),
     /// Carry an image with all that is kept about it to another place
     Copy(Box<copy::CopyArgs>),
     /// Keep an image with all that is kept about it in a folder
@@ -73,6 +87,7 @@ impl ImageVerb {
             Self::Verify(args) => args.call(called),
             Self::VerifyAttestation(args) => args.call(called),
             Self::VerifyBlob(args) => args.call(called),
+            Self::VerifyBlobAttestation(args) => args.call(called),
             _ => {}
         }
     }
@@ -91,8 +106,13 @@ pub(crate) fn image(verb: &ImageVerb, output: &Output) -> Result<Ending, Failure
         ImageVerb::Triangulate(args) => show::triangulate(args, output),
         ImageVerb::Tree(args) => show::tree(args, output),
         ImageVerb::Digest(args) => show::digest(args, output),
+        ImageVerb::Download(verb) => download::download(verb, output),
+        ImageVerb::Clean(args) => download::clean(args, output),
+        ImageVerb::Audit(args) => audit::audit(args, output),
         ImageVerb::SignBlob(args) => blob::sign_blob(args, output),
         ImageVerb::VerifyBlob(args) => blob::verify_blob(args, output),
+        ImageVerb::AttestBlob(args) => blob_attestation::attest_blob(args, output),
+        ImageVerb::VerifyBlobAttestation(args) => blob_attestation::verify_blob_attestation(args, output),
         ImageVerb::Copy(args) => copy::copy(args, output),
         ImageVerb::Save(args) => copy::save(args, output),
         ImageVerb::Load(args) => copy::load(args, output),

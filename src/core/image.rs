@@ -5,12 +5,14 @@
 
 pub mod attach;
 pub mod attached;
+pub mod audit;
 pub mod authorities;
 pub mod buildkit;
 pub mod carry;
 pub mod claim;
 pub mod compare;
 pub mod found;
+pub mod kept;
 pub mod keyed;
 pub mod layout;
 pub mod manifest;

@@ -22,6 +22,8 @@ mod hostile;
 mod images;
 #[cfg(feature = "remote")]
 mod issuer;
+#[cfg(feature = "remote")]
+mod keeping;
 mod keys;
 mod peers_names;
 mod pins;

@@ -331,6 +331,31 @@ pub fn enlist(
     shared::write(repository, &subject.tag(""), pace, change, |there| new.iter().all(|entry| has(there, entry)))
 }
 
+/// Takes an entry out of the tag that lists an image's referrers; the tag goes with the last one.
+pub fn delist(repository: &dyn Repository, subject: &Digest, entry: &Digest, pace: &Pace) -> Result<(), SharedError> {
+    let tag = subject.tag("");
+    let mut is_empty = false;
+    let change = |there: Option<&Manifest>| {
+        let Some(there) = there.filter(|there| there.kind() == ManifestKind::Index) else { return Ok(Change::Nothing) };
+        let mut entries = there.entries().to_vec();
+        entries.retain(|one| one.digest != *entry);
+        is_empty = entries.is_empty();
+        if entries.len() == there.entries().len() {
+            return Ok(Change::Nothing);
+        }
+        Ok(Change::Write(Box::new(Manifest { manifests: Some(entries), ..there.clone() }), Vec::new()))
+    };
+    shared::write(repository, &tag, pace, change, |there| there.entries().iter().all(|one| one.digest != *entry))?;
+    if is_empty && let Some(list) = repository.resolve(&At::Tag(tag.clone()))? {
+        // Another writer may have begun: then it is another manifest, and that one stays.
+        let by_digest = repository.delete(&At::Digest(list.digest));
+        if repository.resolve(&At::Tag(tag))?.is_some() {
+            by_digest?;
+        }
+    }
+    Ok(())
+}
+
 /// What is said to refer to an image: by the registry, else by the tag. Entries are not proven: the manifest decides.
 pub fn referrers(repository: &dyn Repository, of: &Digest) -> Result<Vec<Descriptor>, RepositoryError> {
     let mut entries = repository.referrers(of)?.unwrap_or_default();
