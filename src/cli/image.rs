@@ -1,6 +1,6 @@
 //! `affiant image`: images in registries, layouts and archives, and what is signed about them.
 
-mod annotations;
+pub(in crate::cli) mod annotations;
 mod attach;
 mod attest;
 mod audit;
@@ -11,7 +11,7 @@ mod copy;
 mod download;
 mod import;
 mod keypair;
-mod place;
+pub(in crate::cli) mod place;
 mod push;
 mod show;
 mod sign;

@@ -17,6 +17,7 @@ pub mod keyed;
 pub mod layout;
 pub mod manifest;
 pub mod payload;
+pub mod platforms;
 pub mod reference;
 pub mod repository;
 pub mod shared;

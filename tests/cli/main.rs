@@ -16,6 +16,8 @@ mod evidence;
 mod exports;
 mod forms;
 mod gate;
+#[cfg(feature = "remote")]
+mod gate_images;
 mod harness;
 mod hostile;
 #[cfg(feature = "remote")]
