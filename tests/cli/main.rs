@@ -4,6 +4,8 @@
 mod action;
 #[cfg(feature = "remote")]
 mod archivista;
+#[cfg(feature = "remote")]
+mod attach;
 mod attest;
 mod bad_input;
 #[cfg(feature = "remote")]
@@ -22,6 +24,8 @@ mod hostile;
 mod images;
 #[cfg(feature = "remote")]
 mod issuer;
+#[cfg(feature = "remote")]
+mod keeping;
 mod keys;
 mod peers_names;
 mod pins;

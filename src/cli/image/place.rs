@@ -13,7 +13,7 @@ const MAX_CHILDREN: usize = 1000;
 /// How deep indexes may lie in each other.
 const MAX_DEPTH: usize = 4;
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
 pub(in crate::cli) struct RegistryArgs {
     #[command(flatten)]

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::surroundings::{self, Asking};
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
 pub(super) struct TargetArgs {
     /// Ask the registry without TLS where it speaks none
