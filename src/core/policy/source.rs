@@ -571,6 +571,8 @@ pub(super) fn spoken(kind: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
 
     fn at() -> Timestamp {
