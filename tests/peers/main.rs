@@ -8,6 +8,7 @@ mod actions;
 mod arguments;
 mod carry;
 mod compare;
+mod container;
 mod cosign;
 mod determinism;
 mod engine;
