@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use affiant_core::clock::Clock;
 use affiant_core::outfile::{Outfile, OutfileError};
-use affiant_core::run::{Collected, SealedEnvelope};
+use affiant_core::run::{Collected, Sealed, SealedEnvelope};
 use affiant_core::sign::Signer;
 use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want};
@@ -19,6 +19,7 @@ use super::links::Links;
 use super::reports::{self, Reports};
 use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::image::After;
 use crate::cli::output::Output;
 use crate::cli::{keys, places};
 
@@ -39,6 +40,8 @@ pub(super) struct Keep {
     reports: Vec<PathBuf>,
     /// Classic metadata of in-toto.
     links: Option<Links>,
+    /// Images that get the evidence too.
+    attach: Option<After>,
     /// The public key beside the signing key, for the next command.
     public_key: Option<PathBuf>,
     /// What is not as it should be, but does not stop a run.
@@ -59,6 +62,8 @@ pub(super) struct Kept {
     /// The collection's outfile, as people are told of it.
     shown: Option<String>,
     next: Option<String>,
+    /// Names of what was attached to images.
+    attached: Option<Vec<String>>,
 }
 
 struct KeptEnvelope {
@@ -83,6 +88,7 @@ impl Keep {
     /// Looks at every place before the command runs.
     pub(super) fn check(
         args: &CaptureArgs,
+        attach: Option<After>,
         dir: &Path,
         step: &str,
         signers: &[Box<dyn Signer>],
@@ -149,6 +155,7 @@ impl Keep {
             archive_named: args.archive.is_some(),
             spool,
             links: Links::check(args, step, signers)?,
+            attach,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
             warnings,
@@ -282,6 +289,9 @@ impl Keep {
         }
         if let Some(links) = &self.links {
             kept.failed |= !links.write(collected, &sealed, signers, output);
+        }
+        if let Some(attach) = &self.attach {
+            kept.attach(attach, collected, &sealed, signers, output);
         }
         kept.shown = kept.envelopes.first().and_then(|first| first.outfile.as_deref()).map(|path| self.shown(path));
         kept.next = self.next(&kept);
@@ -478,6 +488,50 @@ impl Names {
 }
 
 impl Kept {
+    /// Keeps the evidence with images as well. It is in the archive already; what fails here fails the run, and is told.
+    fn attach(
+        &mut self,
+        attach: &After,
+        collected: &Collected,
+        sealed: &Sealed,
+        signers: &[Box<dyn Signer>],
+        output: &Output,
+    ) {
+        if collected.outcome.code() != 0 {
+            output.message("note: the command failed, so its evidence is attached to no image");
+            return;
+        }
+        let label = |envelope: &SealedEnvelope| envelope.attestor.map_or("the collection", |name| name).to_owned();
+        let json = |envelope: &SealedEnvelope| {
+            let mut bytes = Vec::new();
+            envelope.write(&mut bytes).map(|()| (label(envelope), bytes))
+        };
+        let keys: Vec<_> = signers.iter().map(|signer| signer.public_key().clone()).collect();
+        let envelopes = sealed.envelopes.iter().map(json).collect::<Result<Vec<_>, _>>();
+        let result = envelopes
+            .map_err(|error| Failure::because(Kind::Run, "the evidence cannot be written", &error))
+            .and_then(|envelopes| attach.attach(&envelopes, &keys, output));
+        match result {
+            Ok(names) => self.attached = Some(names),
+            Err(failure) => {
+                self.failed = true;
+                let digests = self.envelopes.iter().filter(|one| one.archive.is_some());
+                let digests: Vec<&str> = digests.filter_map(|one| one.digest.as_deref()).collect();
+                let failure = if digests.is_empty() {
+                    failure
+                } else {
+                    failure.hint(format!("it is archived; later: affiant image attach IMAGE {}", digests.join(" ")))
+                };
+                output.failure(&failure);
+            }
+        }
+    }
+
+    /// What was attached to images, where that was asked for.
+    pub(super) fn attached(&self) -> Option<&[String]> {
+        self.attached.as_deref()
+    }
+
     /// For the report.
     pub(super) fn report(&self) -> Value {
         let show = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());

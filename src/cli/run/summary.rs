@@ -129,6 +129,7 @@ impl Log {
             "about": about(collected),
             "evidenceFailed": evidence_failed,
             "evidence": kept.report(),
+            "attached": kept.attached(),
         }));
     }
 
