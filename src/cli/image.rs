@@ -17,6 +17,8 @@ mod verify_attestation;
 
 use clap::Subcommand;
 
+pub(super) use targets::{TargetArgs, no_answer};
+
 use super::Ending;
 use super::failure::Failure;
 use super::names::Called;

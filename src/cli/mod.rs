@@ -1,6 +1,7 @@
 //! The command line: the only code that prints, ends the process, or reads flags and environment.
 
 mod archive;
+mod archivista;
 mod attestors;
 mod bundle;
 mod ci;

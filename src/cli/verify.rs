@@ -17,6 +17,7 @@ use affiant_core::vsa;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
+use super::archivista::ArchivistaArgs;
 use super::failure::{Failure, Kind};
 use super::names::{Called, verdict_json};
 use super::output::Output;
@@ -43,6 +44,9 @@ const PEERS_TRUST: [(&str, &str); 7] = [
 
 #[derive(Args)]
 #[command(
+    mut_arg("enable_archivista", |arg| arg.hide(true)),
+    mut_arg("archivista_server", |arg| arg.hide(true)),
+    mut_arg("archivista_headers", |arg| arg.hide(true)),
     after_help = "Examples:\n  affiant verify -p policy.signed.json -k policy.pub image.tar\n  affiant verify -p policy.signed.json -k policy.pub -a build.att.json,sbom.att.json -f image.tar --report html=verdict.html\n\nExit codes: 0 passed, 1 denied, 2 usage, 3 no evidence found, 4 no answer possible."
 )]
 pub(crate) struct VerifyArgs {
@@ -70,9 +74,8 @@ pub(crate) struct VerifyArgs {
     /// Archive to look in: `dir:PATH`, or `archivista+URL` for a server
     #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
-    /// Header for the server, `NAME: VALUE` (repeatable)
-    #[arg(long, value_name = "HEADER", hide = true)]
-    archivista_headers: Vec<String>,
+    #[command(flatten)]
+    archivista: ArchivistaArgs,
     /// Roots of the certificate that signed the policy (PEM; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',', visible_alias = "policy-ca")]
     policy_ca_roots: Vec<PathBuf>,
@@ -383,10 +386,10 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     }
     let named: Vec<PathBuf> = args.attestations.iter().chain(&args.bundle).cloned().collect();
     let files = if named.is_empty() { None } else { Some(evidence(&named)?) };
-    let store = store(args, !named.is_empty())?;
+    let stores = args.archivista.sources(args.archive.as_deref(), None, args.offline, !named.is_empty())?;
     let mut sources: Vec<&dyn Source> = Vec::new();
     sources.extend(files.as_ref().map(|files| files as &dyn Source));
-    sources.extend(store.as_deref());
+    sources.extend(stores.iter().map(|store| &**store));
 
     let question = Question {
         policy: PolicyFile { label: &label, bytes: &policy },
@@ -539,19 +542,6 @@ pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Str
     }
     files.dedup();
     Ok((files, empty))
-}
-
-/// Where evidence is looked for besides the files.
-fn store(args: &VerifyArgs, has_evidence: bool) -> Result<Option<Box<dyn Source>>, Failure> {
-    if let Some(url) = args.archive.as_deref().and_then(|value| value.strip_prefix("archivista+")) {
-        if args.offline {
-            return Err(Failure::usage("--offline: a server cannot be asked for evidence")
-                .hint("name files with `--attestations FILE`, or a folder with `--archive dir:PATH`"));
-        }
-        return surroundings::archivista(url, &args.archivista_headers).map(Some);
-    }
-    let archive = archive(args.archive.as_deref(), has_evidence)?;
-    Ok(archive.map(|archive| Box::new(archive) as Box<dyn Source>))
 }
 
 /// The archive that was named; without named evidence the default one, where there is one.

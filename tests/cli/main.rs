@@ -34,5 +34,6 @@ mod schema;
 mod secrets;
 #[cfg(feature = "remote")]
 mod stores;
+mod stores_run;
 mod terminal;
 mod transparent;

@@ -11,7 +11,7 @@ use crate::cli::surroundings::{self, Asking};
 
 #[derive(Args)]
 #[command(next_help_heading = "Registry")]
-pub(super) struct TargetArgs {
+pub(crate) struct TargetArgs {
     /// Ask the registry without TLS where it speaks none
     #[arg(long)]
     allow_http_registry: bool,
@@ -30,9 +30,9 @@ pub(super) struct TargetArgs {
 }
 
 /// A place, and which manifest in it is meant.
-pub(super) struct Place {
-    pub(super) repository: Box<dyn Repository>,
-    pub(super) at: At,
+pub(crate) struct Place {
+    pub(crate) repository: Box<dyn Repository>,
+    pub(crate) at: At,
     /// In a registry.
     pub(super) reference: Option<Reference>,
 }
@@ -74,13 +74,13 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
 }
 
 /// A place did not do what was asked.
-pub(super) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+pub(crate) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
 }
 
 impl TargetArgs {
     /// Opens a place that is read.
-    pub(super) fn source(&self, text: &str) -> Result<Place, Failure> {
+    pub(crate) fn source(&self, text: &str) -> Result<Place, Failure> {
         let failed = |error: affiant_core::image::RepositoryError| no_answer(text, &error);
         let in_layout = |layout: Layout, at: Option<At>| -> Result<Place, Failure> {
             let at = at.map_or_else(|| layout.only_root(), Ok).map_err(failed)?;

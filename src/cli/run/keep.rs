@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 
 use super::links::Links;
 use super::reports::{self, Reports};
+use super::server::Server;
 use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
-use crate::cli::{keys, places};
+use crate::cli::{archivista, keys, places};
 
 /// Envelopes of up to this many bytes are written by one thread.
 const ALONE: usize = 256 * 1024;
@@ -35,6 +36,7 @@ pub(super) struct Keep {
     archive: Option<Archive>,
     /// Whether the user named the archive: then its failure fails the run.
     archive_named: bool,
+    server: Option<Server>,
     spool: Option<Spool>,
     reports: Vec<PathBuf>,
     /// Classic metadata of in-toto.
@@ -68,6 +70,7 @@ struct KeptEnvelope {
     gitoid: Option<String>,
     outfile: Option<PathBuf>,
     archive: Option<PathBuf>,
+    server: Option<String>,
     spool: Option<Waiting>,
 }
 
@@ -100,9 +103,16 @@ impl Keep {
                 Some((absolute(path), checked))
             }
         };
-        let mut warnings = Vec::new();
-        let folders = places::places();
-        let named = args.archive.as_deref().map(places::named_archive).transpose()?.map(|folder| absolute(&folder));
+        let mut warnings: Vec<String> = args.archivista.unused().map(str::to_owned).into_iter().collect();
+        let mut folders = places::places();
+        let (named, server) = archivista::named(&args.archive)?;
+        let named = named.map(|folder| absolute(&folder));
+        let archive_named = named.is_some();
+        if !args.archive.is_empty() {
+            // What is named takes the place of the default one.
+            folders.archive = None;
+        }
+        let server = Server::check(args, server)?;
         let used = [named.as_ref().or(folders.archive.as_ref()), folders.spool.as_ref()];
         if let Some(folder) = used.into_iter().flatten().find(|folder| holds(folder, dir)) {
             return Err(Failure::new(
@@ -135,7 +145,7 @@ impl Keep {
         let spool = folders.spool.filter(|_| !args.plan).and_then(|folder| {
             Spool::create(&folder).map_err(|error| warnings.push(format!("there is no spool: {error}"))).ok()
         });
-        if outfile.is_none() && archive.is_none() {
+        if outfile.is_none() && archive.is_none() && server.is_none() {
             let failure = Failure::new(Kind::Run, "there is nowhere to keep the evidence, so nothing was run")
                 .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
             return Err(warnings.into_iter().fold(failure, Failure::hint));
@@ -146,7 +156,8 @@ impl Keep {
             on_gap: args.on_gap,
             outfile,
             archive,
-            archive_named: args.archive.is_some(),
+            archive_named,
+            server,
             spool,
             links: Links::check(args, step, signers)?,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
@@ -165,6 +176,7 @@ impl Keep {
         }
         own.extend(self.archive.as_ref().map(|archive| archive.root().to_owned()));
         own.extend(self.spool.as_ref().map(|spool| spool.folder().to_owned()));
+        own.extend(places::fetched());
         own
     }
 
@@ -177,6 +189,7 @@ impl Keep {
     pub(super) fn describe(&self) -> Vec<String> {
         let mut places: Vec<_> = self.outfile.iter().map(|(path, _)| path.display().to_string()).collect();
         places.extend(self.archive.as_ref().map(|archive| format!("archive {}", archive.root().display())));
+        places.extend(self.server.as_ref().map(|server| format!("archivista {}", server.address())));
         places
     }
 
@@ -248,7 +261,8 @@ impl Keep {
                         }
                     }
                     Err(error) => {
-                        troubles.push((self.archive_named || self.outfile.is_none(), format!("not archived: {error}")));
+                        let only = self.outfile.is_none() && self.server.is_none();
+                        troubles.push((self.archive_named || only, format!("not archived: {error}")));
                     }
                 }
             }
@@ -256,6 +270,16 @@ impl Keep {
                 match written {
                     Ok(()) => one.outfile = Some(path),
                     Err(error) => troubles.push((true, format!("the outfile was not written: {error}"))),
+                }
+            }
+            // Last: what is kept here does not wait for another machine.
+            if let Some(server) = &self.server {
+                match server.keep(envelope, output) {
+                    Ok(gitoid) => {
+                        one.server = Some(server.address().to_owned());
+                        one.gitoid = Some(gitoid);
+                    }
+                    Err(reason) => troubles.push((true, format!("not stored in archivista: {reason}"))),
                 }
             }
             if !troubles.is_empty() {
@@ -270,6 +294,9 @@ impl Keep {
                 }
                 if one.archive.is_some() {
                     want.archive = None;
+                }
+                if one.server.is_some() {
+                    want.archivista = None;
                 }
                 let saved =
                     self.spool(Spooled::Envelope, &want, reserve.take(), output, |out| envelope.write(&mut &mut *out));
@@ -343,6 +370,7 @@ impl Keep {
                 Some(attestor) => Names::default().own(path, attestor),
             }),
             archive: self.archive.as_ref().map(|archive| archive.root().to_owned()),
+            archivista: self.server.as_ref().map(|server| server.address().to_owned()),
             payload_type: Some(PAYLOAD_TYPE.to_owned()),
             step: Some(step.to_owned()),
             reason,
@@ -389,6 +417,9 @@ impl Keep {
         if kind == Spooled::Payload {
             let _ = write!(resume, " --key KEY --digest {}", saved.digest);
         }
+        if want.archivista.is_some() {
+            resume.extend(self.server.as_ref().map(Server::resume_flags));
+        }
         output.message(&format!("hint: finish with `{resume}`"));
         Some(Waiting { digest: saved.digest.to_string(), path: saved.path, resume })
     }
@@ -407,7 +438,7 @@ impl Keep {
             (Some(path), ..) => self.shown(path),
             (None, Some(_), Some(digest), _) => digest.clone(),
             (.., Some(waiting)) => return Some(waiting.resume.clone()),
-            _ => return None,
+            _ => return self.server.as_ref().zip(first.gitoid.as_deref()).map(|(server, id)| server.next(id)),
         };
         Some(format!("affiant inspect --key {key} {place}"))
     }
@@ -453,8 +484,14 @@ impl KeptEnvelope {
             gitoid: None,
             outfile: None,
             archive: None,
+            server: None,
             spool: None,
         }
+    }
+
+    fn in_archivista(&self) -> Option<String> {
+        let gitoid = self.server.as_ref().and(self.gitoid.as_deref())?;
+        Some(format!("archivista as {}", gitoid.get(..12).unwrap_or(gitoid)))
     }
 }
 
@@ -491,6 +528,7 @@ impl Kept {
                     "gitoid": one.gitoid,
                     "outfile": show(&one.outfile),
                     "archive": show(&one.archive),
+                    "archivista": one.server,
                     "spool": one.spool.as_ref().map(|waiting| waiting.path.display().to_string()),
                 })
             })
@@ -510,7 +548,7 @@ impl Kept {
                 }
                 (None, Some(_), Some(digest), _) => format!("the archive as {}", digest.get(..19).unwrap_or(digest)),
                 (.., Some(waiting)) => format!("the spool: {}", waiting.path.display()),
-                _ => return None,
+                _ => one.in_archivista()?,
             };
             Some((one.attestor?, place))
         })
@@ -525,6 +563,7 @@ impl Kept {
             let digest = first.digest.as_deref().unwrap_or_default();
             format!("the archive as {}", digest.get(..19).unwrap_or(digest))
         }));
+        places.extend(first.in_archivista());
         places.extend(first.spool.as_ref().map(|waiting| format!("the spool: {}", waiting.path.display())));
         if places.is_empty() {
             return Some("the evidence is lost: no place took it".to_owned());
