@@ -251,7 +251,7 @@ fn an_index_is_carried_whole_or_one_image_of_it() {
     copy(&place, &format!("{}/team/app:one", source.host()), &wrong, []).code(1).stderr_has(&["nothing was written"]);
 }
 
-fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = Vec::new();
     for (name, content) in entries {
         let mut header = [0u8; 512];

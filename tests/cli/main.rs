@@ -23,6 +23,8 @@ mod issuer;
 mod keys;
 mod peers_names;
 mod pins;
+#[cfg(feature = "remote")]
+mod places;
 mod policy;
 #[cfg(feature = "remote")]
 mod providers;

@@ -41,6 +41,9 @@ pub(crate) struct AttestArgs {
     /// How the attestation is kept
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tag,bundle")]
     format: Vec<Format>,
+    /// What stands in the attestation as the image's name, instead of its repository; a layout that says none needs it
+    #[arg(long, alias = "identity", value_name = "NAME")]
+    sign_container_identity: Option<String>,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -63,16 +66,17 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     let key = args.signing.load(output)?;
     let pace = Pace::default();
     for name in &args.images {
-        let image = args.registry.image(name)?;
-        if image.reference.digest.is_none() {
+        let image = args.registry.image_to_change(name)?;
+        if !image.is_pinned() {
             output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
         }
+        let identity = image.identity(args.sign_container_identity.as_deref())?;
         let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
         for manifest in &manifests {
             let digest = &manifest.digest;
-            let place = format!("{}@{digest}", image.reference.name());
+            let place = format!("{}@{digest}", image.name());
             let failed = |error: SharedError| not_kept(&place, &error);
-            let statement = claim::attestation(&image.reference.name(), digest, &named.written, &predicate);
+            let statement = claim::attestation(&identity, digest, &named.written, &predicate);
             let (envelope, bundle) = sealed(&key, statement)?;
             if args.format.contains(&Format::Tag) {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
@@ -88,6 +92,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
                 output.message(&format!("attested: {place}; kept as bundle {}@{kept}", image.keeper_name()));
             }
         }
+        image.finish()?;
     }
     Ok(Ending::Done)
 }

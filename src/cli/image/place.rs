@@ -1,13 +1,12 @@
-//! Where images and what is kept about them are: registries, and how they are asked.
+//! An image in its place, and the places in which something is kept about it.
 
 use affiant_core::image::found::Skipped;
-use affiant_core::image::{At, Descriptor, Digest, Manifest, Reference, Repository, RepositoryError, Stored, Target};
+use affiant_core::image::{At, Descriptor, Digest, Manifest, Reference, Repository, RepositoryError, Stored};
 use clap::Args;
 
-use super::targets::{TargetArgs, no_answer};
+use super::targets::{self, Place, TargetArgs, Use, no_answer};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
-use crate::cli::surroundings;
 
 /// Most entries of an index that are signed with it.
 const MAX_CHILDREN: usize = 1000;
@@ -22,58 +21,57 @@ pub(super) struct RegistryArgs {
     /// What stands before the tags of signatures and attestations
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
-    /// Repository in which signatures and attestations are kept, instead of the image's
+    /// Repository, or oci:FOLDER, in which signatures and attestations are kept, instead of the image's
     #[arg(long, value_name = "NAME", env = "COSIGN_REPOSITORY", hide_env_values = true)]
     evidence_repository: Option<String>,
 }
 
 /// An image, resolved once, and where things are kept about it.
 pub(super) struct Image {
-    pub(super) reference: Reference,
+    place: Place,
     pub(super) stored: Stored,
-    repository: Box<dyn Repository>,
-    evidence: Option<(Reference, Box<dyn Repository>)>,
+    evidence: Option<Place>,
     prefix: String,
+    /// As it was named.
+    asked: String,
 }
 
 impl RegistryArgs {
-    /// Resolves an image.
+    /// Resolves an image that is read.
     pub(super) fn image(&self, name: &str) -> Result<Image, Failure> {
-        let reference = registry_reference(name)?;
-        let evidence = self.evidence_repository.as_deref().filter(|name| !name.is_empty());
-        let evidence = evidence.map(registry_reference).transpose()?;
+        self.resolved(name, Use::Read)
+    }
+
+    /// Resolves an image about which something is kept, or taken away. [`Image::finish`] must follow.
+    pub(super) fn image_to_change(&self, name: &str) -> Result<Image, Failure> {
+        self.resolved(name, Use::Change)
+    }
+
+    fn resolved(&self, name: &str, purpose: Use) -> Result<Image, Failure> {
+        let target = targets::named(name)?;
+        let elsewhere = self.evidence_repository.as_deref().filter(|name| !name.is_empty());
         if !self.attachment_tag_prefix.is_empty()
             && !affiant_core::image::reference::is_tag(&self.attachment_tag_prefix)
         {
             return Err(Failure::usage(format!("--attachment-tag-prefix {}: no tag", self.attachment_tag_prefix)));
         }
-        let mut hosts = vec![reference.registry.clone()];
-        hosts.extend(evidence.iter().map(|evidence| evidence.registry.clone()));
-        let open = surroundings::registries(&self.targets.asking(hosts))?;
-        let repository = open(&reference);
-        let evidence = evidence
-            .filter(|evidence| evidence.name() != reference.name())
-            .map(|evidence| (evidence.clone(), open(&evidence)));
-        let at = reference.at();
-        let stored = repository.manifest(&at).map_err(|error| no_answer(name, &error))?;
+        // What is kept elsewhere leaves the image's own place as it is.
+        let (own, other) = if elsewhere.is_some() { (Use::Read, purpose) } else { (purpose, Use::Read) };
+        let place = self.targets.open_target(name, target, own)?;
+        let evidence = elsewhere.map(|name| self.targets.keeper(name, other)).transpose()?;
+        let evidence = evidence.filter(|evidence| evidence.shown != place.shown);
+        let asked = place.reference.as_ref().map_or_else(|| name.to_owned(), ToString::to_string);
+        let stored = place.repository.manifest(&place.at).map_err(|error| no_answer(name, &error))?;
         let stored = stored.ok_or_else(|| {
-            Failure::new(Kind::NoTag, format!("{reference} is not there"))
-                .hint("is the name right, and was the image pushed?")
+            let failure = Failure::new(Kind::NoTag, format!("{asked} is not there"));
+            if std::path::Path::new(name).exists() {
+                failure.hint(targets::prefixes(name))
+            } else {
+                failure.hint("is the name right, and was the image pushed?")
+            }
         })?;
-        stored
-            .manifest()
-            .map_err(|error| Failure::because(Kind::NoAnswer, format!("{reference} is no image"), &error))?;
-        Ok(Image { reference, stored, repository, evidence, prefix: self.attachment_tag_prefix.clone() })
-    }
-}
-
-/// A name of an image in a registry.
-pub(super) fn registry_reference(name: &str) -> Result<Reference, Failure> {
-    match name.parse::<Target>() {
-        Ok(Target::Registry(reference)) => Ok(reference),
-        Ok(_) => Err(Failure::usage(format!("{name}: only images in registries can be worked with so far"))
-            .hint("push it with skopeo or docker, and name it as `host/repository@sha256:…`")),
-        Err(error) => Err(Failure::because(Kind::Usage, format!("{name} is no image"), &error)),
+        stored.manifest().map_err(|error| Failure::because(Kind::NoAnswer, format!("{asked} is no image"), &error))?;
+        Ok(Image { place, stored, evidence, prefix: self.attachment_tag_prefix.clone(), asked })
     }
 }
 
@@ -82,22 +80,53 @@ impl Image {
         self.stored.digest()
     }
 
-    /// Where new things are kept about it.
-    pub(super) fn keeper(&self) -> &dyn Repository {
-        self.evidence.as_ref().map_or(&*self.repository, |(_, repository)| &**repository)
+    /// `host/repository`, or the layout's or archive's name.
+    pub(super) fn name(&self) -> &str {
+        &self.place.shown
     }
 
-    /// The name of that repository.
-    pub(super) fn keeper_name(&self) -> String {
-        self.evidence.as_ref().map_or_else(|| self.reference.name(), |(reference, _)| reference.name())
+    /// As it was named.
+    pub(super) fn asked(&self) -> &str {
+        &self.asked
+    }
+
+    /// Whether it was named by its digest.
+    pub(super) fn is_pinned(&self) -> bool {
+        matches!(self.place.at, At::Digest(_))
+    }
+
+    /// The image's own place.
+    pub(super) fn repository(&self) -> &dyn Repository {
+        &*self.place.repository
+    }
+
+    /// The name of the image that is written into what is signed: the one that is given, else its repository in a
+    /// registry, else the name that a layout says.
+    pub(super) fn identity(&self, given: Option<&str>) -> Result<String, Failure> {
+        let own = self.place.reference.as_ref().map(Reference::name);
+        given.map(str::to_owned).or(own).or_else(|| self.place.known_as.clone()).ok_or_else(|| {
+            Failure::usage(format!("{}: the image has no name of a registry, and one is signed", self.asked))
+                .hint("say which: --sign-container-identity registry.example/team/app")
+        })
+    }
+
+    /// Where new things are kept about it.
+    pub(super) fn keeper(&self) -> &dyn Repository {
+        &*self.keeping().repository
+    }
+
+    /// The name of that place.
+    pub(super) fn keeper_name(&self) -> &str {
+        &self.keeping().shown
+    }
+
+    fn keeping(&self) -> &Place {
+        self.evidence.as_ref().unwrap_or(&self.place)
     }
 
     /// All places in which something may be kept.
     pub(super) fn keepers(&self) -> Vec<&dyn Repository> {
-        let mut all: Vec<&dyn Repository> = Vec::new();
-        all.extend(self.evidence.as_ref().map(|(_, repository)| &**repository));
-        all.push(&*self.repository);
-        all
+        self.evidence.iter().chain([&self.place]).map(|place| &*place.repository).collect()
     }
 
     /// What stands before tags.
@@ -107,7 +136,12 @@ impl Image {
 
     /// `name@digest`
     pub(super) fn pinned(&self) -> String {
-        self.reference.pinned(self.digest())
+        format!("{}@{}", self.name(), self.digest())
+    }
+
+    /// All is kept: an archive is written anew.
+    pub(super) fn finish(&self) -> Result<(), Failure> {
+        self.keeping().finish()
     }
 
     /// The image, and with it all manifests of an index.
@@ -128,7 +162,7 @@ impl Image {
                         format!("{}: more than {MAX_CHILDREN} manifests, or deeper than {MAX_DEPTH}", self.pinned()),
                     ));
                 }
-                let child = self.repository.manifest(&At::Digest(entry.digest.clone())).map_err(failed)?;
+                let child = self.repository().manifest(&At::Digest(entry.digest.clone())).map_err(failed)?;
                 let child = child.ok_or_else(|| {
                     Failure::new(Kind::NoAnswer, format!("{} of the index is not there", entry.digest))
                 })?;

@@ -110,8 +110,8 @@ pub(crate) struct SignArgs {
         value_name = "MODE"
     )]
     registry_referrers_mode: Mode,
-    /// What stands in the signature as the image's name, instead of its repository
-    #[arg(long, value_name = "NAME")]
+    /// What stands in the signature as the image's name, instead of its repository; a layout that says none needs it
+    #[arg(long, alias = "identity", value_name = "NAME")]
     sign_container_identity: Option<String>,
     #[command(flatten)]
     registry: RegistryArgs,
@@ -133,8 +133,8 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     let key = args.signing.load(output)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     for name in &args.images {
-        let image = args.registry.image(name)?;
-        if image.reference.digest.is_none() {
+        let image = args.registry.image_to_change(name)?;
+        if !image.is_pinned() {
             output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
         }
         let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
@@ -142,6 +142,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
         for manifest in &manifests {
             earlier.one(manifest, output)?;
         }
+        image.finish()?;
     }
     Ok(Ending::Done)
 }
@@ -178,7 +179,7 @@ impl Signed<'_> {
     fn one(&self, manifest: &Descriptor, output: &Output) -> Result<(), Failure> {
         let pace = Pace::default();
         let (keeper, digest) = (self.image.keeper(), &manifest.digest);
-        let place = format!("{}@{digest}", self.image.reference.name());
+        let place = format!("{}@{digest}", self.image.name());
         let demand = Demand {
             digest,
             key: self.key.public_key(),
@@ -189,7 +190,7 @@ impl Signed<'_> {
         };
         let failed = |error: SharedError| not_kept(&place, &error);
         if self.args.format.contains(&Format::Tag) {
-            let name = self.args.sign_container_identity.clone().unwrap_or_else(|| self.image.reference.name());
+            let name = self.image.identity(self.args.sign_container_identity.as_deref())?;
             let payload = Payload::new(name, digest.clone(), self.annotations).to_json();
             let signature = keyed::sign(self.key, &[&payload]).map_err(|error| not_signed(&error))?;
             let layer = Layer::signature(payload.clone(), &signature);

@@ -1,9 +1,10 @@
-//! Registries, layouts and archives, as they are named on the command line.
+//! Registries, layouts and archives, as they are named on the command line: opened to be read, added to, or written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use affiant_core::image::layout::{docker_archive, pack};
-use affiant_core::image::{At, Layout, Reference, Repository, Target};
+use affiant_core::image::layout::{Edited, docker_archive, pack};
+use affiant_core::image::{At, Digest, Layout, Reference, Repository, RepositoryError, Target};
 use clap::Args;
 
 use crate::cli::failure::{Failure, Kind};
@@ -29,20 +30,35 @@ pub(crate) struct TargetArgs {
     registry_token: Option<String>,
 }
 
+/// What a place is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It is read.
+    Read,
+    /// Something is added to what is there, or taken away.
+    Change,
+}
+
 /// A place, and which manifest in it is meant.
 pub(crate) struct Place {
-    pub(crate) repository: Box<dyn Repository>,
+    pub(crate) repository: Arc<dyn Repository>,
     pub(crate) at: At,
     /// In a registry.
     pub(super) reference: Option<Reference>,
+    /// The place without tag and digest, as it can be named.
+    pub(super) shown: String,
+    /// In a layout: the name of the repository that its entry says.
+    pub(super) known_as: Option<String>,
+    /// An archive that is changed, and the folder of its changes.
+    edited: Option<(Arc<Edited>, tempfile::TempDir)>,
 }
 
 /// A place that is written.
 pub(super) struct Destination {
-    pub(super) repository: Box<dyn Repository>,
+    pub(super) repository: Arc<dyn Repository>,
     pub(super) tag: Option<String>,
     /// The digest that whatever is put there must have.
-    pub(super) digest: Option<affiant_core::image::Digest>,
+    pub(super) digest: Option<Digest>,
     pub(super) reference: Option<Reference>,
     /// The place without tag and digest, as it can be named.
     pub(super) shown: String,
@@ -70,7 +86,20 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
             return Err(Failure::new(Kind::NoAnswer, format!("{text} is not there")));
         }
     }
-    text.parse().map_err(|error| Failure::because(Kind::Usage, format!("{text} names no image"), &error))
+    named(text)
+}
+
+/// Says what a target is, by its name alone.
+pub(super) fn named(text: &str) -> Result<Target, Failure> {
+    text.parse().map_err(|error| {
+        let failure = Failure::because(Kind::Usage, format!("{text} names no image"), &error);
+        if Path::new(text).exists() { failure.hint(prefixes(text)) } else { failure }
+    })
+}
+
+/// How a file or folder is named where a name alone means a registry.
+pub(super) fn prefixes(text: &str) -> String {
+    format!("a folder or file is named as `oci:{text}`, `oci-archive:{text}` or `docker-archive:{text}`")
 }
 
 /// A place did not do what was asked.
@@ -78,31 +107,93 @@ pub(crate) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -
     Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
 }
 
+/// A folder beside a file, in which its changes are.
+fn scratch(file: &Path) -> std::io::Result<tempfile::TempDir> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    tempfile::Builder::new().prefix(".affiant-layout-").tempdir_in(folder.unwrap_or(Path::new(".")))
+}
+
 impl TargetArgs {
     /// Opens a place that is read.
     pub(crate) fn source(&self, text: &str) -> Result<Place, Failure> {
-        let failed = |error: affiant_core::image::RepositoryError| no_answer(text, &error);
-        let in_layout = |layout: Layout, at: Option<At>| -> Result<Place, Failure> {
-            let at = at.map_or_else(|| layout.only_root(), Ok).map_err(failed)?;
-            Ok(Place { repository: Box::new(layout), at, reference: None })
-        };
-        match parse(text)? {
-            Target::Registry(reference) => {
-                let repository = self.open(&reference)?;
-                Ok(Place { repository, at: reference.at(), reference: Some(reference) })
+        self.open_target(text, parse(text)?, Use::Read)
+    }
+
+    /// Opens a place in which an image is, and in which things may be kept about it.
+    pub(super) fn open_target(&self, text: &str, target: Target, purpose: Use) -> Result<Place, Failure> {
+        let failed = |error: RepositoryError| no_answer(text, &error);
+        match (target, purpose) {
+            (Target::Registry(reference), _) => Ok(Place {
+                repository: self.open(&reference)?,
+                at: reference.at(),
+                shown: reference.name(),
+                reference: Some(reference),
+                known_as: None,
+                edited: None,
+            }),
+            (Target::Layout(path, at), _) => {
+                let shown = format!("oci:{}", path.display());
+                in_layout(Layout::open(&path).map_err(failed)?, at, shown).map_err(failed)
             }
-            Target::Layout(path, at) => in_layout(Layout::open(&path).map_err(failed)?, at),
-            Target::LayoutArchive(path, at) => in_layout(Layout::open_archive(&path).map_err(failed)?, at),
-            Target::DockerArchive(path, name) => {
+            (Target::LayoutArchive(path, at), Use::Read) => {
+                let shown = format!("oci-archive:{}", path.display());
+                in_layout(Layout::open_archive(&path).map_err(failed)?, at, shown).map_err(failed)
+            }
+            (Target::LayoutArchive(path, at), Use::Change) => {
+                let folder = scratch(&path).map_err(|error| no_answer(text, &error))?;
+                let changed = Arc::new(Edited::open(&path, folder.path()).map_err(failed)?);
+                let layout = changed.layout();
+                let at = at.map_or_else(|| layout.only_root(), Ok).map_err(failed)?;
+                let known_as = layout.known_as(&at).map_err(failed)?;
+                Ok(Place {
+                    repository: changed.layout().clone(),
+                    at,
+                    reference: None,
+                    shown: format!("oci-archive:{}", path.display()),
+                    known_as,
+                    edited: Some((changed, folder)),
+                })
+            }
+            (Target::DockerArchive(path, name), Use::Read) => {
                 let (repository, at) = docker_archive(&path, name.as_deref()).map_err(failed)?;
-                Ok(Place { repository, at: At::Digest(at), reference: None })
+                let known_as = name.as_deref().and_then(|name| name.parse::<Reference>().ok()).map(|one| one.name());
+                let shown = format!("docker-archive:{}", path.display());
+                Ok(Place {
+                    repository: repository.into(),
+                    at: At::Digest(at),
+                    reference: None,
+                    shown,
+                    known_as,
+                    edited: None,
+                })
             }
+            (Target::DockerArchive(..), Use::Change) => Err(Failure::usage(format!(
+                "{text}: nothing can be kept in a docker archive"
+            ))
+            .hint(format!(
+                "copy it first, into a layout that has room for signatures: affiant image copy {text} oci-archive:FILE"
+            ))),
+        }
+    }
+
+    /// Opens a place in which things are kept about images of other places. A layout is made where there is none.
+    pub(super) fn keeper(&self, text: &str, purpose: Use) -> Result<Place, Failure> {
+        match named(text)? {
+            target @ Target::Registry(_) => self.open_target(text, target, purpose),
+            Target::Layout(path, None) => {
+                let layout = if purpose == Use::Change { Layout::create(&path) } else { Layout::open(&path) };
+                let layout = layout.map_err(|error| no_answer(text, &error))?;
+                let shown = format!("oci:{}", path.display());
+                let at = At::Tag(String::new());
+                Ok(Place { repository: Arc::new(layout), at, reference: None, shown, known_as: None, edited: None })
+            }
+            _ => Err(Failure::usage(format!("{text}: evidence is kept in a repository, or in `oci:FOLDER`"))),
         }
     }
 
     /// Opens a place that is written.
     pub(super) fn destination(&self, text: &str) -> Result<Destination, Failure> {
-        let failed = |error: affiant_core::image::RepositoryError| no_answer(text, &error);
+        let failed = |error: RepositoryError| no_answer(text, &error);
         let split = |at: Option<At>| match at {
             Some(At::Tag(tag)) => (Some(tag), None),
             Some(At::Digest(digest)) => (None, Some(digest)),
@@ -129,7 +220,7 @@ impl TargetArgs {
             }
             Target::Layout(path, at) => {
                 let (tag, digest) = split(at);
-                let repository = Box::new(Layout::create(&path).map_err(failed)?);
+                let repository = Arc::new(Layout::create(&path).map_err(failed)?);
                 let shown = format!("oci:{}", path.display());
                 Ok(Destination { repository, tag, digest, reference: None, shown, packs: None })
             }
@@ -139,13 +230,8 @@ impl TargetArgs {
                         .hint("an archive is written whole: choose another name, or take it away"));
                 }
                 let (tag, digest) = split(at);
-                let io = |error: std::io::Error| no_answer(text, &error);
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                let folder = tempfile::Builder::new()
-                    .prefix(".affiant-layout-")
-                    .tempdir_in(folder.unwrap_or(Path::new(".")))
-                    .map_err(io)?;
-                let repository = Box::new(Layout::create(&folder.path().join("layout")).map_err(failed)?);
+                let folder = scratch(&path).map_err(|error| no_answer(text, &error))?;
+                let repository = Arc::new(Layout::create(&folder.path().join("layout")).map_err(failed)?);
                 let shown = format!("oci-archive:{}", path.display());
                 Ok(Destination { repository, tag, digest, reference: None, shown, packs: Some((folder, path)) })
             }
@@ -155,9 +241,9 @@ impl TargetArgs {
     }
 
     /// The repository that a name means.
-    fn open(&self, reference: &Reference) -> Result<Box<dyn Repository>, Failure> {
+    fn open(&self, reference: &Reference) -> Result<Arc<dyn Repository>, Failure> {
         let open = surroundings::registries(&self.asking(vec![reference.registry.clone()]))?;
-        Ok(open(reference))
+        Ok(open(reference).into())
     }
 
     /// How these registries are asked.
@@ -171,6 +257,20 @@ impl TargetArgs {
     }
 }
 
+fn in_layout(layout: Layout, at: Option<At>, shown: String) -> Result<Place, RepositoryError> {
+    let at = at.map_or_else(|| layout.only_root(), Ok)?;
+    let known_as = layout.known_as(&at)?;
+    Ok(Place { repository: Arc::new(layout), at, reference: None, shown, known_as, edited: None })
+}
+
+impl Place {
+    /// All is done: an archive that was changed is written anew.
+    pub(super) fn finish(&self) -> Result<(), Failure> {
+        let Some((changed, _)) = &self.edited else { return Ok(()) };
+        changed.finish().map_err(|error| no_answer(&self.shown, &error))
+    }
+}
+
 impl Destination {
     /// All is there: what is an archive becomes one.
     pub(super) fn finish(&self) -> Result<(), Failure> {
@@ -179,7 +279,7 @@ impl Destination {
     }
 
     /// Refuses what has another digest than the one that was named.
-    pub(super) fn expects(&self, digest: &affiant_core::image::Digest) -> Result<(), Failure> {
+    pub(super) fn expects(&self, digest: &Digest) -> Result<(), Failure> {
         match &self.digest {
             Some(wanted) if wanted != digest => Err(Failure::new(
                 Kind::Denied,

@@ -232,7 +232,7 @@ fn distinct(accepted: Vec<Accepted>, image: &Image) -> Vec<Value> {
             continue;
         }
         if is_bundle {
-            *reference = image.reference.to_string().into();
+            *reference = image.asked().into();
         }
         shown.push((one.optional, one.payload));
     }

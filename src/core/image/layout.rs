@@ -18,15 +18,17 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub use docker::docker_archive;
-pub use pack::pack;
+pub use pack::{Edited, pack};
 
 use super::manifest::{Descriptor, Kind, MAX_MANIFEST, Manifest, OCI_INDEX, OCI_MANIFEST};
-use super::reference::{At, Digest};
+use super::reference::{At, Digest, Reference};
 use super::repository::{Checked, MAX_REFERRERS, Put, Repository, RepositoryError, Stored};
-use files::Files;
+use files::{Files, Over};
 
 /// The annotation of an entry that has its name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation of an entry that has the image's whole name (containerd, docker).
+const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The annotation by which cosign's `save` tells image, signatures and attestations apart.
 const COSIGN_KIND: &str = "kind";
 /// What `oci-layout` says.
@@ -84,16 +86,21 @@ impl Layout {
         Self::open(folder)
     }
 
-    fn checked(path: &Path, files: Files) -> Result<Self, RepositoryError> {
-        let marker = files
+    fn marker(&self) -> Result<Vec<u8>, RepositoryError> {
+        self.files
             .read("oci-layout", MAX_MARKER)
-            .map_err(failed(format!("oci-layout of {}", path.display())))?
-            .ok_or_else(|| refused(path, "it is no OCI layout: the file oci-layout is not there"))?;
+            .map_err(failed(format!("oci-layout of {}", self.path.display())))?
+            .ok_or_else(|| refused(&self.path, "it is no OCI layout: the file oci-layout is not there"))
+    }
+
+    fn checked(path: &Path, files: Files) -> Result<Self, RepositoryError> {
+        let layout = Self { path: path.to_owned(), files };
+        let marker = layout.marker()?;
         let version = serde_json::from_slice::<Value>(&marker)
             .ok()
             .and_then(|marker| marker.get("imageLayoutVersion")?.as_str().map(str::to_owned));
         match version {
-            Some(version) if version.starts_with("1.") => Ok(Self { path: path.to_owned(), files }),
+            Some(version) if version.starts_with("1.") => Ok(layout),
             Some(version) => Err(refused(path, format!("an OCI layout of the version `{version}` is not known"))),
             None => Err(refused(path, "its oci-layout does not say which version it has")),
         }
@@ -144,9 +151,24 @@ impl Layout {
         }
     }
 
+    /// The name of a repository under which an image in it is known, where an entry says one: the annotation of
+    /// containerd and docker, or a name in OCI's own that is more than a tag.
+    pub fn known_as(&self, at: &At) -> Result<Option<String>, RepositoryError> {
+        let is_meant = |entry: &&Descriptor| match at {
+            At::Digest(digest) => entry.digest == *digest,
+            At::Tag(tag) => entry.annotation(REF_NAME) == Some(tag),
+        };
+        let entries = self.entries()?;
+        let names = entries.iter().filter(is_meant).flat_map(|entry| {
+            let name = entry.annotation(REF_NAME).filter(|name| name.contains('/'));
+            entry.annotation(IMAGE_NAME).into_iter().chain(name)
+        });
+        Ok(names.filter_map(|name| name.parse::<Reference>().ok()).map(|name| name.name()).next())
+    }
+
     fn folder(&self, what: &'static str) -> Result<&Path, RepositoryError> {
         match &self.files {
-            Files::Folder(folder) => Ok(folder),
+            Files::Folder(folder) | Files::Over(Over { folder, .. }) => Ok(folder),
             Files::Tar(..) => Err(RepositoryError::Cannot { place: self.name(), what }),
         }
     }
@@ -230,6 +252,16 @@ fn named(mut entries: Vec<Descriptor>) -> Vec<Descriptor> {
         entry.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), image.tag(suffix));
     }
     entries
+}
+
+/// Takes away the entry that has a tag only by its kind, and gives the kind.
+fn take_kind(entries: &mut Vec<Value>, tag: &str) -> Option<Value> {
+    let read: Option<Vec<Descriptor>> =
+        entries.iter().map(|entry| serde_json::from_value(entry.clone()).ok()).collect();
+    let at = named(read?).iter().position(|entry| entry.annotation(REF_NAME) == Some(tag))?;
+    let kind = entries[at].get("annotations")?.get(COSIGN_KIND)?.clone();
+    entries.remove(at);
+    Some(kind)
 }
 
 /// Writes a file of a layout aside, and gives it its name.
@@ -318,14 +350,15 @@ impl Repository for Layout {
     }
 
     fn put_blob(&self, digest: &Digest, size: u64, bytes: &mut dyn Read) -> Result<(), RepositoryError> {
-        let folder = self.folder("take blobs")?.join("blobs/sha256");
+        let root = self.folder("take blobs")?;
+        let folder = root.join("blobs/sha256");
         let what = || format!("{digest} for {}", self.path.display());
         // Nothing is written through a link that leads out.
         for part in ["blobs", "blobs/sha256"] {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::open(self.path.join(part), flags, Mode::empty()) {
+            match rustix::fs::open(root.join(part), flags, Mode::empty()) {
                 Ok(_) => {}
-                Err(rustix::io::Errno::NOENT) => fs::create_dir(self.path.join(part)).map_err(failed(what()))?,
+                Err(rustix::io::Errno::NOENT) => fs::create_dir(root.join(part)).map_err(failed(what()))?,
                 Err(error) => return Err(failed(what())(error.into())),
             }
         }
@@ -376,6 +409,10 @@ impl Repository for Layout {
             match at {
                 At::Tag(tag) => {
                     new["annotations"] = json!({ REF_NAME: tag });
+                    // What cosign's `save` has put there under its kind stays of this kind.
+                    if let Some(kind) = take_kind(entries, tag) {
+                        new["annotations"][COSIGN_KIND] = kind;
+                    }
                     // The name may have meant something else, and it may have been there without a name.
                     entries.retain(|entry| {
                         name_of(entry).as_ref() != Some(tag)
@@ -441,6 +478,9 @@ impl Repository for Layout {
             entries.len() != before
         })?;
         if let At::Digest(digest) = at {
+            if let Files::Over(over) = &self.files {
+                over.remove(&blob_name(digest));
+            }
             match fs::remove_file(folder.join(blob_name(digest))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed(format!("{digest} of {}", self.path.display()))(error));

@@ -3,13 +3,13 @@
 //! No name leads out: nothing that is a link is followed, and nothing but plain files is read (security rules, "hostile
 //! files"). An archive is looked through once; what two readers would read differently is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -25,6 +25,39 @@ pub(super) enum Files {
     Folder(PathBuf),
     /// A tar file, and where in it the files are: offset and size.
     Tar(Arc<File>, BTreeMap<String, (u64, u64)>),
+    /// A tar file with a folder over it, in which its changes are.
+    Over(Over),
+}
+
+/// A tar file that is changed: what is in the folder counts, then what is in the file and was not taken away.
+pub(super) struct Over {
+    pub(super) folder: PathBuf,
+    pub(super) file: Arc<File>,
+    pub(super) files: BTreeMap<String, (u64, u64)>,
+    gone: Mutex<BTreeSet<String>>,
+}
+
+impl Over {
+    pub(super) fn new(folder: PathBuf, file: Arc<File>, files: BTreeMap<String, (u64, u64)>) -> Self {
+        Self { folder, file, files, gone: Mutex::default() }
+    }
+
+    /// Takes a file away.
+    pub(super) fn remove(&self, name: &str) {
+        if self.files.contains_key(name) {
+            self.gone().insert(name.to_owned());
+        }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The names of what is left of the tar file.
+    pub(super) fn left(&self) -> Vec<&String> {
+        let gone = self.gone();
+        self.files.keys().filter(|name| !gone.contains(*name)).collect()
+    }
 }
 
 /// A file that is read, and its size.
@@ -58,10 +91,12 @@ impl Files {
     pub(super) fn open(&self, name: &str) -> io::Result<Option<Opened>> {
         match self {
             Self::Folder(folder) => open_below(folder, name),
-            Self::Tar(file, files) => Ok(files.get(name).map(|&(at, left)| {
-                let slice: Box<dyn Read + Send> = Box::new(Slice { file: Arc::clone(file), at, left });
-                (left, slice)
-            })),
+            Self::Tar(file, files) => Ok(slice(file, files, name)),
+            Self::Over(over) => match open_below(&over.folder, name)? {
+                Some(opened) => Ok(Some(opened)),
+                None if over.gone().contains(name) => Ok(None),
+                None => Ok(slice(&over.file, &over.files, name)),
+            },
         }
     }
 
@@ -78,6 +113,13 @@ impl Files {
         }
         Ok(Some(bytes))
     }
+}
+
+fn slice(file: &Arc<File>, files: &BTreeMap<String, (u64, u64)>, name: &str) -> Option<Opened> {
+    files.get(name).map(|&(at, left)| {
+        let slice: Box<dyn Read + Send> = Box::new(Slice { file: Arc::clone(file), at, left });
+        (left, slice)
+    })
 }
 
 /// Opens a plain file below a folder, without following a link below it.
