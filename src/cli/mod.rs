@@ -13,6 +13,7 @@ mod image;
 mod inspect;
 mod key;
 mod keys;
+mod kyverno;
 mod names;
 mod output;
 mod places;
@@ -67,6 +68,9 @@ enum Verb {
     /// Sign, check and attest images
     #[command(subcommand)]
     Image(Box<image::ImageVerb>),
+    /// Say what Kyverno will say of an image
+    #[command(subcommand)]
+    Kyverno(kyverno::KyvernoVerb),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -306,6 +310,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),
         Verb::Policy(verb) => policy::policy(&verb, output),
         Verb::Image(verb) => image::image(&verb, output),
+        Verb::Kyverno(verb) => kyverno::kyverno(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

@@ -21,6 +21,7 @@ mod images;
 #[cfg(feature = "remote")]
 mod issuer;
 mod keys;
+mod kyverno;
 mod peers_names;
 mod pins;
 #[cfg(feature = "remote")]
