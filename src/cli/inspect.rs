@@ -95,7 +95,7 @@ pub(crate) fn inspect(args: &InspectArgs, output: &Output) -> Result<Ending, Fai
 }
 
 /// Reads an envelope: a file, or an object of the archive by its digest.
-fn read(file: &Path, archive: Option<&str>) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(file: &Path, archive: Option<&str>) -> Result<Vec<u8>, Failure> {
     if let Some(digest) = file.to_str().and_then(|text| text.strip_prefix("sha256:")).filter(|_| !file.exists()) {
         let folder = places::archive_folder(archive)?;
         let message = || format!("sha256:{digest} cannot be read from the archive {}", folder.display());

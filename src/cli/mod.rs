@@ -68,6 +68,8 @@ enum Verb {
     /// Sign, check and attest images
     #[command(subcommand)]
     Image(Box<image::ImageVerb>),
+    /// Copy an image to where it is deployed from, once the gate says yes
+    Promote(Box<image::promote::PromoteArgs>),
     /// Say what Kyverno will say of an image
     #[command(subcommand)]
     Kyverno(kyverno::KyvernoVerb),
@@ -310,6 +312,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),
         Verb::Policy(verb) => policy::policy(&verb, output),
         Verb::Image(verb) => image::image(&verb, output),
+        Verb::Promote(args) => image::promote::promote(&args, output),
         Verb::Kyverno(verb) => kyverno::kyverno(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),

@@ -21,7 +21,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use affiant_core::outfile::Outfile;
-use affiant_core::verdict::{Answer, Verdict};
+use affiant_core::verdict::{Answer, ImagePart, Verdict};
 
 use super::failure::{Failure, Kind, nearest};
 use super::surroundings;
@@ -30,6 +30,8 @@ use super::surroundings;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The variable in which GitHub's runner names the file that the page of a job shows.
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
+/// The variable in which it names the file that hands values to the steps after this one.
+const OUTPUTS: &str = "GITHUB_OUTPUT";
 
 /// A form of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,7 @@ enum Format {
     Junit,
     Html,
     Text,
+    Env,
 }
 
 /// The forms with their names and the usual endings of their files.
@@ -48,6 +51,7 @@ const FORMATS: &[(&str, Format, &[&str])] = &[
     ("junit", Format::Junit, &["xml"]),
     ("html", Format::Html, &["html", "htm"]),
     ("text", Format::Text, &["txt", "text", "log"]),
+    ("env", Format::Env, &["env"]),
 ];
 
 impl Format {
@@ -58,6 +62,7 @@ impl Format {
             Self::Junit => junit::render(verdict),
             Self::Html => html::render(verdict),
             Self::Text => text::render(verdict),
+            Self::Env => env(verdict),
         }
     }
 
@@ -71,15 +76,15 @@ impl Format {
 enum Target {
     /// A file, replaced at once.
     File(Outfile),
-    /// The summary of a CI job, which others write to as well: appended.
-    Summary(PathBuf),
+    /// A file of a CI job, which others write to as well: appended.
+    Appended(PathBuf),
 }
 
 impl Target {
     fn path(&self) -> &Path {
         match self {
             Self::File(file) => file.path(),
-            Self::Summary(path) => path,
+            Self::Appended(path) => path,
         }
     }
 
@@ -123,7 +128,7 @@ impl Reports {
                 Target::File(file) => file.write(content.as_bytes()).map_err(|error| {
                     Failure::because(Kind::NoAnswer, format!("the {} report cannot be written", format.name()), &error)
                 }),
-                Target::Summary(path) => append(path, &content, true).map_err(|error| {
+                Target::Appended(path) => append(path, &content, *format == Format::Markdown).map_err(|error| {
                     let message = format!("the {} report cannot be added to {}", format.name(), path.display());
                     Failure::because(Kind::NoAnswer, message, &error)
                 }),
@@ -143,10 +148,18 @@ fn parse_one(value: &str, summary: Option<&Path>) -> Result<(Format, Target), Fa
         return Err(unknown(name, file));
     };
     let is_summary = |file: &str| file == format!("${SUMMARY}") || file == format!("${{{SUMMARY}}}");
+    if format == Format::Env {
+        let runners = surroundings::variable(OUTPUTS).map(PathBuf::from);
+        return match file.map(PathBuf::from).filter(|file| !file.as_os_str().is_empty()).or(runners) {
+            Some(file) => Ok((format, Target::Appended(file))),
+            None => Err(Failure::usage(format!("--report {name}: no file is named"))
+                .hint(format!("--report {name}=FILE; on GitHub the runner names one in {OUTPUTS}"))),
+        };
+    }
     let unset = || format!("the variable {SUMMARY} is not set here: name a file, `--report {name}=FILE`");
     match file {
         None if format == Format::Markdown => match summary {
-            Some(path) => Ok((format, Target::Summary(path.to_owned()))),
+            Some(path) => Ok((format, Target::Appended(path.to_owned()))),
             None => Err(Failure::usage(format!("--report {name}: no file is named")).hint(unset())),
         },
         None => Err(Failure::usage(format!("--report {name}: no file is named")).hint(format!("--report {name}=FILE"))),
@@ -166,7 +179,7 @@ fn parse_one(value: &str, summary: Option<&Path>) -> Result<(Format, Target), Fa
             };
             if summary == Some(path) {
                 return if format == Format::Markdown {
-                    Ok((format, Target::Summary(path.to_owned())))
+                    Ok((format, Target::Appended(path.to_owned())))
                 } else {
                     Err(Failure::usage(format!("--report {name}: the summary of a job takes markdown only"))
                         .hint("--report markdown"))
@@ -216,6 +229,21 @@ pub(crate) fn append(path: &Path, content: &str, wanted: bool) -> std::io::Resul
     file.write_all(format!("{unbroken}{gap}{content}").as_bytes())
 }
 
+/// `NAME=VALUE` lines for the jobs after this one, as a shell, GitHub's runner and GitLab's dotenv reports take them.
+fn env(verdict: &Verdict) -> String {
+    let mut lines = vec![format!("verdict={}", word(verdict.answer).replace(' ', "-"))];
+    if verdict.answer == Answer::Passed {
+        for (number, image) in verdict.images.iter().enumerate() {
+            let name = if number == 0 { "image".to_owned() } else { format!("image_{}", number + 1) };
+            // A break would begin a line of its own, and with it another variable.
+            if !image.reference.contains(|c: char| c.is_control()) {
+                lines.push(format!("{name}={}", image.reference));
+            }
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
 /// The answer in a word.
 fn word(answer: Answer) -> &'static str {
     match answer {
@@ -234,6 +262,18 @@ fn artifacts(verdict: &Verdict) -> String {
         (Some(one), Some(other), 0) => format!("{one} and {other}"),
         (Some(one), Some(_), more) => format!("{one} and {} more", more + 1),
     }
+}
+
+/// What an image was resolved to, and who has signed it.
+fn image_phrase(image: &ImagePart) -> String {
+    let mut text = image.reference.clone();
+    if !image.platforms.is_empty() {
+        text = format!("{text}, for {}", reasons::listed(&image.platforms, 8));
+    }
+    if !image.signers.is_empty() {
+        text = format!("{text}, signed by {}", reasons::listed(&image.signers, 4));
+    }
+    text
 }
 
 /// What a reader must know of the mode: that a denial does not stop anything.

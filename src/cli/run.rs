@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, Kind, nearest};
+use super::image::After;
 use super::names::{needs, part_of};
 use super::output::Output;
 use super::{Ending, archivista, ci, keys, surroundings};
@@ -25,6 +26,7 @@ use affiant_supervise as supervise;
 mod args;
 mod exports;
 mod keep;
+mod kept;
 mod links;
 mod progress;
 mod reports;
@@ -66,6 +68,14 @@ impl<'a> Work<'a> {
         match self {
             Self::Command(args) => args.action.as_ref(),
             Self::AtRest(_) => None,
+        }
+    }
+
+    /// The images that get the evidence too.
+    fn attach(self) -> Result<Option<After>, Failure> {
+        match self {
+            Self::Command(args) => args.attach.as_deref().map(After::read).transpose(),
+            Self::AtRest(_) => Ok(None),
         }
     }
 
@@ -156,7 +166,7 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     let (signers, mut consumed) = signers(work, !args.plan)?;
     let headers = args.archivista.header_args().secrets();
     consumed.extend(surroundings::holders(archivista::HEADERS, &headers));
-    let keep = keep::Keep::check(args, &dir, &step, &signers)?;
+    let keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
     keep.warn(output);
     let plan = make_plan(work, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);

@@ -3,16 +3,21 @@
 //! Nothing here opens a socket. A [`Repository`] is a registry's repository (`affiant-remote`), a folder or an archive;
 //! what is signed, found, copied and judged is the same for all of them.
 
+pub mod attach;
 pub mod attached;
+pub mod audit;
 pub mod authorities;
+pub mod buildkit;
 pub mod carry;
 pub mod claim;
 pub mod compare;
 pub mod found;
+pub mod kept;
 pub mod keyed;
 pub mod layout;
 pub mod manifest;
 pub mod payload;
+pub mod platforms;
 pub mod reference;
 pub mod repository;
 pub mod shared;

@@ -184,8 +184,8 @@ pub struct Policy {
     pub steps: BTreeMap<String, Step>,
     /// External attestations, by name.
     pub external: BTreeMap<String, External>,
-    /// Who must have signed the image: judged with images.
-    pub images: Option<Value>,
+    /// What an image must be besides what its evidence says.
+    pub images: Option<Images>,
     /// Members that nobody knows, passed over as both peers do.
     pub unknown: Vec<UnknownMember>,
     /// What both peers pass over in silence and a reader should know.
@@ -244,8 +244,21 @@ pub struct Step {
     pub exit_codes: Vec<i64>,
     /// Whether evidence without a command will do.
     pub command_optional: bool,
-    /// Whether each platform of an image must have its own evidence: judged with images.
+    /// Whether each platform of an image must have its own evidence of this step.
     pub per_platform: bool,
+}
+
+/// What is asked of an image itself: where it is, and who has signed it, as `affiant image sign` and cosign do.
+#[derive(Clone, Debug, Default)]
+pub struct Images {
+    /// Who may sign it; empty: no signature is asked for.
+    pub functionaries: Vec<Functionary>,
+    /// How many of them must have signed; each counts once.
+    pub threshold: usize,
+    /// What each of these signatures must say of it.
+    pub annotations: BTreeMap<String, String>,
+    /// Repositories that it may be in, `host/repository`; empty: any.
+    pub names: Vec<Glob>,
 }
 
 /// Who may sign. Where both are given, both must hold.

@@ -49,6 +49,13 @@ impl fmt::Debug for Glob {
     }
 }
 
+impl fmt::Display for Glob {
+    /// The pattern as given.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pattern)
+    }
+}
+
 impl Serialize for Glob {
     /// The pattern as given.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -179,8 +179,10 @@ pub struct Verdict {
     pub policy: PolicyPart,
     /// Where each input that decides whom to trust came from.
     pub trust: Vec<TrustInput>,
-    /// The named artifacts.
+    /// The named artifacts, and the images that a machine would run of those that were named.
     pub artifacts: Vec<ArtifactPart>,
+    /// The named images: what was resolved, and who has signed it.
+    pub images: Vec<ImagePart>,
     /// The steps of the policy, by name.
     pub steps: Vec<Part>,
     /// The external attestations of the policy, by name.
@@ -232,6 +234,26 @@ pub struct ArtifactPart {
     pub check: Check,
     /// The steps of the chain of evidence that proves it, the one that made it last: name, and the source of its evidence.
     pub chain: Vec<Link>,
+}
+
+/// A named image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImagePart {
+    /// As it was named.
+    pub name: String,
+    /// What may be deployed if the answer is yes: `repository@sha256:<hex>` of the index, the image, or the chosen image
+    /// of an index.
+    pub reference: String,
+    /// The digest that the name was resolved to, once.
+    pub resolved: String,
+    /// Of an index: for which machines the images are that were judged.
+    pub platforms: Vec<String>,
+    /// The digest in the signature that was asked for and holds.
+    pub signed: Option<String>,
+    /// Who signed it, proven.
+    pub signers: Vec<String>,
+    /// What was checked of it beside its evidence: where it is, and its signature.
+    pub checks: Vec<Check>,
 }
 
 /// One step of a chain of accepted evidence.
@@ -332,6 +354,11 @@ impl Verdict {
                 if let Some(check) = nearest.or(own) {
                     add(name, check);
                 }
+            }
+        }
+        for image in &self.images {
+            for check in image.checks.iter().filter(|check| check.has_failed()) {
+                add(format!("image {}", image.name), check);
             }
         }
         for artifact in self.artifacts.iter().filter(|artifact| artifact.check.has_failed()) {

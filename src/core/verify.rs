@@ -10,6 +10,7 @@
 mod accept;
 mod artifact;
 pub(crate) mod container;
+mod image;
 mod join;
 mod rules;
 mod source;
@@ -23,14 +24,18 @@ use jiff::Timestamp;
 use self::accept::{Accepted, Checks, Evidence, State, candidate};
 pub use self::artifact::{Artifact, ArtifactError};
 pub use self::container::open as open_envelope;
+pub use self::image::{Image, Place};
 use self::join::{Broken, ExternalEvidence, Pool};
 pub use self::source::{Files, Handle, MAX_ENVELOPE, Source, SourceError};
 use self::trusted::TrustedPolicy;
 use crate::collection::FAILED_SUFFIX;
-use crate::digest::sha256_hex;
+use crate::digest::{DigestSet, sha256_hex};
 use crate::dsse::{Envelope, ParseError};
+use crate::evidence::input::ImageFacts;
 use crate::evidence::{kinds, links};
+use crate::image::RepositoryError;
 use crate::policy::{External, PolicyError, Step};
+use crate::sign::PublicKey;
 use crate::store::SubjectDigest;
 use crate::trust::{Checked, Constraint, Trust};
 use crate::verdict::{
@@ -65,7 +70,15 @@ pub enum VerifyError {
     /// A source of evidence gave no answer.
     #[error("evidence cannot be looked for")]
     Source(#[source] SourceError),
-    /// The policy asks for something that this build cannot judge.
+    /// An image cannot be looked at.
+    #[error("the image {image} cannot be judged")]
+    Image {
+        /// Which, as it was named.
+        image: String,
+        /// Why.
+        source: RepositoryError,
+    },
+    /// The policy asks for something that only an image has, and none is named.
     #[error("the policy's `{member}` cannot be judged without an image")]
     Unsupported {
         /// The member.
@@ -89,7 +102,7 @@ pub struct PolicyFile<'a> {
 }
 
 /// Whom the caller trusts to sign a policy.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct PolicyTrust {
     /// Keys, roots and timestamp authorities.
     pub trust: Trust,
@@ -97,6 +110,15 @@ pub struct PolicyTrust {
     pub constraint: Option<Constraint>,
     /// The oldest version that may be used.
     pub minimum_version: Option<u64>,
+}
+
+/// Who must have signed an image, besides those that the policy asks for.
+#[derive(Clone, Default)]
+pub struct ImageTrust {
+    /// Any of these keys; none: nobody.
+    pub keys: Vec<PublicKey>,
+    /// What the signature must say.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What is asked.
@@ -107,6 +129,10 @@ pub struct Question<'a> {
     pub policy_trust: PolicyTrust,
     /// What must be proven, each of it.
     pub artifacts: Vec<Artifact>,
+    /// Images that must be proven, each of them.
+    pub images: Vec<Image<'a>>,
+    /// Who must have signed them.
+    pub image_trust: ImageTrust,
     /// What evidence is found by besides; it proves nothing.
     pub seeds: Vec<SubjectDigest>,
     /// Where evidence is looked for.
@@ -124,7 +150,7 @@ pub fn verify(question: &Question<'_>) -> Result<Verdict, VerifyError> {
 
 /// The same, and the envelopes that were looked at: the number of the source, and the handle.
 pub fn verify_with_evidence(question: &Question<'_>) -> Result<(Verdict, Vec<(usize, Handle)>), VerifyError> {
-    if question.artifacts.is_empty() && question.seeds.is_empty() {
+    if question.artifacts.is_empty() && question.images.is_empty() && question.seeds.is_empty() {
         return Err(VerifyError::NoSeed);
     }
     let (part, policy) = trusted::trust(question)?;
@@ -134,6 +160,7 @@ pub fn verify_with_evidence(question: &Question<'_>) -> Result<(Verdict, Vec<(us
         policy: part,
         trust: question.origins.clone(),
         artifacts: Vec::new(),
+        images: Vec::new(),
         steps: Vec::new(),
         external: Vec::new(),
         sources: Vec::new(),
@@ -145,11 +172,20 @@ pub fn verify_with_evidence(question: &Question<'_>) -> Result<(Verdict, Vec<(us
         return Ok((verdict, Vec::new()));
     };
     describe_trust(&policy, &mut verdict);
+    let images: Vec<image::Judged<'_>> = question
+        .images
+        .iter()
+        .map(|image| image::Judged::judge(image, &policy, &question.image_trust))
+        .collect::<Result<_, _>>()?;
+    verdict.images = images.iter().map(|image| image.part.clone()).collect();
     let gathered = gather(&policy, question)?;
     verdict.walk.rounds = gathered.rounds;
     verdict.sources.clone_from(&gathered.sources);
-    judge(&policy, question, &gathered, &mut verdict);
-    Ok((verdict, gathered.handles))
+    judge(&policy, question, &images, &gathered, &mut verdict);
+    match images.iter().find_map(image::Judged::error) {
+        Some(error) => Err(error),
+        None => Ok((verdict, gathered.handles)),
+    }
 }
 
 /// An artifact that nobody could say anything about.
@@ -216,7 +252,9 @@ fn gather(policy: &TrustedPolicy, question: &Question<'_>) -> Result<Gathered, V
             frontier.push(digest);
         }
     };
-    for digest in question.artifacts.iter().flat_map(Artifact::seeds).chain(question.seeds.iter().cloned()) {
+    let of_artifacts = question.artifacts.iter().flat_map(Artifact::seeds);
+    let of_images = question.images.iter().flat_map(Image::seeds);
+    for digest in of_artifacts.chain(of_images).chain(question.seeds.iter().cloned()) {
         add(digest, &mut known, &mut frontier);
     }
     while !frontier.is_empty() && rounds < MAX_ROUNDS {
@@ -322,8 +360,15 @@ fn refers_to(policy: &TrustedPolicy, evidence: &Evidence) -> Vec<SubjectDigest> 
     digests
 }
 
-fn judge(policy: &TrustedPolicy, question: &Question<'_>, gathered: &Gathered, verdict: &mut Verdict) {
+fn judge(
+    policy: &TrustedPolicy,
+    question: &Question<'_>,
+    images: &[image::Judged<'_>],
+    gathered: &Gathered,
+    verdict: &mut Verdict,
+) {
     let evidence = &gathered.evidence;
+    let about = accept::About { at: question.at, images };
     let mut pool = Pool::new(policy, question, evidence);
     let mut parts: BTreeMap<&str, Vec<(Candidate, Option<usize>)>> = BTreeMap::new();
     for (name, step) in &policy.policy.steps {
@@ -331,7 +376,7 @@ fn judge(policy: &TrustedPolicy, question: &Question<'_>, gathered: &Gathered, v
         let mut candidates = Vec::new();
         for (place, one) in evidence.iter().enumerate() {
             if one.step.as_deref().is_some_and(|named| step_of(named) == name) {
-                let (candidate, fits) = accept::collection(policy, step, evidence, place, question.at);
+                let (candidate, fits) = accept::collection(policy, step, evidence, place, &about);
                 candidates.push((candidate, fits.as_ref().map(|_| accepted.len())));
                 accepted.extend(fits);
             }
@@ -350,13 +395,13 @@ fn judge(policy: &TrustedPolicy, question: &Question<'_>, gathered: &Gathered, v
     let mut broken: Option<Box<Broken>> = None;
     let complete = pool.steps.values().all(|accepted| !accepted.is_empty())
         && policy.policy.external.values().all(|one| !one.required || !pool.external[one.name.as_str()].is_empty());
-    if complete && question.artifacts.is_empty() {
+    if complete && question.artifacts.is_empty() && images.is_empty() {
         match pool.chain(None) {
             Ok(chain) => chains.push(chain),
             Err(reason) => broken = Some(reason),
         }
     }
-    for artifact in &question.artifacts {
+    for (artifact, why) in &targets(policy, question, images, &pool, complete) {
         let mut part = ArtifactPart {
             name: artifact.name.clone(),
             digest: artifact.digest(),
@@ -377,8 +422,9 @@ fn judge(policy: &TrustedPolicy, question: &Question<'_>, gathered: &Gathered, v
                     chains.push(chain);
                 }
                 Err(reason) => {
-                    part.check = unproven(artifact, &pool, &reason);
-                    if reason.check.is_some() {
+                    part.check = unproven(artifact, why.as_deref(), &pool, &reason);
+                    // An unproven layer breaks no chain: the rest of it would only distract.
+                    if reason.check.is_some() && why.is_none() {
                         broken.get_or_insert(reason);
                     }
                 }
@@ -400,12 +446,14 @@ fn judge(policy: &TrustedPolicy, question: &Question<'_>, gathered: &Gathered, v
         let candidates = external_parts.remove(name.as_str()).unwrap_or_default();
         verdict.external.push(external_part(external, candidates, failed));
     }
-    let denied = verdict.artifacts.iter().any(|artifact| artifact.check.has_failed())
+    let bad_image = verdict.images.iter().any(|image| image.checks.iter().any(Check::has_failed));
+    let denied = bad_image
+        || verdict.artifacts.iter().any(|artifact| artifact.check.has_failed())
         || verdict.steps.iter().chain(&verdict.external).any(|part| part.outcome == Outcome::Failed)
         || chains.is_empty();
     verdict.answer = if !denied {
         Answer::Passed
-    } else if evidence.is_empty() {
+    } else if evidence.is_empty() && !bad_image {
         Answer::NoEvidence
     } else {
         Answer::Denied
@@ -419,8 +467,36 @@ fn judge(policy: &TrustedPolicy, question: &Question<'_>, gathered: &Gathered, v
     }
 }
 
-fn unproven(artifact: &Artifact, pool: &Pool<'_>, broken: &Broken) -> Check {
+/// What must be proven, each by a chain: the artifacts, and of each image the index as a whole where that is enough, else
+/// every image in it; with why a config does not stand for its image.
+fn targets<'a>(
+    policy: &TrustedPolicy,
+    question: &Question<'_>,
+    images: &[image::Judged<'_>],
+    pool: &'a Pool<'a>,
+    complete: bool,
+) -> Vec<(Artifact, Option<String>)> {
+    let mut targets: Vec<(Artifact, Option<String>)> =
+        question.artifacts.iter().map(|artifact| (artifact.clone(), None)).collect();
+    let per_platform = policy.policy.steps.values().any(|step| step.per_platform);
+    let has_made = |digests: &DigestSet| pool.steps.values().flatten().any(|accepted| accepted.has_made(digests));
+    for judged in images {
+        let whole = judged.whole().filter(|whole| complete && !per_platform && pool.chain(Some(whole)).is_ok());
+        match whole {
+            Some(whole) => targets.push((whole, None)),
+            None => targets.extend(judged.images(&has_made)),
+        }
+    }
+    targets
+}
+
+fn unproven(artifact: &Artifact, why: Option<&str>, pool: &Pool<'_>, broken: &Broken) -> Check {
     let expected = "a product, or an image subject, of accepted evidence";
+    if let Some(why) = why {
+        return Check::failed(CheckKind::Product, expected, why)
+            .at(artifact.name.clone())
+            .fix("push the image that was built (`affiant image push`), or have its manifest signed and demand that in the policy");
+    }
     let is_proven = pool.steps.values().flatten().any(|accepted| join::proves(accepted, artifact));
     let check = match (&broken.check, is_proven) {
         (Some(_), true) => Check::failed(
@@ -431,10 +507,20 @@ fn unproven(artifact: &Artifact, pool: &Pool<'_>, broken: &Broken) -> Check {
         _ => Check::failed(
             CheckKind::Product,
             expected,
-            format!("no accepted evidence has made {}: it is another file, or was changed since", artifact.digest()),
+            format!(
+                "no accepted evidence has made {}: it is another {}, or was changed since",
+                artifact.digest(),
+                if artifact.is_image() { "image" } else { "file" }
+            ),
         ),
     };
-    check.at(artifact.name.clone()).fix("name the file that the pipeline made, or build it again with `affiant run`")
+    let fix = if artifact.is_image() {
+        "name the image that the pipeline made; where it was pushed in another form, run the build with the docker or \
+         oci attestor"
+    } else {
+        "name the file that the pipeline made, or build it again with `affiant run`"
+    };
+    check.at(artifact.name.clone()).fix(fix)
 }
 
 fn judge_external<'a>(
@@ -469,10 +555,11 @@ fn judge_external<'a>(
             if let Some(module) = policy.external_rules(&external.name) {
                 let entry = accept::entry_of(&statement);
                 let at = format!("externalAttestations.{}", external.name);
-                let input = rules::present(&entry, &external.predicate_type).map_err(|error| {
-                    let check = Check::failed(CheckKind::Rules, "a predicate that rules can look at", error);
-                    Box::new(check.at(&evidence.label).fix("have it made again"))
-                })?;
+                let input =
+                    rules::present(&entry, &external.predicate_type, &ImageFacts::default()).map_err(|error| {
+                        let check = Check::failed(CheckKind::Rules, "a predicate that rules can look at", error);
+                        Box::new(check.at(&evidence.label).fix("have it made again"))
+                    })?;
                 rules::ask(module, &input, &at, &evidence.label)?;
             }
             checks.pass(CheckKind::Rules, format!("{} do not deny", external.modules.len()));

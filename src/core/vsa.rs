@@ -81,15 +81,18 @@ struct Document<'a> {
 /// `enforced` is whether the answer was binding: a verdict that nobody is held to never says [`PASSED`] (security
 /// rule 15).
 pub fn statement(verdict: &Verdict, verifier: &str, resource: Option<&str>, enforced: bool) -> Option<Vec<u8>> {
-    let subject: Vec<Subject> = verdict
-        .artifacts
-        .iter()
-        .filter_map(|artifact| {
-            let (algorithm, value) = artifact.digest.split_once(':')?;
-            let digest = DigestSet([(algorithm.to_owned(), value.to_owned())].into());
-            Some(Subject::new(artifact.name.clone(), digest))
-        })
-        .collect();
+    let mut subject: Vec<Subject> = Vec::new();
+    // What may be deployed of an image comes first: the index, where its images were judged one by one.
+    let images =
+        verdict.images.iter().filter_map(|image| Some((&image.reference, image.reference.rsplit_once('@')?.1)));
+    let artifacts = verdict.artifacts.iter().map(|artifact| (&artifact.name, artifact.digest.as_str()));
+    for (name, digest) in images.chain(artifacts) {
+        let Some((algorithm, value)) = digest.split_once(':') else { continue };
+        let digest = DigestSet([(algorithm.to_owned(), value.to_owned())].into());
+        if !subject.iter().any(|known| known.digest == digest) {
+            subject.push(Subject::new(name.clone(), digest));
+        }
+    }
     let first = subject.first()?;
     let resource_uri = resource.map_or_else(|| first.name.clone(), str::to_owned);
     let passed = enforced && verdict.answer == crate::verdict::Answer::Passed;
@@ -343,6 +346,7 @@ mod tests {
             policy: PolicyPart { sha256: "bb".to_owned(), ..PolicyPart::default() },
             trust: Vec::new(),
             artifacts: vec![artifact],
+            images: Vec::new(),
             steps: vec![step],
             external: Vec::new(),
             sources: Vec::new(),

@@ -232,7 +232,7 @@ fn each_word_about_a_policy_says_what_to_do() {
         .affiant(["sign", "-k", "../policy.pem", "-t", "text/plain", "-f", "../policy.json", "-o", "../type.json"])
         .run()
         .code(0);
-    policy_with(&place, &json!({"images": {}}), &json!({}), "../images.json");
+    policy_with(&place, &json!({"images": {"names": ["registry.example/*"]}}), &json!({}), "../images.json");
     for (policy, more, code, text) in [
         ("../policy.json", vec![], 1, "a policy that nobody signed"),
         ("../stranger.json", vec![], 1, "it is by none of the trusted keys"),

@@ -250,6 +250,67 @@ fn traps_are_told() {
     assert_eq!(one(&keys(&["c"], "")).0, 0, "tags do not mind");
 }
 
+/// Every policy and command of the page, in a registry in the place of the one that it names.
+#[test]
+fn the_page_does_what_it_shows() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/how-to/kyverno.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let registry = Registry::start();
+    registry.put_image("app", "1.2", "a");
+    let place = Place::without_key();
+    place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "cosign.key"]).run().code(0);
+    let key = std::fs::read_to_string(place.work().join("cosign.pub")).expect("a key");
+    place.write("sbom.cdx.json", r#"{"bomFormat": "CycloneDX", "components": [{"name": "zlib"}]}"#);
+    place.write("provenance.json", r#"{"runDetails": {"builder": {"id": "https://ci.company.com/builder"}}}"#);
+    let here = |text: &str| text.replace("registry.company.com", &registry.host());
+    let blocks = |language: &str| -> Vec<String> {
+        let fence = format!("```{language}\n");
+        let parts = page.split(&fence).skip(1);
+        parts.filter_map(|part| Some(part.split_once("\n```")?.0.to_owned())).collect()
+    };
+    let policies = blocks("yaml");
+    assert_eq!(policies.len(), 4);
+    for text in &policies {
+        let name = text.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a name");
+        let indented = |line: &str| {
+            let (before, _) = line.split_once('…').expect("the key");
+            let lines: Vec<_> = key.lines().filter(|line| !line.starts_with('-')).collect();
+            lines.iter().map(|line| format!("{before}{line}")).collect::<Vec<_>>().join("\n")
+        };
+        let lines: Vec<_> =
+            text.lines().map(|line| if line.contains('…') { indented(line) } else { line.to_owned() }).collect();
+        place.write(name, here(&lines.join("\n")));
+    }
+    let mut ran = 0;
+    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
+        let (words, comment) = line.split_once(" # ").unwrap_or((line, "0"));
+        let code = comment.split(':').next().and_then(|code| code.trim().parse().ok()).expect("a code");
+        let words = here(words.strip_prefix("affiant ").expect("a command"));
+        let _ = place.affiant(words.split_ascii_whitespace()).run().code(code);
+        ran += 1;
+    }
+    assert_eq!(ran, 5);
+    // Each policy keeps out what it should.
+    let check = |policy: &str, more: &[&str]| check(&place, &here("registry.company.com/app:1.2"), policy, more);
+    let sbom = std::fs::read_to_string(place.work().join("require-sbom.yaml")).expect("a policy");
+    place.write("banned.yaml", sbom.replace("banned-package", "zlib"));
+    check("banned.yaml", &[]).code(1);
+    let provenance = std::fs::read_to_string(place.work().join("require-provenance.yaml")).expect("a policy");
+    place.write("other.yaml", provenance.replace("https://ci.company.com/*", "https://ci.company.com/other/*"));
+    check("other.yaml", &[]).code(1);
+    // As the article has it, anybody may attest the SBOM.
+    let at = sbom.find("              attestors:").expect("attestors");
+    let end = sbom.find("              conditions:").expect("conditions");
+    place.write("anybody.yaml", format!("{}{}", &sbom[..at], &sbom[end..]));
+    let anybody = rules(&check("anybody.yaml", &["-o", "json"]).code(1))[0].take();
+    assert!(says(&anybody["warnings"], "has no attestors: anybody with a certificate"), "{anybody:#}");
+    registry.put_image("app", "1.3", "b");
+    let unsigned = here("registry.company.com/app:1.3");
+    for policy in ["verify-signatures.yaml", "require-sbom.yaml", "require-provenance.yaml", "keyless.yaml"] {
+        place.affiant(["kyverno", "check", &unsigned, "-f", policy]).run().code(1);
+    }
+}
+
 #[test]
 fn files_that_are_no_policies_are_refused() {
     let registry = Registry::start();

@@ -4,6 +4,8 @@
 mod action;
 #[cfg(feature = "remote")]
 mod archivista;
+#[cfg(feature = "remote")]
+mod attach;
 mod attest;
 mod bad_input;
 #[cfg(feature = "remote")]
@@ -14,12 +16,16 @@ mod evidence;
 mod exports;
 mod forms;
 mod gate;
+#[cfg(feature = "remote")]
+mod gate_images;
 mod harness;
 mod hostile;
 #[cfg(feature = "remote")]
 mod images;
 #[cfg(feature = "remote")]
 mod issuer;
+#[cfg(feature = "remote")]
+mod keeping;
 mod keys;
 mod kyverno;
 mod peers_names;

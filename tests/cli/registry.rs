@@ -229,6 +229,11 @@ impl Registry {
         self.state.held().manifests.remove(&(repository.to_owned(), digest.to_string()));
     }
 
+    /// Forgets a tag.
+    pub(crate) fn untag(&self, repository: &str, tag: &str) {
+        self.state.held().tags.remove(&(repository.to_owned(), tag.to_owned()));
+    }
+
     /// Changes the bytes of a blob in place.
     pub(crate) fn spoil(&self, repository: &str, digest: &Digest) {
         let mut held = self.state.held();

@@ -93,7 +93,7 @@ fn bad_policies() {
     with_rule(&mut asked, "build", "package a\nimport rego.v1\ndeny contains msg if {\n  msg := \n}");
     with_policy("policy-rego-syntax", 4, "rule.rego", signed(&asked));
     let mut asked = one_step();
-    asked["images"] = json!({});
+    asked["images"] = json!({"names": ["registry.example/*"]});
     with_policy("policy-images", 4, "images", signed(&asked));
     // A file of a gigabyte that is sparse, and one that never ends.
     let place = base();

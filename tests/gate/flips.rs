@@ -7,7 +7,7 @@ use affiant_core::sign::PublicKey;
 use affiant_core::store::SubjectDigest;
 use affiant_core::trust::Trust;
 use affiant_core::verdict::Answer;
-use affiant_core::verify::{Artifact, Files, PolicyFile, PolicyTrust, Question, Source, verify};
+use affiant_core::verify::{Artifact, Files, ImageTrust, PolicyFile, PolicyTrust, Question, Source, verify};
 
 use super::kit::{AT, fixtures};
 
@@ -67,6 +67,8 @@ impl Set {
                 ..PolicyTrust::default()
             },
             artifacts: self.artifacts.clone(),
+            images: Vec::new(),
+            image_trust: ImageTrust::default(),
             seeds: self.seeds.clone(),
             sources: vec![&files as &dyn Source],
             at: AT.parse().expect("a time"),

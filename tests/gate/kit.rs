@@ -8,7 +8,9 @@ use affiant_core::sign::{PrivateKey, PublicKey, Signer};
 use affiant_core::store::SubjectDigest;
 use affiant_core::trust::Trust;
 use affiant_core::verdict::{Answer, CheckKind, Verdict};
-use affiant_core::verify::{Artifact, Files, PolicyFile, PolicyTrust, Question, Source, VerifyError, verify};
+use affiant_core::verify::{
+    Artifact, Files, ImageTrust, PolicyFile, PolicyTrust, Question, Source, VerifyError, verify,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -219,7 +221,7 @@ pub(crate) fn with_rule(policy: &mut Value, step: &str, module: &str) {
 
 pub(crate) fn artifact(name: &str, content: &str) -> Artifact {
     let digests = DigestSet::sha256_hex(sha256_hex(content.as_bytes()));
-    Artifact { name: name.to_owned(), digests, files: Vec::new() }
+    Artifact::of(name, digests)
 }
 
 /// A question.
@@ -295,6 +297,8 @@ impl Case {
                 minimum_version: self.minimum_version,
             },
             artifacts: self.artifacts.clone(),
+            images: Vec::new(),
+            image_trust: ImageTrust::default(),
             seeds: self.seeds.clone(),
             sources: vec![source],
             at: self.at.parse().expect("a time"),

@@ -764,7 +764,7 @@ fn ages_and_times_need_a_proven_time() {
 #[test]
 fn what_cannot_be_judged_yet_is_no_answer() {
     let mut asked = one_step();
-    asked["images"] = json!([{"keys": []}]);
+    asked["images"] = json!({"names": ["registry.example/*"]});
     Case::of(&asked).build(&Run::build()).no_answer("`images` cannot be judged");
     let mut asked = one_step();
     asked["steps"]["build"]["perPlatform"] = json!(true);

@@ -17,35 +17,39 @@ pub(super) struct AnnotationArgs {
 impl AnnotationArgs {
     /// The annotations by name.
     pub(super) fn read(&self, output: &Output) -> Result<BTreeMap<String, String>, Failure> {
-        let mut read = BTreeMap::new();
-        for text in &self.annotations {
-            let records = if text.starts_with('"') { quoted(text) } else { Some(vec![text.clone()]) };
-            let records = records.ok_or_else(|| {
-                Failure::usage(format!("the annotation {text}: the quotes do not end, or more follows"))
-            })?;
-            for record in records {
-                let Some((name, value)) = record.split_once('=') else {
-                    return Err(Failure::usage(format!("the annotation `{record}` has no `=` between name and value"))
-                        .hint("write `-a NAME=VALUE`"));
-                };
-                if name.is_empty() {
-                    return Err(Failure::usage(format!("the annotation `{record}` has no name")));
-                }
-                if text.starts_with('"') {
-                } else if let Some(other) = looks_like_two(value) {
-                    output.message(&format!(
-                        "note: `{record}` is one annotation, whose value has a comma; name `{other}` with an `-a` of its own if two are meant"
-                    ));
-                }
-                if let Some(before) = read.insert(name.to_owned(), value.to_owned())
-                    && before != value
-                {
-                    return Err(Failure::usage(format!("the annotation `{name}` is named twice, with two values")));
-                }
+        read(&self.annotations, output)
+    }
+}
+
+/// Annotations by name.
+pub(in crate::cli) fn read(texts: &[String], output: &Output) -> Result<BTreeMap<String, String>, Failure> {
+    let mut read = BTreeMap::new();
+    for text in texts {
+        let records = if text.starts_with('"') { quoted(text) } else { Some(vec![text.clone()]) };
+        let records = records
+            .ok_or_else(|| Failure::usage(format!("the annotation {text}: the quotes do not end, or more follows")))?;
+        for record in records {
+            let Some((name, value)) = record.split_once('=') else {
+                return Err(Failure::usage(format!("the annotation `{record}` has no `=` between name and value"))
+                    .hint("write `-a NAME=VALUE`"));
+            };
+            if name.is_empty() {
+                return Err(Failure::usage(format!("the annotation `{record}` has no name")));
+            }
+            if text.starts_with('"') {
+            } else if let Some(other) = looks_like_two(value) {
+                output.message(&format!(
+                    "note: `{record}` is one annotation, whose value has a comma; name `{other}` with an `-a` of its own if two are meant"
+                ));
+            }
+            if let Some(before) = read.insert(name.to_owned(), value.to_owned())
+                && before != value
+            {
+                return Err(Failure::usage(format!("the annotation `{name}` is named twice, with two values")));
             }
         }
-        Ok(read)
     }
+    Ok(read)
 }
 
 /// A part of a value that cosign would take for another annotation.

@@ -77,7 +77,7 @@ pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, 
     Ok(Ending::Done)
 }
 
-fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     verify::probe(file)?
         .write(bytes)
         .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be written", file.display()), &error))

@@ -1,7 +1,7 @@
 //! An image in its place, and the places in which something is kept about it.
 
 use affiant_core::image::found::Skipped;
-use affiant_core::image::{At, Descriptor, Digest, Manifest, Reference, Repository, RepositoryError, Stored};
+use affiant_core::image::{At, Descriptor, Digest, Manifest, Reference, Repository, RepositoryError, Stored, Target};
 use clap::Args;
 
 use super::targets::{self, Place, TargetArgs, Use, no_answer};
@@ -13,9 +13,9 @@ const MAX_CHILDREN: usize = 1000;
 /// How deep indexes may lie in each other.
 const MAX_DEPTH: usize = 4;
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
-pub(super) struct RegistryArgs {
+pub(in crate::cli) struct RegistryArgs {
     #[command(flatten)]
     targets: TargetArgs,
     /// What stands before the tags of signatures and attestations
@@ -27,9 +27,9 @@ pub(super) struct RegistryArgs {
 }
 
 /// An image, resolved once, and where things are kept about it.
-pub(super) struct Image {
+pub(in crate::cli) struct Image {
     place: Place,
-    pub(super) stored: Stored,
+    pub(in crate::cli) stored: Stored,
     evidence: Option<Place>,
     prefix: String,
     /// As it was named.
@@ -37,8 +37,13 @@ pub(super) struct Image {
 }
 
 impl RegistryArgs {
+    /// How registries are asked.
+    pub(super) fn targets(&self) -> &TargetArgs {
+        &self.targets
+    }
+
     /// Resolves an image that is read.
-    pub(super) fn image(&self, name: &str) -> Result<Image, Failure> {
+    pub(in crate::cli) fn image(&self, name: &str) -> Result<Image, Failure> {
         self.resolved(name, Use::Read)
     }
 
@@ -81,7 +86,7 @@ impl Image {
     }
 
     /// `host/repository`, or the layout's or archive's name.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::cli) fn name(&self) -> &str {
         &self.place.shown
     }
 
@@ -96,7 +101,7 @@ impl Image {
     }
 
     /// The image's own place.
-    pub(super) fn repository(&self) -> &dyn Repository {
+    pub(in crate::cli) fn repository(&self) -> &dyn Repository {
         &*self.place.repository
     }
 
@@ -125,12 +130,12 @@ impl Image {
     }
 
     /// All places in which something may be kept.
-    pub(super) fn keepers(&self) -> Vec<&dyn Repository> {
+    pub(in crate::cli) fn keepers(&self) -> Vec<&dyn Repository> {
         self.evidence.iter().chain([&self.place]).map(|place| &*place.repository).collect()
     }
 
     /// What stands before tags.
-    pub(super) fn prefix(&self) -> &str {
+    pub(in crate::cli) fn prefix(&self) -> &str {
         &self.prefix
     }
 
@@ -171,6 +176,11 @@ impl Image {
         }
         Ok(all)
     }
+}
+
+/// Whether a name is one of an image in a registry.
+pub(in crate::cli) fn is_elsewhere(name: &str) -> bool {
+    matches!(targets::named(name), Ok(Target::Registry(_)))
 }
 
 /// Says what was passed over.

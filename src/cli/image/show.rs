@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use affiant_core::image::At;
-use affiant_core::image::attached::{self, PREDICATE_TYPE};
+use affiant_core::image::attached::{self, BUNDLE_TYPE, IN_TOTO_TYPE, PREDICATE_TYPE};
 use clap::{Args, ValueEnum};
 
 use super::place::RegistryArgs;
@@ -106,7 +106,7 @@ pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> 
                 Some(manifest) => manifest.artifact_type().unwrap_or("(of no type)"),
             };
             let noted = manifest.as_ref().and_then(|manifest| manifest.annotations.as_ref());
-            let predicate = noted.and_then(|noted| noted.get("dev.sigstore.bundle.predicateType"));
+            let predicate = noted.and_then(|noted| noted.get(BUNDLE_TYPE).or_else(|| noted.get(IN_TOTO_TYPE)));
             let predicate = predicate.map(|predicate| format!(", {}", one_line(predicate))).unwrap_or_default();
             let _ = writeln!(text, "├── referrer {}@{} {}{predicate}", keeper.name(), entry.digest, one_line(kind));
             count += 1;

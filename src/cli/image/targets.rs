@@ -10,7 +10,7 @@ use clap::Args;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::surroundings::{self, Asking};
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
 pub(crate) struct TargetArgs {
     /// Ask the registry without TLS where it speaks none
@@ -272,6 +272,11 @@ impl Place {
 }
 
 impl Destination {
+    /// Whether it is a file that is written whole.
+    pub(super) fn is_archive(&self) -> bool {
+        self.packs.is_some()
+    }
+
     /// All is there: what is an archive becomes one.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let Some((folder, path)) = &self.packs else { return Ok(()) };

@@ -343,7 +343,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "signature-digest-algorithm",
         COSIGN,
         COSIGN_VERBS,
-        Does::Refused(&["sha256"], "images are signed with SHA-256", "leave it out"),
+        Does::Refused(&["sha256", "sha384", "sha512"], "no key signs images with another hash", "leave it out"),
     ),
     value(
         "signing-algorithm",
@@ -363,8 +363,10 @@ pub(super) const OTHER_VERBS: &[(&[&str], &str)] = &[
 ];
 /// Commands of cosign that affiant has not.
 pub(super) const COSIGN_OTHER_VERBS: &[(&[&str], &str)] = &[
-    (&["attest-blob", "verify-blob-attestation"], "attestations of files are a part that this affiant does not have"),
-    (&["download", "clean", "attach"], "it is a part that this affiant does not have"),
+    (
+        &["attach"],
+        "`affiant image attest` signs an SBOM or any statement; `affiant image attach` keeps evidence of runs",
+    ),
     (&["login"], "`docker login` or `podman login` keeps the password"),
     (
         &["initialize", "trusted-root", "signing-config"],

@@ -16,8 +16,11 @@ use crate::cli::output::{Output, one_line};
 use crate::cli::{Ending, keys, surroundings};
 
 /// Members that evidence of peers has besides ours, and those that the gate adds.
-const MORE_MEMBERS: [(&str, &[&str]); 2] =
-    [("git", &["gitbinpath", "gitbinhash"]), ("oci", &["image_digest", "cosign_subject"])];
+const MORE_MEMBERS: [(&str, &[&str]); 3] = [
+    ("git", &["gitbinpath", "gitbinhash"]),
+    ("oci", &["image_digest", "cosign_subject"]),
+    ("docker", &["image_digest", "cosign_subject"]),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {

@@ -10,7 +10,9 @@ use affiant_core::sign::{KeyKind, PrivateKey, PublicKey, Signer as _};
 use affiant_core::store::SubjectDigest;
 use affiant_core::trust::{Anchor, Certificate, Trust};
 use affiant_core::verdict::{Answer, Verdict};
-use affiant_core::verify::{Artifact, Files, PolicyFile, PolicyTrust, Question, Source, VerifyError, verify as ask};
+use affiant_core::verify::{
+    Artifact, Files, ImageTrust, PolicyFile, PolicyTrust, Question, Source, VerifyError, verify as ask,
+};
 use clap::Args;
 use jiff::Timestamp;
 
@@ -232,6 +234,8 @@ pub(super) fn judge(
         policy: PolicyFile { label: "the policy", bytes: &envelope.to_json() },
         policy_trust: PolicyTrust { trust, ..PolicyTrust::default() },
         artifacts,
+        images: Vec::new(),
+        image_trust: ImageTrust::default(),
         seeds,
         sources: sources.to_vec(),
         at,

@@ -1,6 +1,8 @@
 //! A verdict as one page of HTML that can be kept and printed: nothing in it runs, and nothing is fetched.
 
-use affiant_core::verdict::{Answer, ArtifactPart, Candidate, Check, CheckKind, Outcome, Part, SCHEMA, Verdict};
+use affiant_core::verdict::{
+    Answer, ArtifactPart, Candidate, Check, CheckKind, ImagePart, Outcome, Part, SCHEMA, Verdict,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -47,6 +49,7 @@ pub(crate) fn render(verdict: &Verdict) -> String {
                     (head(verdict, class, answer, reasons.len()))
                     (failures(verdict, &reasons))
                     (chain(verdict))
+                    (image_table(verdict))
                     (artifact_table(verdict))
                     (parts("Steps", "step", &verdict.steps))
                     (parts("External attestations", "external", &verdict.external))
@@ -192,6 +195,7 @@ fn anchor(verdict: &Verdict, about: &About<'_>) -> String {
     match about.kind {
         "step" => format!("#step-{}", position(&verdict.steps)),
         "external attestation" => format!("#external-{}", position(&verdict.external)),
+        "image" => "#images".to_owned(),
         "artifact" => "#artifacts".to_owned(),
         _ => "#policy".to_owned(),
     }
@@ -287,6 +291,43 @@ fn chain(verdict: &Verdict) -> Markup {
 fn status(state: Outcome) -> Markup {
     let (class, word) = outcome(state);
     html! { span class={ "status " (class) } { (icon(class, 16)) (word) } }
+}
+
+fn image_table(verdict: &Verdict) -> Markup {
+    if verdict.images.is_empty() {
+        return html! {};
+    }
+    let row = |image: &ImagePart| {
+        let failed: Vec<_> = image.checks.iter().filter(|check| check.has_failed()).collect();
+        let outcome = if failed.is_empty() { Outcome::Passed } else { Outcome::Failed };
+        html! {
+            tr {
+                td data-label="Image" {
+                    code class="strong" { (Text(&image.name)) }
+                    br;
+                    code class="digest" { (Text(&image.reference)) }
+                    @if !image.platforms.is_empty() { br; small { (Text(&listed(&image.platforms, ROWS))) } }
+                }
+                td data-label="Outcome" { (status(outcome)) }
+                td data-label="Signed by" {
+                    @for check in &failed { p { (phrase(&check.found)) } }
+                    @if failed.is_empty() { (Text(&listed(&image.signers, ROWS))) }
+                }
+            }
+        }
+    };
+    section(
+        "images",
+        "Images",
+        Some(verdict.images.len()),
+        &html! {
+            table {
+                thead { tr { th { "Image, and what may be deployed" } th { "Outcome" } th { "Signed by" } } }
+                tbody { @for image in verdict.images.iter().take(ROWS) { (row(image)) } }
+            }
+            (rest(verdict.images.len()))
+        },
+    )
 }
 
 fn artifact_table(verdict: &Verdict) -> Markup {

@@ -1,4 +1,4 @@
-//! A verdict as `JUnit` XML: a test case for the policy, each artifact, step and external attestation. The form is that
+//! A verdict as `JUnit` XML: a test case for the policy, each image, artifact, step and external attestation. The form is that
 //! which CI systems read (`junit-10.xsd` of Jenkins' xUnit plugin).
 
 use affiant_core::verdict::{Answer, Check, Outcome, Part, Verdict};
@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::markup::{Text, lines};
 use super::reasons::{About, Reason, complaint};
-use super::{VERSION, artifacts, text, word};
+use super::{VERSION, artifacts, image_phrase, text, word};
 
 /// What the suite is called.
 const SUITE: &str = "affiant verify";
@@ -70,6 +70,14 @@ fn cases(verdict: &Verdict) -> Vec<Case<'_>> {
         None => End::Passed(format!("signed by {}", policy.signers.join(", "))),
     };
     let mut cases = vec![Case { about, end }];
+    for image in &verdict.images {
+        let about = About { kind: "image", name: &image.name };
+        let end = match image.checks.iter().find(|check| check.has_failed()) {
+            Some(check) => End::Failed(Some(Reason::plain(about, check))),
+            None => End::Passed(image_phrase(image)),
+        };
+        cases.push(Case { about, end });
+    }
     for artifact in &verdict.artifacts {
         let about = About { kind: "artifact", name: &artifact.name };
         let end = match artifact.check.outcome {

@@ -31,6 +31,7 @@ pub(crate) fn render(verdict: &Verdict) -> String {
     for (number, reason) in reasons.iter().enumerate() {
         summary.add(&block(number + 1, reason));
     }
+    summary.add(&images(verdict));
     summary.add(&artifacts(verdict));
     summary.add(&parts("Steps", "Step", &verdict.steps));
     summary.add(&parts("External attestations", "Attestation", &verdict.external));
@@ -219,6 +220,19 @@ fn inline(check: &Check) -> String {
         let _ = write!(text, "{} found {}", if check.expected.is_empty() { ":" } else { "," }, code(&check.found));
     }
     text
+}
+
+fn images(verdict: &Verdict) -> String {
+    if verdict.images.is_empty() {
+        return String::new();
+    }
+    let rows = verdict.images.iter().map(|image| {
+        let failed = image.checks.iter().any(Check::has_failed);
+        let outcome = outcome(if failed { Outcome::Failed } else { Outcome::Passed }).to_owned();
+        let signers = codes(image.signers.iter().map(String::as_str));
+        vec![code(&image.name), outcome, signers, code(&image.reference)]
+    });
+    format!("### Images\n\n{}", table(&["Image", "Outcome", "Signed by", "Deployable as"], rows))
 }
 
 fn artifacts(verdict: &Verdict) -> String {

@@ -7,7 +7,7 @@ use affiant_core::verdict::{Candidate, Check, CheckKind, Outcome, Part, Verdict}
 /// What a reason is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct About<'a> {
-    /// `policy`, `step`, `external attestation` or `artifact`.
+    /// `policy`, `step`, `external attestation`, `image` or `artifact`.
     pub(super) kind: &'static str,
     /// Its name.
     pub(super) name: &'a str,
@@ -42,7 +42,7 @@ pub(super) struct Group<'a> {
     pub(super) candidates: Vec<&'a Candidate>,
 }
 
-/// All reasons, in the order policy, steps, external attestations, artifacts.
+/// All reasons, in the order policy, steps, external attestations, images, artifacts.
 pub(super) fn reasons<'a>(verdict: &'a Verdict) -> Vec<Reason<'a>> {
     let mut all: Vec<Reason<'a>> = Vec::new();
     let mut add = |reason: Reason<'a>| match all.iter_mut().find(|known| known.says_the_same(&reason)) {
@@ -56,6 +56,11 @@ pub(super) fn reasons<'a>(verdict: &'a Verdict) -> Vec<Reason<'a>> {
     for (kind, parts) in [("step", &verdict.steps), ("external attestation", &verdict.external)] {
         for part in parts.iter().filter(|part| part.outcome == Outcome::Failed) {
             Reason::of(About { kind, name: &part.name }, part).into_iter().for_each(&mut add);
+        }
+    }
+    for image in &verdict.images {
+        for check in image.checks.iter().filter(|check| check.has_failed()) {
+            add(Reason::plain(About { kind: "image", name: &image.name }, check));
         }
     }
     for artifact in verdict.artifacts.iter().filter(|artifact| artifact.check.has_failed()) {
@@ -116,7 +121,7 @@ impl<'a> Reason<'a> {
         /// Names that are told one by one.
         const NAMES: usize = 3;
         let mut title = String::new();
-        for kind in ["policy", "step", "external attestation", "artifact"] {
+        for kind in ["policy", "step", "external attestation", "image", "artifact"] {
             let names: Vec<_> = self.about.iter().filter(|about| about.kind == kind).map(|about| about.name).collect();
             if names.is_empty() {
                 continue;

@@ -130,7 +130,7 @@ fn html_fetches_and_runs_nothing() {
 #[test]
 fn html_tells_each_reason_and_what_to_do() {
     let page = html::render(&samples::denied());
-    assert_eq!(page.matches("<dt class=\"todo\">").count(), 4 + 3 + 2, "reasons, checks of steps, other groups");
+    assert_eq!(page.matches("<dt class=\"todo\">").count(), 5 + 3 + 2, "reasons, checks of steps, other groups");
     assert!(page.contains("<details class=\"candidate bad\" open>"), "what failed is open");
     assert!(page.contains("<details class=\"candidate good\">"));
     assert!(page.contains("13 more candidates with the same reason"));
@@ -195,7 +195,7 @@ fn a_failed_check_without_advice_gets_some() {
     for reason in reasons::reasons(&verdict) {
         assert!(!reasons::advice(reason.check).is_empty());
     }
-    assert_eq!(text.matches("\n     to do ").count(), 4, "{text}");
+    assert_eq!(text.matches("\n     to do ").count(), 5, "{text}");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn junit_is_xml_whatever_evidence_says() {
         let text = junit::render(&verdict);
         let document = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let cases: Vec<_> = document.descendants().filter(|node| node.has_tag_name("testcase")).collect();
-        let count = 1 + verdict.artifacts.len() + verdict.steps.len() + verdict.external.len();
+        let count = 1 + verdict.images.len() + verdict.artifacts.len() + verdict.steps.len() + verdict.external.len();
         assert_eq!(cases.len(), count);
         let suite = document.root_element().first_element_child().expect("a suite");
         assert_eq!(suite.attribute("tests"), Some(count.to_string().as_str()));

@@ -4,7 +4,7 @@
 use affiant_core::verdict::{Answer, Candidate, Check, Outcome, Part, Verdict};
 
 use super::reasons::{Group, Reason, advice, complaint, listed, reasons};
-use super::{artifacts, counted, mode_note, word};
+use super::{artifacts, counted, image_phrase, mode_note, word};
 use crate::cli::output::one_line;
 
 /// Width that text is wrapped at, in characters. Words are not broken: paths and digests can be copied.
@@ -160,6 +160,9 @@ fn holds(page: &mut Page, verdict: &Verdict) {
                 Outcome::Failed => {}
             }
         }
+    }
+    for image in verdict.images.iter().filter(|image| !image.checks.iter().any(Check::has_failed)) {
+        lines.push(("image", &image.name, image_phrase(image)));
     }
     for artifact in &verdict.artifacts {
         let text = match artifact.check.outcome {

@@ -162,6 +162,9 @@ pub(crate) struct RunArgs {
     /// Kill what is left of it this long after `--timeout` (default: 10s)
     #[arg(help_heading = ENDING, long, value_name = "TIME", value_parser = duration, env = "AFFIANT_KILL_AFTER", hide_env_values = true)]
     pub(super) kill_after: Option<Duration>,
+    /// Keep the evidence with the images that the command pushed as well, or with this one, unless the command failed
+    #[arg(help_heading = PLACES, long, value_name = "IMAGE", num_args = 0..=1, require_equals = true, default_missing_value = "", env = "AFFIANT_ATTACH", hide_env_values = true)]
+    pub(super) attach: Option<String>,
     /// After the command, read again what by its keys may have changed, or every file
     #[arg(help_heading = RECORDED, long, value_enum, default_value = "keys", hide = true, env = "AFFIANT_SNAPSHOT", hide_env_values = true)]
     pub(super) snapshot: SnapshotMode,

@@ -13,13 +13,14 @@ use affiant_core::sign::Signer;
 use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want};
 use affiant_core::store::{Access, Archive, StoreError, Stored};
-use serde_json::{Value, json};
 
+use super::kept::{Kept, KeptEnvelope, Waiting};
 use super::links::Links;
 use super::reports::{self, Reports};
 use super::server::Server;
 use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::image::After;
 use crate::cli::output::Output;
 use crate::cli::{archivista, keys, places};
 
@@ -41,6 +42,8 @@ pub(super) struct Keep {
     reports: Vec<PathBuf>,
     /// Classic metadata of in-toto.
     links: Option<Links>,
+    /// Images that get the evidence too.
+    attach: Option<After>,
     /// The public key beside the signing key, for the next command.
     public_key: Option<PathBuf>,
     /// What is not as it should be, but does not stop a run.
@@ -52,40 +55,11 @@ type Checked = Result<Outfile, OutfileError>;
 /// What the archive said.
 type Archived = Result<Stored, StoreError>;
 
-/// What became of the evidence.
-#[derive(Default)]
-pub(super) struct Kept {
-    /// Whether something that was asked for could not be kept.
-    pub(super) failed: bool,
-    envelopes: Vec<KeptEnvelope>,
-    /// The collection's outfile, as people are told of it.
-    shown: Option<String>,
-    next: Option<String>,
-}
-
-struct KeptEnvelope {
-    attestor: Option<&'static str>,
-    payload_digest: String,
-    digest: Option<String>,
-    gitoid: Option<String>,
-    outfile: Option<PathBuf>,
-    archive: Option<PathBuf>,
-    server: Option<String>,
-    spool: Option<Waiting>,
-}
-
-/// Evidence in a spool.
-struct Waiting {
-    digest: String,
-    path: PathBuf,
-    /// The command that finishes the job.
-    resume: String,
-}
-
 impl Keep {
     /// Looks at every place before the command runs.
     pub(super) fn check(
         args: &CaptureArgs,
+        attach: Option<After>,
         dir: &Path,
         step: &str,
         signers: &[Box<dyn Signer>],
@@ -160,6 +134,7 @@ impl Keep {
             server,
             spool,
             links: Links::check(args, step, signers)?,
+            attach,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
             warnings,
@@ -309,6 +284,9 @@ impl Keep {
         }
         if let Some(links) = &self.links {
             kept.failed |= !links.write(collected, &sealed, signers, output);
+        }
+        if let Some(attach) = &self.attach {
+            kept.attach(attach, collected, &sealed, signers, output);
         }
         kept.shown = kept.envelopes.first().and_then(|first| first.outfile.as_deref()).map(|path| self.shown(path));
         kept.next = self.next(&kept);
@@ -475,26 +453,6 @@ fn holds(folder: &Path, inner: &Path) -> bool {
     folder.canonicalize().is_ok_and(|folder| inner.starts_with(folder))
 }
 
-impl KeptEnvelope {
-    fn of(envelope: &SealedEnvelope) -> Self {
-        Self {
-            attestor: envelope.attestor,
-            payload_digest: envelope.payload_digest().to_owned(),
-            digest: None,
-            gitoid: None,
-            outfile: None,
-            archive: None,
-            server: None,
-            spool: None,
-        }
-    }
-
-    fn in_archivista(&self) -> Option<String> {
-        let gitoid = self.server.as_ref().and(self.gitoid.as_deref())?;
-        Some(format!("archivista as {}", gitoid.get(..12).unwrap_or(gitoid)))
-    }
-}
-
 /// Names of own envelopes: `<outfile>-<attestor>.json`, from the second on `<outfile>-<attestor>-2.json`.
 #[derive(Default)]
 struct Names(Vec<PathBuf>);
@@ -511,65 +469,6 @@ impl Names {
             }
             number += 1;
         }
-    }
-}
-
-impl Kept {
-    /// For the report.
-    pub(super) fn report(&self) -> Value {
-        let show = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        self.envelopes
-            .iter()
-            .map(|one| {
-                json!({
-                    "attestor": one.attestor,
-                    "payloadSha256": one.payload_digest,
-                    "sha256": one.digest.as_ref().map(|digest| digest.trim_start_matches("sha256:")),
-                    "gitoid": one.gitoid,
-                    "outfile": show(&one.outfile),
-                    "archive": show(&one.archive),
-                    "archivista": one.server,
-                    "spool": one.spool.as_ref().map(|waiting| waiting.path.display().to_string()),
-                })
-            })
-            .collect()
-    }
-
-    /// Where the envelopes beside the collection are, each with its attestor.
-    pub(super) fn beside(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let main = self.envelopes.first().and_then(|first| first.outfile.as_ref());
-        let main = main.zip(self.shown.as_ref()).map(|(path, shown)| (path.display().to_string(), shown));
-        self.envelopes.iter().filter_map(move |one| {
-            let place = match (&one.outfile, &one.archive, &one.digest, &one.spool) {
-                (Some(path), ..) => {
-                    let path = path.display().to_string();
-                    let rest = main.as_ref().and_then(|(whole, shown)| Some((path.strip_prefix(whole)?, shown)));
-                    rest.map(|(rest, shown)| format!("{shown}{rest}")).unwrap_or(path)
-                }
-                (None, Some(_), Some(digest), _) => format!("the archive as {}", digest.get(..19).unwrap_or(digest)),
-                (.., Some(waiting)) => format!("the spool: {}", waiting.path.display()),
-                _ => one.in_archivista()?,
-            };
-            Some((one.attestor?, place))
-        })
-    }
-
-    /// Where the evidence is, and the next command: the last line.
-    pub(super) fn last_line(&self) -> Option<String> {
-        let first = self.envelopes.first()?;
-        let mut places = Vec::new();
-        places.extend(self.shown.clone());
-        places.extend(first.archive.as_ref().map(|_| {
-            let digest = first.digest.as_deref().unwrap_or_default();
-            format!("the archive as {}", digest.get(..19).unwrap_or(digest))
-        }));
-        places.extend(first.in_archivista());
-        places.extend(first.spool.as_ref().map(|waiting| format!("the spool: {}", waiting.path.display())));
-        if places.is_empty() {
-            return Some("the evidence is lost: no place took it".to_owned());
-        }
-        let next = self.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
-        Some(format!("evidence in {}{next}", places.join(" and ")))
     }
 }
 

@@ -81,14 +81,33 @@ const ZERO: [(&str, &str, Members); 6] = [
     ("product", "v0.3", &[("leaves", "[]")]),
 ];
 
-/// What an image must be judged for first. A builder cannot choose them (security rule 14).
-const UNJUDGED_IMAGE: [(&str, &str); 2] = [("image_digest", "null"), ("cosign_subject", r#""""#)];
+/// Attestations about images: beside what they say, rules see what the gate found out about the image.
+const OF_IMAGES: [&str; 2] = ["oci", "docker"];
 
-/// The predicate of `entry` as a rule of a policy that asks for the type `wanted` sees it.
+/// What the gate found out about an image. A builder cannot choose it (security rule 14).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// `image_digest`: the digest of the object that was named where it reaches the attested image, else that of the
+    /// attested image; `null` as long as no image is judged.
+    pub image_digest: Option<String>,
+    /// `cosign_subject`: the digest in the verified signature of the image; empty without one.
+    pub cosign_subject: String,
+}
+
+/// The predicate of `entry` as a rule of a policy that asks for the type `wanted` sees it, before any image is judged.
+pub fn present<'a>(entry: &EntryView<'a>, wanted: &str) -> Result<Cow<'a, RawValue>, EvidenceError> {
+    present_of_image(entry, wanted, &ImageFacts::default())
+}
+
+/// The same beside an image.
 ///
 /// Refused: a type that does not stand for that of the entry ([`kinds::same`]), a member that stands twice anywhere,
 /// 128 levels of nesting or more, files that [`Files::read`] refuses, and a command-run whose parts do not fit.
-pub fn present<'a>(entry: &EntryView<'a>, wanted: &str) -> Result<Cow<'a, RawValue>, EvidenceError> {
+pub fn present_of_image<'a>(
+    entry: &EntryView<'a>,
+    wanted: &str,
+    image: &ImageFacts,
+) -> Result<Cow<'a, RawValue>, EvidenceError> {
     let text = entry.attestation.get();
     let fault = |source| EvidenceError::Input { kind: entry.short_name().to_owned(), source };
     if !kinds::same(wanted, &entry.kind) {
@@ -112,16 +131,25 @@ pub fn present<'a>(entry: &EntryView<'a>, wanted: &str) -> Result<Cow<'a, RawVal
     };
     match converted {
         Some(converted) => converted.map(Cow::Owned),
-        None => with_zero_values(entry.attestation, name, wants),
+        None => with_zero_values(entry.attestation, name, wants, image),
     }
     .map_err(fault)
 }
 
 /// The predicate as it was written, with the members that rules may rely on.
-fn with_zero_values<'a>(predicate: &'a RawValue, name: &str, version: &str) -> Result<Cow<'a, RawValue>, InputError> {
+fn with_zero_values<'a>(
+    predicate: &'a RawValue,
+    name: &str,
+    version: &str,
+    image: &ImageFacts,
+) -> Result<Cow<'a, RawValue>, InputError> {
     let table = ZERO.iter().find(|(of, at, _)| (*of, *at) == (name, version));
     let zero = table.map_or(&[][..], |(.., members)| *members);
-    let forced = if name == "oci" { &UNJUDGED_IMAGE[..] } else { &[] };
+    let mut forced = Vec::new();
+    if OF_IMAGES.contains(&name) {
+        forced.push(("image_digest", json(&image.image_digest)?));
+        forced.push(("cosign_subject", json(&image.cosign_subject)?));
+    }
     if zero.is_empty() && forced.is_empty() {
         return Ok(Cow::Borrowed(predicate));
     }
@@ -131,7 +159,10 @@ fn with_zero_values<'a>(predicate: &'a RawValue, name: &str, version: &str) -> R
     for (name, value) in members.iter().filter(|(name, _)| forced.iter().all(|(forced, _)| name != forced)) {
         object.member(name, value.get())?;
     }
-    for (name, value) in zero.iter().filter(|(zero, _)| members.iter().all(|(name, _)| name != zero)).chain(forced) {
+    for (name, value) in zero.iter().filter(|(zero, _)| members.iter().all(|(name, _)| name != zero)) {
+        object.member(name, value)?;
+    }
+    for (name, value) in &forced {
         object.member(name, value)?;
     }
     object.end()?;

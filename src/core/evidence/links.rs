@@ -118,6 +118,15 @@ pub fn is_real(subject_name: &str) -> bool {
     standing(subject_name) != Standing::Finds
 }
 
+/// The image that a collection is about by its own words, `sha256:<hex>`: its manifest or index, else its config.
+pub fn attested_image(statement: &Statement<'_>) -> Option<String> {
+    let of = |wanted: Standing| {
+        let subject = statement.subject.iter().find(|subject| standing(&subject.name) == wanted)?;
+        subject.value("sha256").map(|value| format!("sha256:{value}"))
+    };
+    of(Standing::Image).or_else(|| of(Standing::ImageId))
+}
+
 /// Whether a subject of a statement that is no collection is a real digest: its name is none of those that the peers
 /// give to texts, commits and materials, and its SHA-256 is not that of a part of its name.
 pub fn is_real_external(subject: &SubjectView<'_>) -> bool {

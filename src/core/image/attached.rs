@@ -32,6 +32,10 @@ pub const LOG: &str = "dev.sigstore.cosign/bundle";
 pub const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// The annotation of a layer that says what an attestation is; not proven.
 pub const PREDICATE_TYPE: &str = "predicateType";
+/// The annotation that says of what type a statement is; not proven. `BuildKit` and others write it.
+pub const IN_TOTO_TYPE: &str = "in-toto.io/predicate-type";
+/// The annotation that says of what type the statement in a bundle is; not proven.
+pub const BUNDLE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 /// Most layers of such a manifest (cosign).
 pub const MAX_LAYERS: usize = 1000;
 /// Longest layer that is read, in bytes (cosign).
@@ -220,7 +224,7 @@ pub struct Referrer<'a> {
 pub fn bundle_referrer<'a>(bundle: &'a [u8], predicate_type: &str, created: &str) -> Referrer<'a> {
     let annotations = [
         ("dev.sigstore.bundle.content", "dsse-envelope"),
-        ("dev.sigstore.bundle.predicateType", predicate_type),
+        (BUNDLE_TYPE, predicate_type),
         ("org.opencontainers.image.created", created),
     ];
     Referrer {
@@ -228,6 +232,18 @@ pub fn bundle_referrer<'a>(bundle: &'a [u8], predicate_type: &str, created: &str
         config: (OCI_EMPTY, EMPTY.to_vec()),
         layer: Descriptor::of(BUNDLE_V03, bundle),
         bytes: bundle,
+        annotations: Some(annotations.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+    }
+}
+
+/// An envelope as a referrer, where it cannot be a bundle: the layer is the envelope in JSON.
+pub fn envelope_referrer<'a>(envelope: &'a [u8], predicate_type: &str, created: &str) -> Referrer<'a> {
+    let annotations = [(IN_TOTO_TYPE, predicate_type), ("org.opencontainers.image.created", created)];
+    Referrer {
+        artifact_type: ENVELOPE,
+        config: (OCI_EMPTY, EMPTY.to_vec()),
+        layer: Descriptor::of(ENVELOPE, envelope),
+        bytes: envelope,
         annotations: Some(annotations.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
     }
 }
@@ -313,6 +329,31 @@ pub fn enlist(
         Ok(Change::Write(Box::new(index), Vec::new()))
     };
     shared::write(repository, &subject.tag(""), pace, change, |there| new.iter().all(|entry| has(there, entry)))
+}
+
+/// Takes an entry out of the tag that lists an image's referrers; the tag goes with the last one.
+pub fn delist(repository: &dyn Repository, subject: &Digest, entry: &Digest, pace: &Pace) -> Result<(), SharedError> {
+    let tag = subject.tag("");
+    let mut is_empty = false;
+    let change = |there: Option<&Manifest>| {
+        let Some(there) = there.filter(|there| there.kind() == ManifestKind::Index) else { return Ok(Change::Nothing) };
+        let mut entries = there.entries().to_vec();
+        entries.retain(|one| one.digest != *entry);
+        is_empty = entries.is_empty();
+        if entries.len() == there.entries().len() {
+            return Ok(Change::Nothing);
+        }
+        Ok(Change::Write(Box::new(Manifest { manifests: Some(entries), ..there.clone() }), Vec::new()))
+    };
+    shared::write(repository, &tag, pace, change, |there| there.entries().iter().all(|one| one.digest != *entry))?;
+    if is_empty && let Some(list) = repository.resolve(&At::Tag(tag.clone()))? {
+        // Another writer may have begun: then it is another manifest, and that one stays.
+        let by_digest = repository.delete(&At::Digest(list.digest));
+        if repository.resolve(&At::Tag(tag))?.is_some() {
+            by_digest?;
+        }
+    }
+    Ok(())
 }
 
 /// What is said to refer to an image: by the registry, else by the tag. Entries are not proven: the manifest decides.

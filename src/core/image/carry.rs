@@ -233,7 +233,7 @@ impl Plan<'_> {
 }
 
 /// Whether what came is what a descriptor says.
-fn fits(entry: &Descriptor, stored: &Stored) -> Result<(), String> {
+pub(super) fn fits(entry: &Descriptor, stored: &Stored) -> Result<(), String> {
     if entry.size != stored.bytes().len() as u64 || entry.media_type != stored.media_type() {
         return Err(format!(
             "{} is {} of {} bytes, and the index says {} of {}",
@@ -257,10 +257,7 @@ fn for_platform(from: &dyn Repository, root: &Stored, wanted: &str) -> Result<St
             root.digest()
         )));
     }
-    let is_wanted = |platform: &Platform| {
-        let whole = platform.to_string();
-        whole == wanted || format!("{}/{}", platform.os, platform.architecture) == wanted
-    };
+    let is_wanted = |platform: &Platform| platform.is_called(wanted);
     let all = manifest.entries();
     let found: Vec<_> = all.iter().filter(|entry| entry.platform.as_ref().is_some_and(is_wanted)).collect();
     match found[..] {

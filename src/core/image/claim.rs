@@ -79,6 +79,14 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// The values of an annotation, over all subjects.
+    pub fn annotation(&self, name: &str) -> Vec<String> {
+        let annotations = self.subject.iter().filter_map(|subject| subject.annotations.as_ref());
+        annotations.filter_map(|all| all.get(name)?.as_str().map(str::to_owned)).collect()
+    }
+}
+
 /// Checks that a text is a predicate: a JSON object, no member twice.
 pub fn predicate(text: &str) -> Result<(), ClaimError> {
     let failed = |reason: String| ClaimError { reason };

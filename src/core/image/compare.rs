@@ -3,13 +3,18 @@
 //! An image that was pushed, recompressed, or put into an index has another digest; its config, and with it the digests of
 //! its unpacked layers (`diff_ids`, OCI image specification, "Layer `DiffID`"), stay.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Descriptor, Kind, MAX_MANIFEST, Manifest, Platform};
+use super::manifest::{Descriptor, Kind, MAX_MANIFEST, Manifest};
+use super::platforms::{Runnable, runnable};
 use super::reference::{At, Digest};
 use super::repository::{Repository, RepositoryError, Stored};
 use crate::inflate::{Compression, Inflater};
@@ -18,10 +23,8 @@ use crate::inflate::{Compression, Inflater};
 const INFLATED_FREE: u64 = 64 << 30;
 /// … and as a multiple of its length.
 const INFLATED_RATIO: u64 = 1100;
-/// Most images of an index.
-const MAX_IMAGES: usize = 1000;
-/// How deep indexes may lie in each other.
-const MAX_DEPTH: usize = 8;
+/// How many layers are unpacked at once.
+const AT_ONCE: usize = 4;
 /// Size of the buffer in which a layer passes.
 const CHUNK: usize = 256 * 1024;
 
@@ -149,43 +152,26 @@ fn invalid(repository: &dyn Repository, reason: impl Into<String>) -> Repository
     RepositoryError::Refused { place: repository.name(), reason: reason.into(), permission: false }
 }
 
-/// The images of a manifest or an index; `BuildKit`'s attestations are none.
+/// The images of a manifest or an index, with their configs.
 fn images(repository: &dyn Repository, root: Stored) -> Result<Vec<Image>, RepositoryError> {
     let mut found = Vec::new();
-    let mut next: Vec<(Stored, Option<Platform>, usize)> = vec![(root, None, 0)];
-    while let Some((stored, platform, depth)) = next.pop() {
-        let manifest = stored
-            .manifest()
-            .map_err(|source| RepositoryError::Manifest { digest: stored.digest().to_string(), source })?;
-        if manifest.kind() == Kind::Index {
-            if depth == MAX_DEPTH || next.len() + manifest.entries().len() > MAX_IMAGES {
-                return Err(invalid(repository, format!("{} has too many images, or is too deep", stored.digest())));
-            }
-            for entry in manifest.entries().iter().rev() {
-                if entry.platform.as_ref().is_some_and(Platform::is_unknown) || Kind::of(&entry.media_type).is_none() {
-                    continue;
-                }
-                let child = repository.need(&At::Digest(entry.digest.clone()))?;
-                next.push((child, entry.platform.clone(), depth + 1));
-            }
-            continue;
-        }
-        let config = manifest.config.clone().ok_or_else(|| invalid(repository, "an image has no config"))?;
-        let bytes = repository.blob_bytes(&config.digest, MAX_MANIFEST as u64)?;
-        let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| invalid(repository, format!("the config {}: {error}", config.digest)))?;
-        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    for Runnable { digest, manifest, platform } in runnable(repository, root)? {
+        let (config_digest, config) = config(repository, &manifest)?;
+        let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
         let platform =
             platform.map_or_else(|| format!("{}/{}", text("os"), text("architecture")), |one| one.to_string());
-        found.push(Image {
-            digest: stored.digest().clone(),
-            manifest,
-            config_digest: config.digest,
-            config: value,
-            platform,
-        });
+        found.push(Image { manifest, config_digest, config, platform, digest });
     }
     Ok(found)
+}
+
+/// The config of an image: its digest, and what it says.
+fn config(repository: &dyn Repository, manifest: &Manifest) -> Result<(Digest, Value), RepositoryError> {
+    let config = manifest.config.as_ref().ok_or_else(|| invalid(repository, "an image has no config"))?;
+    let bytes = repository.blob_bytes(&config.digest, MAX_MANIFEST as u64)?;
+    let value = serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(repository, format!("the config {}: {error}", config.digest)))?;
+    Ok((config.digest.clone(), value))
 }
 
 /// Compares what two places hold. An image and an index are equal where the index has that image; two indexes, where
@@ -271,6 +257,43 @@ pub fn layer_diff_id(repository: &dyn Repository, layer: &Descriptor) -> Result<
     let mut reader = io::BufReader::with_capacity(CHUNK, reader);
     let compression = Compression::sniff(reader.fill_buf().map_err(failed)?);
     diff_id(reader, compression).map_err(failed)
+}
+
+/// Checks that the layers of an image are those that its config names: each is unpacked, and has the digest that stands
+/// in `diff_ids`. Gives why not; an error means that it could not be looked at.
+pub fn layers_unproven(repository: &dyn Repository, manifest: &Manifest) -> Result<Option<String>, RepositoryError> {
+    let (_, config) = config(repository, manifest)?;
+    let ids = config.pointer("/rootfs/diff_ids").and_then(Value::as_array);
+    let ids: Option<Vec<Digest>> =
+        ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(|id| id.parse().ok())).collect());
+    let Some(ids) = ids else { return Ok(Some("its config has no list of layers".to_owned())) };
+    let layers = manifest.layers();
+    if layers.len() != ids.len() {
+        return Ok(Some(format!("it has {} layers, and its config names {}", layers.len(), ids.len())));
+    }
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(layer) = layers.get(index) else { return };
+            let digest = layer_diff_id(repository, layer);
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(index, digest);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(layers.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    for (index, digest) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let digest = digest?;
+        if digest != ids[index] {
+            return Ok(Some(format!("its layer {index} unpacks to {digest}, and its config says {}", ids[index])));
+        }
+    }
+    Ok(None)
 }
 
 /// Which members of two configs differ.

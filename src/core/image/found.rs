@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::attached::{self, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
+use super::attached::{self, ENVELOPE, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
 use super::authorities::{Authority, proven_time};
 use super::claim::{Claim, SIGN};
 use super::keyed::{NoSignature, holds};
@@ -72,6 +72,24 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// Something that is kept about an image, as it is kept.
+struct Kept {
+    /// Where it was, for the reader.
+    place: String,
+    form: Form,
+    bytes: Vec<u8>,
+}
+
+/// The forms of what is kept.
+enum Form {
+    /// A layer of a manifest that holds signatures or attestations.
+    Layer(Kind, Box<Descriptor>),
+    /// A Sigstore bundle.
+    Bundle,
+    /// An envelope that is a referrer by itself.
+    Envelope,
+}
+
 /// Looks through one repository for what is kept about a manifest, one after the other.
 struct Search<'a> {
     repository: &'a dyn Repository,
@@ -79,7 +97,7 @@ struct Search<'a> {
     sought: Sought,
     total: u64,
     skipped: Vec<Skipped>,
-    take: &'a mut dyn FnMut(Found),
+    take: &'a mut dyn FnMut(Kept) -> Result<(), Skipped>,
 }
 
 /// Finds what is kept about a manifest in these repositories: tags (with `prefix` before them), referrers, and referrers
@@ -91,9 +109,39 @@ pub fn each(
     sought: Sought,
     mut take: impl FnMut(Found),
 ) -> Result<Vec<Skipped>, RepositoryError> {
+    each_kept(repositories, prefix, of, sought, &mut |kept| {
+        if let Some(found) = kept.read(sought)? {
+            take(found);
+        }
+        Ok(())
+    })
+}
+
+/// Finds what may be evidence about a manifest, in the same places: attestations of every form, with the bytes of the
+/// envelope or bundle, whoever signed them and however.
+pub fn each_evidence(
+    repositories: &[&dyn Repository],
+    prefix: &str,
+    of: &Digest,
+    mut take: impl FnMut(String, Vec<u8>),
+) -> Result<Vec<Skipped>, RepositoryError> {
+    each_kept(repositories, prefix, of, Sought::Attestations, &mut |kept| {
+        take(kept.place, kept.bytes);
+        Ok(())
+    })
+}
+
+fn each_kept(
+    repositories: &[&dyn Repository],
+    prefix: &str,
+    of: &Digest,
+    sought: Sought,
+    take: &mut dyn FnMut(Kept) -> Result<(), Skipped>,
+) -> Result<Vec<Skipped>, RepositoryError> {
     let mut skipped = Vec::new();
     for repository in repositories {
-        let mut search = Search { repository: *repository, of, sought, total: 0, skipped: Vec::new(), take: &mut take };
+        let mut search =
+            Search { repository: *repository, of, sought, total: 0, skipped: Vec::new(), take: &mut *take };
         let kind = match sought {
             Sought::Signatures => Kind::Signature,
             Sought::Attestations => Kind::Attestation,
@@ -118,9 +166,61 @@ pub fn each(
     Ok(skipped)
 }
 
+impl Kept {
+    /// What it says it is; nothing where it is none of what is sought.
+    fn read(self, sought: Sought) -> Result<Option<Found>, Skipped> {
+        let Self { place, form, bytes } = self;
+        let skip = |reason: String| Skipped { place: place.clone(), reason };
+        let envelope = |bytes: Vec<u8>| {
+            Envelope::parse(&bytes, bytes.len())
+                .map(|envelope| Content::Envelope(envelope, bytes))
+                .map_err(|error| skip(error.to_string()))
+        };
+        let (content, has_log, timestamps) = match form {
+            Form::Layer(kind, layer) => {
+                let content = match kind {
+                    Kind::Signature => attached::signature_of(&layer)
+                        .map(|signature| Content::Simple { payload: bytes, signature })
+                        .map_err(skip)?,
+                    Kind::Attestation => envelope(bytes)?,
+                };
+                (content, layer.annotation(attached::LOG).is_some(), attached::timestamps_of(&layer))
+            }
+            Form::Envelope => (envelope(bytes)?, false, Vec::new()),
+            Form::Bundle => match Bundle::parse(&bytes) {
+                Ok(Bundle {
+                    content: Signed::Envelope(envelope),
+                    signer: Signer::Key { .. },
+                    log_entries,
+                    timestamps,
+                    ..
+                }) => {
+                    // What it is, as it says itself; judged again once its signature holds.
+                    let is_signature = Claim::parse(&envelope.payload).is_ok_and(|claim| claim.predicate_type == SIGN);
+                    if is_signature != (sought == Sought::Signatures) {
+                        return Ok(None);
+                    }
+                    (Content::Bundle(envelope), log_entries > 0, timestamps)
+                }
+                Ok(Bundle { content: Signed::Message { .. }, .. }) => {
+                    return Err(skip("it signs bytes, not a statement about an image".to_owned()));
+                }
+                Ok(_) => return Err(skip("it is signed by a certificate, not by a key".to_owned())),
+                Err(error) => return Err(skip(error.to_string())),
+            },
+        };
+        Ok(Some(Found { place, content, has_log, timestamps }))
+    }
+}
+
 impl Search<'_> {
     fn skip(&mut self, place: impl Into<String>, reason: impl Into<String>) {
         self.skipped.push(Skipped { place: place.into(), reason: reason.into() });
+    }
+
+    fn give(&mut self, place: &str, form: Form, bytes: Vec<u8>) {
+        let taken = (self.take)(Kept { place: place.to_owned(), form, bytes });
+        self.skipped.extend(taken.err());
     }
 
     /// A blob; `None` where it is not there or not what its digest says.
@@ -169,22 +269,8 @@ impl Search<'_> {
         }
         for (index, layer) in layers {
             let place = format!("{place}, layer {index}");
-            let Some(bytes) = self.blob(&place, layer, MAX_LAYER)? else { continue };
-            let content = match kind {
-                Kind::Signature => {
-                    attached::signature_of(layer).map(|signature| Content::Simple { payload: bytes, signature })
-                }
-                Kind::Attestation => Envelope::parse(&bytes, bytes.len())
-                    .map(|envelope| Content::Envelope(envelope, bytes))
-                    .map_err(|error| error.to_string()),
-            };
-            match content {
-                Ok(content) => {
-                    let has_log = layer.annotation(attached::LOG).is_some();
-                    let timestamps = attached::timestamps_of(layer);
-                    (self.take)(Found { place, content, has_log, timestamps });
-                }
-                Err(reason) => self.skip(place, reason),
+            if let Some(bytes) = self.blob(&place, layer, MAX_LAYER)? {
+                self.give(&place, Form::Layer(kind, Box::new(layer.clone())), bytes);
             }
         }
         Ok(())
@@ -218,46 +304,40 @@ impl Search<'_> {
             return Ok(());
         }
         let kind = manifest.artifact_type().unwrap_or_default();
-        let is_bundle = |manifest: &Manifest| {
-            kind.starts_with(BUNDLE) || manifest.layers().iter().any(|layer| layer.media_type.starts_with(BUNDLE))
-        };
         if self.sought == Sought::Signatures && kind == SIGNATURE_ARTIFACT {
             return self.layers(&place, &stored, Kind::Signature);
         }
-        if is_bundle(&manifest) { self.bundle(&place, &manifest) } else { Ok(()) }
+        let has = |wanted: &str| {
+            kind.starts_with(wanted) || manifest.layers().iter().any(|layer| layer.media_type.starts_with(wanted))
+        };
+        if has(BUNDLE) {
+            self.document(&place, &manifest, BUNDLE, Form::Bundle)
+        } else if self.sought == Sought::Attestations && has(ENVELOPE) {
+            self.document(&place, &manifest, ENVELOPE, Form::Envelope)
+        } else {
+            Ok(())
+        }
     }
 
-    fn bundle(&mut self, place: &str, manifest: &Manifest) -> Result<(), RepositoryError> {
+    /// The one layer of a referrer that is a bundle or an envelope.
+    fn document(
+        &mut self,
+        place: &str,
+        manifest: &Manifest,
+        media_type: &str,
+        form: Form,
+    ) -> Result<(), RepositoryError> {
+        let what = if matches!(form, Form::Bundle) { "bundle" } else { "envelope" };
         let [layer] = manifest.layers() else {
-            self.skip(place, format!("bundle malformed: {} layers instead of one", manifest.layers().len()));
+            self.skip(place, format!("{what} malformed: {} layers instead of one", manifest.layers().len()));
             return Ok(());
         };
-        if !layer.media_type.starts_with(BUNDLE) {
-            self.skip(place, "bundle malformed: the layer is of another type");
+        if !layer.media_type.starts_with(media_type) {
+            self.skip(place, format!("{what} malformed: the layer is of another type"));
             return Ok(());
         }
-        let Some(bytes) = self.blob(place, layer, MAX_BUNDLE as u64)? else { return Ok(()) };
-        match Bundle::parse(&bytes) {
-            Ok(Bundle {
-                content: Signed::Envelope(envelope),
-                signer: Signer::Key { .. },
-                log_entries,
-                timestamps,
-                ..
-            }) => {
-                // What it is, as it says itself; judged again once its signature holds.
-                let is_signature = Claim::parse(&envelope.payload).is_ok_and(|claim| claim.predicate_type == SIGN);
-                if is_signature == (self.sought == Sought::Signatures) {
-                    let content = Content::Bundle(envelope);
-                    let has_log = log_entries > 0;
-                    (self.take)(Found { place: place.to_owned(), content, has_log, timestamps });
-                }
-            }
-            Ok(Bundle { content: Signed::Message { .. }, .. }) => {
-                self.skip(place, "it signs bytes, not a statement about an image");
-            }
-            Ok(_) => self.skip(place, "it is signed by a certificate, not by a key"),
-            Err(error) => self.skip(place, error.to_string()),
+        if let Some(bytes) = self.blob(place, layer, MAX_BUNDLE as u64)? {
+            self.give(place, form, bytes);
         }
         Ok(())
     }

@@ -101,6 +101,11 @@ impl Platform {
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
+
+    /// Whether somebody who writes `os/architecture` or `os/architecture/variant` means it.
+    pub fn is_called(&self, wanted: &str) -> bool {
+        self.to_string() == wanted || format!("{}/{}", self.os, self.architecture) == wanted
+    }
 }
 
 /// An image, or a list of them.

@@ -187,13 +187,10 @@ impl Check<'_> {
                 "set `version` to this number or a larger one",
             );
         }
-        if policy.images.is_some() {
-            self.add(
-                Severity::Note,
-                "images",
-                "cannot be judged without an image: `affiant verify` answers such a policy with exit code 4",
-                "remove it until images are judged",
-            );
+        if let Some(images) = &policy.images
+            && !images.functionaries.is_empty()
+        {
+            self.who("images", &images.functionaries, images.threshold);
         }
     }
 
@@ -248,7 +245,8 @@ impl Check<'_> {
 
     fn functionaries(&self) -> impl Iterator<Item = &Functionary> {
         let external = self.policy.external.values().flat_map(|external| &external.functionaries);
-        self.policy.steps.values().flat_map(|step| &step.functionaries).chain(external)
+        let images = self.policy.images.iter().flat_map(|images| &images.functionaries);
+        self.policy.steps.values().flat_map(|step| &step.functionaries).chain(external).chain(images)
     }
 
     fn keys(&mut self) {
@@ -319,14 +317,6 @@ impl Check<'_> {
         }
         if step.artifacts_from.contains(&step.name) {
             self.warning(&format!("{at}.artifactsFrom"), "the step names itself", "name the step before it");
-        }
-        if step.per_platform {
-            self.add(
-                Severity::Note,
-                &format!("{at}.perPlatform"),
-                "cannot be judged without an image: `affiant verify` answers such a policy with exit code 4",
-                "remove it until images are judged",
-            );
         }
     }
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::members::{Members, Seen, base64, below};
 use super::{
-    AnchorText, External, Functionary, Policy, PolicyError, PolicyKey, RegoModule, Requirement, Step, TimeConstraint,
+    AnchorText, External, Functionary, Images, Policy, PolicyError, PolicyKey, RegoModule, Requirement, Step,
+    TimeConstraint,
 };
 use crate::select::Glob;
 use crate::sign::PublicKey;
@@ -34,7 +35,7 @@ pub(super) fn policy(value: &Value) -> Result<Policy, PolicyError> {
         keys: keys(&top, &mut seen)?,
         steps: steps(&top, &mut seen)?,
         external: external(&top, &mut seen)?,
-        images: top.get("images").cloned(),
+        images: images(&top, &mut seen)?,
         unknown: Vec::new(),
         notes: Vec::new(),
     };
@@ -120,11 +121,6 @@ fn step(key: &str, at: &str, value: &Value, seen: &mut Seen) -> Result<Step, Pol
     if name.contains('#') {
         return Err(PolicyError::Reserved { name: name.to_owned() });
     }
-    let threshold = members.number("threshold")?.unwrap_or(1);
-    let threshold = usize::try_from(threshold).ok().filter(|number| *number > 0).ok_or_else(|| PolicyError::Value {
-        at: members.at("threshold"),
-        reason: "a threshold is 1 or more".to_owned(),
-    })?;
     let mut attestations = Vec::new();
     for (at, value) in members.list("attestations")? {
         attestations.push(requirement(&at, value, seen)?);
@@ -135,7 +131,7 @@ fn step(key: &str, at: &str, value: &Value, seen: &mut Seen) -> Result<Step, Pol
     Ok(Step {
         name: name.to_owned(),
         functionaries: functionaries(&members, seen)?,
-        threshold,
+        threshold: threshold(&members)?,
         attestations,
         artifacts_from: members.texts("artifactsFrom")?,
         allowed_untracked: globs(&members, "allowedUntracked")?,
@@ -146,6 +142,44 @@ fn step(key: &str, at: &str, value: &Value, seen: &mut Seen) -> Result<Step, Pol
         command_optional: command_optional(&members)?,
         per_platform: members.flag("perPlatform")?.unwrap_or(false),
     })
+}
+
+fn threshold(members: &Members<'_>) -> Result<usize, PolicyError> {
+    let threshold = members.number("threshold")?.unwrap_or(1);
+    usize::try_from(threshold).ok().filter(|number| *number > 0).ok_or_else(|| PolicyError::Value {
+        at: members.at("threshold"),
+        reason: "a threshold is 1 or more".to_owned(),
+    })
+}
+
+/// What is asked of an image; all members are ours.
+fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyError> {
+    let Some(value) = top.get("images") else { return Ok(None) };
+    let own = ["functionaries", "threshold", "annotations", "names"];
+    let members = Members::read("images", value, &[], &own, seen)?;
+    let annotation = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => Ok((name.clone(), text.clone())),
+        _ => Err(PolicyError::Type { at: below("images.annotations", name), expected: "a text" }),
+    };
+    let images = Images {
+        functionaries: functionaries(&members, seen)?,
+        threshold: threshold(&members)?,
+        annotations: members.map("annotations")?.into_iter().map(annotation).collect::<Result<_, _>>()?,
+        names: globs(&members, "names")?,
+    };
+    if images.functionaries.is_empty() {
+        let without =
+            [("annotations", !images.annotations.is_empty()), ("threshold", members.get("threshold").is_some())];
+        // A demand without anybody who could meet it was meant to be one.
+        if let Some((name, _)) = without.into_iter().find(|(_, is_there)| *is_there) {
+            let reason = "asks something of signatures, and `images.functionaries` names nobody".to_owned();
+            return Err(PolicyError::Value { at: members.at(name), reason });
+        }
+        if images.names.is_empty() {
+            return Err(PolicyError::Missing { at: members.at("functionaries") });
+        }
+    }
+    Ok(Some(images))
 }
 
 fn globs(members: &Members<'_>, name: &str) -> Result<Vec<Glob>, PolicyError> {

@@ -98,6 +98,7 @@ const STEP: &[&str] = &[
 const EXTERNAL: &[&str] = &["name", "predicateType", "functionaries", "regopolicies", "aipolicies", "required", "rego"];
 const ATTESTATION: &[&str] = &["type", "regopolicies", "aipolicies", "maxAge", "rego"];
 const FUNCTIONARY: &[&str] = &["type", "publickeyid", "certConstraint", "key"];
+const IMAGES: &[&str] = &["functionaries", "threshold", "annotations", "names"];
 const KEY: &[&str] = &["keyid", "key"];
 const ANCHOR: &[&str] = &["certificate", "intermediates"];
 
@@ -251,6 +252,7 @@ impl Compiler<'_> {
                 }
                 "steps" => self.entries(written, value, Self::step)?,
                 "externalAttestations" => self.entries(written, value, Self::external)?,
+                "images" => self.images(written, value)?,
                 _ => value.clone(),
             };
             out.insert((*name).to_owned(), value);
@@ -395,6 +397,21 @@ impl Compiler<'_> {
                 "artifactsFrom" | "attestationsFrom" | "externalFrom" | "allowedUntracked" if value.is_string() => {
                     json!([value])
                 }
+                _ => value.clone(),
+            };
+            out.insert(member.clone(), value);
+        }
+        Ok(Value::Object(out))
+    }
+
+    fn images(&mut self, at: &str, value: &Value) -> Made<Value> {
+        let members = self.object(at, value, IMAGES)?;
+        let mut out = Map::new();
+        for (member, value) in members {
+            let at = below(at, member);
+            let value = match member.to_ascii_lowercase().as_str() {
+                "functionaries" => self.functionaries(&at, value)?,
+                "names" if value.is_string() => json!([value]),
                 _ => value.clone(),
             };
             out.insert(member.clone(), value);

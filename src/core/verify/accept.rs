@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
+use super::image;
+use super::join::has_made;
 use super::rules::rules;
 use super::time::{ages, time_constraint};
 use super::trusted::{TrustedPolicy, Who, describe};
@@ -10,6 +12,7 @@ use crate::collection::FAILED_SUFFIX;
 use crate::digest::{DigestSet, sha256_hex};
 use crate::dsse::Envelope;
 use crate::evidence::files::Files;
+use crate::evidence::input::ImageFacts;
 use crate::evidence::{CollectionView, EntryView, Statement, kinds, links};
 use crate::policy::Step;
 use crate::run::RUN_SUBJECT;
@@ -62,6 +65,8 @@ pub(super) struct Accepted {
     /// Real digests that it is about, as its statement has them.
     pub(super) subjects: Vec<(String, DigestSet)>,
     pub(super) backrefs: Vec<DigestSet>,
+    /// What its rules see of images; at least one.
+    pub(super) facts: Vec<ImageFacts>,
 }
 
 /// The checks of one candidate, stopped at the first that fails.
@@ -102,16 +107,24 @@ pub(super) fn candidate(evidence: &Evidence, checks: Vec<Check>, accepted: bool)
     Candidate { source: evidence.label.clone(), sha256: evidence.sha256.clone(), accepted, signers, checks }
 }
 
+/// What is asked, as far as one collection is judged by it.
+pub(super) struct About<'a> {
+    /// The time at which ages are judged.
+    pub(super) at: Timestamp,
+    /// The named images.
+    pub(super) images: &'a [image::Judged<'a>],
+}
+
 /// Judges `evidence[place]` as the collection of `step`, apart from rules that see other steps.
 pub(super) fn collection(
     policy: &TrustedPolicy,
     step: &Step,
     all: &[Evidence],
     place: usize,
-    at: Timestamp,
+    about: &About<'_>,
 ) -> (Candidate, Option<Accepted>) {
     let mut checks = Checks::new(&COLLECTION_CHECKS);
-    let result = judge(policy, step, all, place, at, &mut checks);
+    let result = judge(policy, step, all, place, about, &mut checks);
     let (failed, accepted) = match result {
         Ok(accepted) => (None, Some(accepted)),
         Err(failed) => (Some(*failed), None),
@@ -202,9 +215,10 @@ fn judge(
     step: &Step,
     all: &[Evidence],
     place: usize,
-    at: Timestamp,
+    about: &About<'_>,
     checks: &mut Checks,
 ) -> Judged<Accepted> {
+    let at = about.at;
     let evidence = &all[place];
     let label = evidence.label.as_str();
     let checked = signed(evidence, checks)?;
@@ -232,7 +246,14 @@ fn judge(
     let materials = files(&collection, "material", label)?;
     let products = files(&collection, "product", label)?;
     let bound = attestations(policy, step, &collection, &products, all, place, label, checks)?;
-    let fitting = Fitting { step, collection: &collection, all, bound: &bound };
+    let subjects = real_subjects(&statement);
+    let facts = if asks_about_images(step) {
+        let has_made = |digests: &DigestSet| has_made(&products, &subjects, digests);
+        image::facts(about.images, &has_made, links::attested_image(&statement))
+    } else {
+        vec![ImageFacts::default()]
+    };
+    let fitting = Fitting { step, collection: &collection, all, bound: &bound, facts: &facts };
     ages(policy, &fitting, &signers, at, label, checks)?;
     if policy.sees_others(step) {
         checks.pass(CheckKind::Rules, "judged together with the attestations that they see");
@@ -245,9 +266,17 @@ fn judge(
         bound: bound.into_iter().map(|(place, _)| place).collect(),
         materials,
         products,
-        subjects: real_subjects(&statement),
+        subjects,
+        facts,
         backrefs: links::backrefs(&statement, &collection).into_iter().map(|one| one.digest).collect(),
     })
+}
+
+/// Whether a rule of a step sees what was found out about an image: only then its layers may have to be fetched. A rule
+/// that names the members in another way sees that no image was judged, and so denies.
+fn asks_about_images(step: &Step) -> bool {
+    let modules = step.attestations.iter().flat_map(|requirement| &requirement.modules);
+    modules.into_iter().any(|module| module.text.contains("image_digest") || module.text.contains("cosign_subject"))
 }
 
 /// The subjects of a statement that is no collection which stand for bytes, with their digests.
@@ -406,6 +435,8 @@ pub(super) struct Fitting<'a> {
     pub(super) all: &'a [Evidence],
     /// Place of own evidence, and the type that it answers.
     pub(super) bound: &'a [(usize, String)],
+    /// What rules see of images; at least one.
+    pub(super) facts: &'a [ImageFacts],
 }
 
 /// A statement's predicate as an entry.

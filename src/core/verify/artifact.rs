@@ -61,15 +61,46 @@ pub struct Artifact {
     pub digests: DigestSet,
     /// The files of a folder: path and SHA-256 in lowercase hex, sorted by path.
     pub files: Vec<(String, String)>,
+    /// What it is where it is an image.
+    pub(super) image: Option<OfImage>,
+}
+
+/// An image as an artifact.
+#[derive(Clone, Debug)]
+pub(super) struct OfImage {
+    /// The digest of its config, where that was proven to stand for it.
+    config: Option<DigestSet>,
 }
 
 impl Artifact {
+    /// A file, or anything else that is the bytes with these digests.
+    pub fn of(name: impl Into<String>, digests: DigestSet) -> Self {
+        Self { name: name.into(), digests, files: Vec::new(), image: None }
+    }
+
+    /// An image: its manifest or index, and the digest of the config where that was proven to stand for it.
+    pub(super) fn image(name: String, digests: DigestSet, config: Option<DigestSet>) -> Self {
+        Self { name, digests, files: Vec::new(), image: Some(OfImage { config }) }
+    }
+
+    /// Whether it is an image.
+    pub(super) fn is_image(&self) -> bool {
+        self.image.is_some()
+    }
+
+    /// Whether somebody who has made the digests for which `has` says so has made it.
+    pub(super) fn is_made(&self, has: impl Fn(&DigestSet) -> bool) -> bool {
+        has(&self.digests)
+            || self.image.as_ref().is_some_and(|image| image.config.as_ref().is_some_and(&has))
+            || (!self.files.is_empty() && self.files.iter().all(|(_, sha256)| has(&DigestSet::sha256_hex(sha256))))
+    }
+
     /// Hashes a file, or all files of a folder (`dirHash` of wire-formats §4.4).
     pub fn read(path: &Path) -> Result<Self, ArtifactError> {
         let name = path.display().to_string();
         let data = fs::metadata(path).map_err(|source| ArtifactError::Read { path: path.to_owned(), source })?;
         if data.is_file() {
-            return Ok(Self { name, digests: DigestSet::sha256_hex(hash(path)?), files: Vec::new() });
+            return Ok(Self::of(name, DigestSet::sha256_hex(hash(path)?)));
         }
         if !data.is_dir() {
             return Err(ArtifactError::Kind { path: path.to_owned() });
@@ -85,13 +116,16 @@ impl Artifact {
             whole.update(format!("{sha256}  {path}\n"));
         }
         let digests = DigestSet([("dirHash".to_owned(), hex::encode(whole.finalize()))].into());
-        Ok(Self { name, digests, files })
+        Ok(Self { files, ..Self::of(name, digests) })
     }
 
     /// What evidence of it is found by.
     pub(super) fn seeds(&self) -> impl Iterator<Item = SubjectDigest> + '_ {
         let sha256 = |value: &String| SubjectDigest { algorithm: Some("sha256".to_owned()), value: value.clone() };
-        seeds_of(&self.digests).chain(self.files.iter().map(move |(_, value)| sha256(value)))
+        let config = self.image.iter().filter_map(|image| image.config.as_ref());
+        seeds_of(&self.digests)
+            .chain(config.flat_map(seeds_of))
+            .chain(self.files.iter().map(move |(_, value)| sha256(value)))
     }
 
     /// Its digest, `sha256:<hex>` or `dirHash:<hex>`.

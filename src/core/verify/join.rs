@@ -16,6 +16,7 @@ use super::trusted::TrustedPolicy;
 use super::{Artifact, Question};
 use crate::digest::DigestSet;
 use crate::evidence::files::{Edge, Files};
+use crate::evidence::input::ImageFacts;
 use crate::evidence::{kinds, links};
 use crate::policy::Step;
 use crate::store::SubjectDigest;
@@ -217,17 +218,19 @@ fn is_strong(algorithm: &str) -> bool {
 
 /// Whether a collection proves an artifact: its own digest, or each file of a folder, is a product or a real subject.
 pub(super) fn proves(accepted: &Accepted, artifact: &Artifact) -> bool {
-    let has = |digests: &DigestSet| accepted.has_made(digests);
-    has(&artifact.digests)
-        || (!artifact.files.is_empty() && artifact.files.iter().all(|(_, sha256)| has(&DigestSet::sha256_hex(sha256))))
+    artifact.is_made(|digests| accepted.has_made(digests))
 }
 
 impl Accepted {
     /// Whether a file or image with one of these digests is a product, or a real subject.
-    fn has_made(&self, digests: &DigestSet) -> bool {
-        is_product(&self.products, digests)
-            || self.subjects.iter().any(|(name, own)| !is_tree(name) && shares(own, digests))
+    pub(super) fn has_made(&self, digests: &DigestSet) -> bool {
+        has_made(&self.products, &self.subjects, digests)
     }
+}
+
+/// Whether one of these digests is that of a product, or of a real subject.
+pub(super) fn has_made(products: &Files, subjects: &[(String, DigestSet)], digests: &DigestSet) -> bool {
+    is_product(products, digests) || subjects.iter().any(|(name, own)| !is_tree(name) && shares(own, digests))
 }
 
 /// Whether a subject is the root of a tree over files. A file can be made that has it as its SHA-256: one that holds two
@@ -287,6 +290,17 @@ impl<'a> Search<'a, '_> {
     /// Whether the files of this member agree with those of the members that are there already, in both directions.
     fn fits(&self, depth: usize, step: &'a str, number: usize, chain: &Chain<'a>) -> bool {
         let steps = &self.pool.policy.policy.steps;
+        if let Some(artifact) = self.artifact.filter(|artifact| artifact.image.is_some() && steps[step].per_platform) {
+            let accepted = &self.pool.steps[step][number];
+            if !proves(accepted, artifact) {
+                let expected = format!("evidence of `{step}` about this very image (steps.{step}.perPlatform)");
+                let check = Check::failed(CheckKind::Product, expected, "evidence about another one")
+                    .at(&self.pool.evidence[accepted.evidence].label)
+                    .fix(format!("run `{step}` for each platform, with the oci or docker attestor"));
+                self.note(depth, step, check);
+                return false;
+            }
+        }
         for (other, other_number) in chain {
             let ours = steps[step].artifacts_from.iter().any(|from| from == other);
             let theirs = *other != step && steps[*other].artifacts_from.iter().any(|from| from == step);
@@ -344,9 +358,7 @@ impl<'a> Search<'a, '_> {
                     self.pool.external[name][*number].subjects.iter().any(|(_, own)| shares(own, digests))
                 })
         };
-        has(&artifact.digests)
-            || (!artifact.files.is_empty()
-                && artifact.files.iter().all(|(_, sha256)| has(&DigestSet::sha256_hex(sha256))))
+        artifact.is_made(has)
     }
 
     /// The first member that does not hang together with those that are about what was asked.
@@ -487,7 +499,10 @@ impl<'a> Search<'a, '_> {
                 let evidence = &pool.evidence[pool.external[name.as_str()][*number].evidence];
                 let State::Checked(checked) = &evidence.state else { continue };
                 let statement = statement(checked, &evidence.label).map_err(|check| *check)?;
-                seen.insert(name.clone(), present(&statement.predicate_type, &entry_of(&statement), &evidence.label)?);
+                seen.insert(
+                    name.clone(),
+                    present(&statement.predicate_type, &entry_of(&statement), &ImageFacts::default(), &evidence.label)?,
+                );
             }
         }
         let others =
@@ -495,14 +510,20 @@ impl<'a> Search<'a, '_> {
         let accepted = &pool.steps[step][chain[step]];
         pool.with_collection(accepted, |collection, label| {
             let bound = pool.bound(accepted, rules_of);
-            let fitting = Fitting { step: rules_of, collection, all: pool.evidence, bound: &bound };
+            let facts = &accepted.facts;
+            let fitting = Fitting { step: rules_of, collection, all: pool.evidence, bound: &bound, facts };
             rules(policy, &fitting, Some(&others), label).map(|_| ()).map_err(|check| *check)
         })
     }
 }
 
-fn present(wanted: &str, entry: &crate::evidence::EntryView<'_>, label: &str) -> Result<Value, Check> {
-    presented(entry, wanted).map_err(|error| {
+fn present(
+    wanted: &str,
+    entry: &crate::evidence::EntryView<'_>,
+    facts: &ImageFacts,
+    label: &str,
+) -> Result<Value, Check> {
+    presented(entry, wanted, facts).map_err(|error| {
         Check::failed(CheckKind::Rules, "an attestation that rules can look at", error)
             .at(label)
             .fix("run the step again")
@@ -549,7 +570,8 @@ impl Pool<'_> {
             let mut predicates = Map::new();
             for entry in &collection.attestations {
                 if !predicates.contains_key(&entry.kind) {
-                    predicates.insert(entry.kind.clone(), present(&entry.kind, entry, label)?);
+                    let facts = accepted.facts.first().cloned().unwrap_or_default();
+                    predicates.insert(entry.kind.clone(), present(&entry.kind, entry, &facts, label)?);
                 }
             }
             Ok(Value::Object(predicates))

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::accept::{Fitting, Judged, NAMED, State, chain, entry_of, fail, statement};
 use super::trusted::{Rules, TrustedPolicy};
+use crate::evidence::input::ImageFacts;
 use crate::evidence::{EntryView, input, kinds};
 use crate::policy::Requirement;
 use crate::verdict::{Check, CheckKind};
@@ -29,7 +30,7 @@ pub(super) fn rules(
         asked += requirement.modules.len();
         for entry in &fitting.collection.attestations {
             if kinds::same(&requirement.kind, &entry.kind) {
-                one_rule(rules, requirement, entry, others, label)?;
+                one_rule(rules, requirement, entry, fitting.facts, others, label)?;
             }
         }
         for (place, kind) in fitting.bound {
@@ -37,7 +38,7 @@ pub(super) fn rules(
             let State::Checked(checked) = &evidence.state else { continue };
             if kinds::same(&requirement.kind, kind) {
                 let statement = statement(checked, &evidence.label)?;
-                one_rule(rules, requirement, &entry_of(&statement), others, &evidence.label)?;
+                one_rule(rules, requirement, &entry_of(&statement), fitting.facts, others, &evidence.label)?;
             }
         }
     }
@@ -48,11 +49,23 @@ fn one_rule(
     rules: &Rules,
     requirement: &Requirement,
     entry: &EntryView<'_>,
+    facts: &[ImageFacts],
+    others: Option<&Others>,
+    label: &str,
+) -> Judged<()> {
+    facts.iter().try_for_each(|facts| one_rule_of_image(rules, requirement, entry, facts, others, label))
+}
+
+fn one_rule_of_image(
+    rules: &Rules,
+    requirement: &Requirement,
+    entry: &EntryView<'_>,
+    facts: &ImageFacts,
     others: Option<&Others>,
     label: &str,
 ) -> Judged<()> {
     let place = format!("{label}, attestation {}", entry.kind);
-    let input = match present(entry, &requirement.kind) {
+    let input = match present(entry, &requirement.kind, facts) {
         Ok(input) => input,
         Err(error) => {
             return fail(
@@ -78,8 +91,8 @@ fn one_rule(
 }
 
 /// The document that rules see of an attestation.
-pub(super) fn present(entry: &EntryView<'_>, wanted: &str) -> Result<Value, String> {
-    let text = input::present(entry, wanted).map_err(|error| chain(&error))?;
+pub(super) fn present(entry: &EntryView<'_>, wanted: &str, facts: &ImageFacts) -> Result<Value, String> {
+    let text = input::present_of_image(entry, wanted, facts).map_err(|error| chain(&error))?;
     serde_json::from_str(text.get()).map_err(|error| error.to_string())
 }
 

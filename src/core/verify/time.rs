@@ -155,7 +155,7 @@ mod tests {
     use crate::trust::timestamp::ProvenTime;
     use crate::trust::{Identity, Trust};
     use crate::verdict::{Answer, Verdict};
-    use crate::verify::{Artifact, Files, PolicyFile, PolicyTrust, Question, verify};
+    use crate::verify::{Artifact, Files, ImageTrust, PolicyFile, PolicyTrust, Question, verify};
 
     const AT: &str = "2026-06-01T12:00:00Z";
 
@@ -315,11 +315,9 @@ mod tests {
                 trust: Trust { keys: vec![key(7).public_key().clone()], ..Trust::default() },
                 ..PolicyTrust::default()
             },
-            artifacts: vec![Artifact {
-                name: "app".to_owned(),
-                digests: DigestSet::sha256_hex(sha256_hex(APP)),
-                files: Vec::new(),
-            }],
+            artifacts: vec![Artifact::of("app", DigestSet::sha256_hex(sha256_hex(APP)))],
+            images: Vec::new(),
+            image_trust: ImageTrust::default(),
             seeds: Vec::new(),
             sources: vec![&source],
             at: at(AT),

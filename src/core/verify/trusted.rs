@@ -160,7 +160,8 @@ impl TrustedPolicy {
         let mut constraints = BTreeMap::new();
         let of_steps = policy.steps.values().flat_map(|step| &step.functionaries);
         let of_external = policy.external.values().flat_map(|external| &external.functionaries);
-        for functionary in of_steps.chain(of_external) {
+        let of_images = policy.images.iter().flat_map(|images| &images.functionaries);
+        for functionary in of_steps.chain(of_external).chain(of_images) {
             if let Some(text) = &functionary.constraint {
                 let member = format!("{}.certConstraint", functionary.at);
                 let (constraint, unknown) =
@@ -314,7 +315,7 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
     let unsupported = policy.images.as_ref().map(|_| "images".to_owned()).or_else(|| {
         policy.steps.values().find(|step| step.per_platform).map(|step| format!("steps.{}.perPlatform", step.name))
     });
-    if let Some(member) = unsupported {
+    if let Some(member) = unsupported.filter(|_| question.images.is_empty()) {
         return Err(VerifyError::Unsupported { member });
     }
     TrustedPolicy::prepare(policy, question.at).map(|policy| (part, Some(policy)))

@@ -1,8 +1,8 @@
 //! Verdicts as the gate gives them, for the tests of the forms.
 
 use affiant_core::verdict::{
-    Answer, ArtifactPart, Candidate, Check, CheckKind, Link, MAX_CANDIDATES, Outcome, Part, PolicyPart, SourcePart,
-    TrustInput, Verdict, Walk,
+    Answer, ArtifactPart, Candidate, Check, CheckKind, ImagePart, Link, MAX_CANDIDATES, Outcome, Part, PolicyPart,
+    SourcePart, TrustInput, Verdict, Walk,
 };
 use jiff::Timestamp;
 
@@ -60,6 +60,7 @@ fn base(answer: Answer) -> Verdict {
             trust("mode", "enforce", "the default"),
         ],
         artifacts: Vec::new(),
+        images: Vec::new(),
         steps: Vec::new(),
         external: Vec::new(),
         sources: vec![
@@ -214,6 +215,21 @@ pub(super) fn no_evidence() -> Verdict {
 /// Eight steps with branches and external attestations; three parts fail for different reasons.
 pub(super) fn denied() -> Verdict {
     let mut verdict = base(Answer::Denied);
+    let resolved = format!("sha256:{}", digest("the index"));
+    let unsigned = Check::failed(
+        CheckKind::Signature,
+        "a signature of the image by key 9f86d081884c7d65, with env=prod (images.functionaries)",
+        format!("{}.sig, layer 0: missing or incorrect annotation: env=prod is wanted", resolved.replace(':', "-")),
+    );
+    verdict.images = vec![ImagePart {
+        name: "registry.example/team/web:1.4".to_owned(),
+        reference: format!("registry.example/team/web@{resolved}"),
+        platforms: vec!["linux/amd64".to_owned(), "linux/arm64".to_owned()],
+        resolved,
+        signed: None,
+        signers: Vec::new(),
+        checks: vec![unsigned.at("registry.example/team/web:1.4").fix("have it signed: `affiant image sign`")],
+    }];
     let rule = |component: &str| {
         Check::failed(
             CheckKind::Rules,

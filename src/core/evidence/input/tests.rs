@@ -27,7 +27,7 @@ fn collection(payload: &[u8]) -> CollectionView<'_> {
 #[test]
 fn what_is_not_known_stays_as_it_was_written() {
     let text = r#"{ "b" : 1.50e3, "a":[1e2,-0.0,12345678901234567890123], "image_digest":1, "exitcode":null }"#;
-    for kind in ["other/v1", "docker/v0.1", "gitlab/v0.1", "git/v0.2", "product-of-another/v0.1"] {
+    for kind in ["other/v1", "sarif/v0.1", "gitlab/v0.1", "git/v0.2", "product-of-another/v0.1"] {
         assert_eq!(shown(kind, text, kind).as_deref(), Ok(text), "{kind}");
     }
     for text in ["null", "[]", "1", r#""x""#] {

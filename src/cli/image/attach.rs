@@ -1,0 +1,286 @@
+//! `affiant image attach`, and `run --attach`: evidence of runs, kept with the image that it is about.
+
+use std::path::PathBuf;
+
+use affiant_core::image::attach::{self, Document, Form, Keeper, Kept, MAX_DOCUMENTS, Part, Refused};
+use affiant_core::image::shared::Pace;
+use affiant_core::image::{At, Digest, Manifest};
+use affiant_core::sign::PublicKey;
+use affiant_core::verify::Source as _;
+use clap::{Args, ValueEnum};
+
+use super::place::{Image, RegistryArgs};
+use super::targets::no_answer;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::output::Output;
+use crate::cli::{Ending, inspect, keys, surroundings, verify};
+
+/// How evidence is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kinds {
+    /// As a Sigstore bundle that refers to the image; where it is none, as the envelope itself
+    Bundle,
+    /// Under the tag `.att` beside the image
+    #[value(alias = "tag")]
+    Att,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  affiant image attach --key build.pub registry.example/app@sha256:… build.att.json build.att.json-slsa.json\n  affiant image attach --archive dir:evidence registry.example/app:1.2 sha256:5e7d…\n\nOf an index, evidence is kept with the manifest that it names. Evidence of a failed run, and what does not name the image, is refused; then nothing is attached.\nPrints the name of what was attached.\nExit codes: 0 attached, 1 refused, 2 usage, 4 no answer, 11 no such image."
+)]
+pub(crate) struct AttachArgs {
+    /// The image; by digest, or a tag is resolved once
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// Evidence: envelopes, bundles of them, folders, or digests in the archive (`sha256:…`)
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Public key that must have signed; other signatures are left behind (repeatable). Without it none is checked
+    #[arg(short, long, visible_alias = "publickey", value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// How it is kept
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "bundle")]
+    format: Vec<Kinds>,
+    /// Take collections in which no command was run (`affiant attest`): nothing in them says whether a run failed
+    #[arg(long)]
+    command_optional: bool,
+    /// Archive to look digests up in: `dir:PATH`
+    #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
+    archive: Option<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// What is attached, and how.
+pub(super) struct Attaching<'a> {
+    pub(super) documents: &'a [Document],
+    pub(super) keys: &'a [PublicKey],
+    pub(super) forms: &'a [Form],
+    pub(super) command_optional: bool,
+}
+
+pub(super) fn attach(args: &AttachArgs, output: &Output) -> Result<Ending, Failure> {
+    let keys = args.key.iter().map(|path| keys::public_key(path)).collect::<Result<Vec<_>, _>>()?;
+    let documents = documents(&args.files, args.archive.as_deref(), &keys)?;
+    let image = args.registry.image_to_change(&args.image)?;
+    let forms: Vec<Form> = args.format.iter().map(|kind| (*kind).into()).collect();
+    let attaching =
+        Attaching { documents: &documents, keys: &keys, forms: &forms, command_optional: args.command_optional };
+    let names = attaching.to(&image, output)?;
+    image.finish()?;
+    if keys.is_empty() {
+        output.message("note: no signature was checked; `--key FILE` says whose evidence it must be");
+    }
+    output.data(names.iter().flat_map(|name| [name, "\n"]).collect::<String>().as_bytes())?;
+    Ok(Ending::Done)
+}
+
+impl From<Kinds> for Form {
+    fn from(kind: Kinds) -> Self {
+        match kind {
+            Kinds::Bundle => Self::Referrer,
+            Kinds::Att => Self::Tag,
+        }
+    }
+}
+
+/// Reads all that was named; one that cannot be read, or that no key has signed, ends it.
+pub(super) fn documents(
+    files: &[PathBuf],
+    archive: Option<&str>,
+    keys: &[PublicKey],
+) -> Result<Vec<Document>, Failure> {
+    let is_digest = |file: &&PathBuf| file.to_string_lossy().starts_with("sha256:") && !file.exists();
+    let (digests, paths): (Vec<&PathBuf>, Vec<&PathBuf>) = files.iter().partition(is_digest);
+    let mut all = Vec::new();
+    for digest in digests {
+        all.push((digest.display().to_string(), inspect::read(digest, archive)?));
+    }
+    if !paths.is_empty() {
+        let paths: Vec<PathBuf> = paths.into_iter().cloned().collect();
+        let evidence = verify::evidence(&paths)?;
+        if let Some((label, reason)) = evidence.unreadable().first() {
+            return Err(Failure::new(Kind::NoAnswer, format!("{label} is no evidence: {reason}")));
+        }
+        for handle in evidence.handles() {
+            let bytes = evidence.read(&handle).map_err(|error| {
+                Failure::because(Kind::NoAnswer, format!("{} cannot be read", handle.label), &error)
+            })?;
+            all.push((handle.label, bytes));
+        }
+    }
+    if all.len() > MAX_DOCUMENTS {
+        return Err(Failure::usage(format!("{} documents; {MAX_DOCUMENTS} are attached together", all.len())));
+    }
+    let read = |(label, bytes): (String, Vec<u8>)| {
+        Document::read(label.clone(), &bytes, keys).map_err(|error| refused(&[(label, error)]))
+    };
+    all.into_iter().map(read).collect()
+}
+
+/// Says what is refused; nothing is attached then.
+fn refused(all: &[(String, Refused)]) -> Failure {
+    let text = |(label, error): &(String, Refused)| {
+        let why = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{label}: {error}{why}")
+    };
+    let texts: Vec<String> = all.iter().map(text).collect();
+    let failure = Failure::new(Kind::Denied, format!("nothing was attached: {}", texts.join("; ")));
+    if all.iter().any(|(_, error)| matches!(error, Refused::NoCommand)) {
+        return failure.hint("`--command-optional` takes collections in which no command was run");
+    }
+    failure
+}
+
+/// An image and all of an index, with their configs.
+pub(super) fn parts(image: &Image) -> Result<Vec<Part>, Failure> {
+    let mut parts = Vec::new();
+    for descriptor in image.with_children()? {
+        let failed = |error: &(dyn std::error::Error + 'static)| no_answer(&image.pinned(), error);
+        let stored = image.repository().need(&At::Digest(descriptor.digest.clone())).map_err(|error| failed(&error))?;
+        let manifest: Manifest = stored.manifest().map_err(|error| failed(&error))?;
+        parts.push(Part::of(descriptor, &manifest));
+    }
+    Ok(parts)
+}
+
+impl Attaching<'_> {
+    /// Attaches all of it, or nothing where one of it may not be. Gives the names of what is new.
+    pub(super) fn to(&self, image: &Image, output: &Output) -> Result<Vec<String>, Failure> {
+        let parts = parts(image)?;
+        let mut places = Vec::new();
+        let mut wrong = Vec::new();
+        let runs = attach::judge_runs(self.documents, self.command_optional);
+        for (document, run) in self.documents.iter().zip(runs) {
+            let judged =
+                run.and_then(|()| attach::judge_length(document)).and_then(|()| attach::named(document, &parts));
+            match judged {
+                Ok(found) => places.push((document, found)),
+                Err(error) => wrong.push((document.label.clone(), error)),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(refused(&wrong));
+        }
+        let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let pace = Pace::default();
+        let keeper = Keeper { repository: image.keeper(), prefix: image.prefix(), pace: &pace, created: &created };
+        let mut names = Vec::new();
+        for (document, parts) in places {
+            for (part, form) in parts.into_iter().flat_map(|part| self.forms.iter().map(move |form| (part, *form))) {
+                let place = format!("{}@{}", image.name(), part.manifest.digest);
+                let kept = attach::keep(document, &part.manifest, form, self.keys, &keeper).map_err(|error| {
+                    Failure::because(
+                        Kind::NoAnswer,
+                        format!("{} could not be kept with {place}", document.label),
+                        &error,
+                    )
+                })?;
+                for one in kept {
+                    let (text, name) = tell(&one, image.keeper_name());
+                    output.message(&format!("attached: {} to {place}; {text}", document.label));
+                    names.extend(name);
+                }
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn tell(kept: &Kept, keeper: &str) -> (String, Option<String>) {
+    let name = |digest: &Digest| format!("{keeper}@{digest}");
+    match kept {
+        Kept::Bundle(digest) => (format!("kept as bundle {}", name(digest)), Some(name(digest))),
+        Kept::Envelope(digest, why) => {
+            (format!("kept as envelope {}, not as a bundle: {why}", name(digest)), Some(name(digest)))
+        }
+        Kept::Tag(tag) => (format!("kept as {keeper}:{tag}"), Some(format!("{keeper}:{tag}"))),
+        Kept::Already => ("it was there already".to_owned(), None),
+    }
+}
+
+/// Where a run's evidence goes, besides the archive.
+pub(crate) enum After {
+    /// To this image.
+    Named(String),
+    /// To the images that the command made, by its docker attestation.
+    Made,
+}
+
+impl After {
+    /// As `--attach[=IMAGE]` says it.
+    pub(crate) fn read(text: &str) -> Result<Self, Failure> {
+        if text.is_empty() {
+            return Ok(Self::Made);
+        }
+        super::targets::named(text).map(|_| Self::Named(text.to_owned()))
+    }
+
+    /// Attaches the envelopes of a run, the collection first, as JSON. Gives the names of what is new.
+    pub(crate) fn attach(
+        &self,
+        envelopes: &[(String, Vec<u8>)],
+        keys: &[PublicKey],
+        output: &Output,
+    ) -> Result<Vec<String>, Failure> {
+        let read = |(label, bytes): &(String, Vec<u8>)| {
+            Document::read(label.clone(), bytes, keys).map_err(|error| refused(&[(label.clone(), error)]))
+        };
+        let documents = envelopes.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let registry = RegistryArgs::default();
+        let images = match self {
+            Self::Named(name) => vec![name.clone()],
+            Self::Made => made(envelopes)?,
+        };
+        let mut names = Vec::new();
+        for name in images {
+            let image = registry.image_to_change(&name).map_err(|failure| match failure.kind {
+                Kind::NoTag => {
+                    failure.hint("evidence is attached to what was pushed: push the image within the command")
+                }
+                _ => failure,
+            })?;
+            let parts = parts(&image)?;
+            // Not every own envelope is about every image: an SBOM names its own.
+            let (about, rest): (Vec<Document>, Vec<Document>) = documents
+                .iter()
+                .cloned()
+                .partition(|document| document.is_collection() || attach::named(document, &parts).is_ok());
+            for document in rest {
+                output.message(&format!(
+                    "note: {} is not about {}, and is not attached to it",
+                    document.label,
+                    image.pinned()
+                ));
+            }
+            let attaching = Attaching { documents: &about, keys, forms: &[Form::Referrer], command_optional: false };
+            names.extend(attaching.to(&image, output)?);
+            image.finish()?;
+        }
+        Ok(names)
+    }
+}
+
+/// The names, with their digests, of the images that a collection's docker attestation says were made.
+fn made(envelopes: &[(String, Vec<u8>)]) -> Result<Vec<String>, Failure> {
+    let found = envelopes.first().map(|(_, bytes)| attach::made(bytes)).unwrap_or_default();
+    let mut names = Vec::new();
+    for (name, digest) in found {
+        // A digest in the name counts only where it is this one.
+        let reference: affiant_core::image::Reference = name.parse().map_err(|error| {
+            Failure::because(Kind::NoAnswer, format!("the command made an image called {name}"), &error)
+        })?;
+        names.push(reference.pinned(&digest));
+    }
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Err(Failure::new(
+            Kind::NoAnswer,
+            "the evidence names no image with a name and a digest, so there is none to attach it to",
+        )
+        .hint("a build says them with `--metadata-file FILE` and `--push`; or name the image with `--attach=IMAGE`"));
+    }
+    Ok(names)
+}

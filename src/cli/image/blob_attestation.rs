@@ -1,0 +1,230 @@
+//! `affiant image attest-blob` and `verify-blob-attestation`: statements about files, with keys.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use affiant_core::dsse::Envelope;
+use affiant_core::image::Digest;
+use affiant_core::image::claim::{self, Claim};
+use affiant_core::image::found::{Content, Demand, Found, Refused, judge_attestation};
+use affiant_core::image::sigstore::{self, Bundle, MAX_BUNDLE};
+use affiant_core::redact::{Redactor, VariableMask};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+
+use super::blob::write;
+use super::sign::{SigningArgs, sealed};
+use super::types::Named;
+use super::verify::TrustArgs;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::inspect::read_file;
+use crate::cli::names::Called;
+use crate::cli::output::Output;
+use crate::cli::{Ending, surroundings};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  affiant image attest-blob --key cosign.key --type cyclonedx --predicate sbom.json --bundle app.att.json app.tar.gz\n\nExit codes: 0 attested, 1 the predicate holds a secret, 2 usage, 4 no answer."
+)]
+pub(crate) struct AttestBlobArgs {
+    /// The file; `-` for stdin
+    #[arg(value_name = "FILE", required_unless_present_any = ["hash", "statement"])]
+    file: Option<PathBuf>,
+    /// SHA-256 of the file in hex, where it is not here; FILE is then its name
+    #[arg(long, value_name = "HEX")]
+    hash: Option<String>,
+    /// File with the predicate
+    #[arg(long, value_name = "FILE", required_unless_present = "statement")]
+    predicate: Option<PathBuf>,
+    /// Type of the predicate: a URI, or a short name as of `attest`
+    #[arg(long = "type", value_name = "TYPE", default_value = "custom")]
+    kind: String,
+    /// Sign this statement as it is, instead of making one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["predicate", "hash", "file"])]
+    statement: Option<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArgs,
+    /// Where the Sigstore bundle goes
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// Where the envelope goes (without --bundle: stdout)
+    #[arg(long, value_name = "FILE")]
+    output_signature: Option<PathBuf>,
+    /// Where the statement goes
+    #[arg(long, value_name = "FILE")]
+    output_attestation: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  affiant image verify-blob-attestation --key cosign.pub --type cyclonedx --bundle app.att.json app.tar.gz\n\nExit codes: 0 attested, 2 usage, 4 no answer, 12 not what is demanded."
+)]
+pub(crate) struct VerifyBlobAttestationArgs {
+    /// The file; `-` for stdin
+    #[arg(value_name = "FILE", required_unless_present = "digest")]
+    file: Option<PathBuf>,
+    /// SHA-256 of the file in hex, where it is not here
+    #[arg(long, value_name = "HEX", conflicts_with = "file")]
+    digest: Option<String>,
+    /// Algorithm of --digest: sha256
+    #[arg(long = "digestAlg", value_name = "NAME", default_value = "sha256", hide = true, value_parser = ["sha256"])]
+    algorithm: String,
+    /// Type of the predicate: a URI, or a short name as of `attest`
+    #[arg(long = "type", value_name = "TYPE", default_value = "custom")]
+    kind: String,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// The Sigstore bundle
+    #[arg(long, value_name = "FILE", conflicts_with = "signature", required_unless_present = "signature")]
+    bundle: Option<PathBuf>,
+    /// The envelope: a file, as JSON or in base64
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+}
+
+impl VerifyBlobAttestationArgs {
+    pub(crate) fn call(&mut self, called: Called) {
+        self.trust.called = called;
+    }
+}
+
+/// A digest in hex, with or without its algorithm.
+fn digest(flag: &str, text: &str) -> Result<Digest, Failure> {
+    Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(text))
+        .map_err(|error| Failure::because(Kind::Usage, format!("{flag} {text}"), &error))
+}
+
+pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Ending, Failure> {
+    let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
+    output.mask(redactor.clone());
+    let statement = statement(args)?;
+    // What is signed is public from then on (security rule 4).
+    if redactor.hits_document(&statement) {
+        return Err(Failure::new(
+            Kind::Denied,
+            "the predicate holds the value of a secret variable of this environment, so it is not signed",
+        )
+        .hint("take the value out of the document, or the variable out of the environment"));
+    }
+    let key = args.signing.load(output)?;
+    let (envelope, mut bundle) = sealed(&key, statement)?;
+    if let Some(file) = &args.bundle {
+        bundle.push(b'\n');
+        write(file, &bundle)?;
+    }
+    if let Some(file) = &args.output_attestation {
+        write(file, &envelope.payload)?;
+    }
+    let json = envelope.to_json();
+    match (&args.output_signature, &args.bundle) {
+        (Some(file), _) => write(file, &json)?,
+        (None, None) => output.data(&[&json[..], b"\n"].concat())?,
+        (None, Some(_)) => {}
+    }
+    Ok(Ending::Done)
+}
+
+fn statement(args: &AttestBlobArgs) -> Result<Vec<u8>, Failure> {
+    if let Some(file) = &args.statement {
+        let bytes = read_file(file)?;
+        let shown = file.display();
+        let claim = Claim::parse(&bytes)
+            .map_err(|error| Failure::because(Kind::Usage, format!("{shown} is no statement"), &error))?;
+        Named::read(&claim.predicate_type)?;
+        return Ok(bytes);
+    }
+    let (Some(predicate), named) = (&args.predicate, Named::read(&args.kind)?) else {
+        return Err(Failure::usage("no predicate is named").hint("write `--predicate FILE`"));
+    };
+    let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let predicate = named.predicate(&predicate.display().to_string(), &read_file(predicate)?, &now)?;
+    let file = args.file.as_deref().unwrap_or(Path::new(""));
+    let digest = match &args.hash {
+        Some(hex) => digest("--hash", hex)?,
+        None => Digest::of(&read_file(file)?),
+    };
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(claim::attestation(&name, &digest, &named.written, &predicate))
+}
+
+pub(super) fn verify_blob_attestation(args: &VerifyBlobAttestationArgs, output: &Output) -> Result<Ending, Failure> {
+    let shown = args.file.as_ref().map_or_else(|| "the digest".to_owned(), |file| file.display().to_string());
+    let no = |reason: String| Failure::new(Kind::NoMatch, format!("{shown}: {reason}"));
+    let named = Named::read(&args.kind)?;
+    let key = args.trust.key()?;
+    let authorities = args.trust.authorities()?;
+    let found = match (&args.bundle, &args.signature) {
+        (Some(file), _) => of_bundle(file)?,
+        (None, Some(file)) => of_envelope(file)?,
+        (None, None) => return Err(Failure::usage("no attestation is named").hint("write `--bundle FILE`")),
+    };
+    let digest = match (&args.digest, &args.file) {
+        (Some(text), _) => digest("--digest", text)?,
+        (None, Some(file)) => Digest::of(&read_file(file)?),
+        (None, None) => return Err(Failure::usage("no file is named")),
+    };
+    let wanted = BTreeMap::new();
+    let demand = Demand {
+        digest: &digest,
+        key: &key,
+        annotations: &wanted,
+        log: args.trust.demands_log(),
+        time: authorities.as_deref(),
+        claims: args.trust.checks_claims(),
+    };
+    let accepted = judge_attestation(&found, &demand).map_err(|refused| {
+        let failure = no(match &refused {
+            Refused::Digest { .. } => format!("none of the attestation's subjects is sha256:{}", digest.hex()),
+            other => other.to_string(),
+        });
+        if args.trust.demands_log() {
+            failure.hint("signatures of keys need no log: `--insecure-ignore-tlog` says that none is demanded")
+        } else {
+            failure
+        }
+    })?;
+    let kind = accepted.statement.map(|said| said.predicate_type).unwrap_or_default();
+    if !named.is(&kind) {
+        return Err(no(format!("the attestation is of the type {kind}, and {} is wanted", named.written)));
+    }
+    output.message("Verified OK");
+    Ok(Ending::Done)
+}
+
+fn refused(file: &Path, reason: &str) -> Failure {
+    Failure::new(Kind::NoMatch, format!("{}: {reason}", file.display()))
+}
+
+fn of_bundle(file: &Path) -> Result<Found, Failure> {
+    let bytes = read_file(file)?;
+    if bytes.len() > MAX_BUNDLE {
+        return Err(refused(file, &format!("longer than {MAX_BUNDLE} bytes")));
+    }
+    let bundle = Bundle::parse(&bytes).map_err(|error| refused(file, &error.to_string()))?;
+    match (bundle.content, bundle.signer) {
+        (sigstore::Content::Envelope(envelope), sigstore::Signer::Key { .. }) => Ok(Found {
+            place: file.display().to_string(),
+            content: Content::Bundle(envelope),
+            has_log: bundle.log_entries > 0,
+            timestamps: bundle.timestamps,
+        }),
+        (sigstore::Content::Message { .. }, _) => Err(refused(file, "the bundle has a signature, and no attestation")),
+        (_, sigstore::Signer::Certificate { .. }) => {
+            Err(refused(file, "the bundle is signed by a certificate, not by a key"))
+        }
+    }
+}
+
+/// An envelope as JSON, or the same in base64.
+fn of_envelope(file: &Path) -> Result<Found, Failure> {
+    let mut bytes = read_file(file)?;
+    if !bytes.trim_ascii_start().starts_with(b"{")
+        && let Ok(decoded) = STANDARD.decode(bytes.trim_ascii())
+    {
+        bytes = decoded;
+    }
+    let envelope = Envelope::parse(&bytes, bytes.len()).map_err(|error| refused(file, &error.to_string()))?;
+    let place = file.display().to_string();
+    Ok(Found { place, content: Content::Envelope(envelope, bytes), has_log: false, timestamps: Vec::new() })
+}

@@ -1,0 +1,162 @@
+//! `affiant image import-buildkit`: the attestations that a build keeps in an index, signed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use affiant_core::image::attach::{self, Document};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::buildkit::{self, BuildKitError, Unsigned};
+use affiant_core::image::found::{self, Demand, Sought, judge_attestation};
+use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::redact::{Redactor, VariableMask};
+use affiant_core::sign::{PrivateKey, Signer as _};
+use clap::Args;
+
+use super::place::{Image, RegistryArgs};
+use super::sign::{Format, SigningArgs, not_kept, sealed};
+use super::targets::no_answer;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::output::Output;
+use crate::cli::{Ending, keys, surroundings};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  affiant image import-buildkit --key affiant.key --attested-by build.att.json registry.example/app@sha256:…\n\nSigns what BuildKit attests in an index and nobody has signed: for each platform, and only of an index that the named run has pushed. Nothing is signed where one of the attestations is not about its sibling. The index itself is not altered.\nExit codes: 0 signed, 1 refused, 2 usage, 4 no answer, 11 no such image."
+)]
+pub(crate) struct ImportArgs {
+    /// The index; by digest, or a tag is resolved once
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// The collection of the run that pushed it: an envelope, or its digest in the archive (`sha256:…`)
+    #[arg(long, value_name = "FILE")]
+    attested_by: PathBuf,
+    /// Public key that must have signed the collection (default: that of --key)
+    #[arg(long, value_name = "FILE")]
+    attested_by_key: Option<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArgs,
+    /// How the attestations are kept
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tag,bundle")]
+    format: Vec<Format>,
+    /// Archive to look the digest up in: `dir:PATH`
+    #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
+    archive: Option<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failure> {
+    let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
+    output.mask(redactor.clone());
+    let key = args.signing.load(output)?;
+    let trusted = match &args.attested_by_key {
+        Some(file) => keys::public_key(file)?,
+        None => key.public_key().clone(),
+    };
+    let files = std::slice::from_ref(&args.attested_by);
+    let runs = super::attach::documents(files, args.archive.as_deref(), &[trusted])?;
+    let image = args.registry.image_to_change(&args.image)?;
+    observed(&runs, &image)?;
+    let all = buildkit::unsigned(image.repository(), &image.stored).map_err(|error| match error {
+        BuildKitError::Repository(error) => no_answer(&image.pinned(), &error),
+        error => Failure::because(Kind::Denied, format!("{}: nothing was signed", image.pinned()), &error),
+    })?;
+    // What is signed is public from then on (security rule 4).
+    if let Some(one) = all.iter().find(|one| redactor.hits_document(&one.statement)) {
+        return Err(Failure::new(
+            Kind::Denied,
+            format!("{} holds the value of a secret variable of this environment, so nothing was signed", one.place),
+        )
+        .hint("secrets go to a build with --secret, not with --build-arg"));
+    }
+    let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    for one in &all {
+        keep(one, &image, &key, args, &created, output)?;
+    }
+    image.finish()?;
+    Ok(Ending::Done)
+}
+
+/// The run that is named has made this very index (security rule 16).
+fn observed(runs: &[Document], image: &Image) -> Result<(), Failure> {
+    let refused =
+        |reason: String| Err(Failure::new(Kind::Denied, format!("{}: nothing was signed: {reason}", image.pinned())));
+    let judged = attach::judge_runs(runs, false);
+    let mut reasons = Vec::new();
+    for (run, judged) in runs.iter().zip(judged) {
+        match judged {
+            Err(error) => reasons.push(format!("{}: {error}", run.label)),
+            Ok(()) if !run.is_collection() => reasons.push(format!("{} is no collection", run.label)),
+            Ok(()) if run.names_manifest(image.digest()) => return Ok(()),
+            Ok(()) => reasons.push(format!("the run of {} has made no such index", run.label)),
+        }
+    }
+    refused(reasons.join("; "))
+}
+
+fn keep(
+    one: &Unsigned,
+    image: &Image,
+    key: &PrivateKey,
+    args: &ImportArgs,
+    created: &str,
+    output: &Output,
+) -> Result<(), Failure> {
+    let pace = Pace::default();
+    let digest = &one.about.digest;
+    let place = format!("{}@{digest}", image.name());
+    let failed = |error: SharedError| not_kept(&place, &error);
+    let kind = &one.predicate_type;
+    let there = there(one, image, key)?;
+    let (envelope, bundle) = sealed(key, one.statement.clone())?;
+    for format in &args.format {
+        let said = match format {
+            Format::Tag if there.under_tag => "this key has signed it already under the tag".to_owned(),
+            Format::Bundle if there.in_bundle => "this key has signed it already in a bundle".to_owned(),
+            Format::Tag => {
+                let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
+                let layer = Layer::attestation(envelope.to_json(), kind);
+                attached::append(image.keeper(), &tag, &layer, Earlier::Keep, &pace, |_| true).map_err(failed)?;
+                format!("kept as {}:{tag}", image.keeper_name())
+            }
+            Format::Bundle => {
+                let referrer = attached::bundle_referrer(&bundle, kind, created);
+                let kept = attached::refer(image.keeper(), &one.about, &referrer, &pace).map_err(failed)?;
+                format!("kept as bundle {}@{kept}", image.keeper_name())
+            }
+        };
+        output.message(&format!("attested: {place}, {kind}; {said}"));
+    }
+    Ok(())
+}
+
+/// Where this key has signed the statement already.
+struct There {
+    under_tag: bool,
+    in_bundle: bool,
+}
+
+fn there(one: &Unsigned, image: &Image, key: &PrivateKey) -> Result<There, Failure> {
+    let wanted = BTreeMap::new();
+    let demand = Demand {
+        digest: &one.about.digest,
+        key: key.public_key(),
+        annotations: &wanted,
+        log: false,
+        time: None,
+        claims: true,
+    };
+    let mut there = There { under_tag: false, in_bundle: false };
+    let look = |found: found::Found| {
+        let is_same = judge_attestation(&found, &demand)
+            .is_ok_and(|one_there| one_there.statement.is_some_and(|said| said.envelope.payload == one.statement));
+        if is_same && matches!(found.content, found::Content::Bundle(_)) {
+            there.in_bundle = true;
+        } else if is_same {
+            there.under_tag = true;
+        }
+    };
+    found::each(&[image.keeper()], image.prefix(), &one.about.digest, Sought::Attestations, look)
+        .map_err(|error| no_answer(&image.pinned(), &error))?;
+    Ok(there)
+}

@@ -1,0 +1,204 @@
+//! Images that the gate is asked about: their names, who must have signed them, and the evidence that is kept with them.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use affiant_core::image::Stored;
+use affiant_core::outfile::Outfile;
+use affiant_core::store::SubjectDigest;
+use affiant_core::verdict::{Answer, TrustInput, Verdict};
+use affiant_core::verify::{Files, Handle, Image, ImageTrust, Place, Source, SourceError};
+use clap::Args;
+
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::image::annotations;
+use crate::cli::image::place::{self, RegistryArgs};
+use crate::cli::keys;
+use crate::cli::output::Output;
+
+#[derive(Args)]
+#[command(next_help_heading = "Images")]
+pub(super) struct ImageArgs {
+    /// Image that must have been made by accepted evidence, as machines would run it (repeatable)
+    #[arg(long = "image", value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Write the names of the images that may be deployed, `repository@sha256:…`; no such file unless they passed
+    #[arg(long, value_name = "FILE", requires = "images")]
+    digest_out: Option<PathBuf>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// How images are found and judged.
+#[derive(Args)]
+pub(in crate::cli) struct HowArgs {
+    /// Of an index, judge and name the image for this machine alone: os/architecture[/variant]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Public key that must have signed the images, besides whom the policy asks for (repeatable: any of them)
+    #[arg(long, value_name = "FILE")]
+    image_key: Vec<PathBuf>,
+    /// What that signature must say (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", requires = "image_key", hide = true)]
+    image_annotations: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) registry: RegistryArgs,
+}
+
+/// An image that was found.
+pub(in crate::cli) struct Opened<'a> {
+    name: &'a str,
+    pub(in crate::cli) image: place::Image,
+    platform: Option<&'a str>,
+}
+
+impl HowArgs {
+    /// Who must have signed the images.
+    pub(in crate::cli) fn trust(&self, origins: &mut Vec<TrustInput>, output: &Output) -> Result<ImageTrust, Failure> {
+        let annotations = annotations::read(&self.image_annotations, output)?;
+        let mut trust = ImageTrust { annotations, ..ImageTrust::default() };
+        let mut origin = |what: &str, value: String, from: String| {
+            origins.push(TrustInput { what: what.to_owned(), value, from });
+        };
+        for path in &self.image_key {
+            let key = keys::public_key(path)?;
+            origin("image key", key.key_id().to_owned(), format!("--image-key {}", path.display()));
+            trust.keys.push(key);
+        }
+        for (name, value) in &trust.annotations {
+            origin("image annotation", format!("{name}={value}"), "--image-annotations".to_owned());
+        }
+        Ok(trust)
+    }
+
+    /// Resolves an image.
+    pub(in crate::cli) fn open<'a>(&'a self, name: &'a str, offline: bool) -> Result<Opened<'a>, Failure> {
+        if offline && place::is_elsewhere(name) {
+            return Err(Failure::usage(format!("--offline: the registry of {name} cannot be asked"))
+                .hint("keep the image in a folder with `affiant image save`, and name it as `oci:FOLDER`"));
+        }
+        // The gate has codes of its own: whatever keeps an image from being judged is no answer.
+        let image = self.registry.image(name).map_err(|mut failure| {
+            failure.kind = if failure.kind == Kind::Usage { Kind::Usage } else { Kind::NoAnswer };
+            failure
+        })?;
+        Ok(Opened { name, image, platform: self.platform.as_deref() })
+    }
+
+    /// Resolves an image of which nothing is chosen.
+    pub(in crate::cli) fn open_whole<'a>(&'a self, name: &'a str, offline: bool) -> Result<Opened<'a>, Failure> {
+        Ok(Opened { platform: None, ..self.open(name, offline)? })
+    }
+}
+
+impl ImageArgs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// Who must have signed the images.
+    pub(super) fn trust(&self, origins: &mut Vec<TrustInput>, output: &Output) -> Result<ImageTrust, Failure> {
+        if self.is_empty() && (self.how.platform.is_some() || !self.how.image_key.is_empty()) {
+            return Err(Failure::usage("--platform and --image-key are about an image, and none is named")
+                .hint("name it: `--image REF`"));
+        }
+        self.how.trust(origins, output)
+    }
+
+    /// Resolves the images, each once.
+    pub(super) fn open(&self, offline: bool) -> Result<Vec<Opened<'_>>, Failure> {
+        self.images.iter().map(|name| self.how.open(name, offline)).collect()
+    }
+
+    /// Where the names that may be deployed go. What an earlier verdict left there is taken away at once.
+    pub(super) fn digest_out(&self) -> Result<DigestOut, Failure> {
+        let outfile = self.digest_out.as_deref().map(super::probe).transpose()?;
+        if let Some(path) = &self.digest_out {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let message = format!("{} is there, and cannot be taken away", path.display());
+                    return Err(Failure::because(Kind::NoAnswer, message, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(DigestOut(outfile))
+    }
+}
+
+impl Opened<'_> {
+    /// Looks at what a machine would run of it.
+    pub(super) fn look(&self) -> Result<Image<'_>, Failure> {
+        let place = Place {
+            name: self.name.to_owned(),
+            place: self.image.name().to_owned(),
+            repository: self.image.repository(),
+            keepers: self.image.keepers(),
+            prefix: self.image.prefix().to_owned(),
+        };
+        let stored: Stored = self.image.stored.clone();
+        Image::look(place, stored, self.platform)
+            .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be judged", self.name), &error))
+    }
+}
+
+/// Where the names that may be deployed go.
+pub(super) struct DigestOut(Option<Outfile>);
+
+impl DigestOut {
+    /// Writes them where the answer is yes.
+    pub(super) fn write(&self, verdict: &Verdict) -> Result<(), Failure> {
+        let Some(outfile) = self.0.as_ref().filter(|_| verdict.answer == Answer::Passed) else { return Ok(()) };
+        let names: Vec<&str> = verdict.images.iter().map(|image| image.reference.as_str()).collect();
+        outfile
+            .write((names.join("\n") + "\n").as_bytes())
+            .map_err(|error| Failure::because(Kind::NoAnswer, "the digest cannot be written", &error))
+    }
+}
+
+/// Evidence that is kept with images.
+#[derive(Default)]
+pub(super) struct Attached(Files);
+
+impl Attached {
+    pub(super) fn add(&mut self, image: &Image<'_>) -> Result<(), Failure> {
+        let skipped = image
+            .evidence(|place, bytes| self.0.add(&place, bytes))
+            .map_err(|error| Failure::because(Kind::NoAnswer, format!("{}: no answer", image.pinned()), &error))?;
+        for one in skipped {
+            self.0.tell(one.place, one.reason);
+        }
+        Ok(())
+    }
+}
+
+impl Source for Attached {
+    fn name(&self) -> String {
+        "with the image".to_owned()
+    }
+
+    fn count(&self) -> Option<usize> {
+        self.0.count()
+    }
+
+    fn about(&self, digests: &[SubjectDigest]) -> Result<Vec<Handle>, SourceError> {
+        self.0.about(digests)
+    }
+
+    fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
+        self.0.of_step(step, limit)
+    }
+
+    fn policies(&self) -> Vec<Handle> {
+        self.0.policies()
+    }
+
+    fn unreadable(&self) -> &[(String, String)] {
+        self.0.unreadable()
+    }
+
+    fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
+        self.0.read(handle)
+    }
+}

@@ -1,0 +1,172 @@
+//! What is kept about an image, as it lies there: to be given out, or taken away.
+
+use super::attached::{self, ENVELOPE, MAX_LAYER, SIGNATURE_ARTIFACT, delist};
+use super::claim::{Claim, SIGN};
+use super::found::{MAX_FETCHED, MAX_TOTAL, Skipped};
+use super::manifest::{Descriptor, Manifest};
+use super::reference::{At, Digest};
+use super::repository::{Repository, RepositoryError};
+use super::shared::{Pace, SharedError};
+use super::sigstore::{BUNDLE, Bundle, Content};
+
+/// What something is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// A signature.
+    Signature,
+    /// A signed statement that is no signature.
+    Attestation,
+    /// A bill of materials, unsigned.
+    Sbom,
+    /// Something else, by its artifact type.
+    Other(String),
+}
+
+/// How something is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a manifest under a tag.
+    Tag(String),
+    /// In a manifest that refers to the image.
+    Referrer,
+}
+
+/// A manifest that is kept about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How.
+    pub place: Place,
+    /// What it is; a bundle is looked into, and its signature is not checked.
+    pub sort: Sort,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its layers.
+    pub layers: Vec<Descriptor>,
+    /// The bundle, where it is one.
+    pub bundle: Option<Vec<u8>>,
+}
+
+/// Lists all that is kept about a manifest: tags, then referrers.
+pub fn list(
+    repository: &dyn Repository,
+    prefix: &str,
+    of: &Digest,
+) -> Result<(Vec<Kept>, Vec<Skipped>), RepositoryError> {
+    let mut kept = Vec::new();
+    let mut skipped = Vec::new();
+    for (suffix, sort) in [(".sig", Sort::Signature), (".att", Sort::Attestation), (".sbom", Sort::Sbom)] {
+        let tag = format!("{prefix}{}", of.tag(suffix));
+        let Some(stored) = repository.manifest(&At::Tag(tag.clone()))? else { continue };
+        let layers = stored.manifest().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
+        kept.push(Kept { place: Place::Tag(tag), sort, digest: stored.digest().clone(), layers, bundle: None });
+    }
+    let entries = attached::referrers(repository, of)?;
+    if entries.len() > MAX_FETCHED {
+        return Err(RepositoryError::Large {
+            what: format!("the list of referrers of {of}"),
+            found: entries.len() as u64,
+            limit: MAX_FETCHED as u64,
+        });
+    }
+    let mut total = 0;
+    for entry in entries {
+        let mut skip = |reason: String| {
+            skipped.push(Skipped { place: format!("referrer {}", entry.digest), reason });
+        };
+        let manifest = match repository.manifest(&At::Digest(entry.digest.clone())) {
+            Ok(Some(stored)) => stored.manifest(),
+            Ok(None) => {
+                skip("it is listed, and not there".to_owned());
+                continue;
+            }
+            Err(error @ RepositoryError::Refused { .. }) => return Err(error),
+            Err(error) => {
+                skip(error.to_string());
+                continue;
+            }
+        };
+        let manifest = match manifest {
+            Ok(manifest) if manifest.subject.as_ref().is_some_and(|subject| subject.digest == *of) => manifest,
+            Ok(_) => {
+                skip("it is about another manifest".to_owned());
+                continue;
+            }
+            Err(error) => {
+                skip(error.to_string());
+                continue;
+            }
+        };
+        let (sort, bundle) = match look(repository, &manifest, &mut total) {
+            Ok(found) => found,
+            Err(error @ (RepositoryError::Refused { .. } | RepositoryError::Large { .. })) => return Err(error),
+            Err(error) => {
+                skip(error.to_string());
+                continue;
+            }
+        };
+        let layers = manifest.layers().to_vec();
+        kept.push(Kept { place: Place::Referrer, sort, digest: entry.digest, layers, bundle });
+    }
+    Ok((kept, skipped))
+}
+
+/// What a referrer is.
+fn look(
+    repository: &dyn Repository,
+    manifest: &Manifest,
+    total: &mut u64,
+) -> Result<(Sort, Option<Vec<u8>>), RepositoryError> {
+    let kind = manifest.artifact_type().unwrap_or_default();
+    let bundle = match manifest.layers() {
+        [layer] if layer.media_type.starts_with(BUNDLE) => Some(layer),
+        _ => None,
+    };
+    let Some(layer) = bundle else {
+        return Ok(match kind {
+            SIGNATURE_ARTIFACT => (Sort::Signature, None),
+            ENVELOPE => (Sort::Attestation, None),
+            other => (Sort::Other(other.to_owned()), None),
+        });
+    };
+    *total += layer.size;
+    if layer.size > MAX_LAYER || *total > MAX_TOTAL {
+        return Err(RepositoryError::Large { what: layer.digest.to_string(), found: layer.size, limit: MAX_LAYER });
+    }
+    let bytes = repository.blob_bytes(&layer.digest, layer.size)?;
+    let sort = match Bundle::parse(&bytes).map(|bundle| bundle.content) {
+        Ok(Content::Envelope(envelope)) => match Claim::parse(&envelope.payload) {
+            Ok(claim) if claim.predicate_type == SIGN => Sort::Signature,
+            _ => Sort::Attestation,
+        },
+        Ok(Content::Message { .. }) => Sort::Signature,
+        Err(_) => Sort::Other(kind.to_owned()),
+    };
+    Ok((sort, Some(bytes)))
+}
+
+/// Takes manifests away that are kept about `of`. A tag that is still there afterwards is a failure.
+pub fn remove(repository: &dyn Repository, of: &Digest, kept: &Kept, pace: &Pace) -> Result<(), SharedError> {
+    match &kept.place {
+        Place::Referrer => {
+            repository.delete(&At::Digest(kept.digest.clone()))?;
+            if repository.referrers(of)?.is_none() {
+                delist(repository, of, &kept.digest, pace)?;
+            }
+        }
+        Place::Tag(tag) => {
+            // Some registries take a tag away by its name, others the manifest by its digest alone, and then the tag.
+            let by_tag = repository.delete(&At::Tag(tag.clone()));
+            let by_digest = repository.delete(&At::Digest(kept.digest.clone()));
+            let is_there = repository.resolve(&At::Tag(tag.clone()))?.is_some();
+            match (is_there, by_digest, by_tag) {
+                (true, Err(error), _) | (true, Ok(()), Err(error)) => return Err(error.into()),
+                (true, Ok(()), Ok(())) => {
+                    let (place, reason) = (repository.name(), format!("says that it deleted {tag}, which is there"));
+                    return Err(RepositoryError::Refused { place, reason, permission: false }.into());
+                }
+                (false, ..) => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,406 @@
+//! Images that are asked about: which manifests a machine would run, who has signed them, and whether what accepted
+//! evidence is about is in them (security rules 9 and 11).
+//!
+//! An image is reached by three digests. That of the index or manifest that was named, and that of a manifest of the
+//! index, stand for their bytes. That of a config, which builders and `docker images` call the image id, stands for the
+//! layers only where these are unpacked and compared, or where somebody whom the policy trusts has signed the manifest.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::artifact::Artifact;
+use super::trusted::TrustedPolicy;
+use super::{ImageTrust, VerifyError};
+use crate::digest::DigestSet;
+use crate::evidence::input::ImageFacts;
+use crate::image::compare::layers_unproven;
+use crate::image::found::{self, Demand, Found, Skipped, Sought};
+use crate::image::platforms::{Runnable, runnable};
+use crate::image::{Digest, Kind, Platform, Repository, RepositoryError, Stored};
+use crate::policy::Functionary;
+use crate::select::Glob;
+use crate::sign::PublicKey;
+use crate::store::SubjectDigest;
+use crate::verdict::{Check, CheckKind, ImagePart};
+
+/// Reasons for which signatures do not count that are named in one text.
+const REASONS: usize = 3;
+
+/// An image as it was named, resolved once.
+pub struct Image<'a> {
+    name: String,
+    place: String,
+    repository: &'a dyn Repository,
+    keepers: Vec<&'a dyn Repository>,
+    prefix: String,
+    root: Digest,
+    is_index: bool,
+    /// Every image of it that is judged: one where a platform was chosen.
+    runnable: Vec<Runnable>,
+    chosen: bool,
+}
+
+/// Where an image is.
+pub struct Place<'a> {
+    /// The image as it was named.
+    pub name: String,
+    /// `host/repository`, or how a layout is named, without tag and digest.
+    pub place: String,
+    /// What holds the image.
+    pub repository: &'a dyn Repository,
+    /// What holds signatures and evidence of it.
+    pub keepers: Vec<&'a dyn Repository>,
+    /// What stands before their tags.
+    pub prefix: String,
+}
+
+impl<'a> Image<'a> {
+    /// Looks at what the name was resolved to. `platform` chooses one image of an index: `os/architecture`, also with
+    /// a variant.
+    pub fn look(place: Place<'a>, stored: Stored, platform: Option<&str>) -> Result<Self, RepositoryError> {
+        let Place { name, place, repository, keepers, prefix } = place;
+        let refused = |reason: String| RepositoryError::Refused { place: repository.name(), reason, permission: false };
+        let root = stored.digest().clone();
+        let is_index = Kind::of(stored.media_type()) == Some(Kind::Index);
+        let mut runnable = runnable(repository, stored)?;
+        if let Some(wanted) = platform {
+            if !is_index {
+                return Err(refused(format!("{root} is one image and no index: a platform chooses nothing")));
+            }
+            let known: Vec<String> = runnable.iter().map(label).collect();
+            runnable.retain(|one| one.platform.as_ref().is_some_and(|platform| platform.is_called(wanted)));
+            match runnable.len() {
+                1 => {}
+                0 => return Err(refused(format!("no image for {wanted}; it has: {}", known.join(", ")))),
+                more => return Err(refused(format!("{more} images for {wanted}: say which variant"))),
+            }
+        }
+        if runnable.is_empty() {
+            return Err(refused(format!("{root} is an index without an image that a machine could run")));
+        }
+        let chosen = platform.is_some();
+        Ok(Self { name, place, repository, keepers, prefix, root, is_index, runnable, chosen })
+    }
+
+    /// The digest of what may be deployed: of the index or manifest that was named, or of the chosen image.
+    pub fn digest(&self) -> &Digest {
+        if self.chosen { &self.runnable[0].digest } else { &self.root }
+    }
+
+    /// `place@digest` of what may be deployed.
+    pub fn pinned(&self) -> String {
+        format!("{}@{}", self.place, self.digest())
+    }
+
+    /// What was resolved and, where one image of it was chosen, that.
+    fn objects(&self) -> Vec<&Digest> {
+        let mut objects = vec![&self.root];
+        if self.digest() != &self.root {
+            objects.push(self.digest());
+        }
+        objects
+    }
+
+    /// The digests under which evidence about it is looked for.
+    pub(super) fn seeds(&self) -> impl Iterator<Item = SubjectDigest> + '_ {
+        let of_images = self.runnable.iter().flat_map(|one| [Some(&one.digest), config_of(one)].into_iter().flatten());
+        std::iter::once(&self.root)
+            .chain(of_images)
+            .map(|digest| SubjectDigest { algorithm: Some("sha256".to_owned()), value: digest.hex().to_owned() })
+    }
+
+    /// The evidence that is kept with it: of the index, and of each image of it. `take` gets where it is kept, and the
+    /// envelope or bundle.
+    pub fn evidence(&self, mut take: impl FnMut(String, Vec<u8>)) -> Result<Vec<Skipped>, RepositoryError> {
+        let mut skipped = Vec::new();
+        let mut seen = BTreeSet::new();
+        for digest in std::iter::once(&self.root).chain(self.runnable.iter().map(|one| &one.digest)) {
+            if seen.insert(digest) {
+                let of_this = found::each_evidence(&self.keepers, &self.prefix, digest, |place, bytes| {
+                    take(format!("{}, {place}", self.place), bytes);
+                })?;
+                skipped.extend(of_this);
+            }
+        }
+        Ok(skipped)
+    }
+}
+
+/// For which machines an image is.
+fn label(one: &Runnable) -> String {
+    one.platform.as_ref().map_or_else(|| one.digest.to_string(), Platform::to_string)
+}
+
+fn config_of(one: &Runnable) -> Option<&Digest> {
+    one.manifest.config.as_ref().map(|config| &config.digest)
+}
+
+fn set(digest: &Digest) -> DigestSet {
+    DigestSet::sha256_hex(digest.hex().to_owned())
+}
+
+/// Whether the layers of an image are those of its config.
+#[derive(Clone, Debug)]
+enum Layers {
+    Proven,
+    Unproven(String),
+    Unknown,
+}
+
+/// An image, and what was found out about it.
+pub(super) struct Judged<'q> {
+    image: &'q Image<'q>,
+    /// The digest in the signature that was demanded and holds.
+    signed: Option<Digest>,
+    layers: Vec<OnceCell<Layers>>,
+    /// Why an image could not be looked at: then no answer can be given.
+    failed: RefCell<Option<RepositoryError>>,
+    pub(super) part: ImagePart,
+}
+
+impl<'q> Judged<'q> {
+    /// Judges name and signature of an image.
+    pub(super) fn judge(image: &'q Image<'q>, policy: &TrustedPolicy, trust: &ImageTrust) -> Result<Self, VerifyError> {
+        let mut part = ImagePart {
+            name: image.name.clone(),
+            reference: image.pinned(),
+            resolved: image.root.to_string(),
+            platforms: image.runnable.iter().map(label).filter(|_| image.is_index).collect(),
+            signed: None,
+            signers: Vec::new(),
+            checks: Vec::new(),
+        };
+        let rules = policy.policy.images.as_ref();
+        part.checks.extend(rules.filter(|rules| !rules.names.is_empty()).map(|rules| in_place(image, &rules.names)));
+        let mut demands = Vec::new();
+        if let Some(rules) = rules.filter(|rules| !rules.functionaries.is_empty()) {
+            demands.push(Signature::of_policy(policy, &rules.functionaries, rules.threshold, &rules.annotations));
+        }
+        if !trust.keys.is_empty() {
+            demands.push(Signature {
+                keys: trust.keys.iter().map(|key| (key.key_id().to_owned(), key)).collect(),
+                others: Vec::new(),
+                threshold: 1,
+                annotations: &trust.annotations,
+                from: "--image-key",
+            });
+        }
+        let mut signed = None;
+        if !demands.is_empty() {
+            let (digest, checks, signers) = signature(image, &demands)
+                .map_err(|source| VerifyError::Image { image: image.name.clone(), source })?;
+            part.checks.extend(checks);
+            part.signers = signers;
+            part.signed = digest.as_ref().map(Digest::to_string);
+            signed = digest;
+        }
+        let layers = image.runnable.iter().map(|_| OnceCell::new()).collect();
+        Ok(Self { image, signed, layers, failed: RefCell::new(None), part })
+    }
+
+    /// Why no answer can be given, where that turned out on the way.
+    pub(super) fn error(&self) -> Option<VerifyError> {
+        let source = self.failed.borrow_mut().take()?;
+        Some(VerifyError::Image { image: self.image.name.clone(), source })
+    }
+
+    fn layers(&self, index: usize) -> &Layers {
+        self.layers[index].get_or_init(|| {
+            match layers_unproven(self.image.repository, &self.image.runnable[index].manifest) {
+                Ok(None) => Layers::Proven,
+                Ok(Some(reason)) => Layers::Unproven(reason),
+                Err(error) => {
+                    self.failed.borrow_mut().get_or_insert(error);
+                    Layers::Unknown
+                }
+            }
+        })
+    }
+
+    /// Whether what was named contains something that was made: the same manifest or index, or an image with the same
+    /// config and the layers that it names.
+    fn reaches(&self, has_made: &dyn Fn(&DigestSet) -> bool) -> bool {
+        let image = self.image;
+        let is_made = |digest: &Digest| has_made(&set(digest));
+        is_made(&image.root)
+            || image.runnable.iter().any(|one| is_made(&one.digest))
+            || image
+                .runnable
+                .iter()
+                .enumerate()
+                .any(|(index, one)| config_of(one).is_some_and(is_made) && matches!(self.layers(index), Layers::Proven))
+    }
+
+    /// The index as a whole, where there is one that is judged as such.
+    pub(super) fn whole(&self) -> Option<Artifact> {
+        let image = self.image;
+        (image.is_index && !image.chosen).then(|| Artifact::image(image.name.clone(), set(&image.root), None))
+    }
+
+    /// Each image that a machine would run, and why its config does not stand for it where accepted evidence is about
+    /// that. `has_made` says whether any of it has made these digests.
+    pub(super) fn images(&self, has_made: &dyn Fn(&DigestSet) -> bool) -> Vec<(Artifact, Option<String>)> {
+        let image = self.image;
+        let one = |(index, one): (usize, &Runnable)| {
+            let name = if image.is_index { format!("{} ({})", image.name, label(one)) } else { image.name.clone() };
+            let config = config_of(one).map(set).filter(|config| has_made(config));
+            let (config, why) = match config {
+                Some(config) if self.signed.is_some() => (Some(config), None),
+                Some(config) => match self.layers(index) {
+                    Layers::Proven => (Some(config), None),
+                    Layers::Unproven(reason) => {
+                        (None, Some(format!("accepted evidence is about its config, but {reason}")))
+                    }
+                    Layers::Unknown => (None, None),
+                },
+                None => (None, None),
+            };
+            (Artifact::image(name, set(&one.digest), config), why)
+        };
+        image.runnable.iter().enumerate().map(one).collect()
+    }
+}
+
+/// What rules see beside an attestation of a run that has made the digests for which `has_made` says so; `attested` is
+/// the image that it is about by its own words. One for each image that contains what was made: rules must not deny any.
+pub(super) fn facts(
+    images: &[Judged<'_>],
+    has_made: &dyn Fn(&DigestSet) -> bool,
+    attested: Option<String>,
+) -> Vec<ImageFacts> {
+    let of = |judged: &Judged<'_>, image_digest| ImageFacts {
+        image_digest,
+        cosign_subject: judged.signed.as_ref().map(Digest::to_string).unwrap_or_default(),
+    };
+    let object = |judged: &Judged<'_>| judged.signed.as_ref().unwrap_or(&judged.image.root).to_string();
+    let reached = images.iter().filter(|judged| judged.reaches(has_made));
+    let mut facts: Vec<ImageFacts> = reached.map(|judged| of(judged, Some(object(judged)))).collect();
+    if facts.is_empty() {
+        facts.push(images.first().map_or_else(ImageFacts::default, |judged| of(judged, attested)));
+    }
+    facts
+}
+
+/// Whether an image is in one of the repositories that the policy names.
+fn in_place(image: &Image<'_>, names: &[Glob]) -> Check {
+    if names.iter().any(|glob| glob.matches(&image.place)) {
+        return Check::passed(CheckKind::Subject, format!("it is in {}", image.place));
+    }
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    Check::failed(CheckKind::Subject, format!("an image in {} (images.names)", names.join(" or ")), image.place.clone())
+        .at(image.name.clone())
+        .fix("verify the image where the policy expects it, or add its repository to the policy")
+}
+
+/// A signature that is demanded.
+struct Signature<'a> {
+    keys: Vec<(String, &'a PublicKey)>,
+    /// Functionaries that are no keys.
+    others: Vec<&'a str>,
+    threshold: usize,
+    annotations: &'a BTreeMap<String, String>,
+    /// Who demands it.
+    from: &'static str,
+}
+
+impl<'a> Signature<'a> {
+    fn of_policy(
+        policy: &'a TrustedPolicy,
+        functionaries: &'a [Functionary],
+        threshold: usize,
+        annotations: &'a BTreeMap<String, String>,
+    ) -> Self {
+        let mut keys: Vec<(String, &PublicKey)> = Vec::new();
+        let mut others = Vec::new();
+        for functionary in functionaries {
+            let key = functionary.key_id.as_ref().filter(|_| functionary.constraint.is_none());
+            match key.and_then(|id| policy.policy.keys.iter().find(|key| key.id == *id)) {
+                Some(key) => keys.push((key.id.clone(), &key.key)),
+                None => others.push(functionary.at.as_str()),
+            }
+        }
+        Self { keys, others, threshold, annotations, from: "images.functionaries" }
+    }
+
+    fn wanted(&self) -> String {
+        let keys: Vec<String> = self.keys.iter().map(|(id, _)| format!("key {id}")).collect();
+        let who = if keys.is_empty() { "nobody".to_owned() } else { keys.join(" or ") };
+        let count =
+            if self.threshold > 1 { format!("{} signatures", self.threshold) } else { "a signature".to_owned() };
+        let annotations: Vec<String> = self.annotations.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let with = if annotations.is_empty() { String::new() } else { format!(", with {}", annotations.join(", ")) };
+        format!("{count} of the image by {who}{with} ({})", self.from)
+    }
+
+    /// The keys that have signed the digest, or why there are not enough.
+    fn holds(&self, digest: &Digest, found: &[Found]) -> Result<Vec<String>, Vec<String>> {
+        let mut signers: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut reasons: Vec<String> = Vec::new();
+        for (id, key) in &self.keys {
+            let demand = Demand { digest, key, annotations: self.annotations, log: false, time: None, claims: true };
+            for one in found {
+                match found::judge_signature(one, &demand) {
+                    Ok(_) => {
+                        signers.insert(key.key_id(), id);
+                    }
+                    Err(refused) => reasons.push(format!("{}: {refused}", one.place)),
+                }
+            }
+        }
+        if !signers.is_empty() && signers.len() >= self.threshold {
+            return Ok(signers.into_values().map(|id| format!("key {id}")).collect());
+        }
+        if !signers.is_empty() {
+            reasons.insert(0, format!("only {} of {} signed it", signers.len(), self.threshold));
+        }
+        if !self.others.is_empty() {
+            reasons.push(format!("certificates are not judged for images: {}", self.others.join(", ")));
+        }
+        Err(reasons)
+    }
+}
+
+type Signed = (Option<Digest>, Vec<Check>, Vec<String>);
+
+/// Looks for signatures of what was resolved, then of what was chosen of it; all that are demanded are of the same.
+fn signature(image: &Image<'_>, demands: &[Signature<'_>]) -> Result<Signed, RepositoryError> {
+    let mut failed = Vec::new();
+    for digest in image.objects() {
+        let mut found = Vec::new();
+        let skipped = found::each(&image.keepers, &image.prefix, digest, Sought::Signatures, |one| found.push(one))?;
+        let mut checks = Vec::new();
+        let mut signers = Vec::new();
+        for demand in demands {
+            match demand.holds(digest, &found) {
+                Ok(by) => {
+                    let text = format!("{digest} is signed by {}", by.join(", "));
+                    checks.push(Check::passed(CheckKind::Signature, text));
+                    signers.extend(by);
+                }
+                Err(mut reasons) => {
+                    reasons.extend(skipped.iter().map(|one| format!("{}: {}", one.place, one.reason)));
+                    reasons.dedup();
+                    let more = reasons.len().saturating_sub(REASONS);
+                    reasons.truncate(REASONS);
+                    let mut text =
+                        if reasons.is_empty() { format!("none is kept with {digest}") } else { reasons.join("; ") };
+                    if more > 0 {
+                        text = format!("{text}; and {more} more reasons");
+                    }
+                    let check = Check::failed(CheckKind::Signature, demand.wanted(), text)
+                        .at(image.name.clone())
+                        .fix(format!("have it signed: `affiant image sign --key KEY {}@{digest}`", image.place));
+                    checks.push(check);
+                }
+            }
+        }
+        if !checks.iter().any(Check::has_failed) {
+            signers.dedup();
+            return Ok((Some(digest.clone()), checks, signers));
+        }
+        if failed.is_empty() {
+            failed = checks;
+        }
+    }
+    Ok((None, failed, Vec::new()))
+}

@@ -1,0 +1,329 @@
+//! Evidence of runs is kept with images: only of runs that succeeded, only what names the image, never as a signature.
+
+use affiant_core::image::Digest;
+use serde_json::{Value, json};
+
+use crate::harness::{Ended, Place};
+use crate::registry::{Asked, Door, PASSWORD, Registry, Said, USER};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const COLLECTION: &str = "https://witness.testifysec.com/attestation-collection/v0.1";
+const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+
+/// What buildx says of an image that it pushed.
+fn metadata(name: &str, digest: &Digest) -> String {
+    json!({"image.name": name, "containerimage.digest": digest,
+        "containerimage.descriptor": {"mediaType": MANIFEST, "digest": digest, "size": 1}})
+    .to_string()
+}
+
+/// Runs a build that says it has made this image.
+fn build(place: &Place, name: &str, digest: &Digest, more: &[&str], command: &str) -> Ended {
+    std::fs::write(place.beside("m.json"), metadata(name, digest)).expect("written");
+    place.capture(["-s", "build", "-a", "docker"]).with(more).with(["--", "sh", "-c", command]).run()
+}
+
+const BUILD: &str = "cp ../m.json m.json";
+
+fn image(place: &Place, args: &[&str]) -> Ended {
+    place.affiant(["image"]).with(args).run()
+}
+
+fn attested(place: &Place, target: &str, kind: &str) -> Ended {
+    image(place, &["verify-attestation", "--key", "../k.pub", "--type", kind, target])
+}
+
+#[test]
+fn a_run_attaches_its_evidence_to_what_it_pushed() {
+    for lists in [true, false] {
+        let place = Place::new();
+        let registry = Registry::with(Door::Open, lists, None);
+        let digest = registry.put_image("team/app", "v1", "a");
+        registry.put_image("team/app", "other", "b");
+        let name = format!("{}/team/app:v1", registry.host());
+        let built = build(
+            &place,
+            &format!("{name},{name}-b"),
+            &digest,
+            &["-a", "slsa", "--attach", "--report", "../r.json"],
+            BUILD,
+        );
+        built.code(0).stdout("").stderr_has(&["attached: the collection", "attached: slsa"]);
+        let report: Value =
+            serde_json::from_slice(&std::fs::read(place.beside("r.json")).expect("a report")).expect("JSON");
+        assert_eq!(report["result"]["attached"].as_array().map(Vec::len), Some(2), "{report}");
+        for kind in [COLLECTION, PROVENANCE] {
+            assert_eq!(attested(&place, &name, kind).code(0).stdout_text().lines().count(), 1, "{kind}");
+        }
+        // It is no signature, for it is a statement of another type.
+        image(&place, &["verify", "--key", "../k.pub", &name]).code(10).stdout("");
+        let tree = image(&place, &["tree", &name]).code(0).stdout_text();
+        assert!(tree.contains(COLLECTION) && tree.contains(PROVENANCE), "{tree}");
+        image(&place, &["tree", &format!("{}/team/app:other", registry.host())]).code(0).stdout_text();
+        // It goes along, and the evidence is what was written.
+        let to = format!("{}/prod/app:v1", registry.host());
+        image(&place, &["copy", &name, &to]).code(0);
+        let said = attested(&place, &to, COLLECTION).code(0).stdout_text();
+        let payload = serde_json::from_str::<Value>(&said).expect("an envelope")["payload"].clone();
+        let written: Value =
+            serde_json::from_slice(&std::fs::read(place.beside("a.json")).expect("read")).expect("JSON");
+        assert_eq!(payload, written["payload"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_attached_fails_the_run_and_keeps_the_evidence() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let name = format!("{}/team/app:v1", registry.host());
+    let is_kept = || {
+        let statement = place.statement();
+        std::fs::remove_file(place.beside("a.json")).expect("it was written");
+        assert_eq!(statement["predicateType"], COLLECTION);
+        statement["predicate"]["name"].clone()
+    };
+    // A failed command: nothing is attached, and its code stays.
+    registry.forget();
+    build(&place, &name, &digest, &["--attach"], &format!("{BUILD}; exit 3"))
+        .code(3)
+        .stderr_has(&["attached to no image"]);
+    assert_eq!(is_kept(), "build#failed");
+    build(&place, &name, &digest, &["--attach", "--ignore-command-exit-code"], &format!("{BUILD}; exit 3"))
+        .code(0)
+        .stderr_has(&["attached to no image"]);
+    is_kept();
+    assert!(registry.asked().is_empty(), "nobody was asked");
+    // An image that was not pushed, one that the evidence does not name, one without a name, none.
+    let absent = build(&place, &name, &Digest::of(b"nothing"), &["--attach"], BUILD);
+    absent.code(125).stderr_has(&["is not there", "affiant image attach IMAGE sha256:"]);
+    is_kept();
+    let attach = format!("--attach={name}");
+    build(&place, &name, &Digest::of(b"nothing"), &[&attach], BUILD)
+        .code(125)
+        .stderr_has(&["nothing was attached", "none of its subjects"]);
+    is_kept();
+    build(&place, "", &digest, &["--attach"], BUILD).code(125).stderr_has(&["names no image"]);
+    is_kept();
+    build(&place, "", &digest, &["--attach=oci:"], BUILD).code(125).stderr_has(&["names no image"]);
+    assert!(!place.beside("a.json").exists(), "refused before the command");
+    assert_eq!(registry.manifest_about("team/app", &digest), None);
+    build(&place, "", &digest, &[&attach], BUILD).code(0);
+    assert!(registry.manifest_about("team/app", &digest).is_some());
+    // A registry that refuses; what it was told is nowhere in the evidence.
+    let refusing = |asked: &Asked| (asked.method != "GET" && asked.method != "HEAD").then(|| Said::new(403));
+    let registry = Registry::with(Door::Password, true, Some(Box::new(refusing)));
+    let digest = registry.put_image("team/app", "v1", "a");
+    let name = format!("{}/team/app:v1", registry.host());
+    std::fs::create_dir(place.beside("home").join(".docker")).expect("made");
+    let proof = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{USER}:{PASSWORD}"));
+    let config = json!({"auths": {registry.host(): {"auth": proof}}});
+    std::fs::write(place.beside("home/.docker/config.json"), config.to_string()).expect("written");
+    let ended = build(&place, &name, &digest, &["--attach"], BUILD).code(125).stderr_has(&["403"]);
+    let evidence = std::fs::read_to_string(place.beside("a.json")).expect("kept");
+    for text in [evidence, place.statement().to_string(), ended.stderr_text()] {
+        assert!(!text.contains(PASSWORD) && !text.contains(&proof), "{text}");
+    }
+}
+
+#[test]
+fn rule_16_nothing_of_a_failed_run_and_nothing_unrelated_is_attached() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let name = format!("{}/team/app:v1", registry.host());
+    let attach = |files: &[&str]| image(&place, &[&["attach", "--key", "../k.pub", &name][..], files].concat());
+    build(&place, &name, &digest, &["-a", "slsa"], &format!("{BUILD}; exit 1")).code(1);
+    attach(&["../a.json"]).code(1).stdout("").stderr_has(&["of a run that failed", "build#failed"]);
+    build(&place, &name, &digest, &["-a", "slsa"], BUILD).code(0);
+    attach(&["../a.json-slsa.json"]).code(1).stderr_has(&["the collection of its run is not named"]);
+    // The provenance of one run beside the collection of another.
+    std::fs::rename(place.beside("a.json-slsa.json"), place.beside("other-slsa.json")).expect("moved");
+    build(&place, &name, &digest, &["-a", "slsa"], &format!("{BUILD}; true")).code(0);
+    attach(&["../a.json", "../other-slsa.json"]).code(1).stderr_has(&["the collection of its run is not named"]);
+    // Another image, the key of another, and no evidence at all.
+    let other = format!("{}/team/app:v2", registry.host());
+    registry.put_image("team/app", "v2", "b");
+    image(&place, &["attach", &other, "../a.json"]).code(1).stderr_has(&["none of its subjects"]);
+    place.affiant(["key", "generate", "--no-password", "-o", "../d.key"]).run().code(0);
+    image(&place, &["attach", "--key", "../d.pub", &name, "../a.json"]).code(1).stderr_has(&["none of the keys"]);
+    place.write("x.json", "{}");
+    attach(&["x.json"]).code(4).stdout("");
+    // Nor what was attested without a command, unless that is said.
+    place.write("m2.json", metadata(&name, &digest));
+    place
+        .affiant(["attest", "-k", "../k.pem", "-o", "../b.json", "-s", "scan", "-a", "docker", "m2.json"])
+        .run()
+        .code(0);
+    attach(&["../b.json"]).code(1).stderr_has(&["does not say how its command ended", "hint: `--command-optional`"]);
+    assert_eq!(registry.manifest_about("team/app", &digest), None, "all or nothing");
+    attach(&["../b.json", "--command-optional"]).code(0);
+}
+
+#[test]
+fn evidence_is_attached_from_files_bundles_and_the_archive_once() {
+    let place = Place::new();
+    let registry = Registry::old();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let name = format!("{}/team/app@{digest}", registry.host());
+    build(&place, &name, &digest, &["-a", "slsa", "--archive", "dir:../archive"], BUILD).code(0);
+    let said = image(&place, &["attach", &name, "../a.json"]).code(0).stderr_has(&["no signature was checked"]);
+    let kept: Digest = said.stdout_text().trim().rsplit_once('@').expect("a name").1.parse().expect("a digest");
+    let manifest = registry.manifest("team/app", kept.as_str()).expect("it is there");
+    assert_eq!(manifest["artifactType"], "application/vnd.dev.sigstore.bundle.v0.3+json");
+    assert_eq!(manifest["annotations"]["dev.sigstore.bundle.predicateType"], COLLECTION);
+    assert_eq!(manifest["subject"]["digest"], digest.as_str());
+    // A bundle of both: one is there, the other is new. From the archive: both are there.
+    let bundle = ["bundle", "create", "--outfile", "../e.tgz", "--attestations"];
+    place.affiant(bundle).with(["../a.json", "--attestations", "../a.json-slsa.json"]).run().code(0);
+    let said =
+        image(&place, &["attach", "--key", "../k.pub", &name, "../e.tgz"]).code(0).stderr_has(&["there already"]);
+    assert_eq!(said.stdout_text().lines().count(), 1);
+    let found = place.affiant(["archive", "list", "--archive", "dir:../archive"]).run().code(0).stdout_text();
+    let is_digest = |word: &&str| word.len() > 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = found.split(|c: char| c.is_whitespace() || c == ':').filter(is_digest);
+    let digests: Vec<String> = words.map(|word| format!("sha256:{word}")).collect();
+    assert_eq!(digests.len(), 2, "{found}");
+    let digests: Vec<&str> = digests.iter().map(String::as_str).collect();
+    let all = [&["attach", "--archive", "dir:../archive", &name][..], &digests].concat();
+    image(&place, &all).code(0).stdout("");
+    assert_eq!(attested(&place, &name, COLLECTION).code(0).stdout_text().lines().count(), 1);
+    // Under the tag as well.
+    let said = image(&place, &["attach", "--format", "att", &name, "../a.json"]).code(0);
+    assert_eq!(said.stdout_text(), format!("{}/team/app:{}\n", registry.host(), digest.tag(".att")));
+    let layers = registry.manifest("team/app", &digest.tag(".att")).expect("there")["layers"].clone();
+    assert_eq!(layers[0]["annotations"]["predicateType"], COLLECTION);
+}
+
+/// cosign reads no RSA-PSS, which is what the readers of collections take: then the envelope itself is kept.
+#[test]
+fn what_is_no_bundle_is_kept_as_it_is() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let name = format!("{}/team/app:v1", registry.host());
+    place.affiant(["key", "generate", "--kind", "rsa2048", "--no-password", "-o", "../r.pem"]).run().code(0);
+    let built = build(&place, &name, &digest, &["-k", "../r.pem", "--attach"], BUILD).code(0);
+    built.stderr_has(&["kept as bundle", "kept as envelope", "RSA-PSS"]);
+    let tree = image(&place, &["tree", &name]).code(0).stdout_text();
+    assert!(tree.contains("application/vnd.dsse.envelope.v1+json") && tree.matches(COLLECTION).count() == 2, "{tree}");
+    // The key that can be read is found in both, the statement is shown once.
+    assert_eq!(attested(&place, &name, COLLECTION).code(0).stdout_text().lines().count(), 1);
+}
+
+#[test]
+fn of_an_index_the_named_manifest_gets_it() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let (one, two) = (registry.put_image("app", "one", "a"), registry.put_image("app", "two", "b"));
+    let size = |digest: &Digest| registry.manifest("app", digest.as_str()).expect("there").to_string().len();
+    let entry = |digest: &Digest| json!({"mediaType": MANIFEST, "digest": digest, "size": size(digest)});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(&one), entry(&two)]});
+    let index = registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes());
+    let name = format!("{}/app:v1", registry.host());
+    build(&place, &name, &two, &[], BUILD).code(0);
+    image(&place, &["attach", &name, "../a.json"]).code(0).stderr_has(&[two.as_str()]);
+    assert!(registry.manifest_about("app", &two).is_some());
+    assert!(registry.manifest_about("app", &index).is_none());
+    build(&place, &name, &index, &[], BUILD).code(0);
+    image(&place, &["attach", &name, "../a.json"]).code(0);
+    assert!(registry.manifest_about("app", &index).is_some());
+    // By the image's id, which the manifest's config proves.
+    let config = registry.manifest("app", one.as_str()).expect("there")["config"]["digest"].clone();
+    let id = json!({"containerimage.digest": Digest::of(b"elsewhere"), "containerimage.config.digest": config,
+        "containerimage.descriptor": {"mediaType": MANIFEST, "digest": Digest::of(b"elsewhere"), "size": 1}});
+    std::fs::write(place.beside("m.json"), id.to_string()).expect("written");
+    place.capture(["-a", "docker", "--", "sh", "-c", BUILD]).run().code(0);
+    image(&place, &["attach", &name, "../a.json"]).code(0).stderr_has(&[one.as_str()]);
+    assert!(registry.manifest_about("app", &one).is_some());
+    // In a layout as well.
+    image(&place, &["copy", &name, "oci:l:v1", "--no-evidence"]).code(0);
+    image(&place, &["attach", "oci:l", "../a.json"]).code(0).stderr_has(&[one.as_str()]);
+    let tree = image(&place, &["tree", &format!("oci:l@{one}")]).code(0).stdout_text();
+    assert!(tree.contains(COLLECTION), "{tree}");
+}
+
+/// An index as `BuildKit` pushes it: an image, and beside it a statement about `subject`; its digest.
+fn index_with(registry: &Registry, about: &Digest, refers_to: &str, subjects: &Value, said: &str) -> Digest {
+    let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "predicateType": PROVENANCE,
+        "subject": subjects, "predicate": {"buildType": "x", "n": 1.0}})
+    .to_string();
+    let (layer, config) = (registry.put_blob("app", statement.as_bytes()), registry.put_blob("app", b"{}"));
+    let unsigned = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/vnd.in-toto+json", "digest": layer, "size": statement.len(),
+            "annotations": {"in-toto.io/predicate-type": said}}]});
+    let unsigned = registry.put("app", None, MANIFEST, unsigned.to_string().as_bytes());
+    let size = |digest: &Digest| registry.manifest("app", digest.as_str()).expect("there").to_string().len();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        {"mediaType": MANIFEST, "digest": about, "size": size(about), "platform": {"os": "linux", "architecture": "amd64"}},
+        {"mediaType": MANIFEST, "digest": unsigned, "size": size(&unsigned),
+            "platform": {"os": "unknown", "architecture": "unknown"},
+            "annotations": {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": refers_to}}]});
+    registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes())
+}
+
+#[test]
+fn rule_16_only_what_the_run_observed_is_signed_for_a_build() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let about = registry.put_image("app", "one", "a");
+    let other = registry.put_image("app", "two", "b");
+    let name = format!("{}/app:v1", registry.host());
+    let subject = |digest: &Digest| json!({"name": "pkg:docker/app@v1", "digest": {"sha256": digest.hex()}});
+    let good = json!([subject(&about)]);
+    let import = |more: &[&str]| image(&place, &[&["import-buildkit", "--key", "../k.pem", &name][..], more].concat());
+    let by = ["--attested-by", "../a.json"];
+    // A run of another image, of the platform alone, a failed one, another's key.
+    let index = index_with(&registry, &about, about.as_str(), &good, PROVENANCE);
+    for observed in [&other, &about] {
+        build(&place, &name, observed, &[], BUILD).code(0);
+        import(&by).code(1).stderr_has(&["has made no such index"]);
+    }
+    build(&place, &name, &index, &[], &format!("{BUILD}; exit 1")).code(1);
+    import(&by).code(1).stderr_has(&["of a run that failed"]);
+    build(&place, &name, &index, &["-a", "slsa"], BUILD).code(0);
+    import(&["--attested-by", "../a.json-slsa.json"]).code(1).stderr_has(&["the collection of its run"]);
+    place.affiant(["key", "generate", "--no-password", "-o", "../d.key"]).run().code(0);
+    import(&[&by[..], &["--attested-by-key", "../d.pub"]].concat()).code(1).stderr_has(&["none of the keys"]);
+    import(&[]).code(2);
+    assert_eq!(registry.manifest_about("app", &about), None);
+    // The one that it pushed.
+    let before = registry.manifest("app", "v1");
+    import(&by).code(0).stderr_has(&["kept as bundle", ".att"]);
+    assert_eq!(registry.manifest("app", "v1"), before, "the index is as it was");
+    let platform = format!("{}/app@{about}", registry.host());
+    let said = attested(&place, &platform, PROVENANCE).code(0).stdout_text();
+    let envelope: Value = serde_json::from_str(said.trim()).expect("an envelope");
+    let payload =
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, envelope["payload"].as_str().expect("text"));
+    assert!(String::from_utf8(payload.expect("base64")).expect("text").contains(r#""n":1.0"#), "byte for byte");
+    image(&place, &["verify", "--key", "../k.pub", &platform]).code(10);
+    import(&by).code(0).stderr_has(&["already under the tag", "already in a bundle"]);
+    // What is wrong with one signs none of them.
+    for (refers_to, subjects, said, why) in [
+        (other.as_str(), &good, PROVENANCE, "no image of the index"),
+        ("", &good, PROVENANCE, "no image of the index"),
+        (about.as_str(), &json!([subject(&other)]), PROVENANCE, "which is not"),
+        (about.as_str(), &json!([subject(&about), subject(&other)]), PROVENANCE, "which is not"),
+        (about.as_str(), &json!([{"name": "x", "digest": {"sha1": "00"}}]), PROVENANCE, "which is not"),
+        (about.as_str(), &json!([]), PROVENANCE, "no subject"),
+        (about.as_str(), &good, "https://slsa.dev/provenance/v0.2", "it is called"),
+    ] {
+        let registry = Registry::start();
+        assert_eq!(registry.put_image("app", "one", "a"), about);
+        let index = index_with(&registry, &about, refers_to, subjects, said);
+        build(&place, "x", &index, &[], BUILD).code(0);
+        let name = format!("{}/app:v1", registry.host());
+        let ended = image(&place, &["import-buildkit", "--key", "../k.pem", &name, "--attested-by", "../a.json"]);
+        ended.code(1).stdout("").stderr_has(&["nothing was signed", why]);
+        assert_eq!(registry.manifest_about("app", &about), None);
+    }
+    // An image alone has none.
+    build(&place, "x", &other, &[], BUILD).code(0);
+    let alone = format!("{}/app:two", registry.host());
+    image(&place, &["import-buildkit", "--key", "../k.pem", &alone, "--attested-by", "../a.json"])
+        .code(1)
+        .stderr_has(&["is a single image"]);
+}

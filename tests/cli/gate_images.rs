@@ -1,0 +1,404 @@
+//! The gate on images: what was built, pushed in the same or another form, signed, and asked about by its name.
+
+use std::io::Write as _;
+
+use affiant_core::image::Digest;
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use crate::carry::tar_of;
+use crate::harness::{Ended, Place};
+use crate::registry::Registry;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// The rule of the container tutorial.
+const SUBJECT_MATCH: &str = r#"package image.subject_match
+import rego.v1
+deny contains msg if {
+    not input.image_digest == input.cosign_subject
+    msg := sprintf(
+        "image digest mismatch: cilock has %s, cosign signed %s",
+        [input.image_digest, input.cosign_subject]
+    )
+}
+"#;
+
+fn gz(bytes: &[u8], level: flate2::Compression) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), level);
+    packed.write_all(bytes).expect("packs");
+    packed.finish().expect("packs")
+}
+
+/// An image of one layer, as `docker save` keeps it.
+struct Built {
+    layer: Vec<u8>,
+    config: Vec<u8>,
+}
+
+impl Built {
+    fn of(text: &str, architecture: &str) -> Self {
+        let layer = tar_of(&[("app", text.as_bytes())]);
+        let config = json!({"architecture": architecture, "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]}});
+        Self { layer, config: config.to_string().into_bytes() }
+    }
+
+    fn saved(&self) -> Vec<u8> {
+        let name = format!("{}.json", Digest::of(&self.config).hex());
+        let list = json!([{"Config": name, "RepoTags": ["app:1"], "Layers": ["layer.tar"]}]).to_string();
+        tar_of(&[("layer.tar", &self.layer), (&name, &self.config), ("manifest.json", list.as_bytes())])
+    }
+
+    /// Pushes it, with `layer` in the place of its own where one is given.
+    fn push(&self, registry: &Registry, tag: Option<&str>, layer: Option<&[u8]>, level: u32) -> Digest {
+        let packed = gz(layer.unwrap_or(&self.layer), flate2::Compression::new(level));
+        let (blob, config) = (registry.put_blob("team/app", &packed), registry.put_blob("team/app", &self.config));
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": self.config.len()},
+            "layers": [{"mediaType": LAYER, "digest": blob, "size": packed.len()}]});
+        registry.put("team/app", tag, MANIFEST, manifest.to_string().as_bytes())
+    }
+}
+
+fn index(registry: &Registry, tag: &str, entries: &[(&Digest, &str)]) -> Digest {
+    let entry = |(digest, platform): &(&Digest, &str)| {
+        let size = registry.manifest("team/app", digest.as_str()).expect("there").to_string().len();
+        let (os, architecture) = platform.split_once('/').expect("a platform");
+        json!({"mediaType": MANIFEST, "digest": digest, "size": size,
+            "platform": {"os": os, "architecture": architecture}})
+    };
+    let entries: Vec<Value> = entries.iter().map(entry).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+    registry.put("team/app", Some(tag), INDEX, index.to_string().as_bytes())
+}
+
+/// A place with keys: `../k.pem` of the builder, `../policy.pem`, `c.key` of whoever signs images.
+fn place() -> Place {
+    let place = Place::new();
+    place.affiant(["key", "generate", "--kind", "ed25519", "--no-password", "-o", "../policy.pem"]).run().code(0);
+    for name in ["c.key", "other.key"] {
+        place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", name]).run().code(0);
+    }
+    place
+}
+
+/// The build of an image, recorded.
+fn build(place: &Place, built: &Built, outfile: &str) {
+    std::fs::write(place.beside("built.tar"), built.saved()).expect("writes");
+    let command = ["--", "sh", "-c", "cp ../built.tar image.tar"];
+    let args = ["run", "-k", "../k.pem", "-s", "build", "-a", "oci", "-o", outfile];
+    place.affiant(args.iter().chain(&command)).run().code(0);
+    std::fs::remove_file(place.work().join("image.tar")).expect("removes");
+}
+
+/// Writes and signs a policy: the step `build` with `step`, and `top`.
+fn policy(place: &Place, top: &Value, step: &Value, rule: Option<&str>) {
+    let key = |file: &str| {
+        let pem = std::fs::read(place.beside(file)).expect("a key");
+        let id = place.affiant(["key", "id", &format!("../{file}")]).run().code(0).stdout_text().trim().to_owned();
+        (id, base64::engine::general_purpose::STANDARD.encode(pem))
+    };
+    let ((build, build_key), (image, image_key)) = (key("k.pub"), key("work/c.pub"));
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let rules: Vec<Value> = rule.iter().map(|text| json!({"name": "rule.rego", "module": encode(text)})).collect();
+    let mut step_of_build = json!({
+        "name": "build",
+        "functionaries": [{"type": "publickey", "publickeyid": build}],
+        "attestations": [{"type": "https://witness.dev/attestations/oci/v0.1", "regopolicies": rules}],
+    });
+    let mut policy = json!({
+        "expires": "2100-01-01T00:00:00Z",
+        "publickeys": {build.clone(): {"keyid": build, "key": build_key}, image.clone(): {"keyid": image, "key": image_key}},
+    });
+    for (name, value) in step.as_object().expect("an object") {
+        step_of_build[name] = value.clone();
+    }
+    for (name, value) in top.as_object().expect("an object") {
+        policy[name] = serde_json::from_str(&value.to_string().replace("IMAGE-KEY", &image)).expect("JSON");
+    }
+    policy["steps"] = json!({"build": step_of_build});
+    std::fs::write(place.beside("policy.json"), policy.to_string()).expect("written");
+    let signed = "../policy.signed.json";
+    place.affiant(["sign", "-k", "../policy.pem", "-f", "../policy.json", "-o", signed]).run().code(0);
+}
+
+fn signers() -> Value {
+    json!({"images": {"functionaries": [{"type": "publickey", "publickeyid": "IMAGE-KEY"}]}})
+}
+
+fn verify<'a>(place: &Place, image: &'a str, more: impl IntoIterator<Item = &'a str>) -> Ended {
+    let args = ["verify", "-p", "../policy.signed.json", "-k", "../policy.pub", "--image", image];
+    place.affiant(args.into_iter().chain(more)).run()
+}
+
+fn sign(place: &Place, image: &str, more: &[&str]) {
+    place.affiant(["image", "sign", "--key", "c.key"]).with(more).with([image]).run().code(0);
+}
+
+#[track_caller]
+fn denied(ended: Ended, parts: &[&str]) {
+    let text = ended.stdout_text();
+    assert!(text.starts_with("DENIED: "), "{text}{}", ended.stderr_text());
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in parts {
+        assert!(words.contains(part), "{part}: {text}");
+    }
+    ended.code(1);
+}
+
+#[test]
+fn what_was_built_passes_under_its_name_when_it_was_pushed_in_another_form() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &signers(), &json!({}), Some(SUBJECT_MATCH));
+    let digest = built.push(&registry, Some("v1"), None, 9);
+    let image = format!("{}/team/app:v1", registry.host());
+    sign(&place, &image, &[]);
+    // The evidence is found in the archive by the config's digest alone.
+    let (out, env) = (place.beside("digest.txt"), place.beside("ci.env"));
+    let report = format!("env={}", env.display());
+    let more = ["--digest-out", out.to_str().expect("text"), "--report", &report];
+    let ended = verify(&place, &image, more).code(0).stderr("");
+    assert!(ended.stdout_text().starts_with(&format!("PASSED: {image} under policy")), "{}", ended.stdout_text());
+    let pinned = format!("{}/team/app@{digest}", registry.host());
+    assert_eq!(std::fs::read_to_string(&out).expect("written"), format!("{pinned}\n"));
+    assert_eq!(std::fs::read_to_string(&env).expect("written"), format!("verdict=passed\nimage={pinned}\n"));
+    let verdict: Value =
+        serde_json::from_str(&verify(&place, &image, ["-o", "json"]).code(0).stdout_text()).expect("JSON");
+    assert_eq!(verdict["images"][0]["reference"], pinned.as_str());
+    assert_eq!(verdict["images"][0]["signed"], digest.as_str());
+    // Another image under the name: denied, and what the last answer left is taken away.
+    Built::of("two", "amd64").push(&registry, Some("v1"), None, 9);
+    let ended = verify(&place, &image, more);
+    assert_ne!(ended.exit_code(), 0);
+    assert!(!out.exists(), "a name that was not judged");
+    // An index in which it is, signed as such.
+    let provenance = built.push(&registry, None, Some(b"no layer of an image"), 1);
+    let whole = index(&registry, "v2", &[(&digest, "linux/amd64"), (&provenance, "unknown/unknown")]);
+    let image = format!("{}/team/app:v2", registry.host());
+    sign(&place, &image, &[]);
+    let verdict = verify(&place, &image, ["-o", "json"]).code(0);
+    let verdict: Value = serde_json::from_str(&verdict.stdout_text()).expect("JSON");
+    assert_eq!(verdict["images"][0]["signed"], whole.as_str());
+    assert_eq!(verdict["artifacts"][0]["digest"], digest.as_str());
+    assert_eq!(verdict["artifacts"][0]["name"], format!("{image} (linux/amd64)"));
+}
+
+#[test]
+fn rule_11_a_config_stands_for_its_layers_only_where_they_are_proven() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    // The config that was attested, over another layer.
+    let evil = built.push(&registry, Some("v1"), Some(&tar_of(&[("app", &b"evil"[..])])), 6);
+    let image = format!("{}/team/app:v1", registry.host());
+    policy(&place, &json!({}), &json!({}), None);
+    denied(verify(&place, &image, []), &["about its config, but its layer 0 unpacks to sha256:"]);
+    // Whoever the policy trusts has signed this manifest.
+    policy(&place, &signers(), &json!({}), None);
+    denied(verify(&place, &image, []), &["none is kept with sha256:"]);
+    sign(&place, &image, &[]);
+    verify(&place, &image, []).code(0);
+    // A rule that compares what was built with what was signed is not content with that.
+    policy(&place, &signers(), &json!({}), Some(SUBJECT_MATCH));
+    denied(verify(&place, &image, []), &["image digest mismatch", evil.as_str()]);
+    // A layer that does not arrive whole is no answer, rather than a denial.
+    policy(&place, &json!({}), &json!({}), None);
+    let layer =
+        registry.manifest("team/app", "v1").expect("there")["layers"][0]["digest"].as_str().expect("text").to_owned();
+    registry.spoil("team/app", &layer.parse().expect("a digest"));
+    verify(&place, &image, []).code(4).stderr_has(&["cannot be judged", &layer]);
+}
+
+#[test]
+fn rule_11_every_image_that_a_machine_would_run_passes_by_itself() {
+    let (place, registry) = (place(), Registry::old());
+    let (one, two) = (Built::of("one", "amd64"), Built::of("two", "arm64"));
+    let digests = [one.push(&registry, None, None, 6), two.push(&registry, None, None, 6)];
+    index(&registry, "v1", &[(&digests[0], "linux/amd64"), (&digests[1], "linux/arm64")]);
+    let image = format!("{}/team/app:v1", registry.host());
+    policy(&place, &json!({}), &json!({"perPlatform": true}), None);
+    build(&place, &one, "../a.json");
+    denied(verify(&place, &image, []), &["(linux/arm64)"]);
+    // One image of it alone: then that is what may be deployed.
+    let verdict = verify(&place, &image, ["--platform", "linux/amd64", "-o", "json"]).code(0);
+    let verdict: Value = serde_json::from_str(&verdict.stdout_text()).expect("JSON");
+    assert_eq!(verdict["images"][0]["reference"], format!("{}/team/app@{}", registry.host(), digests[0]));
+    verify(&place, &image, ["--platform", "linux/arm64"]).code(3);
+    verify(&place, &image, ["--platform", "linux/s390x"]).code(4).stderr_has(&["no image for linux/s390x"]);
+    build(&place, &two, "../b.json");
+    verify(&place, &image, []).code(0);
+    // An image that the index has without a platform is run as well.
+    let bare = Built::of("three", "amd64").push(&registry, None, None, 6);
+    let size = registry.manifest("team/app", bare.as_str()).expect("there").to_string().len();
+    let mut index = registry.manifest("team/app", "v1").expect("there");
+    index["manifests"]
+        .as_array_mut()
+        .expect("a list")
+        .push(json!({"mediaType": MANIFEST, "digest": bare, "size": size}));
+    registry.put("team/app", Some("v3"), INDEX, index.to_string().as_bytes());
+    denied(verify(&place, &format!("{}/team/app:v3", registry.host()), []), &[bare.as_str()]);
+}
+
+#[test]
+fn the_policy_says_who_must_have_signed_and_where_an_image_may_be() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    built.push(&registry, Some("v1"), None, 6);
+    let image = format!("{}/team/app:v1", registry.host());
+    let name = |name: &str| json!({"images": {"names": [name.replace("HOST", &registry.host())]}});
+    policy(&place, &name("HOST/team/*"), &json!({}), None);
+    verify(&place, &image, []).code(0);
+    policy(&place, &name("HOST/other/*"), &json!({}), None);
+    denied(verify(&place, &image, []), &["an image in", "(images.names)"]);
+
+    let mut demand = signers();
+    demand["images"]["annotations"] = json!({"env": "prod"});
+    policy(&place, &demand, &json!({}), None);
+    place.affiant(["image", "sign", "--key", "other.key", "-a", "env=prod", &image]).run().code(0);
+    denied(verify(&place, &image, []), &["a signature of the image by key", "with env=prod"]);
+    sign(&place, &image, &["-a", "env=test"]);
+    denied(verify(&place, &image, []), &["env=prod is wanted"]);
+    sign(&place, &image, &["-a", "env=prod"]);
+    verify(&place, &image, []).code(0);
+    // The command line demands more.
+    verify(&place, &image, ["--image-key", "other.pub"]).code(0);
+    verify(&place, &image, ["--image-key", "other.pub", "--image-annotations", "env=prod"]).code(0);
+    denied(verify(&place, &image, ["--image-key", "other.pub", "--image-annotations", "env=x"]), &["(--image-key)"]);
+    denied(verify(&place, &image, ["--image-key", "../k.pub"]), &["(--image-key)"]);
+    // A policy that asks for an image is not answered without one.
+    place.write("x", "x");
+    let args = ["verify", "-p", "../policy.signed.json", "-k", "../policy.pub", "x"];
+    place.affiant(args).run().code(4).stderr_has(&["`images`", "--image REF"]);
+    // Both names in one question: each must pass.
+    Built::of("two", "amd64").push(&registry, Some("v2"), None, 6);
+    let second = format!("{}/team/app:v2", registry.host());
+    denied(verify(&place, &image, ["--image", &second]), &[&second]);
+}
+
+#[test]
+fn evidence_is_found_with_the_image() {
+    for registry in [Registry::start(), Registry::old()] {
+        let place = place();
+        let built = Built::of("one", "amd64");
+        build(&place, &built, "../a.json");
+        policy(&place, &json!({}), &json!({}), None);
+        built.push(&registry, Some("v1"), None, 6);
+        let image = format!("{}/team/app:v1", registry.host());
+        std::fs::remove_dir_all(place.beside("home/.local/share/affiant")).expect("removes the archive");
+        verify(&place, &image, []).code(3);
+        // As the tutorial does it, `cosign attest --predicate FILE`: an envelope inside an envelope.
+        let attest =
+            ["image", "attest", "--key", "other.key", "--type", "https://aflock.ai/attestation-collection/v0.1"];
+        place.affiant(attest).with(["--predicate", "../a.json", &image]).run().code(0);
+        let ended = verify(&place, &image, []).code(0);
+        assert!(ended.stdout_text().contains("with the image"), "{}", ended.stdout_text());
+    }
+}
+
+#[test]
+fn an_image_in_a_folder_is_judged_without_a_network() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &json!({}), &json!({}), None);
+    built.push(&registry, Some("v1"), None, 6);
+    let image = format!("{}/team/app:v1", registry.host());
+    verify(&place, &image, ["--offline"]).code(2).stderr_has(&["--offline", "affiant image save"]);
+    place.affiant(["image", "save", "--dir", "kept", &image]).run().code(0);
+    verify(&place, "oci:kept", ["--offline"]).code(0);
+}
+
+#[test]
+fn what_keeps_an_image_from_being_judged_is_no_answer() {
+    let (place, registry) = (place(), Registry::start());
+    policy(&place, &json!({}), &json!({}), None);
+    verify(&place, &format!("{}/team/app:none", registry.host()), []).code(4).stderr_has(&["is not there"]);
+    verify(&place, "127.0.0.1:1/team/app:v1", []).code(4).stderr_has(&["no answer"]);
+    verify(&place, "UPPER/case:v1", []).code(2);
+    place.affiant(["verify", "-p", "x", "-k", "y", "--digest-out", "z", "f"]).run().code(2);
+}
+
+#[test]
+fn rule_15_what_is_promoted_was_judged_here_and_there() {
+    for target in [Registry::start(), Registry::old()] {
+        let (place, registry) = (place(), Registry::start());
+        place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "../gate.key"]).run().code(0);
+        let built = Built::of("one", "amd64");
+        build(&place, &built, "../a.json");
+        policy(&place, &signers(), &json!({}), Some(SUBJECT_MATCH));
+        let digest = built.push(&registry, Some("v1"), None, 6);
+        let (from, to) = (format!("{}/team/app:v1", registry.host()), format!("{}/live/app:1", target.host()));
+        let promote = |more: &[&str]| {
+            let args = ["promote", &from, &to, "-p", "../policy.signed.json", "-k", "../policy.pub"];
+            place.affiant(args).with(["--vsa-key", "../gate.key"]).with(more).run()
+        };
+        // No signature: nothing is sent.
+        let ended = promote(&[]).code(1).stdout("");
+        assert!(ended.stderr_text().contains("is not promoted"), "{}", ended.stderr_text());
+        assert!(target.asked().iter().all(|asked| asked.method == "GET" || asked.method == "HEAD"));
+        assert!(target.tags("live/app").is_empty());
+        for flag in [["--mode", "warn"], ["--at", "2026-01-01T00:00:00Z"]] {
+            promote(&flag).code(2);
+        }
+        sign(&place, &from, &[]);
+        registry.forget();
+        let ended = promote(&["--vsa-outfile", "../vsa.json"]).code(0);
+        let pinned = format!("{}/live/app@{digest}", target.host());
+        assert_eq!(ended.stdout_text(), format!("{pinned}\n"));
+        let resolved = registry.asked().iter().filter(|asked| asked.path().ends_with("/manifests/v1")).count();
+        assert_eq!(resolved, 1, "a tag is resolved once");
+        assert!(target.manifest("live/app", "1").is_some(), "the tag is there");
+        // With its signature, and the summary.
+        verify(&place, &pinned, []).code(0);
+        let args = ["verify-vsa", "../vsa.json", &pinned, "-k", "../gate.pub", "--resource-uri", &pinned];
+        place.affiant(args).run().code(0);
+        place
+            .affiant(["verify-vsa", "../vsa.json", &format!("sha256:{}", "0".repeat(64)), "-k", "../gate.pub"])
+            .with(["--resource-uri", &pinned])
+            .run()
+            .code(1);
+        let args = ["image", "verify-attestation", "--key", "../gate.pub", "--type"];
+        place.affiant(args).with(["https://slsa.dev/verification_summary/v1", &pinned]).run().code(0);
+        // A policy that lets no image be there: it was copied, and gets no tag.
+        let mut only_here = signers();
+        only_here["images"]["names"] = json!([format!("{}/*", registry.host())]);
+        policy(&place, &only_here, &json!({}), None);
+        let other = format!("{}/live/app:2", target.host());
+        let args = [
+            "promote",
+            &from,
+            &other,
+            "-p",
+            "../policy.signed.json",
+            "-k",
+            "../policy.pub",
+            "--vsa-key",
+            "../gate.key",
+        ];
+        place.affiant(args).run().code(1).stdout("").stderr_has(&["was copied, and gets no tag", "is not promoted"]);
+        assert!(target.manifest("live/app", "2").is_none());
+    }
+}
+
+#[test]
+fn an_image_is_promoted_into_a_folder() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &json!({}), &json!({}), None);
+    let digest = built.push(&registry, Some("v1"), None, 6);
+    let from = format!("{}/team/app:v1", registry.host());
+    let promote = |to: &str| {
+        let args =
+            ["promote", &from, to, "-p", "../policy.signed.json", "-k", "../policy.pub", "--vsa-key", "../k.pem"];
+        place.affiant(args).run()
+    };
+    promote("oci-archive:x.tar:1").code(2).stderr_has(&["an archive is no place to deploy from"]);
+    assert_eq!(promote("oci:kept:1").code(0).stdout_text(), format!("oci:kept@{digest}\n"));
+    verify(&place, "oci:kept:1", []).code(0);
+}

@@ -1,0 +1,248 @@
+//! What is kept about images: given out, taken away, looked through.
+
+use affiant_core::image::Digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::harness::{Ended, Place};
+use crate::registry::{Asked, Door, Registry, Said};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const KIND: &str = "https://a.example/t";
+
+/// A place with a key, and a predicate.
+fn place() -> Place {
+    let place = Place::without_key();
+    for name in ["c.key", "d.key"] {
+        place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", name]).run().code(0);
+    }
+    place.write("p.json", "{\"a\": 1}");
+    place
+}
+
+fn image(place: &Place, args: &[&str]) -> Ended {
+    place.affiant(["image"]).with(args).run()
+}
+
+/// An image that is signed and attested, in both forms each.
+fn signed(place: &Place, registry: &Registry, tag: &str, seed: &str) -> (String, Digest) {
+    let digest = registry.put_image("team/app", tag, seed);
+    let name = format!("{}/team/app:{tag}", registry.host());
+    image(place, &["sign", "--key", "c.key", "-a", &format!("tag={tag}"), &name]).code(0);
+    image(place, &["attest", "--key", "c.key", "--type", KIND, "--predicate", "p.json", &name]).code(0);
+    (name, digest)
+}
+
+fn lines(ended: &Ended) -> Vec<Value> {
+    ended.stdout_text().lines().map(|line| serde_json::from_str(line).expect("JSON on each line")).collect()
+}
+
+#[test]
+fn what_is_kept_is_given_out_as_it_is() {
+    for registry in [Registry::start(), Registry::old()] {
+        let place = place();
+        let (name, digest) = signed(&place, &registry, "v1", "a");
+        for cosign in [true, false] {
+            let download = |args: &[&str]| {
+                let call =
+                    if cosign { place.called("cosign", ["download"]) } else { place.affiant(["image", "download"]) };
+                call.with(args).with([&name]).run()
+            };
+            let said = lines(&download(&["signature"]).code(0));
+            assert_eq!(said.len(), 2, "{said:?}");
+            let members: Vec<_> = said[0].as_object().expect("an object").keys().collect();
+            assert_eq!(members.len(), 6, "{members:?}");
+            let payload = STANDARD.decode(said[0]["Payload"].as_str().expect("text")).expect("base64");
+            assert!(String::from_utf8(payload).expect("text").contains(digest.as_str()));
+            assert_eq!(said[1]["mediaType"], "application/vnd.dev.sigstore.bundle.v0.3+json");
+            let said = lines(&download(&["attestation"]).code(0));
+            assert_eq!(said.len(), 2, "a signature is none: {said:?}");
+            assert!(said[0]["payload"].is_string() && said[1]["dsseEnvelope"]["payload"] == said[0]["payload"]);
+            assert_eq!(lines(&download(&["attestation", "--predicate-type", KIND]).code(0)).len(), 2);
+            download(&["attestation", "--predicate-type", "cyclonedx"]).code(10).stdout("");
+            download(&["sbom"]).code(10).stdout("");
+            if !cosign {
+                assert_eq!(lines(&download(&["bundle"]).code(0)).len(), 2);
+            }
+        }
+        let sbom = registry.put_blob("team/app", b"an SBOM\nof lines");
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sbom, "size": 16},
+            "layers": [{"mediaType": "text/spdx", "digest": sbom, "size": 16}]});
+        registry.put("team/app", Some(&digest.tag(".sbom")), MANIFEST, manifest.to_string().as_bytes());
+        image(&place, &["download", "sbom", &name])
+            .code(0)
+            .stdout("an SBOM\nof lines")
+            .stderr_has(&["nobody has signed"]);
+        let absent = format!("{}/team/app:none", registry.host());
+        image(&place, &["download", "signature", &absent]).code(11).stdout("");
+    }
+}
+
+#[test]
+fn what_is_kept_is_taken_away_by_its_kind() {
+    for lists in [true, false] {
+        let place = place();
+        let registry = Registry::with(Door::Open, lists, None);
+        let (name, digest) = signed(&place, &registry, "v1", "a");
+        let (other, _) = signed(&place, &registry, "v2", "b");
+        let clean = |more: &[&str]| image(&place, &[&["clean", &name][..], more].concat());
+        let verify = |name: &str| image(&place, &["verify", "--key", "c.pub", name]);
+        let attested = |name: &str| image(&place, &["verify-attestation", "--key", "c.pub", "--type", KIND, name]);
+        // It asks, and here is nobody who answers.
+        clean(&[]).code(2).stdout("").stderr_has(&["would be deleted", "hint: `--yes`"]);
+        verify(&name).code(0);
+        let said = clean(&["--type", "signature", "--yes"]).code(0).stdout("");
+        assert_eq!(said.stderr_text().matches("deleted: signatures").count(), 2);
+        verify(&name).code(10);
+        attested(&name).code(0);
+        let cosign = place.called("cosign", ["clean", "--type", "attestation", "-f", &name]).run();
+        cosign.code(0).stderr_has(&["deleted: attestations"]);
+        attested(&name).code(10);
+        clean(&["--force"]).code(0).stderr_has(&["nothing to take away"]);
+        // The image is there, and what is kept about another; of the first no tag is left.
+        assert!(registry.manifest("team/app", "v1").is_some());
+        verify(&other).code(0);
+        let tags = registry.tags("team/app");
+        assert!(!tags.iter().any(|tag| tag.contains(digest.hex())), "{tags:?}");
+        image(&place, &["sign", "--key", "c.key", &name]).code(0);
+        verify(&name).code(0);
+        // What is of another kind stays, unless all that refers to it is meant.
+        let config = registry.put_blob("team/app", b"{}");
+        let strange = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "a/b",
+            "config": {"mediaType": "a/b", "digest": config, "size": 2}, "layers": [],
+            "subject": {"mediaType": MANIFEST, "digest": digest, "size": 1}});
+        if lists {
+            let strange = registry.put("team/app", None, MANIFEST, strange.to_string().as_bytes());
+            clean(&["--yes"]).code(0).stderr_has(&["stays: a/b"]);
+            assert!(registry.manifest("team/app", strange.as_str()).is_some());
+            clean(&["--yes", "--type", "referrer"]).code(0);
+            assert!(registry.manifest("team/app", strange.as_str()).is_none());
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_does_not_delete_is_told() {
+    let place = place();
+    let refusing = |asked: &Asked| (asked.method == "DELETE").then(|| Said::new(405));
+    let registry = Registry::with(Door::Open, true, Some(Box::new(refusing)));
+    let (name, _) = signed(&place, &registry, "v1", "a");
+    image(&place, &["clean", "--yes", &name])
+        .code(4)
+        .stdout("")
+        .stderr_has(&["was not deleted; 0 of 4", "cannot delete"]);
+    image(&place, &["verify", "--key", "c.pub", &name]).code(0);
+    // One that says yes and does nothing.
+    let lying = |asked: &Asked| (asked.method == "DELETE").then(|| Said::new(202));
+    let registry = Registry::with(Door::Open, true, Some(Box::new(lying)));
+    let (name, _) = signed(&place, &registry, "v1", "a");
+    image(&place, &["clean", "--yes", "--type", "signature", &name]).code(4).stderr_has(&["which is there"]);
+    // A layout does.
+    image(&place, &["copy", &name, "oci-archive:a.tar:v1"]).code(0);
+    image(&place, &["clean", "--yes", "oci-archive:a.tar"]).code(0);
+    image(&place, &["verify", "--key", "c.pub", "oci-archive:a.tar"]).code(10);
+    image(&place, &["copy", "oci-archive:a.tar", &format!("{}/other/app:v1", Registry::start().host())]).code(0);
+}
+
+/// The exit codes are cosign's: 12 for what is not demanded.
+#[test]
+fn files_are_attested_under_the_name_cosign() {
+    let place = place();
+    place.write("f", "bytes");
+    place.write("g", "others");
+    let cosign = |line: &str| place.called("cosign", line.split(' ')).run();
+    let attest = "attest-blob --yes --tlog-upload=false --key c.key --type https://a.example/t --predicate p.json";
+    cosign(&format!("{attest} --bundle b.json f")).code(0).stdout("");
+    cosign(&format!("{attest} --output-signature s.json --output-attestation a.json f")).code(0).stdout("");
+    let hex = Digest::of(b"bytes").hex().to_owned();
+    let envelope: Value =
+        serde_json::from_str(&cosign(&format!("{attest} --hash {hex} f")).code(0).stdout_text()).expect("JSON");
+    let written = std::fs::read(place.work().join("a.json")).expect("written");
+    assert_eq!(envelope["payload"], STANDARD.encode(&written));
+    let statement: Value = serde_json::from_slice(&written).expect("JSON");
+    assert_eq!(statement["subject"], json!([{"name": "f", "digest": {"sha256": hex}}]));
+    place.write("encoded", STANDARD.encode(std::fs::read(place.work().join("s.json")).expect("written")));
+    let check = "verify-blob-attestation --insecure-ignore-tlog --key c.pub --type https://a.example/t";
+    for from in ["--bundle b.json", "--signature s.json", "--signature encoded"] {
+        cosign(&format!("{check} {from} f")).code(0).stdout("").stderr("Verified OK\n");
+        cosign(&format!("{check} {from} --digest {hex} --digestAlg sha256")).code(0);
+        cosign(&format!("{check} {from} g")).code(12).stderr_has(&["none of the attestation's subjects"]);
+        cosign(&format!("{check} --check-claims=false {from} g")).code(0);
+        cosign(&format!("verify-blob-attestation --insecure-ignore-tlog --key c.pub {from} f")).code(12);
+        cosign(&format!(
+            "verify-blob-attestation --insecure-ignore-tlog --key d.pub --type https://a.example/t {from} f"
+        ))
+        .code(12);
+        cosign(&format!("verify-blob-attestation --key c.pub --type https://a.example/t {from} f"))
+            .code(12)
+            .stderr_has(&["log"]);
+    }
+    cosign(&format!("{attest} --bundle b.json")).code(2);
+    cosign("attest-blob --tlog-upload=false --key c.key --statement a.json --output-signature t.json").code(0);
+    cosign(&format!("{check} --signature t.json f")).code(0);
+    cosign("sign-blob --yes --tlog-upload=false --key c.key --bundle m.json f").code(0);
+    cosign(&format!("{check} --bundle m.json f")).code(12).stderr_has(&["no attestation"]);
+    cosign("version").code(0).stdout(concat!("affiant ", env!("CARGO_PKG_VERSION"), "\n"));
+    // Rule 4: a secret is not signed.
+    place.write("p.json", "{\"a\": \"hunter2-hunter2-hunter2\"}");
+    let secret =
+        place.called("cosign", attest.split(' ')).with(["f"]).env("API_TOKEN", "hunter2-hunter2-hunter2").run();
+    secret.code(1).stdout("");
+}
+
+#[test]
+fn a_repository_is_looked_through() {
+    for lists in [true, false] {
+        let place = place();
+        let registry = Registry::with(Door::Open, lists, None);
+        let (_, old) = signed(&place, &registry, "v1", "a");
+        signed(&place, &registry, "v2", "b");
+        let (_, gone) = signed(&place, &registry, "v3", "c");
+        let unsigned = registry.put_image("team/app", "v4", "d");
+        // v1 is another image now, v3 is gone, v5 is signed by somebody else.
+        let now = registry.put_image("team/app", "v1", "e");
+        registry.remove("team/app", &gone);
+        registry.untag("team/app", "v3");
+        registry.put_image("team/app", "v5", "f");
+        let name = format!("{}/team/app", registry.host());
+        image(&place, &["sign", "--key", "d.key", "-a", "tag=v4", &format!("{name}:v5")]).code(0);
+        registry.forget();
+        let said = image(&place, &["audit", "--key", "c.pub", "-o", "json", &name]).code(0);
+        let found: Value = serde_json::from_str(&said.stdout_text()).expect("JSON");
+        let of_images: Vec<_> = found["images"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| (one["tag"].as_str().expect("text"), one["signed"].as_bool().expect("a truth")))
+            .collect();
+        assert_eq!(of_images, [("v1", false), ("v2", true), ("v4", false), ("v5", false)]);
+        assert_eq!(found["replaced"], json!([{"tag": "v1", "was": old, "now": now, "signed": false}]));
+        assert_eq!(found["untagged"][0]["digest"], old.as_str());
+        assert_eq!(found["untagged"].as_array().map(Vec::len), Some(1));
+        assert_eq!(found["orphaned"][0]["digest"], gone.as_str());
+        assert_eq!(found["orphaned"].as_array().map(Vec::len), Some(1));
+        let tags = found["orphaned"][0]["tags"].as_array().expect("a list").len();
+        assert_eq!(tags, if lists { 2 } else { 3 }, "the list of referrers is one too");
+        assert!(registry.asked().iter().all(|asked| asked.method == "GET" || asked.method == "HEAD"));
+        // Not checked, all counts: what somebody else says of v4 too.
+        let said = image(&place, &["audit", &name]).code(0).stdout_text();
+        assert!(said.starts_with(&format!("{name}: 4 tags, 2 signed (not checked), 2 unsigned, 2 replaced")), "{said}");
+        assert!(said.contains("replaced  v4 was") && said.contains(unsigned.as_str()), "{said}");
+        let said = image(&place, &["audit", "--key", "c.pub", "-o", "prometheus", &name]).code(0).stdout_text();
+        for line in said.lines().filter(|line| !line.starts_with('#')) {
+            let (series, value) = line.rsplit_once(' ').expect("a sample");
+            assert!(series.starts_with("affiant_") && series.ends_with('}') && value.parse::<u64>().is_ok(), "{line}");
+        }
+        assert!(said.contains(&format!("affiant_repository_orphaned{{repository=\"{name}\"}} 1\n")), "{said}");
+        image(&place, &["audit", &format!("{name}:v1")]).code(2);
+        // A layout is looked through as well.
+        image(&place, &["copy", &format!("{name}:v2"), "oci:l:v2"]).code(0);
+        let said = image(&place, &["audit", "--key", "c.pub", "oci:l"]).code(0).stdout_text();
+        assert!(
+            said.starts_with("oci:l: 1 tags, 1 signed (by the key), 0 unsigned, 0 replaced, 0 untagged, 0 orphaned\n"),
+            "{said}"
+        );
+    }
+}
