@@ -124,7 +124,6 @@ pub(crate) fn http_settings() -> affiant_remote::http::Settings {
 
 /// How registries are asked.
 #[derive(Clone, PartialEq)]
-#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nobody is asked"))]
 pub(crate) struct Asking {
     /// Registries that may be asked without TLS.
     pub(crate) plain: Vec<String>,

@@ -317,3 +317,35 @@ fn evidence_about_an_image_becomes_a_list_for_the_gate() {
     registry.put_image("app", "v3", "c");
     place.affiant(["archive", "find", "--image", &format!("{}/app:v3", registry.host())]).run().code(3).stdout("");
 }
+
+/// `affiant verify … -a "$(affiant archive find --image … | paste -sd,)"`, from a folder and from a server.
+#[test]
+fn the_gate_takes_what_find_prints() {
+    let registry = Registry::start();
+    let digest = registry.put_image("app", "v1", "a");
+    let manifest = registry.manifest("app", digest.as_str()).expect("it is there");
+    let config = manifest["config"]["digest"].as_str().expect("a digest").to_owned();
+    let (base, served) = serve(honest);
+    let store = format!("archivista+{base}");
+    let place = Place::new();
+    let folder = format!("dir:{}", place.beside("archive").display());
+    let kept = ["--archive", &folder, "--archive", &store, "--subjects", &format!("image={config}")];
+    run(&place, &kept).code(0);
+    finds(&served, &std::fs::read(place.beside("a.json")).expect("the outfile"), "build");
+    for line in [
+        "policy init --from ../a.json --key ../k.pub --outfile ../policy.yaml",
+        "policy sign ../policy.yaml --key ../k.pem --outfile ../policy.json",
+    ] {
+        let _ = place.affiant(line.split(' ')).env_remove("SOURCE_DATE_EPOCH").run().code(0);
+    }
+    let image = format!("{}/app:v1", registry.host());
+    for archive in [&folder, &store] {
+        let found = place.affiant(["archive", "find", "--image", &image, "--archive", archive]).run().code(0);
+        let root = place.beside("").display().to_string();
+        let found = found.stdout_text().replace("[DIR]", root.trim_end_matches('/'));
+        let list: Vec<_> = found.lines().collect();
+        let verify = place.affiant(["verify", "-p", "../policy.json", "-k", "../k.pub", "-a", &list.join(",")]);
+        let passed = verify.env_remove("SOURCE_DATE_EPOCH").with(["-s", &config, "app"]).run().code(0);
+        assert!(passed.stdout_text().contains("PASSED: app"), "{}", passed.stdout_text());
+    }
+}
