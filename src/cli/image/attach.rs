@@ -42,7 +42,7 @@ pub(crate) struct AttachArgs {
     /// How it is kept
     #[arg(long, value_enum, value_delimiter = ',', default_value = "bundle")]
     format: Vec<Kinds>,
-    /// Take collections in which no command was run (`affiant attest`): nothing in them says whether a run failed
+    /// Take other tools' collections without a command: nothing in them says whether a run failed
     #[arg(long)]
     command_optional: bool,
     /// Archive to look digests up in: `dir:PATH`
@@ -128,7 +128,7 @@ fn refused(all: &[(String, Refused)]) -> Failure {
     let texts: Vec<String> = all.iter().map(text).collect();
     let failure = Failure::new(Kind::Denied, format!("nothing was attached: {}", texts.join("; ")));
     if all.iter().any(|(_, error)| matches!(error, Refused::NoCommand)) {
-        return failure.hint("`--command-optional` takes collections in which no command was run");
+        return failure.hint("`--command-optional` takes collections of other tools that have no command in them");
     }
     failure
 }
