@@ -12,6 +12,7 @@ mod download;
 mod import;
 mod keypair;
 pub(in crate::cli) mod place;
+pub(in crate::cli) mod promote;
 mod push;
 mod show;
 mod sign;

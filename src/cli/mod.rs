@@ -66,6 +66,8 @@ enum Verb {
     /// Sign, check and attest images
     #[command(subcommand)]
     Image(Box<image::ImageVerb>),
+    /// Copy an image to where it is deployed from, once the gate says yes
+    Promote(Box<image::promote::PromoteArgs>),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -305,6 +307,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::VerifyVsa(args) => vsa::verify_vsa(&args, output),
         Verb::Policy(verb) => policy::policy(&verb, output),
         Verb::Image(verb) => image::image(&verb, output),
+        Verb::Promote(args) => image::promote::promote(&args, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

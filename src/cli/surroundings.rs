@@ -129,6 +129,7 @@ pub(crate) fn archivista(_: &str, _: &[String]) -> Result<Box<dyn Source>, Failu
 }
 
 /// How registries are asked.
+#[derive(Clone, PartialEq)]
 #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nobody is asked"))]
 pub(crate) struct Asking {
     /// Registries that may be asked without TLS.
@@ -139,11 +140,22 @@ pub(crate) struct Asking {
     pub(crate) token: Option<String>,
 }
 
-/// What opens repositories of registries. Passwords are those of docker and podman, unless one is given.
+/// What opens repositories of registries. Passwords are those of docker and podman, unless one is given. Those that are
+/// asked in the same way share connections, passwords and tokens, so that many images cost little more than one.
 #[cfg(feature = "remote")]
 pub(crate) fn registries(asking: &Asking) -> Result<impl Fn(&Reference) -> Box<dyn Repository> + use<>, Failure> {
+    use std::sync::{Mutex, PoisonError};
+
     use affiant_remote::http::{Client, Settings};
     use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
+    static OPENED: Mutex<Vec<(Asking, Arc<Registries>)>> = Mutex::new(Vec::new());
+    let open = |registries: Arc<Registries>| {
+        move |reference: &Reference| Box::new(registries.repository(reference)) as Box<dyn Repository>
+    };
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, registries)) = opened.iter().find(|(one, _)| one == asking) {
+        return Ok(open(Arc::clone(registries)));
+    }
     let path = |name: &str| variable(name).map(PathBuf::from);
     let credentials = match (&asking.token, &asking.password) {
         (Some(token), _) => Credentials::given(Credential::Bearer(token.clone())),
@@ -161,7 +173,8 @@ pub(crate) fn registries(asking: &Asking) -> Result<impl Fn(&Reference) -> Box<d
     };
     let client = Client::new(Settings { keep: true, plain: asking.plain.clone(), ..http_settings() });
     let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), None));
-    Ok(move |reference: &Reference| Box::new(registries.repository(reference)) as Box<dyn Repository>)
+    opened.push((asking.clone(), Arc::clone(&registries)));
+    Ok(open(registries))
 }
 
 /// A build without the remote crate asks nobody.

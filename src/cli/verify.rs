@@ -10,12 +10,15 @@ use affiant_core::bundle::Bundle;
 use affiant_core::outfile::Outfile;
 use affiant_core::store::{Archive, SubjectDigest};
 use affiant_core::verdict::{Answer, Verdict};
-use affiant_core::verify::{Artifact, Files, Handle, PolicyFile, Question, Source, VerifyError, verify_with_evidence};
+use affiant_core::verify::{
+    Artifact, Files, Handle, ImageTrust, PolicyFile, Question, Source, VerifyError, verify_with_evidence,
+};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use self::gate::{GateArgs, Mode};
-use self::images::{ImageArgs, Opened};
+pub(super) use self::gate::{GateArgs, Mode, Trusted};
+use self::images::ImageArgs;
+pub(super) use self::images::{HowArgs, Opened};
 use self::summary::SummaryArgs;
 use super::failure::{Failure, Kind};
 use super::names::{Called, verdict_json};
@@ -117,33 +120,10 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
             "name an artifact: `affiant verify … FILE`, an image: `--image REF`, or a digest to find evidence by: `--subjects sha256:…`",
         ));
     }
-    let seeds = args.gate.seeds()?;
     let digest_out = args.images.digest_out()?;
     let opened = args.images.open(args.gate.offline)?;
-    let images = opened.iter().map(Opened::look).collect::<Result<Vec<_>, _>>()?;
-    let mut attached = images::Attached::default();
-    images.iter().try_for_each(|image| attached.add(image))?;
-    let files = args.gate.files()?;
-    let store = store(&args.gate)?;
-    let mut sources: Vec<&dyn Source> = Vec::new();
-    sources.extend(files.as_ref().map(|files| files as &dyn Source));
-    sources.extend(store.as_deref());
-    sources.extend((!images.is_empty()).then_some(&attached as &dyn Source));
-
-    let question = Question {
-        policy: PolicyFile { label: &trusted.label, bytes: &trusted.policy },
-        policy_trust: trusted.trust,
-        artifacts,
-        images,
-        image_trust,
-        seeds,
-        sources,
-        at,
-        origins: trusted.origins,
-    };
-    let (mut verdict, handles) = verify_with_evidence(&question).map_err(|error| no_answer(&trusted.label, &error))?;
-    let unreadable = files.iter().flat_map(Files::unreadable).chain(attached.unreadable());
-    verdict.notes.extend(unreadable.map(|(label, reason)| format!("{label}: {reason}")));
+    let asked = Asked { gate: &args.gate, trusted: &trusted, at, artifacts, opened: &opened, image_trust };
+    let (verdict, envelopes) = asked.answer(bundle.is_some())?;
     let text = match args.output {
         Form::Text => report::text::render(&verdict),
         Form::Json if args.called == Called::Cilock => {
@@ -161,11 +141,56 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     if let Some(outfile) = &bundle {
         let subjects = verdict.artifacts.iter().map(|artifact| artifact.digest.clone());
         let subjects = subjects.chain(args.gate.subjects.iter().cloned()).collect();
-        let envelopes = read_all(&question.sources, &handles)?;
         write_bundle(outfile, envelopes, "verify-export", subjects)?;
     }
     digest_out.write(&verdict)?;
     Ok(Ending::Code(code(&verdict, args.mode)))
+}
+
+/// A question to the gate, with all that it is answered by.
+pub(super) struct Asked<'a> {
+    pub(super) gate: &'a GateArgs,
+    pub(super) trusted: &'a Trusted,
+    pub(super) at: Timestamp,
+    pub(super) artifacts: Vec<Artifact>,
+    pub(super) opened: &'a [Opened<'a>],
+    pub(super) image_trust: ImageTrust,
+}
+
+/// Envelopes that were looked at, each with its label.
+type Envelopes = Vec<(String, Vec<u8>)>;
+
+impl Asked<'_> {
+    /// The answer and, where they are wanted, the envelopes that were looked at.
+    pub(super) fn answer(self, with_envelopes: bool) -> Result<(Verdict, Envelopes), Failure> {
+        let Self { gate, trusted, at, artifacts, opened, image_trust } = self;
+        let images = opened.iter().map(Opened::look).collect::<Result<Vec<_>, _>>()?;
+        let mut attached = images::Attached::default();
+        images.iter().try_for_each(|image| attached.add(image))?;
+        let files = gate.files()?;
+        let store = store(gate)?;
+        let mut sources: Vec<&dyn Source> = Vec::new();
+        sources.extend(files.as_ref().map(|files| files as &dyn Source));
+        sources.extend(store.as_deref());
+        sources.extend((!images.is_empty()).then_some(&attached as &dyn Source));
+        let question = Question {
+            policy: PolicyFile { label: &trusted.label, bytes: &trusted.policy },
+            policy_trust: trusted.trust.clone(),
+            artifacts,
+            images,
+            image_trust,
+            seeds: gate.seeds()?,
+            sources,
+            at,
+            origins: trusted.origins.clone(),
+        };
+        let (mut verdict, handles) =
+            verify_with_evidence(&question).map_err(|error| no_answer(&trusted.label, &error))?;
+        let unreadable = files.iter().flat_map(Files::unreadable).chain(attached.unreadable());
+        verdict.notes.extend(unreadable.map(|(label, reason)| format!("{label}: {reason}")));
+        let envelopes = if with_envelopes { read_all(&question.sources, &handles)? } else { Vec::new() };
+        Ok((verdict, envelopes))
+    }
 }
 
 fn code(verdict: &Verdict, mode: Mode) -> i32 {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use affiant_core::digest::sha256_hex;
 use affiant_core::dsse::Envelope;
+use affiant_core::image::Digest;
 use affiant_core::trust::{CheckError, Trust};
 use affiant_core::verdict::{Check, CheckKind};
 use affiant_core::verify::MAX_ENVELOPE;
@@ -25,7 +26,7 @@ pub(crate) struct VerifyVsaArgs {
     /// The signed summary; `-` for stdin
     #[arg(value_name = "VSA")]
     summary: PathBuf,
-    /// The artifact that it must be about
+    /// What it must be about: a file, a folder, or the digest of an image, `[NAME@]sha256:HEX`
     #[arg(value_name = "ARTIFACT")]
     artifact: PathBuf,
     /// Public key of the gate (repeatable: any of them)
@@ -48,16 +49,26 @@ pub(crate) struct VerifyVsaArgs {
     max_age: Option<SignedDuration>,
 }
 
+/// The digest of a name of an image that has one. A file of such a name is meant by `./`.
+fn digest_of(name: &std::path::Path) -> Option<(String, String)> {
+    let name = name.to_str()?;
+    let digest: Digest = name.rsplit_once('@').map_or(name, |(_, digest)| digest).parse().ok()?;
+    Some(("sha256".to_owned(), digest.hex().to_owned()))
+}
+
 pub(crate) fn verify_vsa(args: &VerifyVsaArgs, output: &Output) -> Result<Ending, Failure> {
     refuse_trust_from_environment()?;
     let keys = args.publickey.iter().map(|path| keys::public_key(path)).collect::<Result<Vec<_>, _>>()?;
-    let artifact = artifact(&args.artifact)?;
+    let artifact = match digest_of(&args.artifact) {
+        Some(digest) => digest,
+        None => artifact(&args.artifact)?.digests.0.into_iter().next().unwrap_or_default(),
+    };
     let label = args.summary.display().to_string();
     let bytes = inspect::read_file(&args.summary)?;
     let envelope = Envelope::parse(&bytes, MAX_ENVELOPE)
         .map_err(|error| Failure::because(Kind::NoAnswer, format!("{label} is no envelope"), &error))?;
     let expected = Expected {
-        artifact: artifact.digests.0.into_iter().next(),
+        artifact: Some(artifact),
         verifier: args.verifier_id.clone(),
         resource: args.resource_uri.clone(),
         policy: args.policy.as_deref().map(policy_digest).transpose()?,

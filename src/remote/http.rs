@@ -120,6 +120,7 @@ impl Client {
             .max_response_header_size(MAX_HEAD)
             // A kept connection that the other side has closed meanwhile costs an attempt.
             .max_idle_connections(if self.settings.keep { KEPT } else { 0 })
+            .max_idle_connections_per_host(if self.settings.keep { KEPT } else { 0 })
             .max_idle_age(KEPT_FOR)
             .timeout_connect(Some(self.settings.connect))
             .timeout_resolve(Some(self.settings.connect))

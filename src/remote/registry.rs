@@ -8,7 +8,7 @@ mod token;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use affiant_core::image::manifest::{ALL, MAX_MANIFEST, OCI_INDEX};
 use affiant_core::image::repository::MAX_REFERRERS;
@@ -126,11 +126,11 @@ impl Remote {
         format!("{scheme}://{host}/v2/{at}")
     }
 
-    /// With which scheme the registry is asked; found out once.
+    /// With which scheme the registry is asked; found out once, also where several want to know it at the same time.
     fn scheme(&self) -> Result<&'static str, RepositoryError> {
         let registries = &self.registries;
-        let lock = || registries.schemes.lock().map_err(|_| Self::refused(&self.registry, "another question panicked"));
-        if let Some(scheme) = lock()?.get(&self.registry) {
+        let mut schemes = registries.schemes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scheme) = schemes.get(&self.registry) {
             return Ok(scheme);
         }
         let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
@@ -161,7 +161,7 @@ impl Remote {
                 Err(failed) => return Err(no_answer(&failed)),
             };
         }
-        lock()?.insert(self.registry.clone(), scheme);
+        schemes.insert(self.registry.clone(), scheme);
         Ok(scheme)
     }
 

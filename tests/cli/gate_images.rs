@@ -322,3 +322,83 @@ fn what_keeps_an_image_from_being_judged_is_no_answer() {
     verify(&place, "UPPER/case:v1", []).code(2);
     place.affiant(["verify", "-p", "x", "-k", "y", "--digest-out", "z", "f"]).run().code(2);
 }
+
+#[test]
+fn rule_15_what_is_promoted_was_judged_here_and_there() {
+    for target in [Registry::start(), Registry::old()] {
+        let (place, registry) = (place(), Registry::start());
+        place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "../gate.key"]).run().code(0);
+        let built = Built::of("one", "amd64");
+        build(&place, &built, "../a.json");
+        policy(&place, &signers(), &json!({}), Some(SUBJECT_MATCH));
+        let digest = built.push(&registry, Some("v1"), None, 6);
+        let (from, to) = (format!("{}/team/app:v1", registry.host()), format!("{}/live/app:1", target.host()));
+        let promote = |more: &[&str]| {
+            let args = ["promote", &from, &to, "-p", "../policy.signed.json", "-k", "../policy.pub"];
+            place.affiant(args).with(["--vsa-key", "../gate.key"]).with(more).run()
+        };
+        // No signature: nothing is sent.
+        let ended = promote(&[]).code(1).stdout("");
+        assert!(ended.stderr_text().contains("is not promoted"), "{}", ended.stderr_text());
+        assert!(target.asked().iter().all(|asked| asked.method == "GET" || asked.method == "HEAD"));
+        assert!(target.tags("live/app").is_empty());
+        for flag in [["--mode", "warn"], ["--at", "2026-01-01T00:00:00Z"]] {
+            promote(&flag).code(2);
+        }
+        sign(&place, &from, &[]);
+        registry.forget();
+        let ended = promote(&["--vsa-outfile", "../vsa.json"]).code(0);
+        let pinned = format!("{}/live/app@{digest}", target.host());
+        assert_eq!(ended.stdout_text(), format!("{pinned}\n"));
+        let resolved = registry.asked().iter().filter(|asked| asked.path().ends_with("/manifests/v1")).count();
+        assert_eq!(resolved, 1, "a tag is resolved once");
+        assert!(target.manifest("live/app", "1").is_some(), "the tag is there");
+        // With its signature, and the summary.
+        verify(&place, &pinned, []).code(0);
+        let args = ["verify-vsa", "../vsa.json", &pinned, "-k", "../gate.pub", "--resource-uri", &pinned];
+        place.affiant(args).run().code(0);
+        place
+            .affiant(["verify-vsa", "../vsa.json", &format!("sha256:{}", "0".repeat(64)), "-k", "../gate.pub"])
+            .with(["--resource-uri", &pinned])
+            .run()
+            .code(1);
+        let args = ["image", "verify-attestation", "--key", "../gate.pub", "--type"];
+        place.affiant(args).with(["https://slsa.dev/verification_summary/v1", &pinned]).run().code(0);
+        // A policy that lets no image be there: it was copied, and gets no tag.
+        let mut only_here = signers();
+        only_here["images"]["names"] = json!([format!("{}/*", registry.host())]);
+        policy(&place, &only_here, &json!({}), None);
+        let other = format!("{}/live/app:2", target.host());
+        let args = [
+            "promote",
+            &from,
+            &other,
+            "-p",
+            "../policy.signed.json",
+            "-k",
+            "../policy.pub",
+            "--vsa-key",
+            "../gate.key",
+        ];
+        place.affiant(args).run().code(1).stdout("").stderr_has(&["was copied, and gets no tag", "is not promoted"]);
+        assert!(target.manifest("live/app", "2").is_none());
+    }
+}
+
+#[test]
+fn an_image_is_promoted_into_a_folder() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &json!({}), &json!({}), None);
+    let digest = built.push(&registry, Some("v1"), None, 6);
+    let from = format!("{}/team/app:v1", registry.host());
+    let promote = |to: &str| {
+        let args =
+            ["promote", &from, to, "-p", "../policy.signed.json", "-k", "../policy.pub", "--vsa-key", "../k.pem"];
+        place.affiant(args).run()
+    };
+    promote("oci-archive:x.tar:1").code(2).stderr_has(&["an archive is no place to deploy from"]);
+    assert_eq!(promote("oci:kept:1").code(0).stdout_text(), format!("oci:kept@{digest}\n"));
+    verify(&place, "oci:kept:1", []).code(0);
+}

@@ -364,6 +364,53 @@ fn twenty_writers_lose_nothing() {
     assert_eq!(said.run().code(0).stdout_text().lines().count(), WRITERS);
 }
 
+/// All are found through one door that is opened once; what is said is in the order in which they were named, and the
+/// first of them that fails is the answer.
+#[test]
+fn many_images_are_checked_in_one_call() {
+    let registry = Registry::with(Door::Password, true, None);
+    let place = place();
+    key(&place, "p256", "d");
+    let login = ["--registry-username", USER, "--registry-password", PASSWORD];
+    let images: Vec<String> = (0..12)
+        .map(|number| {
+            let name = format!("many/app{number}");
+            let digest = registry.put_image(&name, "1", &name);
+            format!("{}/{name}@{digest}", registry.host())
+        })
+        .collect();
+    for image in &images[..11] {
+        sign(&place, image, &[&login[..], &["--format", "tag"]].concat()).code(0);
+    }
+    let all = |images: &[String]| place.affiant(["image", "verify", "--key", "c.pub"]).with(login).with(images).run();
+    registry.forget();
+    let checked = all(&images[..11]).code(0);
+    let names: Vec<String> = json_of(&checked)
+        .iter()
+        .map(|payload| payload["critical"]["image"]["docker-manifest-digest"].as_str().expect("text").to_owned())
+        .collect();
+    let wanted: Vec<&str> = images[..11].iter().map(|image| image.split_once('@').expect("a digest").1).collect();
+    assert_eq!(names, wanted);
+    let asked = registry.asked();
+    assert_eq!(asked.iter().filter(|asked| asked.path() == "/v2/").count(), 1, "which scheme it has is asked once");
+
+    // The last has no signature, and one before it is of another key: that one is the answer.
+    let ended =
+        place.affiant(["image", "sign", "--key", "d.key", "--format", "tag"]).with(login).with([&images[11]]).run();
+    ended.code(0);
+    let digest = registry.put_image("many/unsigned", "1", "unsigned");
+    let unsigned = format!("{}/many/unsigned@{digest}", registry.host());
+    let some = [&images[..2], &[images[11].clone(), unsigned.clone()], &images[2..9]].concat();
+    let refused = all(&some).code(12);
+    assert!(refused.stdout_text().is_empty());
+    let said = refused.stderr_text();
+    let at = |text: &str| said.find(text).unwrap_or_else(|| panic!("`{text}` is not in: {said}"));
+    assert!(at(&format!("Verification for {}", images[0])) < at(&format!("Verification for {}", images[1])));
+    assert!(at(&images[1]) < at(&format!("no matching signatures of {}", images[11])));
+    assert!(!said.contains(&unsigned));
+    all(&[images[0].clone(), unsigned]).code(10);
+}
+
 #[test]
 fn names_digests_and_trees_are_shown() {
     let registry = Registry::start();

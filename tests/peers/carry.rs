@@ -1,41 +1,8 @@
 //! Images that affiant carries are carried on by skopeo and crane, and signatures hold for cosign; what those have
 //! pushed, affiant carries. On all registries.
 
-use std::path::Path;
-
-use crate::harness::{Place, need, registry, text, variable};
-
-/// The registries, with the name and password of those that want one.
-fn registries() -> Vec<(String, bool)> {
-    let of = |name: &str| variable(&format!("AFFIANT_PEERS_REGISTRY{name}")).expect("it runs");
-    vec![(of(""), false), (of("_PASSWORD"), true), (of("_TOKEN"), true), (of("_REFERRERS"), false)]
-}
-
-/// A place whose tools are let into all registries.
-fn place() -> Place {
-    let place = Place::on_the_real_clock();
-    let secret = |name: &str| variable(&format!("AFFIANT_PEERS_REGISTRY_{name}")).expect("it is set");
-    let auth = place.sh(&format!("printf %s '{}:{}' | base64 -w0", secret("USER"), secret("SECRET")));
-    let auths: serde_json::Map<_, _> = registries()
-        .into_iter()
-        .filter(|(_, closed)| *closed)
-        .map(|(host, _)| (host, serde_json::json!({ "auth": auth })))
-        .collect();
-    let folder = place.beside("home").join(".docker");
-    std::fs::create_dir(&folder).expect("made");
-    let config = serde_json::json!({ "auths": auths });
-    std::fs::write(folder.join("config.json"), config.to_string()).expect("written");
-    place
-}
-
-/// The place's own passwords, whatever the setup's docker has.
-fn sh(place: &Place, script: &str) -> String {
-    let home = place.beside("home/.docker");
-    place.sh(&format!(
-        "export DOCKER_CONFIG='{0}' REGISTRY_AUTH_FILE='{0}/config.json' COSIGN_PASSWORD= COSIGN_YES=true\n{script}",
-        home.display()
-    ))
-}
+use crate::harness::{Place, need, registry, text};
+use crate::hosts::{need_registries, place, read, registries, sh};
 
 fn affiant(place: &Place, line: &str) -> String {
     sh(place, &format!("affiant {line}"))
@@ -72,26 +39,13 @@ fn verifies(place: &Place, image: &str) {
     );
 }
 
-fn read(path: &Path) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(path).expect("read")).expect("JSON")
-}
-
 #[test]
 fn what_is_carried_is_carried_on_by_others() {
-    need!(
-        "registry",
-        "registry-password",
-        "registry-token",
-        "registry-referrers",
-        "crane",
-        "skopeo",
-        "cosign2",
-        "cosign3"
-    );
+    need_registries!("crane", "skopeo", "cosign2", "cosign3");
     let place = place();
     let (from, digest) = signed(&place);
     verifies(&place, &format!("{from}:1"));
-    for (number, (host, _)) in registries().into_iter().enumerate() {
+    for (number, host) in registries().into_iter().enumerate() {
         let to = format!("{host}/{}-to", place.unique());
         assert_eq!(affiant(&place, &format!("image copy {from}:1 {to}:1")), format!("{to}@{digest}"));
         assert_eq!(sh(&place, &format!("crane digest {to}:1")), digest);
@@ -128,7 +82,7 @@ fn what_is_carried_is_carried_on_by_others() {
 
 #[test]
 fn what_others_saved_is_pushed() {
-    need!("registry", "registry-referrers", "crane", "skopeo", "git");
+    need!("registry", "registry-password", "registry-token", "registry-referrers", "crane", "skopeo", "git");
     let place = place();
     let name = format!("{}/{}-push", registry(), place.unique());
     sh(

@@ -15,6 +15,7 @@ mod engine;
 mod first_path;
 mod gitlab;
 mod harness;
+mod hosts;
 mod images;
 mod in_toto;
 #[allow(dead_code, reason = "of the tests of the command line")]
@@ -25,3 +26,6 @@ mod rego;
 mod release;
 mod samples;
 mod signatures;
+mod tampered;
+mod tutorials;
+mod writers;

@@ -37,6 +37,11 @@ pub(in crate::cli) struct Image {
 }
 
 impl RegistryArgs {
+    /// How registries are asked.
+    pub(super) fn targets(&self) -> &TargetArgs {
+        &self.targets
+    }
+
     /// Resolves an image that is read.
     pub(in crate::cli) fn image(&self, name: &str) -> Result<Image, Failure> {
         self.resolved(name, Use::Read)

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use affiant_core::image::authorities::{self, Authority};
-use affiant_core::image::found::{self, Accepted, Check, Demand, Found, Refused, Sought, judge_signature};
+use affiant_core::image::found::{self, Accepted, Check, Demand, Found, Refused, Skipped, Sought, judge_signature};
 use affiant_core::sign::PublicKey;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -21,6 +22,8 @@ use crate::cli::{Ending, keys};
 
 /// Refusals that are shown.
 const SHOWN: usize = 10;
+/// Images that are looked at at the same time.
+const AT_ONCE: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Shape {
@@ -140,7 +143,7 @@ pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     let key = args.trust.key()?;
     let authorities = args.trust.authorities()?;
     let mut all = Vec::new();
-    for name in &args.images {
+    let look = |name: &String| {
         let image = args.registry.image(name)?;
         let demand = Demand {
             digest: image.digest(),
@@ -150,10 +153,15 @@ pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
             time: authorities.as_deref(),
             claims: args.trust.checks_claims(),
         };
-        let accepted = look(&image, &demand, Sought::Signatures, "signature", output, judge_signature)?;
+        let looked = look(&image, &demand, Sought::Signatures, judge_signature)?;
+        Ok((image, looked))
+    };
+    in_order(&args.images, look, |(image, looked)| {
+        let accepted = looked.accepted(&image, "signature", output)?;
         tell(&image, &accepted, output);
         all.extend(distinct(accepted, &image));
-    }
+        Ok(())
+    })?;
     let text = match args.output {
         Shape::Json => format!("{}\n", Value::from(all)),
         Shape::Text => all.iter().flat_map(|payload| [payload.to_string(), "\n".to_owned()]).collect(),
@@ -162,15 +170,62 @@ pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     Ok(Ending::Done)
 }
 
-/// Finds and judges; fails where nothing has what is demanded.
+/// Does `work` for each of the images, some at the same time, and gives what came of it to `take` in their order. The first
+/// failure ends it.
+pub(super) fn in_order<T: Send>(
+    images: &[String],
+    work: impl Fn(&String) -> Result<T, Failure> + Sync,
+    mut take: impl FnMut(T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (send, done) = std::sync::mpsc::sync_channel(AT_ONCE);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(images.len()) {
+            let send = send.clone();
+            scope.spawn(|| {
+                let send = send;
+                while !stop.load(Ordering::Relaxed) {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(image) = images.get(at) else { return };
+                    let result = work(image);
+                    stop.fetch_or(result.is_err(), Ordering::Relaxed);
+                    if send.send((at, result)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut early = BTreeMap::new();
+        let mut wanted = 0;
+        for (at, result) in done {
+            early.insert(at, result);
+            while let Some(result) = early.remove(&wanted) {
+                wanted += 1;
+                if let Err(failure) = result.and_then(&mut take) {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What was found about an image.
+pub(super) struct Looked {
+    accepted: Vec<Accepted>,
+    refused: Vec<(String, Refused)>,
+    skipped: Vec<Skipped>,
+}
+
+/// Finds and judges.
 pub(super) fn look(
     image: &Image,
     demand: &Demand<'_>,
     sought: Sought,
-    what: &str,
-    output: &Output,
     judge: impl Fn(&Found, &Demand<'_>) -> Result<Accepted, Refused>,
-) -> Result<Vec<Accepted>, Failure> {
+) -> Result<Looked, Failure> {
     let mut accepted = Vec::new();
     let mut refused: Vec<(String, Refused)> = Vec::new();
     let skipped =
@@ -179,29 +234,38 @@ pub(super) fn look(
             Err(why) => refused.push((found.place, why)),
         })
         .map_err(|error| no_answer(&image.pinned(), &error))?;
-    tell_skipped(&skipped, output);
-    if !accepted.is_empty() {
-        return Ok(accepted);
+    Ok(Looked { accepted, refused, skipped })
+}
+
+impl Looked {
+    /// What has what is demanded; fails, with the reasons, where nothing has.
+    pub(super) fn accepted(self, image: &Image, what: &str, output: &Output) -> Result<Vec<Accepted>, Failure> {
+        let Self { accepted, refused, skipped } = self;
+        tell_skipped(&skipped, output);
+        if !accepted.is_empty() {
+            return Ok(accepted);
+        }
+        if refused.is_empty() {
+            let (kind, more) =
+                if skipped.is_empty() { (Kind::NoSignature, "") } else { (Kind::NoMatch, " that can be read") };
+            return Err(Failure::new(kind, format!("no {what}s found{more} of {}", image.pinned())));
+        }
+        for (place, why) in refused.iter().take(SHOWN) {
+            output.message(&format!("refused: {place}: {why}"));
+        }
+        if refused.len() > SHOWN {
+            output.message(&format!("refused: {} more", refused.len() - SHOWN));
+        }
+        // What came closest says most: a signature that holds, and misses something.
+        let closest = refused.iter().find(|(_, why)| !matches!(why, Refused::Signature(_))).or(refused.first());
+        let reason = closest.map(|(_, why)| why.to_string()).unwrap_or_default();
+        let mut failure = Failure::new(Kind::NoMatch, format!("no matching {what}s of {}: {reason}", image.pinned()));
+        if matches!(closest, Some((_, Refused::Log { .. }))) {
+            failure =
+                failure.hint("signatures of keys need no log: `--insecure-ignore-tlog` says that none is demanded");
+        }
+        Err(failure)
     }
-    if refused.is_empty() {
-        let (kind, more) =
-            if skipped.is_empty() { (Kind::NoSignature, "") } else { (Kind::NoMatch, " that can be read") };
-        return Err(Failure::new(kind, format!("no {what}s found{more} of {}", image.pinned())));
-    }
-    for (place, why) in refused.iter().take(SHOWN) {
-        output.message(&format!("refused: {place}: {why}"));
-    }
-    if refused.len() > SHOWN {
-        output.message(&format!("refused: {} more", refused.len() - SHOWN));
-    }
-    // What came closest says most: a signature that holds, and misses something.
-    let closest = refused.iter().find(|(_, why)| !matches!(why, Refused::Signature(_))).or(refused.first());
-    let reason = closest.map(|(_, why)| why.to_string()).unwrap_or_default();
-    let mut failure = Failure::new(Kind::NoMatch, format!("no matching {what}s of {}: {reason}", image.pinned()));
-    if matches!(closest, Some((_, Refused::Log { .. }))) {
-        failure = failure.hint("signatures of keys need no log: `--insecure-ignore-tlog` says that none is demanded");
-    }
-    Err(failure)
 }
 
 /// Says what was checked, and nothing that was not.

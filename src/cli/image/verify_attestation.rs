@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::place::{Image, RegistryArgs};
 use super::types::Named;
-use super::verify::{Shape, TrustArgs, look, tell};
+use super::verify::{Shape, TrustArgs, in_order, look, tell};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::names::Called;
@@ -84,7 +84,7 @@ pub(super) fn verify_attestation(args: &VerifyAttestationArgs, output: &Output) 
     let authorities = args.trust.authorities()?;
     let wanted = BTreeMap::new();
     let mut text = String::new();
-    for name in &args.images {
+    let look = |name: &String| {
         let image = args.registry.image(name)?;
         let demand = Demand {
             digest: image.digest(),
@@ -94,7 +94,11 @@ pub(super) fn verify_attestation(args: &VerifyAttestationArgs, output: &Output) 
             time: authorities.as_deref(),
             claims: args.trust.checks_claims(),
         };
-        let mut accepted = look(&image, &demand, Sought::Attestations, "attestation", output, judge_attestation)?;
+        let looked = look(&image, &demand, Sought::Attestations, judge_attestation)?;
+        Ok((image, looked))
+    };
+    in_order(&args.images, look, |(image, looked)| {
+        let mut accepted = looked.accepted(&image, "attestation", output)?;
         let kinds = kinds(&accepted);
         accepted.retain(|one| one.statement.as_ref().is_some_and(|said| named.is(&said.predicate_type)));
         if accepted.is_empty() {
@@ -115,7 +119,8 @@ pub(super) fn verify_attestation(args: &VerifyAttestationArgs, output: &Output) 
             output.message(&format!("  - The policy {} allows each of them", policy.name));
         }
         text += &shown(&accepted, args.output);
-    }
+        Ok(())
+    })?;
     output.data(text.as_bytes())?;
     Ok(Ending::Done)
 }

@@ -356,7 +356,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "signature-digest-algorithm",
         COSIGN,
         COSIGN_VERBS,
-        Does::Refused(&["sha256"], "images are signed with SHA-256", "leave it out"),
+        Does::Refused(&["sha256", "sha384", "sha512"], "no key signs images with another hash", "leave it out"),
     ),
     value(
         "signing-algorithm",

@@ -1,8 +1,8 @@
 //! A verdict as one page of HTML that can be kept and printed: nothing in it runs, and nothing is fetched.
 
-use affiant_core::verdict::{
-    Answer, ArtifactPart, Candidate, Check, CheckKind, ImagePart, Outcome, Part, SCHEMA, Verdict,
-};
+mod tables;
+
+use affiant_core::verdict::{Answer, Candidate, Check, CheckKind, Outcome, Part, SCHEMA, Verdict};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -49,8 +49,8 @@ pub(crate) fn render(verdict: &Verdict) -> String {
                     (head(verdict, class, answer, reasons.len()))
                     (failures(verdict, &reasons))
                     (chain(verdict))
-                    (image_table(verdict))
-                    (artifact_table(verdict))
+                    (tables::images(verdict))
+                    (tables::artifacts(verdict))
                     (parts("Steps", "step", &verdict.steps))
                     (parts("External attestations", "external", &verdict.external))
                     (policy_section(verdict))
@@ -291,86 +291,6 @@ fn chain(verdict: &Verdict) -> Markup {
 fn status(state: Outcome) -> Markup {
     let (class, word) = outcome(state);
     html! { span class={ "status " (class) } { (icon(class, 16)) (word) } }
-}
-
-fn image_table(verdict: &Verdict) -> Markup {
-    if verdict.images.is_empty() {
-        return html! {};
-    }
-    let row = |image: &ImagePart| {
-        let failed: Vec<_> = image.checks.iter().filter(|check| check.has_failed()).collect();
-        let outcome = if failed.is_empty() { Outcome::Passed } else { Outcome::Failed };
-        html! {
-            tr {
-                td data-label="Image" {
-                    code class="strong" { (Text(&image.name)) }
-                    br;
-                    code class="digest" { (Text(&image.reference)) }
-                    @if !image.platforms.is_empty() { br; small { (Text(&listed(&image.platforms, ROWS))) } }
-                }
-                td data-label="Outcome" { (status(outcome)) }
-                td data-label="Signed by" {
-                    @for check in &failed { p { (phrase(&check.found)) } }
-                    @if failed.is_empty() { (Text(&listed(&image.signers, ROWS))) }
-                }
-            }
-        }
-    };
-    section(
-        "images",
-        "Images",
-        Some(verdict.images.len()),
-        &html! {
-            table {
-                thead { tr { th { "Image, and what may be deployed" } th { "Outcome" } th { "Signed by" } } }
-                tbody { @for image in verdict.images.iter().take(ROWS) { (row(image)) } }
-            }
-            (rest(verdict.images.len()))
-        },
-    )
-}
-
-fn artifact_table(verdict: &Verdict) -> Markup {
-    if verdict.artifacts.is_empty() {
-        return html! {};
-    }
-    let row = |artifact: &ArtifactPart| {
-        html! {
-            tr {
-                td data-label="Artifact" {
-                    code class="strong" { (Text(&artifact.name)) }
-                    br;
-                    code class="digest" { (Text(&artifact.digest)) }
-                }
-                td data-label="Outcome" { (status(artifact.check.outcome)) }
-                td data-label="Proven by" {
-                    @if artifact.check.has_failed() {
-                        (phrase(&artifact.check.found))
-                    } @else {
-                        ol class="links" {
-                            @for link in artifact.chain.iter().take(ROWS) {
-                                li { (Text(&link.step)) " " small { (Text(&link.source)) } }
-                            }
-                        }
-                        (rest(artifact.chain.len()))
-                        @if artifact.chain.is_empty() { (phrase(&artifact.check.found)) }
-                    }
-                }
-            }
-        }
-    };
-    section(
-        "artifacts",
-        "Artifacts",
-        Some(verdict.artifacts.len()),
-        &html! {
-            table {
-                thead { tr { th { "Artifact" } th { "Outcome" } th { "Proven by the evidence of" } } }
-                tbody { @for artifact in verdict.artifacts.iter().take(ROWS) { (row(artifact)) } }
-            }
-            (rest(verdict.artifacts.len()))
-        },
-    )
 }
 
 fn parts(title: &str, id: &str, parts: &[Part]) -> Markup {

@@ -16,7 +16,7 @@ const MAX_POLICY_FILE: usize = 2 * affiant_core::policy::MAX_POLICY;
 
 /// The policy, whom to trust, and where evidence is.
 #[derive(Args)]
-pub(crate) struct GateArgs {
+pub(in crate::cli) struct GateArgs {
     /// The signed policy
     #[arg(short, long, value_name = "FILE", required = true)]
     policy: PathBuf,
@@ -54,26 +54,26 @@ pub(crate) struct GateArgs {
     bundle: Vec<PathBuf>,
     /// Ask no registry and no server; what would be asked is refused
     #[arg(long, hide = true)]
-    pub(super) offline: bool,
+    pub(in crate::cli) offline: bool,
 }
 
 /// The policy as it was given, and whom its signature is checked with.
-pub(super) struct Trusted {
+pub(in crate::cli) struct Trusted {
     pub(super) label: String,
     pub(super) policy: Vec<u8>,
     pub(super) trust: PolicyTrust,
-    pub(super) origins: Vec<TrustInput>,
+    pub(in crate::cli) origins: Vec<TrustInput>,
 }
 
 impl Trusted {
-    pub(super) fn origin(&mut self, what: &str, value: String, from: String) {
+    pub(in crate::cli) fn origin(&mut self, what: &str, value: String, from: String) {
         self.origins.push(TrustInput { what: what.to_owned(), value, from });
     }
 }
 
 impl GateArgs {
     /// Reads the policy and everything that decides whom to trust.
-    pub(super) fn trusted(&self) -> Result<Trusted, Failure> {
+    pub(in crate::cli) fn trusted(&self) -> Result<Trusted, Failure> {
         let label = self.policy.display().to_string();
         let policy = inspect::read_file_within(&self.policy, MAX_POLICY_FILE)
             .map_err(|failure| failure.hint("name the signed policy with `--policy`"))?;
@@ -235,14 +235,14 @@ impl Identity {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Mode {
+pub(in crate::cli) enum Mode {
     Enforce,
     Warn,
     Audit,
 }
 
 impl Mode {
-    pub(super) fn word(self) -> &'static str {
+    pub(in crate::cli) fn word(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
             Self::Warn => "warn",

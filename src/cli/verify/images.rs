@@ -19,42 +19,45 @@ use crate::cli::output::Output;
 
 #[derive(Args)]
 #[command(next_help_heading = "Images")]
-pub(crate) struct ImageArgs {
+pub(super) struct ImageArgs {
     /// Image that must have been made by accepted evidence, as machines would run it (repeatable)
     #[arg(long = "image", value_name = "IMAGE")]
     images: Vec<String>,
-    /// Of an index, judge and name the image for this machine alone: os/architecture[/variant]
-    #[arg(long, value_name = "PLATFORM", requires = "images")]
-    platform: Option<String>,
-    /// Public key that must have signed the images, besides whom the policy asks for (repeatable: any of them)
-    #[arg(long, value_name = "FILE", requires = "images")]
-    image_key: Vec<PathBuf>,
-    /// What that signature must say (repeatable)
-    #[arg(long, value_name = "NAME=VALUE", requires = "image_key", hide = true)]
-    image_annotations: Vec<String>,
     /// Write the names of the images that may be deployed, `repository@sha256:…`; no such file unless they passed
     #[arg(long, value_name = "FILE", requires = "images")]
     digest_out: Option<PathBuf>,
     #[command(flatten)]
-    registry: RegistryArgs,
+    how: HowArgs,
+}
+
+/// How images are found and judged.
+#[derive(Args)]
+pub(in crate::cli) struct HowArgs {
+    /// Of an index, judge and name the image for this machine alone: os/architecture[/variant]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+    /// Public key that must have signed the images, besides whom the policy asks for (repeatable: any of them)
+    #[arg(long, value_name = "FILE")]
+    image_key: Vec<PathBuf>,
+    /// What that signature must say (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", requires = "image_key", hide = true)]
+    image_annotations: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) registry: RegistryArgs,
 }
 
 /// An image that was found.
-pub(super) struct Opened<'a> {
+pub(in crate::cli) struct Opened<'a> {
     name: &'a str,
-    image: place::Image,
+    pub(in crate::cli) image: place::Image,
     platform: Option<&'a str>,
 }
 
-impl ImageArgs {
-    pub(super) fn is_empty(&self) -> bool {
-        self.images.is_empty()
-    }
-
+impl HowArgs {
     /// Who must have signed the images.
-    pub(super) fn trust(&self, origins: &mut Vec<TrustInput>, output: &Output) -> Result<ImageTrust, Failure> {
-        let mut trust =
-            ImageTrust { annotations: annotations::read(&self.image_annotations, output)?, ..ImageTrust::default() };
+    pub(in crate::cli) fn trust(&self, origins: &mut Vec<TrustInput>, output: &Output) -> Result<ImageTrust, Failure> {
+        let annotations = annotations::read(&self.image_annotations, output)?;
+        let mut trust = ImageTrust { annotations, ..ImageTrust::default() };
         let mut origin = |what: &str, value: String, from: String| {
             origins.push(TrustInput { what: what.to_owned(), value, from });
         };
@@ -69,24 +72,43 @@ impl ImageArgs {
         Ok(trust)
     }
 
-    /// Resolves the images, each once.
-    pub(super) fn open(&self, offline: bool) -> Result<Vec<Opened<'_>>, Failure> {
-        if let Some(name) = self.images.iter().find(|name| offline && place::is_elsewhere(name)) {
+    /// Resolves an image.
+    pub(in crate::cli) fn open<'a>(&'a self, name: &'a str, offline: bool) -> Result<Opened<'a>, Failure> {
+        if offline && place::is_elsewhere(name) {
             return Err(Failure::usage(format!("--offline: the registry of {name} cannot be asked"))
                 .hint("keep the image in a folder with `affiant image save`, and name it as `oci:FOLDER`"));
         }
-        let open = |name: &'_ String| self.registry.image(name);
-        self.images
-            .iter()
-            .map(|name| {
-                // The gate has codes of its own: whatever keeps an image from being judged is no answer.
-                let image = open(name).map_err(|mut failure| {
-                    failure.kind = if failure.kind == Kind::Usage { Kind::Usage } else { Kind::NoAnswer };
-                    failure
-                })?;
-                Ok(Opened { name, image, platform: self.platform.as_deref() })
-            })
-            .collect()
+        // The gate has codes of its own: whatever keeps an image from being judged is no answer.
+        let image = self.registry.image(name).map_err(|mut failure| {
+            failure.kind = if failure.kind == Kind::Usage { Kind::Usage } else { Kind::NoAnswer };
+            failure
+        })?;
+        Ok(Opened { name, image, platform: self.platform.as_deref() })
+    }
+
+    /// Resolves an image of which nothing is chosen.
+    pub(in crate::cli) fn open_whole<'a>(&'a self, name: &'a str, offline: bool) -> Result<Opened<'a>, Failure> {
+        Ok(Opened { platform: None, ..self.open(name, offline)? })
+    }
+}
+
+impl ImageArgs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// Who must have signed the images.
+    pub(super) fn trust(&self, origins: &mut Vec<TrustInput>, output: &Output) -> Result<ImageTrust, Failure> {
+        if self.is_empty() && (self.how.platform.is_some() || !self.how.image_key.is_empty()) {
+            return Err(Failure::usage("--platform and --image-key are about an image, and none is named")
+                .hint("name it: `--image REF`"));
+        }
+        self.how.trust(origins, output)
+    }
+
+    /// Resolves the images, each once.
+    pub(super) fn open(&self, offline: bool) -> Result<Vec<Opened<'_>>, Failure> {
+        self.images.iter().map(|name| self.how.open(name, offline)).collect()
     }
 
     /// Where the names that may be deployed go. What an earlier verdict left there is taken away at once.

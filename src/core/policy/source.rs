@@ -13,9 +13,7 @@
 //!
 //! What is compiled already stays as it is, so a policy is a source of itself.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Component, Path, PathBuf};
+mod folder;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +21,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
+pub use self::folder::Folder;
 use super::members::{below, duration};
 use super::{Document, Policy, PolicyError, SourceError, shipped};
 use crate::evidence::short_name;
@@ -31,8 +30,6 @@ use crate::rego;
 use crate::sign::PublicKey;
 use crate::trust::Certificate;
 
-/// Largest file that a source may name, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 /// How base64 of a PEM text begins.
 const BASE64_OF_PEM: &str = "LS0tLS1CRUdJTi";
 
@@ -101,56 +98,6 @@ const FUNCTIONARY: &[&str] = &["type", "publickeyid", "certConstraint", "key"];
 const IMAGES: &[&str] = &["functionaries", "threshold", "annotations", "names"];
 const KEY: &[&str] = &["keyid", "key"];
 const ANCHOR: &[&str] = &["certificate", "intermediates"];
-
-/// The folder that a source's relative names of files start from, and must not leave.
-#[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
-
-impl Folder {
-    /// The folder of a source file.
-    pub fn of(source: &Path) -> Self {
-        Self(source.parent().unwrap_or(Path::new("")).to_owned())
-    }
-
-    /// Reads a file of at most [`MAX_FILE`] bytes; a reason otherwise.
-    fn read(&self, name: &str) -> Result<Vec<u8>, String> {
-        let path = self.path(name)?;
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| {
-            if !file.metadata()?.is_file() {
-                return Err(std::io::Error::other("not a file"));
-            }
-            file.take(MAX_FILE + 1).read_to_end(&mut bytes)
-        });
-        read.map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(format!("the file {} has more than {MAX_FILE} bytes", path.display()));
-        }
-        Ok(bytes)
-    }
-
-    fn path(&self, name: &str) -> Result<PathBuf, String> {
-        let path = Path::new(name);
-        if path.is_absolute() {
-            return Ok(path.to_owned());
-        }
-        let leaves = || {
-            format!("the file {name} is outside of the policy's folder; move it below, or name it from the root (`/…`)")
-        };
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(leaves());
-        }
-        let full = self.0.join(path);
-        // A link may lead out as well. What is not there is told when it is read.
-        let root = if self.0.as_os_str().is_empty() { Path::new(".") } else { &self.0 };
-        if let (Ok(real), Ok(root)) = (full.canonicalize(), root.canonicalize())
-            && !real.starts_with(root)
-        {
-            return Err(leaves());
-        }
-        Ok(full)
-    }
-}
 
 /// A compiled policy.
 #[derive(Clone, Debug)]
@@ -624,6 +571,8 @@ pub(super) fn spoken(kind: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
 
     fn at() -> Timestamp {

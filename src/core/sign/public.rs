@@ -232,6 +232,16 @@ impl PublicKey {
         }
     }
 
+    /// Checks an ECDSA signature over the hash that is as long as the curve, where that is not SHA-256: SHA-384 of P-384,
+    /// SHA-512 of P-521. So cosign signs with keys that were brought to it; other keys have no such signature.
+    pub fn verify_with_hash_of_curve(&self, message: &[&[u8]], signature: &[u8]) -> Result<(), BadSignature> {
+        match &self.key {
+            Key::P384(_) => self.verify_ecdsa_prehash(&hash::<sha2::Sha384>(message), signature),
+            Key::P521(_) => self.verify_ecdsa_prehash(&hash::<sha2::Sha512>(message), signature),
+            Key::P256(_) | Key::Ed25519(_) | Key::Rsa { .. } => Err(BadSignature),
+        }
+    }
+
     /// Checks an ECDSA signature over a hash of 32, 48 or 64 bytes; other keys have none.
     pub(super) fn verify_ecdsa_prehash(&self, prehash: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         match &self.key {
@@ -314,6 +324,11 @@ pub(super) fn p521_prehash(sha256: &[u8; 32]) -> [u8; 66] {
     let mut padded = [0; 66];
     padded[34..].copy_from_slice(sha256);
     padded
+}
+
+/// The hash of the concatenation of `parts`.
+fn hash<H: sha2::Digest>(parts: &[&[u8]]) -> Vec<u8> {
+    parts.iter().fold(H::new(), H::chain_update).finalize().to_vec()
 }
 
 /// As strict as `VerifyingKey::verify_strict`, which needs the message in one piece: the key is known not

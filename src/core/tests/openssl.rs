@@ -165,8 +165,15 @@ fn we_verify_what_openssl_signs() {
             bench.openssl("dgst -sha1 -sign key.pem -out signature message", &[]).expect("openssl signs");
             assert_eq!(public.verify(&[&pae()], &bench.get("signature")), Err(BadSignature), "SHA-1");
         } else if kind != KeyKind::Ed25519 {
-            bench.openssl("dgst -sha384 -sign key.pem -out signature message", &[]).expect("openssl signs");
-            assert_eq!(public.verify(&[&pae()], &bench.get("signature")), Err(BadSignature), "ECDSA with SHA-384");
+            for (hash, curve) in [("sha384", KeyKind::P384), ("sha512", KeyKind::P521)] {
+                let line = format!("dgst -{hash} -sign key.pem -out signature message");
+                bench.openssl(&line, &[]).expect("openssl signs");
+                let signature = bench.get("signature");
+                assert_eq!(public.verify(&[&pae()], &signature), Err(BadSignature), "{kind} with {hash}");
+                let of_curve = public.verify_with_hash_of_curve(&[&pae()[..9], &pae()[9..]], &signature);
+                assert_eq!(of_curve.is_ok(), kind == curve, "{kind} with {hash}");
+                assert_eq!(public.verify_with_hash_of_curve(&[b"other"], &signature), Err(BadSignature), "{kind}");
+            }
         }
     }
 }

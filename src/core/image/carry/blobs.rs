@@ -4,8 +4,6 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sha2::{Digest as _, Sha256};
-
 use super::{CarryError, Options, Report};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Digest;
@@ -90,30 +88,50 @@ fn one_blob(
     put.map(|()| Done::Sent)
 }
 
-/// Gives the last bytes of a blob only when all of them hash to its digest: what does not is never whole anywhere.
+/// Gives the last bytes of a blob only when all of them hash to its digest: what does not is never whole anywhere. The
+/// hashing is done by the repository's reader, which fails at its end ([`Repository::blob`]).
 struct Whole<R> {
     inner: R,
-    hasher: Option<Sha256>,
     wanted: Digest,
     left: u64,
+    ended: bool,
     fault: Option<io::Error>,
 }
 
 impl<R: Read> Whole<R> {
     fn new(inner: R, wanted: Digest, size: u64) -> Self {
-        Self { inner, hasher: Some(Sha256::new()), wanted, left: size, fault: None }
+        Self { inner, wanted, left: size, ended: false, fault: None }
     }
 
     fn fail(&mut self, text: String) -> io::Error {
+        self.ended = true;
         self.fault = Some(io::Error::new(io::ErrorKind::InvalidData, text.clone()));
         io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+
+    /// The end of the inner reader, where it says whether the bytes are the right ones.
+    fn end(&mut self) -> io::Result<()> {
+        loop {
+            match self.inner.read(&mut [0]) {
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(());
+                }
+                Ok(_) => {
+                    let text = format!("{} is longer than was said", self.wanted);
+                    return Err(self.fail(text));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.fail(error.to_string())),
+            }
+        }
     }
 }
 
 impl<R: Read> Read for Whole<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if self.hasher.is_none() || buffer.is_empty() {
+        if self.ended || buffer.is_empty() {
             return Ok(0);
         }
         let count = match self.inner.read(&mut buffer[..wanted]) {
@@ -127,16 +145,8 @@ impl<R: Read> Read for Whole<R> {
             return Err(self.fail(text));
         }
         self.left -= count as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..count]);
-        }
         if self.left == 0 {
-            let found = self.hasher.take().map(Digest::finished);
-            if found.as_ref() != Some(&self.wanted) {
-                let found = found.map(|found| found.to_string()).unwrap_or_default();
-                let text = format!("bytes of {found} came where {} was asked for", self.wanted);
-                return Err(self.fail(text));
-            }
+            self.end()?;
         }
         Ok(count)
     }
@@ -145,10 +155,12 @@ impl<R: Read> Read for Whole<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::repository::Checked;
 
     /// Reads in pieces of `piece` bytes: what came before it ended, and how it ended.
     fn read(bytes: &[u8], wanted: &[u8], size: u64, piece: usize) -> (Vec<u8>, Option<String>) {
-        let mut whole = Whole::new(bytes, Digest::of(wanted), size);
+        let checked = Checked::new(bytes, Digest::of(wanted), size + 1);
+        let mut whole = Whole::new(checked, Digest::of(wanted), size);
         let mut out = Vec::new();
         let mut buffer = vec![0; piece];
         loop {
@@ -168,9 +180,13 @@ mod tests {
         for piece in [1, 2, 5, 100] {
             assert_eq!(read(b"hello", b"hello", 5, piece), (b"hello".to_vec(), None));
             assert_eq!(read(b"", b"", 0, piece), (Vec::new(), None));
-            // What is behind the end is not looked at.
-            assert_eq!(read(b"hello and more", b"hello", 5, piece), (b"hello".to_vec(), None));
-            for (bytes, says) in [(&b"hellp"[..], "came where"), (b"hell", "1 bytes early"), (b"", "5 bytes early")] {
+            for (bytes, says) in [
+                (&b"hellp"[..], "came where"),
+                (b"hell", "came where"),
+                (b"", "came where"),
+                (b"hello!", "longer than was said"),
+                (b"hello and more", "longer than was said"),
+            ] {
                 let (given, fault) = read(bytes, b"hello", 5, piece);
                 assert!(given.len() < 5, "{piece}");
                 assert!(fault.as_ref().is_some_and(|fault| fault.contains(says)), "{fault:?}");

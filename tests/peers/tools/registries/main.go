@@ -2,7 +2,7 @@
 // docker-registry.
 //
 //	registries serve -addr HOST:PORT
-//	registries token -addr HOST:PORT -cert FILE -user NAME -password PASSWORD
+//	registries token -addr HOST:PORT -cert FILE -user NAME,NAME -password PASSWORD
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 	"math/big"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,8 +36,8 @@ func main() {
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	addr := flags.String("addr", "", "where to listen")
 	cert := flags.String("cert", "", "where the certificate of the tokens goes")
-	user := flags.String("user", "", "who may have tokens")
-	password := flags.String("password", "", "its password")
+	users := flags.String("user", "", "who may have tokens, separated by commas")
+	password := flags.String("password", "", "the password of all of them")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		log.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func main() {
 		quiet := log.New(io.Discard, "", 0)
 		handler = registry.New(registry.WithReferrersSupport(true), registry.Logger(quiet))
 	case "token":
-		handler = tokens(*cert, *user, *password)
+		handler = tokens(*cert, strings.Split(*users, ","), *password)
 	default:
 		log.Fatalf("%s is not known", os.Args[1])
 	}
@@ -55,7 +56,7 @@ func main() {
 }
 
 // tokens gives what "Token Authentication Specification" describes; the key is in the certificate that each token brings.
-func tokens(path, user, password string) http.Handler {
+func tokens(path string, users []string, password string) http.Handler {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	fail(err)
 	template := &x509.Certificate{
@@ -76,7 +77,8 @@ func tokens(path, user, password string) http.Handler {
 		Actions []string `json:"actions"`
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if name, secret, ok := r.BasicAuth(); !ok || name != user || secret != password {
+		name, secret, ok := r.BasicAuth()
+		if !ok || !slices.Contains(users, name) || secret != password {
 			w.Header().Set("WWW-Authenticate", `Basic realm="tokens"`)
 			http.Error(w, "who asks?", http.StatusUnauthorized)
 			return
@@ -96,7 +98,7 @@ func tokens(path, user, password string) http.Handler {
 			return base64.RawURLEncoding.EncodeToString(text)
 		}
 		signed := encode(map[string]any{"typ": "JWT", "alg": "ES256", "x5c": []string{base64.StdEncoding.EncodeToString(der)}}) +
-			"." + encode(map[string]any{"iss": "tokens", "sub": user, "aud": r.URL.Query().Get("service"), "exp": now + 300,
+			"." + encode(map[string]any{"iss": "tokens", "sub": name, "aud": r.URL.Query().Get("service"), "exp": now + 300,
 			"nbf": now - 10, "iat": now, "jti": rand.Text(), "access": granted})
 		digest := sha256.Sum256([]byte(signed))
 		a, b, err := ecdsa.Sign(rand.Reader, key, digest[:])

@@ -1,0 +1,163 @@
+//! `affiant promote`: an image goes where it may be deployed from, once the gate has said yes, here and there.
+
+use std::path::PathBuf;
+
+use affiant_core::dsse::Envelope;
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::carry::Options;
+use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::image::{At, Digest};
+use affiant_core::sign::PrivateKey;
+use affiant_core::statement::PAYLOAD_TYPE;
+use affiant_core::verdict::{Answer, Verdict};
+use affiant_core::vsa;
+use clap::Args;
+
+use super::copy::transfer;
+use super::place::Image;
+use super::sign::{not_kept, sealed};
+use super::targets::no_answer;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::output::Output;
+use crate::cli::report::{Reports, text};
+use crate::cli::verify::{Asked, GateArgs, HowArgs, Mode, Opened, Trusted, probe, refuse_trust_from_environment};
+use crate::cli::{Ending, keys, surroundings};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  affiant promote build.example/app:1.4 prod.example/app:1.4 -p policy.signed.json -k policy.pub --vsa-key gate.key\n\nPrints the name that can be deployed. Exit codes: 0 promoted, 1 denied, 2 usage, 3 no evidence found, 4 no answer possible."
+)]
+pub(crate) struct PromoteArgs {
+    /// The image; a tag is resolved once
+    #[arg(value_name = "SRC")]
+    from: String,
+    /// Where it goes: a repository with a tag, or oci:FOLDER
+    #[arg(value_name = "DST")]
+    to: String,
+    #[command(flatten)]
+    gate: GateArgs,
+    #[command(flatten)]
+    how: HowArgs,
+    /// Key that signs the verification summary (VSA) that is kept with the image: a file, or `env:NAME`
+    #[arg(long, value_name = "KEY", visible_alias = "signer-file-key-path", required = true)]
+    vsa_key: String,
+    /// File whose first line is the password of that key
+    #[arg(long, value_name = "FILE", hide = true, visible_alias = "signer-file-key-passphrase-path")]
+    key_password_file: Option<PathBuf>,
+    /// Write the summary to a file as well
+    #[arg(long, value_name = "FILE")]
+    vsa_outfile: Option<PathBuf>,
+    /// Who the summary says has verified
+    #[arg(long, value_name = "ID", hide = true, default_value = "affiant")]
+    vsa_verifier_id: String,
+    /// What the summary calls the image (default: its new name, by digest)
+    #[arg(long, value_name = "URI", hide = true)]
+    vsa_resource_uri: Option<String>,
+    /// Write the verdict about the new place to a file: json, markdown, junit, html, text or env (repeatable)
+    #[arg(long, value_name = "FORM=FILE")]
+    report: Vec<String>,
+}
+
+pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Failure> {
+    refuse_trust_from_environment()?;
+    let reports = Reports::parse(&args.report)?;
+    if let Some(path) = &args.vsa_outfile {
+        keys::refuse_as_outfile(std::slice::from_ref(&args.vsa_key), path)?;
+    }
+    let outfile = args.vsa_outfile.as_deref().map(probe).transpose()?;
+    let key = keys::signing_key(&args.vsa_key, args.key_password_file.as_deref()).map_err(|mut failure| {
+        failure.kind = Kind::NoAnswer;
+        failure
+    })?;
+    let targets = args.how.registry.targets();
+    let destination = targets.destination(&args.to)?;
+    if destination.is_archive() {
+        return Err(Failure::usage(format!("{}: an archive is no place to deploy from", args.to))
+            .hint("promote to a registry or to oci:FOLDER; `affiant image copy` makes archives"));
+    }
+    let mut trusted = args.gate.trusted()?;
+    let opened = args.how.open(&args.from, args.gate.offline)?;
+    let here = ask(args, &mut trusted, &opened, output)?;
+    if here.answer != Answer::Passed {
+        return refused(&here, &args.from, &reports, output);
+    }
+    // From here on the digest that was judged is meant, wherever the tag may point by now (security rule 15).
+    let judged = deployable(&here)?;
+    destination.expects(&judged)?;
+    let mut source = targets.source(&args.from)?;
+    source.at = At::Digest(judged.clone());
+    let options = Options { prefix: opened.image.prefix().to_owned(), ..Options::default() };
+    transfer(&source, &destination, None, &options, output)?;
+
+    let name = format!("{}@{judged}", destination.shown);
+    let mut trusted = args.gate.trusted()?;
+    let opened = args.how.open_whole(&name, args.gate.offline)?;
+    let there = ask(args, &mut trusted, &opened, output)?;
+    if there.answer != Answer::Passed {
+        output.message(&format!("{name} was copied, and gets no tag"));
+        return refused(&there, &name, &reports, output);
+    }
+    let resource = args.vsa_resource_uri.as_deref().unwrap_or(&name);
+    let statement = vsa::statement(&there, &args.vsa_verifier_id, Some(resource), true)
+        .ok_or_else(|| Failure::new(Kind::NoAnswer, "the summary is about nothing"))?;
+    if let Some(outfile) = &outfile {
+        let envelope = Envelope::seal(statement.clone(), PAYLOAD_TYPE, &[&key.key])
+            .map_err(|error| Failure::because(Kind::NoAnswer, "the summary cannot be signed", &error))?;
+        let failed = |error| Failure::because(Kind::NoAnswer, "the summary cannot be written", &error);
+        outfile.write(&envelope.to_json()).map_err(failed)?;
+    }
+    let image = args.how.registry.image_to_change(&name)?;
+    keep_summary(&image, &key.key, statement, output)?;
+    // The tag comes last: what has it was judged here.
+    if let Some(tag) = &destination.tag {
+        let stored = &image.stored;
+        destination
+            .repository
+            .put_manifest(&At::Tag(tag.clone()), stored.media_type(), stored.bytes())
+            .map_err(|error| no_answer(&args.to, &error))?;
+    }
+    reports.write(&there)?;
+    output.data(format!("{name}\n").as_bytes())?;
+    Ok(Ending::Done)
+}
+
+fn ask(args: &PromoteArgs, trusted: &mut Trusted, opened: &Opened<'_>, output: &Output) -> Result<Verdict, Failure> {
+    let image_trust = args.how.trust(&mut trusted.origins, output)?;
+    // Never an earlier time, and never a mode that lets a denial pass.
+    let at = surroundings::now();
+    trusted.origin("time", at.to_string(), "the clock".to_owned());
+    trusted.origin("mode", Mode::Enforce.word().to_owned(), "promote".to_owned());
+    let opened = std::slice::from_ref(opened);
+    let asked = Asked { gate: &args.gate, trusted, at, artifacts: Vec::new(), opened, image_trust };
+    asked.answer(false).map(|(verdict, _)| verdict)
+}
+
+/// The digest that the verdict names.
+fn deployable(verdict: &Verdict) -> Result<Digest, Failure> {
+    let digest = verdict.images.first().and_then(|image| image.reference.rsplit_once('@')?.1.parse().ok());
+    digest.ok_or_else(|| Failure::new(Kind::NoAnswer, "the verdict names no digest"))
+}
+
+/// Tells why not, and goes on with nothing.
+fn refused(verdict: &Verdict, name: &str, reports: &Reports, output: &Output) -> Result<Ending, Failure> {
+    text::render(verdict).lines().for_each(|line| output.message(line));
+    reports.write(verdict)?;
+    output.message(&format!("{name} is not promoted"));
+    Ok(Ending::Code(if verdict.answer == Answer::NoEvidence { 3 } else { 1 }))
+}
+
+/// Keeps the summary with the image, as an attestation under its tag and as a bundle.
+fn keep_summary(image: &Image, key: &PrivateKey, statement: Vec<u8>, output: &Output) -> Result<(), Failure> {
+    let place = image.pinned();
+    let failed = |error: SharedError| not_kept(&place, &error);
+    let (envelope, bundle) = sealed(key, statement)?;
+    let tag = format!("{}{}", image.prefix(), image.digest().tag(Tagged::Attestation.suffix()));
+    let layer = Layer::attestation(envelope.to_json(), vsa::TYPE);
+    attached::append(image.keeper(), &tag, &layer, Earlier::Keep, &Pace::default(), |_| true).map_err(failed)?;
+    let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let referrer = attached::bundle_referrer(&bundle, vsa::TYPE, &created);
+    attached::refer(image.keeper(), &image.stored.descriptor(), &referrer, &Pace::default()).map_err(failed)?;
+    image.finish()?;
+    output.message(&format!("the verification summary is kept with {place}"));
+    Ok(())
+}
