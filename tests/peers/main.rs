@@ -6,6 +6,7 @@
 
 mod actions;
 mod arguments;
+mod attach;
 mod carry;
 mod compare;
 mod container;
