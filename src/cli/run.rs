@@ -74,6 +74,9 @@ impl<'a> Work<'a> {
     /// The images that get the evidence too.
     fn attach(self) -> Result<Option<After>, Failure> {
         match self {
+            Self::Command(args) if args.attach.is_some() && args.capture.offline => {
+                Err(Failure::usage("--attach asks a registry, and --offline says that no other machine is asked"))
+            }
             Self::Command(args) => args.attach.as_deref().map(After::read).transpose(),
             Self::AtRest(_) => Ok(None),
         }

@@ -107,6 +107,7 @@ fn what_cannot_be_attached_fails_the_run_and_keeps_the_evidence() {
     build(&place, "", &digest, &["--attach"], BUILD).code(125).stderr_has(&["names no image"]);
     is_kept();
     build(&place, "", &digest, &["--attach=oci:"], BUILD).code(125).stderr_has(&["names no image"]);
+    build(&place, &name, &digest, &["--attach", "--offline"], BUILD).code(125).stderr_has(&["--offline"]);
     assert!(!place.beside("a.json").exists(), "refused before the command");
     assert_eq!(registry.manifest_about("team/app", &digest), None);
     build(&place, "", &digest, &[&attach], BUILD).code(0);
@@ -150,15 +151,14 @@ fn rule_16_nothing_of_a_failed_run_and_nothing_unrelated_is_attached() {
     image(&place, &["attach", "--key", "../d.pub", &name, "../a.json"]).code(1).stderr_has(&["none of the keys"]);
     place.write("x.json", "{}");
     attach(&["x.json"]).code(4).stdout("");
-    // Nor what was attested without a command, unless that is said.
+    assert_eq!(registry.manifest_about("team/app", &digest), None, "all or nothing");
+    // What was attested without a command says so.
     place.write("m2.json", metadata(&name, &digest));
     place
         .affiant(["attest", "-k", "../k.pem", "-o", "../b.json", "-s", "scan", "-a", "docker", "m2.json"])
         .run()
         .code(0);
-    attach(&["../b.json"]).code(1).stderr_has(&["does not say how its command ended", "hint: `--command-optional`"]);
-    assert_eq!(registry.manifest_about("team/app", &digest), None, "all or nothing");
-    attach(&["../b.json", "--command-optional"]).code(0);
+    attach(&["../b.json"]).code(0);
 }
 
 #[test]
@@ -326,4 +326,62 @@ fn rule_16_only_what_the_run_observed_is_signed_for_a_build() {
     image(&place, &["import-buildkit", "--key", "../k.pem", &alone, "--attested-by", "../a.json"])
         .code(1)
         .stderr_has(&["is a single image"]);
+}
+
+/// The kept sample (`fixtures/samples/attached`): a layout with an image, and evidence attached in every form;
+/// `AFFIANT_SAMPLES=1` makes it anew.
+#[test]
+fn the_kept_sample_is_read() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let folder = root.join("samples/attached");
+    let layout = format!("oci:{}", folder.join("layout").display());
+    let place = Place::without_key();
+    if std::env::var_os("AFFIANT_SAMPLES").is_some() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("made");
+        let registry = Registry::start();
+        let digest = registry.put_image("demo", "1", "sample");
+        image(&place, &["copy", &format!("{}/demo:1", registry.host()), &format!("{layout}:1")]).code(0);
+        std::fs::write(place.beside("m.json"), metadata("localhost:5000/demo:1", &digest)).expect("written");
+        let keys = ["leaf.pem", "openssl/rsa2048.pem"].map(|name| root.join("keys").join(name).display().to_string());
+        let attach = format!("--attach={layout}");
+        let run =
+            ["run", "-k", &keys[0], "-k", &keys[1], "-s", "build", "-a", "docker,slsa", "-o", "../a.json", &attach];
+        place.affiant(run).with(["--", "sh", "-c", BUILD]).env("AFFIANT_ENV_CAPTURE_ALLOWLIST", "LANG").run().code(0);
+        image(&place, &["attach", "--format", "att", &layout, "../a.json"]).code(0);
+        image(&place, &["sign", "--key", &keys[0], "--identity", "localhost:5000/demo", &layout]).code(0);
+        let lines = [
+            "affiant run -k leaf.pem -k rsa2048.pem -s build -a docker,slsa --attach=oci:layout -- sh -c 'cp ../m.json m.json'",
+            "affiant image attach --format att oci:layout build.json",
+            "affiant image sign --key leaf.pem --identity localhost:5000/demo oci:layout",
+        ];
+        std::fs::write(folder.join("command"), lines.join("\n") + "\n").expect("written");
+        std::fs::copy(place.beside("a.json"), folder.join("evidence.json")).expect("copied");
+        for (name, key) in [("leaf.pub", &keys[0]), ("rsa2048.pub", &keys[1])] {
+            let public = image(&place, &["public-key", "--key", key]).code(0).stdout_text();
+            std::fs::write(folder.join(name), public).expect("written");
+        }
+    }
+    let public = |name: &str| folder.join(name).display().to_string();
+    let leaf = public("leaf.pub");
+    for kind in [COLLECTION, PROVENANCE] {
+        let check = ["verify-attestation", "--type", kind, "--key"];
+        assert_eq!(image(&place, &[&check[..], &[&leaf, &layout]].concat()).code(0).stdout_text().lines().count(), 1);
+        // RSA-PSS is found, and is no signature that images are signed with.
+        image(&place, &[&check[..], &[&public("rsa2048.pub"), &layout]].concat()).code(12).stderr_has(&["PKCS#1"]);
+    }
+    image(&place, &["verify", "--key", &leaf, &layout]).code(0);
+    let tree = image(&place, &["tree", &layout]).code(0).stdout_text();
+    for (form, count) in
+        [("bundle.v0.3", 3), ("application/vnd.dsse.envelope.v1+json", 2), (".att\n", 1), (".sig\n", 1)]
+    {
+        assert_eq!(tree.matches(form).count(), count, "{form}: {tree}");
+    }
+    // The envelope is the run's own, to the byte.
+    let said =
+        image(&place, &["download", "attestation", "--predicate-type", COLLECTION, &layout]).code(0).stdout_text();
+    let evidence = std::fs::read_to_string(folder.join("evidence.json")).expect("kept");
+    assert!(said.lines().any(|line| line == evidence.trim()), "{said}");
+    image(&place, &["attach", "--key", &leaf, &layout.replace("oci:", "oci-archive:"), &public("evidence.json")])
+        .code(4);
 }

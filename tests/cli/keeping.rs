@@ -146,6 +146,23 @@ fn a_registry_that_does_not_delete_is_told() {
     image(&place, &["copy", "oci-archive:a.tar", &format!("{}/other/app:v1", Registry::start().host())]).code(0);
 }
 
+/// A list of referrers in which one was deleted by somebody else is refused by registries that look into it.
+#[test]
+fn a_list_with_what_is_gone_is_written_without_it() {
+    let place = place();
+    let registry = Registry::strict();
+    let (name, digest) = signed(&place, &registry, "v1", "a");
+    let gone: Digest = {
+        let list = registry.manifest("team/app", &digest.tag("")).expect("a list");
+        list["manifests"][0]["digest"].as_str().expect("a digest").parse().expect("a digest")
+    };
+    registry.remove("team/app", &gone);
+    image(&place, &["sign", "--key", "d.key", &name]).code(0);
+    image(&place, &["verify", "--key", "d.pub", &name]).code(0);
+    let list = registry.manifest("team/app", &digest.tag("")).expect("a list").to_string();
+    assert!(!list.contains(gone.as_str()) && list.matches("sha256:").count() == 2, "{list}");
+}
+
 /// The exit codes are cosign's: 12 for what is not demanded.
 #[test]
 fn files_are_attested_under_the_name_cosign() {

@@ -97,6 +97,8 @@ type Lie = Box<dyn Fn(&Asked) -> Option<Said> + Send + Sync>;
 struct State {
     door: Door,
     referrers: bool,
+    /// Indexes must lead to what is there.
+    strict: bool,
     /// Entries of one page of a list.
     page: usize,
     port: u16,
@@ -128,15 +130,24 @@ impl Registry {
         Self::with(Door::Open, true, None)
     }
 
+    /// One without a list of referrers that takes no index with something in it that is not there.
+    pub(crate) fn strict() -> Self {
+        Self::of(Door::Open, false, None, true)
+    }
+
     /// One without a list of referrers.
     pub(crate) fn old() -> Self {
         Self::with(Door::Open, false, None)
     }
 
     pub(crate) fn with(door: Door, referrers: bool, lie: Option<Lie>) -> Self {
+        Self::of(door, referrers, lie, false)
+    }
+
+    fn of(door: Door, referrers: bool, lie: Option<Lie>, strict: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let port = listener.local_addr().expect("bound").port();
-        let state = Arc::new(State { door, referrers, page: 2, port, lie, held: Mutex::default() });
+        let state = Arc::new(State { door, referrers, strict, page: 2, port, lie, held: Mutex::default() });
         let serving = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -352,6 +363,12 @@ impl State {
                     if !held.blobs.contains_key(&key(part)) {
                         return Said::error(400, "MANIFEST_BLOB_UNKNOWN");
                     }
+                }
+                let mut entries = manifest["manifests"].as_array().into_iter().flatten();
+                let is_gone =
+                    |entry: &Value| !held.manifests.contains_key(&key(entry["digest"].as_str().unwrap_or("")));
+                if self.strict && entries.any(is_gone) {
+                    return Said::error(404, "MANIFEST_UNKNOWN");
                 }
                 let media_type = asked.headers.get("content-type").cloned().unwrap_or_default();
                 held.manifests.insert(key(digest.as_str()), (media_type, asked.body.clone()));

@@ -6,8 +6,10 @@
 
 mod actions;
 mod arguments;
+mod attach;
 mod carry;
 mod compare;
+mod container;
 mod cosign;
 mod determinism;
 mod engine;

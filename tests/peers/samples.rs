@@ -27,8 +27,9 @@ fn kept_evidence_is_read_and_names_the_products_beside_it() {
     let mut cases = 0;
     for entry in std::fs::read_dir(fixture("samples")).expect("fixtures").flatten() {
         let folder = entry.path();
-        // `verdict` holds what the gate says, not evidence: the tests of its forms read it.
-        if !folder.is_dir() || folder.ends_with("verdict") {
+        // `verdict` holds what the gate says, not evidence, and `attached` evidence beside an image: tests of their own
+        // read them.
+        if !folder.is_dir() || folder.ends_with("verdict") || folder.ends_with("attached") {
             continue;
         }
         cases += 1;

@@ -1,8 +1,10 @@
 //! `affiant image attach`, and `run --attach`: evidence of runs, kept with the image that it is about.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use affiant_core::image::attach::{self, Document, Form, Keeper, Kept, MAX_DOCUMENTS, Part, Refused};
+use affiant_core::image::attached;
 use affiant_core::image::shared::Pace;
 use affiant_core::image::{At, Digest, Manifest};
 use affiant_core::sign::PublicKey;
@@ -14,6 +16,9 @@ use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::{Ending, inspect, keys, surroundings, verify};
+
+/// With how many referrers it is said that there are many: Kyverno fails above 50 (sigstore-oci, corrections).
+const CROWDED: usize = 40;
 
 /// How evidence is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,7 +47,7 @@ pub(crate) struct AttachArgs {
     /// How it is kept
     #[arg(long, value_enum, value_delimiter = ',', default_value = "bundle")]
     format: Vec<Kinds>,
-    /// Take collections in which no command was run (`affiant attest`): nothing in them says whether a run failed
+    /// Take other tools' collections without a command: nothing in them says whether a run failed
     #[arg(long)]
     command_optional: bool,
     /// Archive to look digests up in: `dir:PATH`
@@ -128,7 +133,7 @@ fn refused(all: &[(String, Refused)]) -> Failure {
     let texts: Vec<String> = all.iter().map(text).collect();
     let failure = Failure::new(Kind::Denied, format!("nothing was attached: {}", texts.join("; ")));
     if all.iter().any(|(_, error)| matches!(error, Refused::NoCommand)) {
-        return failure.hint("`--command-optional` takes collections in which no command was run");
+        return failure.hint("`--command-optional` takes collections of other tools that have no command in them");
     }
     failure
 }
@@ -167,6 +172,7 @@ impl Attaching<'_> {
         let pace = Pace::default();
         let keeper = Keeper { repository: image.keeper(), prefix: image.prefix(), pace: &pace, created: &created };
         let mut names = Vec::new();
+        let mut crowded = BTreeSet::new();
         for (document, parts) in places {
             for (part, form) in parts.into_iter().flat_map(|part| self.forms.iter().map(move |form| (part, *form))) {
                 let place = format!("{}@{}", image.name(), part.manifest.digest);
@@ -182,6 +188,17 @@ impl Attaching<'_> {
                     output.message(&format!("attached: {} to {place}; {text}", document.label));
                     names.extend(name);
                 }
+                crowded.insert(part.manifest.digest.clone());
+            }
+        }
+        for digest in crowded.iter().filter(|_| self.forms.contains(&Form::Referrer)) {
+            let count =
+                attached::referrers(image.keeper(), digest).map_err(|error| no_answer(&image.pinned(), &error))?;
+            if count.len() >= CROWDED {
+                output.message(&format!(
+                    "note: {} things refer to {digest} now; Kyverno refuses an image to which more than 50 do",
+                    count.len()
+                ));
             }
         }
         Ok(names)

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use affiant_core::dsse::Envelope;
 use affiant_core::evidence::Statement;
 use affiant_core::image::attached::{self, CERTIFICATE, LOG, MAX_LAYER, SIGNATURE, TIMESTAMP};
+use affiant_core::image::found::MAX_TOTAL;
 use affiant_core::image::kept::{self, Kept, Place, Sort};
 use affiant_core::image::shared::Pace;
 use affiant_core::image::sigstore::{Bundle, Content};
@@ -73,6 +74,13 @@ impl DownloadArgs {
                 .map_err(|error| no_answer(&format!("{}@{digest}", image.name()), &error))?;
             tell_skipped(&skipped, output);
             all.extend(kept);
+        }
+        let total = all.iter().flat_map(|one| &one.layers).fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        if total > MAX_TOTAL {
+            return Err(Failure::new(
+                Kind::NoAnswer,
+                format!("{total} bytes are kept about {}@{digest}; {MAX_TOTAL} are read", image.name()),
+            ));
         }
         Ok(About { image, digest, kept: all })
     }

@@ -93,6 +93,23 @@ pub struct Document {
     no_command: bool,
 }
 
+/// Whether a collection says that it is of things as they were, without a command that could have failed.
+fn is_at_rest(statement: &Statement<'_>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Collection {
+        affiant: Ours,
+    }
+    #[derive(serde::Deserialize)]
+    struct Ours {
+        ending: Ending,
+    }
+    #[derive(serde::Deserialize)]
+    struct Ending {
+        kind: String,
+    }
+    serde_json::from_str::<Collection>(statement.predicate.get()).is_ok_and(|read| read.affiant.ending.kind == "none")
+}
+
 fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Refused {
     Refused::Unreadable(Box::new(error))
 }
@@ -150,7 +167,7 @@ impl Document {
             let collection = collection.map_err(unreadable)?;
             self.is_collection = true;
             let codes = collection.exit_codes().map_err(|error: EvidenceError| unreadable(error))?;
-            self.no_command = codes.is_empty();
+            self.no_command = codes.is_empty() && !is_at_rest(statement);
             self.failed = match codes.iter().find(|code| **code != 0) {
                 _ if collection.name.ends_with(FAILED_SUFFIX) => {
                     Some(format!("it is called `{}`", collection.name.escape_debug()))
@@ -471,6 +488,8 @@ mod tests {
             assert_eq!(judged(&[good.clone(), failed, own], optional), [true, false, false]);
         }
         assert_eq!(judged(&[collection("scan", None, &[])], true), [true]);
+        let at_rest = json!({"name": "scan", "attestations": [], "affiant": {"ending": {"kind": "none"}}});
+        assert_eq!(judged(&[document(COLLECTION_TYPE, &[], &at_rest)], false), [true], "no command was run");
         let summary = |result: &str| try_document(vsa::TYPE, &[], &json!({"verificationResult": result}));
         assert!(summary(vsa::PASSED).is_ok());
         assert!(matches!(summary(vsa::FAILED), Err(Refused::Summary)));

@@ -299,23 +299,58 @@ pub fn refer(
 }
 
 /// Adds entries to the tag that lists an image's referrers (distribution specification, "Referrers tag schema"). Gives
-/// `false` where they were there already.
+/// `false` where they were there already. Where the place refuses the list because something in it was deleted, that is
+/// left out.
 pub fn enlist(
     repository: &dyn Repository,
     subject: &Digest,
     new: &[Descriptor],
     pace: &Pace,
 ) -> Result<bool, SharedError> {
+    match enlist_with(repository, subject, new, pace, &|_| Ok(true)) {
+        Err(SharedError::Repository(RepositoryError::Refused { permission: false, reason, place })) => {
+            let is_there = |entry: &Descriptor| match repository.resolve(&At::Digest(entry.digest.clone())) {
+                Ok(found) => Ok(found.is_some()),
+                Err(error) => Err(format!("{error}, after: {reason}")),
+            };
+            let all = attached_list(repository, subject)?;
+            if all.iter().all(|entry| is_there(entry).unwrap_or(true)) {
+                return Err(RepositoryError::Refused { permission: false, reason, place }.into());
+            }
+            enlist_with(repository, subject, new, pace, &is_there)
+        }
+        other => other,
+    }
+}
+
+/// What the tag lists, where it is one.
+fn attached_list(repository: &dyn Repository, subject: &Digest) -> Result<Vec<Descriptor>, RepositoryError> {
+    let stored = repository.manifest(&At::Tag(subject.tag("")))?;
+    Ok(stored.and_then(|stored| stored.manifest().ok()).map(|list| list.entries().to_vec()).unwrap_or_default())
+}
+
+fn enlist_with(
+    repository: &dyn Repository,
+    subject: &Digest,
+    new: &[Descriptor],
+    pace: &Pace,
+    stays: &dyn Fn(&Descriptor) -> Result<bool, String>,
+) -> Result<bool, SharedError> {
     let has = |manifest: &Manifest, entry: &Descriptor| manifest.entries().iter().any(|one| one.digest == entry.digest);
     let change = |there: Option<&Manifest>| {
         if there.is_some_and(|manifest| manifest.kind() != ManifestKind::Index) {
             return Err("it is no index, and referrers are listed in one".to_owned());
         }
-        let mut entries = there.map(|manifest| manifest.entries().to_vec()).unwrap_or_default();
-        entries.extend(new.iter().filter(|entry| !there.is_some_and(|there| has(there, entry))).cloned());
-        if there.is_some_and(|there| there.entries().len() == entries.len()) {
+        if there.is_some_and(|there| new.iter().all(|entry| has(there, entry))) {
             return Ok(Change::Nothing);
         }
+        let mut entries = Vec::new();
+        for entry in there.iter().flat_map(|there| there.entries()) {
+            if stays(entry)? {
+                entries.push(entry.clone());
+            }
+        }
+        entries.extend(new.iter().filter(|entry| !there.is_some_and(|there| has(there, entry))).cloned());
         let index = Manifest {
             schema_version: 2,
             media_type: Some(OCI_INDEX.to_owned()),

@@ -151,7 +151,10 @@ pub fn audit(repository: &dyn Repository, name: Option<&str>, options: &Options)
         }
         found.skipped.extend(seen.skipped);
     }
-    found.skipped.truncate(MAX_SKIPPED);
+    if let Some(more) = found.skipped.len().checked_sub(MAX_SKIPPED).filter(|more| *more > 0) {
+        found.skipped.truncate(MAX_SKIPPED);
+        found.skipped.push(Skipped { place: repository.name(), reason: format!("{more} more cannot be read") });
+    }
     found.replaced.sort();
     Ok(found)
 }

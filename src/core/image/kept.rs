@@ -149,9 +149,8 @@ pub fn remove(repository: &dyn Repository, of: &Digest, kept: &Kept, pace: &Pace
     match &kept.place {
         Place::Referrer => {
             repository.delete(&At::Digest(kept.digest.clone()))?;
-            if repository.referrers(of)?.is_none() {
-                delist(repository, of, &kept.digest, pace)?;
-            }
+            // There may be such a list beside that of the registry.
+            delist(repository, of, &kept.digest, pace)?;
         }
         Place::Tag(tag) => {
             // Some registries take a tag away by its name, others the manifest by its digest alone, and then the tag.
