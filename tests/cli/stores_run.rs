@@ -162,6 +162,19 @@ fn what_cannot_be_a_store_is_refused_before_the_build() {
     }
 }
 
+/// A server in the variable stands in nobody's way.
+#[test]
+fn a_server_in_the_variable_is_no_trouble_for_files() {
+    let (base, served) = serve(honest);
+    let place = Place::new();
+    let named = |args: &[&str]| place.affiant(args).env("AFFIANT_ARCHIVE", format!("archivista+{base}")).run();
+    named(&["run", "-k", "../k.pem", "-o", "../a.json", "--", "true"]).code(0);
+    assert_eq!(held(&served).len(), 1);
+    named(&["inspect", "../a.json"]).code(0);
+    let said = named(&["doctor"]).stdout_text();
+    assert!(said.contains(&format!("archive     archivista {base}, which was not asked")), "{said}");
+}
+
 /// Evidence is never lost to an outage.
 #[test]
 fn an_outage_is_finished_by_resume() {
