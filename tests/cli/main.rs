@@ -27,6 +27,7 @@ mod issuer;
 #[cfg(feature = "remote")]
 mod keeping;
 mod keys;
+#[cfg(feature = "remote")]
 mod kyverno;
 mod peers_names;
 mod pins;
