@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use affiant_core::bundle::MAX_ENVELOPES;
 use affiant_core::dsse::Envelope;
 use affiant_core::store::{Access, Archive, Cursor, ObjectId, Query, Record, Report, StoreError, SubjectDigest};
+use affiant_core::verify::{Source, SourceError};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::archivista::{self, Archivista, HeaderArgs};
 use super::failure::{Failure, Kind};
+use super::image::TargetArgs;
 use super::inspect::{MAX_ENVELOPE, read_file};
 use super::output::{Output, one_line};
 use super::{Ending, places, surroundings};
@@ -20,18 +24,61 @@ pub(crate) enum ArchiveVerb {
     /// Print an envelope
     Get(GetArgs),
     /// Find the envelopes about a file, a digest, a step, a type
-    Find(FindArgs),
+    Find(Box<FindArgs>),
     /// List all envelopes, the newest first
     List(ListArgs),
     /// Check that every envelope is whole and can be found
     Check(CheckArgs),
 }
 
+mod image;
+
 #[derive(Args)]
 struct Where {
+    /// The archive's folder (default: one in the user's data), or `archivista+URL` for a server
+    #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
+    archive: Option<String>,
+    #[command(flatten)]
+    headers: HeaderArgs,
+}
+
+#[derive(Args)]
+struct Folder {
     /// The archive's folder (default: one in the user's data)
     #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
+}
+
+/// What is asked.
+enum Place {
+    Folder(Archive),
+    Server(Box<Archivista>),
+}
+
+impl Place {
+    fn name(&self) -> String {
+        match self {
+            Self::Folder(archive) => archive.name(),
+            Self::Server(server) => server.name(),
+        }
+    }
+}
+
+impl Where {
+    /// The server, where one is named.
+    fn server(&self) -> Result<Option<Archivista>, Failure> {
+        match self.archive.as_deref().map(archivista::Archive::parse).transpose()? {
+            Some(archivista::Archive::Server(url)) => archivista::open(&url, self.headers.headers()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn open(&self) -> Result<Place, Failure> {
+        Ok(match self.server()? {
+            Some(server) => Place::Server(Box::new(server)),
+            None => Place::Folder(open(self.archive.as_deref())?),
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,7 +98,7 @@ pub(crate) struct PutArgs {
 
 #[derive(Args)]
 pub(crate) struct GetArgs {
-    /// `sha256:…` (the first 8 digits are enough), or a gitoid
+    /// `sha256:…` (the first 8 digits are enough), or a gitoid; a server knows gitoids only
     #[arg(value_name = "DIGEST")]
     digest: String,
     #[command(flatten)]
@@ -59,11 +106,21 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  affiant archive find image.tar\n  affiant archive find --step build --limit 10")]
+#[command(
+    after_help = "Examples:\n  affiant archive find image.tar\n  affiant archive find --step build --limit 10\n  affiant verify -p policy.signed.json -k policy.pub -s sha256:… \\\n      -a \"$(affiant archive find --image registry.example/app@sha256:… | paste -sd,)\""
+)]
 pub(crate) struct FindArgs {
     /// Digest of a subject, with or without its algorithm: `sha256:…`, `sha1:…`; or a file, whose digest is taken
     #[arg(value_name = "DIGEST|FILE")]
     subject: Option<String>,
+    /// Print the files of the evidence about an image: about its manifest, the entries of its index, the configs, and
+    /// about what that refers back to
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["subject", "after"])]
+    image: Option<String>,
+    /// Copy what is found into this folder, and print its files (default for a server, with --image: one in the user's
+    /// cache)
+    #[arg(long, value_name = "DIR", conflicts_with = "after")]
+    into: Option<PathBuf>,
     /// Name of the step
     #[arg(short, long, value_name = "NAME")]
     step: Option<String>,
@@ -77,6 +134,8 @@ pub(crate) struct FindArgs {
     shown: Shown,
     #[command(flatten)]
     place: Where,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 #[derive(Args)]
@@ -84,7 +143,7 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     shown: Shown,
     #[command(flatten)]
-    place: Where,
+    place: Folder,
 }
 
 #[derive(Args)]
@@ -109,7 +168,7 @@ pub(crate) struct CheckArgs {
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
     #[command(flatten)]
-    place: Where,
+    place: Folder,
 }
 
 pub(crate) fn archive(verb: &ArchiveVerb, output: &Output) -> Result<Ending, Failure> {
@@ -118,7 +177,7 @@ pub(crate) fn archive(verb: &ArchiveVerb, output: &Output) -> Result<Ending, Fai
         ArchiveVerb::Get(args) => get(args, output),
         ArchiveVerb::Find(args) => find(args, output),
         ArchiveVerb::List(args) => {
-            let archive = open(&args.place)?;
+            let archive = open(args.place.archive.as_deref())?;
             show(&archive, Query::default(), &args.shown, output)
         }
         ArchiveVerb::Check(args) => check(args, output),
@@ -135,8 +194,8 @@ fn failure(message: impl Into<String>, error: &StoreError) -> Failure {
     Failure::because(kind, message, error)
 }
 
-fn open(place: &Where) -> Result<Archive, Failure> {
-    let folder = places::archive_folder(place.archive.as_deref())?;
+fn open(named: Option<&str>) -> Result<Archive, Failure> {
+    let folder = places::archive_folder(named)?;
     Archive::open(&folder).map_err(|error| unusable(&folder, &error))
 }
 
@@ -149,6 +208,9 @@ fn unusable(folder: &Path, error: &StoreError) -> Failure {
 }
 
 fn put(args: &PutArgs, output: &Output) -> Result<Ending, Failure> {
+    if let Some(server) = args.place.server()? {
+        return send(&server, &args.files, output);
+    }
     let folder = places::archive_folder(args.place.archive.as_deref())?;
     let access = if args.place.archive.is_some() { Access::Shared } else { Access::Private };
     let archive = Archive::create(&folder, access).map_err(|error| unusable(&folder, &error))?;
@@ -167,8 +229,39 @@ fn put(args: &PutArgs, output: &Output) -> Result<Ending, Failure> {
     Ok(Ending::Done)
 }
 
+/// Stores envelopes on a server.
+fn send(server: &Archivista, files: &[PathBuf], output: &Output) -> Result<Ending, Failure> {
+    for file in files {
+        let bytes = read_file(file)?;
+        let message = || format!("{} cannot be kept", file.display());
+        Envelope::parse(&bytes, MAX_ENVELOPE).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+        let kept = server.put(&bytes).map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+        let state = if kept.already { "there already" } else { "kept" };
+        let file = one_line(&file.display().to_string());
+        output.data(format!("gitoid:blob:sha256:{}  {file}  {state}\n", kept.gitoid).as_bytes())?;
+    }
+    Ok(Ending::Done)
+}
+
+/// An envelope of a server, by its gitoid.
+fn fetch(server: &Archivista, name: &str) -> Result<Vec<u8>, Failure> {
+    let digits = name.strip_prefix("gitoid:blob:sha256:").unwrap_or(name).to_ascii_lowercase();
+    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Failure::usage(format!("{name}: a server knows an envelope by its gitoid, 64 hex digits"))
+            .hint("`affiant archive find` says which there are"));
+    }
+    let message = format!("{name} cannot be read from {}", server.name());
+    server.get(&digits, MAX_ENVELOPE).map_err(|error| Failure::because(Kind::NoAnswer, message, &error))
+}
+
 fn get(args: &GetArgs, output: &Output) -> Result<Ending, Failure> {
-    let archive = open(&args.place)?;
+    let archive = match args.place.open()? {
+        Place::Folder(archive) => archive,
+        Place::Server(server) => {
+            output.data(&fetch(&server, &args.digest)?)?;
+            return Ok(Ending::Done);
+        }
+    };
     let bytes = archive
         .resolve(&args.digest)
         .and_then(|id| archive.get(&id))
@@ -178,7 +271,10 @@ fn get(args: &GetArgs, output: &Output) -> Result<Ending, Failure> {
 }
 
 fn find(args: &FindArgs, output: &Output) -> Result<Ending, Failure> {
-    let archive = open(&args.place)?;
+    let place = args.place.open()?;
+    if let Some(name) = &args.image {
+        return image::find(args, name, &place, output);
+    }
     let subject = match &args.subject {
         None => None,
         Some(text) if std::path::Path::new(text).is_file() => {
@@ -191,6 +287,10 @@ fn find(args: &FindArgs, output: &Output) -> Result<Ending, Failure> {
         }
         Some(text) => Some(SubjectDigest::parse(text)),
     };
+    let archive = match &place {
+        Place::Folder(archive) => archive,
+        Place::Server(server) => return search(args, subject, server, &place, output),
+    };
     let query = Query {
         subject,
         step: args.step.clone(),
@@ -198,7 +298,67 @@ fn find(args: &FindArgs, output: &Output) -> Result<Ending, Failure> {
         attestation_type: args.attestation_type.clone(),
         ..Query::default()
     };
-    show(&archive, query, &args.shown, output)
+    if args.into.is_some() {
+        let cannot = |error: &StoreError| failure("the archive cannot be searched", error);
+        let found = archive.find(&Query { limit: args.shown.limit, ..query }).map_err(|error| cannot(&error))?;
+        let read = found.iter().map(|record| archive.get(&record.digest)).collect::<Result<_, _>>();
+        return image::files(args, read.map_err(|error| cannot(&error))?, &place, output);
+    }
+    show(archive, query, &args.shown, output)
+}
+
+/// Finds on a server, by a digest or a step.
+fn search(
+    args: &FindArgs,
+    subject: Option<SubjectDigest>,
+    server: &Archivista,
+    place: &Place,
+    output: &Output,
+) -> Result<Ending, Failure> {
+    if args.shown.after.is_some() || (args.attestation_type.is_some() && args.into.is_none()) {
+        return Err(Failure::usage("a server is not asked for the types of attestations, nor where to go on")
+            .hint("`--into DIR` fetches what is found, and looks at it"));
+    }
+    let limit = args.shown.limit.unwrap_or(MAX_ENVELOPES);
+    let found = match (subject, &args.step) {
+        (Some(subject), _) => Source::about(server, &[subject]),
+        (None, Some(step)) => Source::of_step(server, step, MAX_ENVELOPES),
+        (None, None) => {
+            return Err(Failure::usage("a server is asked for a digest, a step or an image, and none is named")
+                .hint("name a digest or a file, `--step NAME` or `--image IMAGE`"));
+        }
+    };
+    let cannot = |error: &SourceError| Failure::because(Kind::NoAnswer, "the server cannot be searched", error);
+    let mut found = found.map_err(|error| cannot(&error))?;
+    let is_wanted = |wanted: &Option<String>, has: &Option<String>| wanted.is_none() || wanted == has;
+    found.retain(|one| is_wanted(&args.step, &one.step) && is_wanted(&args.predicate_type, &one.predicate_type));
+    if args.into.is_some() {
+        let read = found.iter().map(|one| server.read(one)).collect::<Result<_, _>>();
+        return image::files(args, read.map_err(|error| cannot(&error))?, place, output);
+    }
+    found.truncate(limit);
+    let text: String = match args.shown.output {
+        Format::Json => {
+            let list: Vec<_> = found
+                .iter()
+                .map(|one| json!({ "gitoid": one.id(), "step": one.step, "predicateType": one.predicate_type }))
+                .collect();
+            format!("{:#}\n", json!(list))
+        }
+        Format::Text => found
+            .iter()
+            .flat_map(|one| {
+                let what = one.step.as_deref().or(one.predicate_type.as_deref()).unwrap_or_default();
+                [one_line(&one.label), "  ".to_owned(), one_line(what), "\n".to_owned()]
+            })
+            .collect(),
+    };
+    output.data(text.as_bytes())?;
+    if found.is_empty() {
+        output.message("nothing found");
+        return Ok(Ending::Code(3));
+    }
+    Ok(Ending::Code(0))
 }
 
 /// Prints what fits; 3 when nothing does.
@@ -271,7 +431,7 @@ fn check(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
         archive.reindex().map_err(|error| failure("the index cannot be made again", &error))?;
         archive
     } else {
-        open(&args.place)?
+        open(args.place.archive.as_deref())?
     };
     let report = archive.check().map_err(|error| failure("the archive cannot be checked", &error))?;
     let whole = report.is_sound();

@@ -15,9 +15,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Ending;
+use super::archivista::ArchivistaArgs;
 use super::failure::{Failure, Kind};
 use super::output::{Output, one_line};
-use super::verify::{archive, evidence, seed, write_bundle};
+use super::verify::{evidence, seed, write_bundle};
 
 #[derive(Subcommand)]
 pub(crate) enum BundleVerb {
@@ -41,9 +42,14 @@ pub(crate) struct CreateArgs {
     /// Where the bundle goes
     #[arg(short, long, value_name = "FILE", required = true)]
     outfile: PathBuf,
-    /// Archive to take evidence from: `dir:PATH`
+    /// Archive to take evidence from: `dir:PATH`, or `archivista+URL` for a server
     #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
+    #[command(flatten)]
+    archivista: ArchivistaArgs,
+    /// The same as --enable-archivista --archivista-server URL
+    #[arg(long, value_name = "URL", hide = true)]
+    archivista_url: Option<String>,
     /// Most envelopes
     #[arg(long, value_name = "N", default_value_t = MAX_ENVELOPES)]
     max_envelopes: usize,
@@ -78,14 +84,16 @@ fn create(args: &CreateArgs, output: &Output) -> Result<Ending, Failure> {
     if let Some((label, reason)) = files.as_ref().and_then(|files| files.unreadable().first()) {
         return Err(Failure::new(Kind::NoAnswer, format!("{label} is no evidence: {reason}")));
     }
-    let archive = archive(args.archive.as_deref(), files.is_some())?;
+    let url = args.archivista_url.as_deref().filter(|url| !url.is_empty());
+    let server = args.archivista.server(url.map(|url| url.trim_end_matches('/').to_owned()))?;
+    let stores = args.archivista.sources(args.archive.as_deref(), server, false, files.is_some())?;
     let mut sources: Vec<&dyn Source> = Vec::new();
     sources.extend(files.as_ref().map(|files| files as &dyn Source));
-    sources.extend(archive.as_ref().map(|archive| archive as &dyn Source));
+    sources.extend(stores.iter().map(|store| &**store));
     let envelopes = if seeds.is_empty() {
         files.as_ref().map(all).transpose()?.unwrap_or_default()
     } else {
-        walk(&sources, seeds, args)?
+        walk(&sources, seeds, args.max_envelopes, args.max_depth)?
     };
     if envelopes.is_empty() {
         return Err(Failure::new(Kind::NotFound, "no evidence was found about what was asked")
@@ -108,16 +116,17 @@ fn all(files: &affiant_core::verify::Files) -> Result<Vec<(String, Vec<u8>)>, Fa
 }
 
 /// Evidence about `seeds`, and about what that refers back to. Nothing is checked here: `verify` does that.
-fn walk(
+pub(crate) fn walk(
     sources: &[&dyn Source],
     seeds: Vec<SubjectDigest>,
-    args: &CreateArgs,
+    max_envelopes: usize,
+    max_depth: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut found = Vec::new();
     let mut labels = BTreeSet::new();
     let mut known: BTreeSet<(Option<String>, String)> = BTreeSet::new();
     let mut frontier = seeds;
-    for _ in 0..=args.max_depth {
+    for _ in 0..=max_depth {
         let digests = std::mem::take(&mut frontier);
         if digests.is_empty() {
             break;
@@ -133,10 +142,10 @@ fn walk(
                 let bytes = source
                     .read(&handle)
                     .map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))?;
-                if found.len() == args.max_envelopes {
+                if found.len() == max_envelopes {
                     return Err(Failure::new(
                         Kind::NoAnswer,
-                        format!("more than {} envelopes are about what was asked", args.max_envelopes),
+                        format!("more than {max_envelopes} envelopes are about what was asked"),
                     )
                     .hint("name fewer digests, or allow more with `--max-envelopes N`"));
                 }

@@ -37,6 +37,8 @@ enum Becomes {
     Lines(&'static str),
     /// A flag where it is true.
     Switch(&'static str),
+    /// A flag for each line, where another input is true.
+    With(&'static str, &'static str),
     /// Flags, quoted as for a shell.
     Words,
     /// Read here, or by the script that calls us.
@@ -49,7 +51,7 @@ enum Becomes {
     Refused(&'static str),
 }
 
-use Becomes::{Flag, Lines, List, Needs, Nothing, Own, Refused, Switch, Words};
+use Becomes::{Flag, Lines, List, Needs, Nothing, Own, Refused, Switch, With, Words};
 
 /// Each input, in the order in which their flags stand.
 const TABLE: &[(&str, Becomes)] = &[
@@ -74,9 +76,9 @@ const TABLE: &[(&str, Becomes)] = &[
     ("fulcio-oidc-client-id", Nothing),
     ("fulcio-oidc-issuer", Nothing),
     ("timestamp-servers", Needs(Part::Timestamps)),
-    ("enable-archivista", Needs(Part::Archivista)),
-    ("archivista-server", Nothing),
-    ("archivista-headers", Nothing),
+    ("enable-archivista", Switch("--enable-archivista")),
+    ("archivista-server", With("enable-archivista", "--archivista-server")),
+    ("archivista-headers", With("enable-archivista", "--archivista-headers")),
     ("cilock-args", Words),
     ("args", Words),
     ("outfile", Own),
@@ -248,13 +250,16 @@ fn run(
             Lines(name) => {
                 value.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| flag(name, line));
             }
+            With(other, name) if truth(other)? => {
+                value.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| flag(name, line));
+            }
             Switch(flag) if truth(name)? => words.push((*flag).to_owned()),
             Words => words.extend(split(value).map_err(|why| (*name, why))?),
             Refused(why) => return Err((name, format!("affiant does not take it; {why}"))),
             Needs(part) if value != "false" => {
                 return Err((name, format!("it needs {}, a part that this affiant does not have", part.name())));
             }
-            Needs(_) | Switch(_) | Own | Nothing => {}
+            Needs(_) | Switch(_) | With(..) | Own | Nothing => {}
         }
     }
     let folder = get("evidence-folder").map(str::to_owned).or_else(|| Some(format!("{}/affiant", runner_temp?)));

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::output::{Output, one_line};
 use super::places::{self, places};
-use super::{Ending, keys, surroundings};
+use super::{Ending, archivista, keys, surroundings};
 
 #[derive(Args)]
 #[command(
@@ -31,7 +31,7 @@ pub(crate) struct DoctorArgs {
     /// File whose first line is the password of the signing key
     #[arg(long, value_name = "FILE", env = "AFFIANT_KEY_PASSWORD_FILE", hide_env_values = true)]
     key_password_file: Option<PathBuf>,
-    /// Archive that a run would use: `dir:PATH`
+    /// Archive that a run would use: `dir:PATH`, or `archivista+URL`
     #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
     /// Form of what is printed
@@ -145,6 +145,12 @@ fn key(args: &DoctorArgs) -> Finding {
 }
 
 fn archive(args: &DoctorArgs) -> Finding {
+    if let Some(Ok(archivista::Archive::Server(url))) = args.archive.as_deref().map(archivista::Archive::parse) {
+        return match archivista::open(&url, &[]) {
+            Ok(_) => Finding::good("archive", format!("archivista {url}, which was not asked")),
+            Err(failure) => Finding::bad("archive", failure.one_line(), "name a server as archivista+https://HOST"),
+        };
+    }
     let folder = match places::archive_folder(args.archive.as_deref()) {
         Ok(folder) => folder,
         Err(failure) => {

@@ -25,6 +25,8 @@ pub(crate) use attach::After;
 
 use clap::Subcommand;
 
+pub(super) use targets::{TargetArgs, no_answer};
+
 use super::Ending;
 use super::failure::Failure;
 use super::names::Called;

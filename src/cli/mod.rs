@@ -1,6 +1,7 @@
 //! The command line: the only code that prints, ends the process, or reads flags and environment.
 
 mod archive;
+mod archivista;
 mod attestors;
 mod bundle;
 mod ci;
@@ -12,6 +13,7 @@ mod image;
 mod inspect;
 mod key;
 mod keys;
+mod kyverno;
 mod names;
 mod output;
 mod places;
@@ -68,6 +70,9 @@ enum Verb {
     Image(Box<image::ImageVerb>),
     /// Copy an image to where it is deployed from, once the gate says yes
     Promote(Box<image::promote::PromoteArgs>),
+    /// Say what Kyverno will say of an image
+    #[command(subcommand)]
+    Kyverno(kyverno::KyvernoVerb),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -308,6 +313,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::Policy(verb) => policy::policy(&verb, output),
         Verb::Image(verb) => image::image(&verb, output),
         Verb::Promote(args) => image::promote::promote(&args, output),
+        Verb::Kyverno(verb) => kyverno::kyverno(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

@@ -29,6 +29,15 @@ pub(crate) fn places() -> Places {
     }
 }
 
+/// The folder for evidence that was fetched from elsewhere: in `AFFIANT_HOME`, or in the user's cache.
+pub(crate) fn fetched() -> Option<PathBuf> {
+    if let Some(home) = variable("AFFIANT_HOME").and_then(|home| std::path::absolute(home).ok()) {
+        return Some(home.join("fetched"));
+    }
+    let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("affiant/fetched"))
+}
+
 /// The user's own configuration file, whether it exists or not.
 pub(crate) fn user_config() -> Option<PathBuf> {
     folder("XDG_CONFIG_HOME")
@@ -49,7 +58,7 @@ pub(crate) fn named_archive(value: &str) -> Result<PathBuf, Failure> {
     }
     match value.split_once(':') {
         Some((scheme, _)) if scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+') => {
-            Err(Failure::usage(format!("--archive {value}: this build keeps archives in folders only"))
+            Err(Failure::usage(format!("--archive {value}: here an archive is a folder"))
                 .hint("name one with `--archive dir:PATH`"))
         }
         _ if value.is_empty() => Err(Failure::usage("--archive names no folder")),

@@ -9,6 +9,7 @@ use affiant_core::store::ObjectId;
 use affiant_core::store::spool::{Entry, Kind as Spooled, Spool, Want};
 use clap::Args;
 
+use super::archivista::{self, HeaderArgs};
 use super::failure::{Failure, Kind};
 use super::output::{Output, one_line};
 use super::{Ending, keys, places, surroundings};
@@ -30,9 +31,21 @@ pub(crate) struct ResumeArgs {
     /// Write it here instead of where it should have gone
     #[arg(short, long, value_name = "FILE")]
     outfile: Option<PathBuf>,
-    /// Archive it here instead of where it should have gone: `dir:PATH`
+    /// Archive it here instead of where it should have gone: `dir:PATH`, or `archivista+URL` for a server
     #[arg(long, value_name = "dir:PATH")]
     archive: Option<String>,
+    /// The archivista server that --archivista-headers are for, where it is among the places where it should have gone
+    #[arg(
+        long,
+        alias = "archivist-server",
+        value_name = "URL",
+        conflicts_with = "archive",
+        env = "AFFIANT_ARCHIVISTA_SERVER",
+        hide_env_values = true
+    )]
+    archivista_server: Option<String>,
+    #[command(flatten)]
+    headers: HeaderArgs,
     /// The spool folder (default: a folder in the user's state)
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
@@ -51,6 +64,7 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
         Failure::new(Kind::NoAnswer, "there is no spool: neither HOME nor AFFIANT_HOME is set")
             .hint("name it with --spool DIR")
     })?;
+    server(args)?;
     let wanted = match &args.digest {
         None => None,
         Some(text) => Some(
@@ -118,20 +132,50 @@ fn instead(args: &ResumeArgs, clock: jiff::Timestamp) -> Result<Option<Want>, Fa
     if args.outfile.is_none() && args.archive.is_none() {
         return Ok(None);
     }
-    let archive = args.archive.as_deref().map(places::named_archive).transpose()?;
-    Ok(Some(Want { outfile: args.outfile.clone(), archive, saved: clock, ..Want::default() }))
+    let (archive, archivista) = archivista::named(args.archive.as_slice())?;
+    Ok(Some(Want { outfile: args.outfile.clone(), archive, archivista, saved: clock, ..Want::default() }))
+}
+
+/// The server that the headers are for. The spool may have been written by somebody else: what it names gets none.
+fn server(args: &ResumeArgs) -> Result<Option<String>, Failure> {
+    let own = args.archivista_server.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+    let named = archivista::named(args.archive.as_slice())?.1;
+    let server = named.or(own);
+    if server.is_none() && !args.headers.headers().is_empty() {
+        return Err(Failure::usage("--archivista-headers: for which server?")
+            .hint("name it with `--archivista-server URL`, or with `--archive archivista+URL`"));
+    }
+    Ok(server)
+}
+
+/// Stores an envelope on a server that was named, here or when it was spooled.
+fn upload(
+    args: &ResumeArgs,
+    server: Option<&str>,
+    url: &str,
+    envelope: &[u8],
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let headers = if server == Some(url) { args.headers.headers() } else { &[] };
+    let store = archivista::open(url, headers).map_err(|failure| failure.one_line())?;
+    Ok(store.put(envelope)?.gitoid)
 }
 
 fn deliver(args: &ResumeArgs, spool: &Spool, digest: &ObjectId, output: &Output) -> Result<(), Failure> {
     let now = surroundings::clock()?.now();
+    let server = server(args)?;
     let delivered = spool
-        .resume(digest, instead(args, now)?.as_ref(), now)
+        .resume(digest, instead(args, now)?.as_ref(), now, &|url, envelope| {
+            let gitoid = upload(args, server.as_deref(), url, envelope)?;
+            output.message(&format!("Stored in archivista as {gitoid}"));
+            Ok(gitoid)
+        })
         .map_err(|error| Failure::because(Kind::NoAnswer, format!("{digest} still waits"), &error))?;
     let places: Vec<_> = delivered
         .outfiles
         .iter()
         .map(|path| path.display().to_string())
         .chain(delivered.archives.iter().map(|path| format!("the archive {}", path.display())))
+        .chain(delivered.servers.iter().map(|(server, _)| format!("archivista {server}")))
         .collect();
     output.message(&format!("{digest} is in {}", places.join(" and ")));
     Ok(())

@@ -9,7 +9,7 @@ use super::failure::{Failure, Kind, nearest};
 use super::image::After;
 use super::names::{needs, part_of};
 use super::output::Output;
-use super::{Ending, ci, keys, surroundings};
+use super::{Ending, archivista, ci, keys, surroundings};
 use affiant_attestors::{BUILT_IN, container_command, git_remote_urls};
 use affiant_core::attestor::{Before, Environment};
 use affiant_core::digest::{Algorithm, DigestSet};
@@ -26,9 +26,11 @@ use affiant_supervise as supervise;
 mod args;
 mod exports;
 mod keep;
+mod kept;
 mod links;
 mod progress;
 mod reports;
+mod server;
 mod summary;
 
 pub(crate) use args::{AttestArgs, CaptureArgs, RunArgs, with_attestor_options};
@@ -144,7 +146,8 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
         .fold(Redactor::new(known.as_ref().unwrap_or(&environment), work.command(), &mask), |redactor, url| {
             redactor.with_url(url)
         })
-        .with_secrets(surroundings::raw_secrets(&mask));
+        .with_secrets(surroundings::raw_secrets(&mask))
+        .with_secrets(args.archivista.header_args().secrets());
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
@@ -163,7 +166,9 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
             .hint("take it out, or say with --env-allow-sensitive-key NAME that the variable is no secret"));
         }
     }
-    let (signers, consumed) = signers(work, !args.plan)?;
+    let (signers, mut consumed) = signers(work, !args.plan)?;
+    let headers = args.archivista.header_args().secrets();
+    consumed.extend(surroundings::holders(archivista::HEADERS, &headers));
     let keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
     keep.warn(output);
     let plan = make_plan(work, &keep, environment, mask, redactor, dir, step, &consumed)?;
@@ -197,6 +202,7 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     let reserve = keep.reserve(output);
     // No thread has been started yet.
     supervise::wipe_variables(&plan.withheld());
+    supervise::wipe_arguments(&headers);
     if let Err(error) = supervise::protect_process() {
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }

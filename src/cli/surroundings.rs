@@ -12,7 +12,6 @@ use affiant_core::clock::{Clock, Fixed};
 use affiant_core::image::{Reference, Repository};
 use affiant_core::redact::VariableMask;
 use affiant_core::snapshot;
-use affiant_core::verify::Source;
 use jiff::Timestamp;
 
 use super::ci;
@@ -51,6 +50,17 @@ pub(crate) fn raw_secrets(mask: &VariableMask) -> Vec<Vec<u8>> {
         .filter(|(name, value)| value.to_str().is_none() && mask.is_sensitive(&name.to_string_lossy()))
         .map(|(_, value)| value.into_vec())
         .collect()
+}
+
+/// The variables that hold one of these secrets, with the one of this name where it is set.
+pub(crate) fn holders(name: &str, secrets: &[Vec<u8>]) -> Vec<String> {
+    let holds = |value: &std::ffi::OsStr| {
+        use std::os::unix::ffi::OsStrExt as _;
+        let value = value.as_bytes();
+        secrets.iter().any(|secret| value == secret.as_slice() || value.trim_ascii() == secret.as_slice())
+    };
+    let held = std::env::vars_os().filter(|(own, value)| own == name || holds(value));
+    held.filter_map(|(name, _)| name.into_string().ok()).collect()
 }
 
 struct System;
@@ -112,25 +122,8 @@ pub(crate) fn http_settings() -> affiant_remote::http::Settings {
     }
 }
 
-/// The archivista at an address.
-#[cfg(feature = "remote")]
-pub(crate) fn archivista(url: &str, headers: &[String]) -> Result<Box<dyn Source>, Failure> {
-    use affiant_remote::archivista::Archivista;
-    let settings = affiant_remote::http::Settings { keep: true, ..http_settings() };
-    Archivista::new(affiant_remote::http::Client::new(settings), url, headers)
-        .map(|store| Box::new(store) as Box<dyn Source>)
-        .map_err(|error| Failure::usage(error.to_string()))
-}
-
-/// A build without the remote crate asks no server.
-#[cfg(not(feature = "remote"))]
-pub(crate) fn archivista(_: &str, _: &[String]) -> Result<Box<dyn Source>, Failure> {
-    Err(Failure::usage("this build of affiant asks no other machine"))
-}
-
 /// How registries are asked.
 #[derive(Clone, PartialEq)]
-#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nobody is asked"))]
 pub(crate) struct Asking {
     /// Registries that may be asked without TLS.
     pub(crate) plain: Vec<String>,

@@ -168,10 +168,11 @@ impl Asked<'_> {
         let mut attached = images::Attached::default();
         images.iter().try_for_each(|image| attached.add(image))?;
         let files = gate.files()?;
-        let store = store(gate)?;
+        let archive = gate.archive.as_deref();
+        let stores = gate.archivista.sources(archive, None, gate.offline, gate.has_evidence())?;
         let mut sources: Vec<&dyn Source> = Vec::new();
         sources.extend(files.as_ref().map(|files| files as &dyn Source));
-        sources.extend(store.as_deref());
+        sources.extend(stores.iter().map(|store| &**store));
         sources.extend((!images.is_empty()).then_some(&attached as &dyn Source));
         let question = Question {
             policy: PolicyFile { label: &trusted.label, bytes: &trusted.policy },
@@ -297,19 +298,6 @@ pub(crate) fn evidence_files(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<Str
     }
     files.dedup();
     Ok((files, empty))
-}
-
-/// Where evidence is looked for besides the files.
-fn store(args: &GateArgs) -> Result<Option<Box<dyn Source>>, Failure> {
-    if let Some(url) = args.archive.as_deref().and_then(|value| value.strip_prefix("archivista+")) {
-        if args.offline {
-            return Err(Failure::usage("--offline: a server cannot be asked for evidence")
-                .hint("name files with `--attestations FILE`, or a folder with `--archive dir:PATH`"));
-        }
-        return surroundings::archivista(url, &args.archivista_headers).map(Some);
-    }
-    let archive = archive(args.archive.as_deref(), args.has_evidence())?;
-    Ok(archive.map(|archive| Box::new(archive) as Box<dyn Source>))
 }
 
 /// The archive that was named; without named evidence the default one, where there is one.

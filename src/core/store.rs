@@ -412,8 +412,9 @@ impl Archive {
         Ok(())
     }
 
-    /// Where an envelope lies. The name is made of the digest alone, never of anything that an envelope says.
-    fn path(&self, id: &ObjectId) -> PathBuf {
+    /// The file of an envelope, whether it is there or not. Its name is made of the digest alone, never of anything that
+    /// an envelope says.
+    pub fn path(&self, id: &ObjectId) -> PathBuf {
         let digits = id.hex();
         let (folder, name) = digits.split_at(2);
         self.objects.join("sha256").join(folder).join(name)

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use affiant_core::store::SubjectDigest;
 use affiant_core::verify::{Handle, MAX_ENVELOPE, Source, SourceError};
@@ -25,6 +26,10 @@ const MAX_FOUND: usize = 100_000;
 const MAX_DIGESTS: usize = 1_000;
 /// Longest error text that is shown, in characters.
 const MAX_WORDS: usize = 300;
+/// How often an envelope is sent at most: what is stored twice is the same.
+const ATTEMPTS: u32 = 3;
+/// The pause before the second attempt; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Envelopes about any of these digests.
 const ABOUT: &str = "query ($digests: [String!], $known: [String!]) { dsses(where: { gitoidSha256NotIn: $known, \
@@ -35,6 +40,10 @@ const OF_STEP: &str = "query ($step: String!) { dsses(where: { hasStatementWith:
     hasAttestationCollectionsWith: { name: $step } } }) \
     { edges { node { gitoidSha256 statement { predicate attestationCollections { name } } } } } }";
 
+/// An envelope by its gitoid.
+const ONE: &str = "query ($gitoid: String!) { dsses(where: { gitoidSha256: $gitoid }) \
+    { edges { node { gitoidSha256 } } } }";
+
 /// Why the store did not do what was asked. No header and no query is in the text.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {reason}")]
@@ -43,6 +52,23 @@ pub struct ArchivistaError {
     pub place: String,
     /// Why, as a clause.
     pub reason: String,
+    /// Whether it could not be asked at all, or is busy: the next question will fare no better.
+    pub is_outage: bool,
+}
+
+impl ArchivistaError {
+    fn new(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { place: place.into(), reason: reason.into(), is_outage: false }
+    }
+}
+
+/// What was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its git object id, 64 hex digits.
+    pub gitoid: String,
+    /// Whether it was there before.
+    pub already: bool,
 }
 
 /// A store at an address.
@@ -76,7 +102,7 @@ pub struct Found {
 impl Archivista {
     /// The store at `https://…` (or `http://` on this machine), with further headers as `Name: value`.
     pub fn new(client: Client, base: &str, headers: &[String]) -> Result<Self, ArchivistaError> {
-        let refused = |reason: &str| ArchivistaError { place: "archivista".to_owned(), reason: reason.to_owned() };
+        let refused = |reason: &str| ArchivistaError::new("archivista", reason);
         let headers = headers
             .iter()
             .map(|header| {
@@ -98,24 +124,65 @@ impl Archivista {
         let headers = body.iter().map(|_| ("content-type", "application/json".to_owned())).collect();
         let url = format!("{}{path}", self.base);
         let question = Question { method, url: &url, headers, more: &self.headers, body, expected };
-        self.client.exchange(question).map_err(|failed| ArchivistaError { place: failed.place, reason: failed.reason })
+        self.client.exchange(question).map_err(|failed| ArchivistaError {
+            is_outage: failed.again,
+            ..ArchivistaError::new(failed.place, failed.reason)
+        })
+    }
+
+    /// Whether the address is one that may be asked: `https`, or `http` on this machine. Asks nobody.
+    pub fn check(&self) -> Result<(), ArchivistaError> {
+        self.client.check(&self.base).map_err(|(place, reason)| ArchivistaError::new(place, reason))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &str {
+        &self.base
+    }
+
+    /// Sends an envelope; again where the server could not be reached, or is busy.
+    fn send(&self, envelope: &[u8]) -> Result<Answer, ArchivistaError> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let answer = self.ask(Method::POST, "/upload", Some(envelope), 0);
+            let failed = match answer {
+                Ok(answer) if matches!(answer.status, 429 | 502..=504) => ArchivistaError {
+                    is_outage: true,
+                    ..ArchivistaError::new(answer.place.clone(), self.said(answer.status, answer))
+                },
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            if !failed.is_outage || attempts == ATTEMPTS {
+                let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
+                return Err(ArchivistaError { reason: format!("{}{times}", failed.reason), ..failed });
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
     }
 
     /// Stores an envelope byte for byte; gives its git object id. One that is there already is no error.
-    pub fn put(&self, envelope: &[u8]) -> Result<String, ArchivistaError> {
+    pub fn put(&self, envelope: &[u8]) -> Result<Kept, ArchivistaError> {
         #[derive(Deserialize)]
         struct Stored {
             gitoid: String,
         }
 
         let ours = gitoid(envelope);
-        let answer = self.ask(Method::POST, "/upload", Some(envelope), 0)?;
+        let answer = self.send(envelope)?;
         let (place, status) = (answer.place.clone(), answer.status);
-        let failed = |reason: String| ArchivistaError { place: place.clone(), reason };
+        let failed = |reason: String| ArchivistaError::new(place.clone(), reason);
         if status != 200 {
-            // The same envelope a second time is an error of its index.
-            if matches!(status, 409 | 500) && self.get(&ours, envelope.len()).is_ok_and(|there| there == envelope) {
-                return Ok(ours);
+            // The same envelope a second time is an error of its index. So is one that its index does not take, and
+            // that one lies there all the same: nobody would find it.
+            if matches!(status, 409 | 500)
+                && self.get(&ours, envelope.len()).is_ok_and(|there| there == envelope)
+                && self.is_indexed(&ours)
+            {
+                return Ok(Kept { gitoid: ours, already: true });
             }
             return Err(failed(self.said(status, answer)));
         }
@@ -125,17 +192,23 @@ impl Archivista {
         if stored.gitoid != ours {
             return Err(failed("stored the envelope under another gitoid than its bytes have".to_owned()));
         }
-        Ok(ours)
+        Ok(Kept { gitoid: ours, already: false })
+    }
+
+    /// Whether a search can find it.
+    fn is_indexed(&self, gitoid: &str) -> bool {
+        let found = self.search(ONE, &json!({ "gitoid": gitoid }));
+        found.is_ok_and(|found| found.iter().any(|one| one.gitoid == gitoid))
     }
 
     /// The bytes of an envelope, which have this git object id.
     pub fn get(&self, wanted: &str, limit: usize) -> Result<Vec<u8>, ArchivistaError> {
         if wanted.len() != 64 || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(ArchivistaError { place: self.base.clone(), reason: "a gitoid has 64 hex digits".to_owned() });
+            return Err(ArchivistaError::new(&self.base, "a gitoid has 64 hex digits"));
         }
         let answer = self.ask(Method::GET, &format!("/download/{wanted}"), None, limit as u64)?;
         let place = answer.place.clone();
-        let failed = |reason: String| ArchivistaError { place: place.clone(), reason };
+        let failed = |reason: String| ArchivistaError::new(place.clone(), reason);
         if answer.status != 200 {
             return Err(failed(self.said(answer.status, answer)));
         }
@@ -210,7 +283,7 @@ impl Archivista {
         let body = json!({ "query": query, "variables": variables }).to_string();
         let answer = self.ask(Method::POST, "/query", Some(body.as_bytes()), MAX_ANSWER as u64)?;
         let place = answer.place.clone();
-        let failed = |reason: String| ArchivistaError { place: place.clone(), reason };
+        let failed = |reason: String| ArchivistaError::new(place.clone(), reason);
         if answer.status != 200 {
             return Err(failed(self.said(answer.status, answer)));
         }

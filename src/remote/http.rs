@@ -161,6 +161,11 @@ impl Client {
         Err((place(&uri), reason.to_owned()))
     }
 
+    /// Whether an address may be asked; else what may be shown of it, and why not. Asks nobody.
+    pub(crate) fn check(&self, url: &str) -> Result<(), (String, String)> {
+        self.permitted(url).map(drop)
+    }
+
     fn attempt(&self, uri: &Uri, bearer: Option<&str>, limit: usize, left: Duration) -> Result<Vec<u8>, Failed> {
         let agent = self.agent(uri).map_err(Failed::finally)?;
         let proxy = proxy::to(uri, &self.settings).map_err(Failed::finally)?;

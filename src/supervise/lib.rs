@@ -35,7 +35,7 @@ mod supervisor;
 mod tee;
 mod terminal;
 
-pub use protect::{protect_process, wipe_variables};
+pub use protect::{protect_process, wipe_arguments, wipe_variables};
 
 use std::ffi::OsString;
 use std::io;

@@ -55,6 +55,40 @@ pub fn wipe_variables<S: AsRef<str>>(names: &[S]) {
     }
 }
 
+/// Overwrites these texts in the arguments of this process where the kernel put them, so that they are not in
+/// `/proc/<pid>/cmdline` any more, which everybody can read. What was parsed of the arguments stays as it is.
+///
+/// Does nothing when the process has other threads already, or when there is no `/proc` to ask (and to read from).
+pub fn wipe_arguments<S: AsRef<[u8]>>(texts: &[S]) {
+    if !has_one_thread() || texts.is_empty() {
+        return;
+    }
+    let Some((start, end)) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(arguments) else {
+        return;
+    };
+    // SAFETY: the kernel says that the strings of the arguments lie between these two addresses of this process, which are
+    // on its stack and stay there as long as it lives. It has one thread, so nobody else reads them meanwhile.
+    unsafe {
+        let area = std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(start), end - start).to_vec();
+        for text in texts.iter().map(AsRef::as_ref).filter(|text| !text.is_empty()) {
+            for at in (0..area.len()).filter(|at| area[*at..].starts_with(text)) {
+                let place = std::ptr::with_exposed_provenance_mut::<u8>(start + at);
+                for offset in 0..text.len() {
+                    std::ptr::write_volatile(place.add(offset), b'*');
+                }
+            }
+        }
+    }
+}
+
+/// First address of the arguments, and the one behind them: fields 48 and 49 of `/proc/<pid>/stat` (proc(5)).
+fn arguments(text: &str) -> Option<(usize, usize)> {
+    // The name of the program, the second field, may hold blanks and brackets.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(48 - 3);
+    let (start, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (start != 0 && start < end).then_some((start, end))
+}
+
 fn has_one_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
@@ -62,6 +96,16 @@ fn has_one_thread() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_arguments_are_where_the_kernel_says() {
+        let text = std::fs::read_to_string("/proc/self/stat").expect("there is a /proc");
+        let (start, end) = arguments(&text).expect("this process has arguments");
+        let length = std::fs::read("/proc/self/cmdline").expect("readable").len();
+        assert_eq!(end - start, length);
+        assert_eq!(arguments("1 (a) b) S 1"), None);
+        assert_eq!(arguments(""), None);
+    }
 
     #[test]
     fn key_isolation() {

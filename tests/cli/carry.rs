@@ -1,6 +1,9 @@
 //! Images are carried between registries, layouts and archives, with all that is kept about them.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use affiant_core::image::Digest;
 use serde_json::{Value, json};
@@ -40,7 +43,11 @@ struct Tree {
 }
 
 fn tree(registry: &Registry) -> Tree {
-    let children = [registry.put_image("team/app", "one", "one"), registry.put_image("team/app", "two", "two")];
+    tree_of(registry, ["one", "two"])
+}
+
+fn tree_of(registry: &Registry, seeds: [&str; 2]) -> Tree {
+    let children = [registry.put_image("team/app", "one", seeds[0]), registry.put_image("team/app", "two", seeds[1])];
     let size = |digest: &Digest| registry.manifest("team/app", digest.as_str()).expect("there").to_string().len();
     let entry = |digest: &Digest, architecture: &str| {
         json!({"mediaType": MANIFEST, "digest": digest, "size": size(digest),
@@ -129,6 +136,40 @@ fn the_tag_comes_last_and_not_without_evidence() {
     }
     let blob = asked.iter().rposition(|asked| asked.method == "PATCH").expect("blobs were sent");
     assert!(blob < put(tree.children[0].as_str()));
+}
+
+/// What takes its time is not waited for twice: the last bytes of the image are let in when its signatures are there.
+#[test]
+fn evidence_of_a_long_image_goes_beside_its_layers() {
+    let long = "one".repeat(3 << 20);
+    let layer = Digest::of(format!("layer of {long}").as_bytes());
+    let signed = Arc::new(AtomicBool::new(false));
+    let is_signed = Arc::clone(&signed);
+    let waits = move |asked: &Asked| {
+        if asked.method == "PUT" && asked.path().contains(".sig") {
+            is_signed.store(true, Ordering::Relaxed);
+        } else if asked.method == "PUT" && asked.target.contains(layer.hex()) {
+            let begun = Instant::now();
+            while !is_signed.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(30) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if !is_signed.load(Ordering::Relaxed) {
+                return Some(Said::new(500));
+            }
+        }
+        None
+    };
+    let place = Place::without_key();
+    let (source, destination) =
+        (Registry::with(Door::Open, false, None), Registry::with(Door::Open, false, Some(Box::new(waits))));
+    let tree = tree_of(&source, [&long, "two"]);
+    let (from, to) = (format!("{}/team/app:v1", source.host()), format!("{}/team/app:v1", destination.host()));
+    copy(&place, &from, &to, []).code(0);
+    is_whole(&destination, "team/app", "v1", &tree);
+    let asked = destination.asked();
+    let named = |asked: &Asked| asked.method == "PUT" && asked.path().ends_with("/manifests/v1");
+    let at = asked.iter().position(named).expect("the name was put");
+    assert!(asked[at..].iter().skip(1).all(|asked| asked.method != "PUT"), "the name is the last");
 }
 
 #[test]

@@ -153,7 +153,20 @@ fn variables_of_the_template_become_a_run() {
         env.lines().all(|line| line.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.is_empty()))
     );
     let said = call(&[("CILOCK_ENABLE_ARCHIVISTA", "true")]).stderr_text();
-    assert!(said.contains("the variable CILOCK_ENABLE_ARCHIVISTA: it needs evidence stores"), "{said}");
+    assert!(said.contains("--enable-archivista: no server is named"), "{said}");
+    let (base, served) = crate::archivista::serve(crate::archivista::honest);
+    let header = "X-Api-Key: canary-of-a-key-0123";
+    let more = [
+        ("CILOCK_ENABLE_ARCHIVISTA", "true"),
+        ("CILOCK_ARCHIVISTA_SERVER", base.as_str()),
+        ("CILOCK_ARCHIVISTA_HEADERS", header),
+        ("CILOCK_COMMAND", "env > app"),
+    ];
+    let said = call(&more).code(0).stderr_text();
+    assert!(said.contains("Stored in archivista as ") && !said.contains("canary-of-a-key"), "{said}");
+    let seen = std::fs::read_to_string(place.work().join("app")).expect("made");
+    assert!(seen.contains("CILOCK_STEP") && !seen.contains("canary-of-a-key"), "{seen}");
+    assert!(served.lock().expect("no panic").asked[0].contains("x-api-key: canary-of-a-key-0123"));
     let said = call(&[("CILOCK_ATTESTATION", "git")]).stderr_text();
     assert!(said.contains("CILOCK_ATTESTATION is not known") && said.contains("CILOCK_ATTESTATIONS"), "{said}");
 }

@@ -7,7 +7,8 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::carry::tar_of;
-use crate::harness::{Ended, Place};
+use crate::harness::{Call, Ended, Place};
+use crate::issuer::{Issuer, Lies};
 use crate::registry::Registry;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -86,10 +87,14 @@ fn place() -> Place {
 
 /// The build of an image, recorded.
 fn build(place: &Place, built: &Built, outfile: &str) {
+    build_with(place, built, "oci", outfile, |call| call);
+}
+
+fn build_with(place: &Place, built: &Built, attestors: &str, outfile: &str, job: impl FnOnce(Call) -> Call) {
     std::fs::write(place.beside("built.tar"), built.saved()).expect("writes");
     let command = ["--", "sh", "-c", "cp ../built.tar image.tar"];
-    let args = ["run", "-k", "../k.pem", "-s", "build", "-a", "oci", "-o", outfile];
-    place.affiant(args.iter().chain(&command)).run().code(0);
+    let args = ["run", "-k", "../k.pem", "-s", "build", "-a", attestors, "-o", outfile];
+    job(place.affiant(args.iter().chain(&command))).run().code(0);
     std::fs::remove_file(place.work().join("image.tar")).expect("removes");
 }
 
@@ -423,4 +428,59 @@ fn an_image_is_promoted_into_a_folder() {
     promote("oci-archive:x.tar:1").code(2).stderr_has(&["an archive is no place to deploy from"]);
     assert_eq!(promote("oci:kept:1").code(0).stdout_text(), format!("oci:kept@{digest}\n"));
     verify(&place, "oci:kept:1", []).code(0);
+}
+
+/// The rows of the container tutorial's table that rest on the CI: the branch, by the provider's own word, and actions
+/// without a pin.
+#[test]
+fn an_image_from_another_branch_or_made_with_unpinned_actions_is_denied() {
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let branch = |name: &str| {
+        format!(
+            "package github.branch\nimport rego.v1\ndeny contains msg if {{\n  input.jwt.claims.ref != \"refs/heads/{name}\"\n  msg := sprintf(\"built from %s\", [input.jwt.claims.ref])\n}}\n"
+        )
+    };
+    let pinned = include_str!("../../src/core/policy/rules/pins.rego");
+    let asked = |kind: &str, rule: &str| {
+        json!({"attestations": [{"type": "https://witness.dev/attestations/oci/v0.1"},
+            {"type": kind, "regopolicies": [{"name": "rule.rego", "module": encode(rule)}]}]})
+    };
+    let (place, registry) = (place(), Registry::start());
+    let image = format!("{}/team/app:v1", registry.host());
+    let built = Built::of("one", "amd64");
+    built.push(&registry, Some("v1"), None, 6);
+    sign(&place, &image, &[]);
+    let issuer = Issuer::start("github", Lies::default());
+    let variables = issuer.variables("github");
+    build_with(&place, &built, "oci,github", "../a.json", |call| {
+        variables.iter().fold(call, |call, (name, value)| call.env(name, value))
+    });
+    let github = "https://witness.dev/attestations/github/v0.1";
+    policy(&place, &signers(), &asked(github, &branch("main")), None);
+    verify(&place, &image, ["-a", "../a.json"]).code(0);
+    policy(&place, &signers(), &asked(github, &branch("release")), None);
+    denied(verify(&place, &image, ["-a", "../a.json"]), &["github.branch: built from refs/heads/main"]);
+
+    let workflow = |action: &str| {
+        format!("on: push\njobs:\n  build:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: {action}\n")
+    };
+    let file = ".github/workflows/build.yml";
+    policy(&place, &signers(), &asked("urn:affiant:pins:v0.1", pinned), None);
+    let commit = "actions/checkout@b4ffde65f46336ab88eb53be808477a3936bae11";
+    for (action, outfile, passes) in [(commit, "../b.json", true), ("actions/checkout@v4", "../c.json", false)] {
+        place.write(file, workflow(action));
+        build_with(&place, &built, "oci,pins", outfile, |call| {
+            call.env("GITHUB_ACTIONS", "true")
+                .env("GITHUB_REPOSITORY", "octo/app")
+                .env("GITHUB_WORKFLOW_REF", format!("octo/app/{file}@refs/heads/main"))
+                .env("GITHUB_WORKSPACE", place.work())
+        });
+        let evidence = format!("{outfile},{outfile}-pins.json");
+        let ended = verify(&place, &image, ["-a", &evidence]);
+        if passes {
+            ended.code(0);
+        } else {
+            denied(ended, &["actions/checkout@v4 is not pinned: write its commit"]);
+        }
+    }
 }

@@ -42,7 +42,7 @@ fn verify(place: &Place, image: &str, more: &[&str]) -> Ended {
 }
 
 /// Puts a recorded layout into a registry.
-fn load(registry: &Registry, layout: &Path, repository: &str) {
+pub(crate) fn load(registry: &Registry, layout: &Path, repository: &str) {
     for blob in std::fs::read_dir(layout.join("blobs/sha256")).expect("a layout").flatten() {
         registry.put_blob(repository, &std::fs::read(blob.path()).expect("a blob"));
     }

@@ -27,6 +27,7 @@ mod issuer;
 #[cfg(feature = "remote")]
 mod keeping;
 mod keys;
+mod kyverno;
 mod peers_names;
 mod pins;
 #[cfg(feature = "remote")]
@@ -42,5 +43,6 @@ mod schema;
 mod secrets;
 #[cfg(feature = "remote")]
 mod stores;
+mod stores_run;
 mod terminal;
 mod transparent;

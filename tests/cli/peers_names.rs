@@ -131,7 +131,7 @@ const LINES: &[Line] = &[
     line(
         r#"cilock run --step build --enable-archivista --archivista-server "$ARCHIVISTA_URL" --archivista-headers "Authorization: $ARCHIVISTA_API_KEY" --signer-file-key-path ./signing.key --outfile attestation.json -- go build ./cmd/myapp"#,
         125,
-        "needs evidence stores on servers: refused before anything runs",
+        "the evidence goes to the server; where that gives no answer, it waits for `affiant resume`",
     ),
     line(
         r#"cilock sign -f policy.json -o policy.signed.json --signer-kms-ref awskms:///alias/my-key --platform-url """#,
@@ -211,8 +211,8 @@ impl Peers {
             .env("RELEASE_COMMIT_SHA", commit.trim())
             .env("ATTESTATIONS", "build.attestation.json,sbom.attestation.json")
             .env("PLATFORM", "https://platform.example")
-            .env("ARCHIVISTA_URL", "https://archivista.example")
-            .env("ARCHIVISTA_API_KEY", "Bearer example")
+            .env("ARCHIVISTA_URL", "http://127.0.0.1:1")
+            .env("ARCHIVISTA_API_KEY", "Bearer example-0123456789")
             .stdin(Stdio::null())
             .output()
             .expect("sh is there");
@@ -357,8 +357,11 @@ impl Peers {
             }
             text if text.contains("$PLATFORM") => has("--platform-url needs services behind one URL"),
             text if text.contains("--archivista-server") => {
-                has("--enable-archivista needs evidence stores on servers");
-                nothing_ran("default");
+                // Nobody listens there.
+                has("error: not stored in archivista: http://127.0.0.1:1/upload");
+                has("hint: finish with `affiant resume --archivista-server http://127.0.0.1:1 --archivista-headers");
+                assert!(!did.stderr.contains("example-0123456789"), "{}", did.stderr);
+                assert!(self.there("attestation.json"));
             }
             text if text.contains("awskms") => has("--signer-kms-ref needs keys in key management services"),
             text if text.contains("fulcio") => {
@@ -440,7 +443,13 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
         ("cilock run -s b --workload manual -k key.pem -o e.json -- make", 0, "affiant: b:"),
         ("cilock run -s b --offline -a environment -a git -k key.pem -- make", 0, "affiant: b:"),
         ("witness run -s b --enable-archivist=false -a 'environment git' -k key.pem -- make", 0, "affiant: b:"),
-        ("witness run -s b --enable-archivist -k key.pem -- make", 125, "--enable-archivista needs"),
+        ("witness run -s b --enable-archivist -k key.pem -- make", 125, "name it with `--archivista-server URL`"),
+        (
+            "witness run -s b --enable-archivist --archivist-server http://archivista.example -k key.pem -- make",
+            125,
+            "only https is spoken to other machines",
+        ),
+        ("cilock run -s b --archivista-oidc -k key.pem -- make", 125, "--archivista-oidc needs services behind"),
         ("cilock run -s b --platform-url= -a environment,git -k key.pem -- make", 0, "affiant: b:"),
         ("witness run -s b -a docker -k key.pem -o gap.json -- true", 125, "gap: docker: nothing to attest"),
         ("cilock run -s b --workload both -k key.pem -- make", 125, "neither `auto` nor `manual`"),

@@ -69,5 +69,5 @@ fn what_an_archivista_changes_is_no_evidence() {
     let silent = verify(&place, &serve(down).0, &[]).code(4);
     silent.stderr_has(&["gives no answer", "answers 500: out of order"]);
     verify(&place, "https://archivista.invalid", &["--offline"]).code(2).stderr_has(&["--offline"]);
-    verify(&place, "ftp://archivista.invalid", &[]).code(4).stderr_has(&["only https"]);
+    verify(&place, "ftp://archivista.invalid", &[]).code(2).stderr_has(&["only https"]);
 }

@@ -27,6 +27,15 @@ fn signed(place: &Place) -> (String, String) {
     (name, digest)
 }
 
+/// What is kept about the image, without the name of the repository, sorted: lists of referrers have no order.
+#[track_caller]
+fn tree(place: &Place, name: &str, tag: &str) -> String {
+    let shown = affiant(place, &format!("image tree {name}:{tag}")).replace(name, "NAME");
+    let mut lines: Vec<&str> = shown.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
 /// Whether cosign takes the image's signatures: `cosign2` the tag's, `cosign3` the bundle.
 #[track_caller]
 fn verifies(place: &Place, image: &str) {
@@ -43,14 +52,29 @@ fn verifies(place: &Place, image: &str) {
 fn what_is_carried_is_carried_on_by_others() {
     need_registries!("crane", "skopeo", "cosign2", "cosign3");
     let place = place();
+    std::fs::write(
+        place.beside("root.json"),
+        r#"{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#,
+    )
+    .expect("written");
     let (from, digest) = signed(&place);
+    sh(
+        &place,
+        &format!("echo '{{}}' > p.json && affiant image attest --key ../cosign.key --predicate p.json {from}@{digest}"),
+    );
     verifies(&place, &format!("{from}:1"));
+    let shown = tree(&place, &from, "1");
+    // The tag of the signatures, the bundle, and an attestation in both forms.
+    for what in [".sig", ".att", "sigstore.bundle"] {
+        assert!(shown.contains(what), "{shown}");
+    }
     for (number, host) in registries().into_iter().enumerate() {
         let to = format!("{host}/{}-to", place.unique());
         assert_eq!(affiant(&place, &format!("image copy {from}:1 {to}:1")), format!("{to}@{digest}"));
         assert_eq!(sh(&place, &format!("crane digest {to}:1")), digest);
         sh(&place, &format!("crane validate --remote {to}:1"));
         verifies(&place, &format!("{to}:1"));
+        assert_eq!(tree(&place, &to, "1"), shown, "{host}");
         // skopeo and crane take it from there, and affiant takes it from them.
         sh(&place, &format!("skopeo copy -q --all --src-tls-verify=false docker://{to}:1 oci:skopeo{number}:1"));
         affiant(&place, &format!("image compare oci:skopeo{number} {from}:1"));
@@ -74,9 +98,26 @@ fn what_is_carried_is_carried_on_by_others() {
             format!("{to}-back@{digest}")
         );
         verifies(&place, &format!("{to}-back:1"));
+        assert_eq!(tree(&place, &format!("{to}-back"), "1"), shown, "{host}");
+        // What crane carries by its tags is the same, too, as far as tags go; affiant takes it from there.
+        for suffix in ["", ".sig"] {
+            let tag = format!("{}{suffix}", digest.replace(':', "-"));
+            let is_there = format!(
+                "if crane manifest {to}:{tag} >/dev/null 2>&1; then crane copy {to}:{tag} {to}-crane:{tag}; fi"
+            );
+            sh(&place, &is_there);
+        }
+        affiant(&place, &format!("image copy {to}-crane:1 {to}-again:1"));
+        sh(
+            &place,
+            &format!(
+                "cosign2 verify --key ../cosign.pub --insecure-ignore-tlog --private-infrastructure --trusted-root ../root.json {to}-again:1"
+            ),
+        );
         // Within the registry everything is taken over.
         affiant(&place, &format!("image copy {to}:1 {to}-mounted:1 2>&1 | grep -q '0 blobs sent'"));
         verifies(&place, &format!("{to}-mounted:1"));
+        assert_eq!(tree(&place, &format!("{to}-mounted"), "1"), shown, "{host}");
     }
 }
 

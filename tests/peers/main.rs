@@ -9,6 +9,7 @@ mod arguments;
 mod attach;
 mod carry;
 mod compare;
+mod container;
 mod cosign;
 mod determinism;
 mod engine;

@@ -91,9 +91,10 @@ fn the_annotate_tutorial_of_gitlab_with_a_key() {
         ];
         let tag = &sha[..8];
         // The job's own variables: the shell puts in what GitLab puts in.
-        let own: String =
-            variables(&pipeline).iter().map(|(name, value)| format!("export {name}=\"{value}\"\n")).collect();
-        assert_eq!(own.lines().count(), 4, "{own}");
+        let own: Vec<String> =
+            variables(&pipeline).iter().map(|(name, value)| format!("export {name}=\"{value}\"")).collect();
+        assert_eq!(own.len(), 4, "{own:?}");
+        let own = own.join("\n");
         let lines = [items(&pipeline, "before_script"), items(&pipeline, "script")].concat();
         assert_eq!(lines.len(), 7, "{lines:?}");
         let script = lines.join("\n");
@@ -108,7 +109,7 @@ fn the_annotate_tutorial_of_gitlab_with_a_key() {
             instead(&script, "--certificate-oidc-issuer \"$CI_SERVER_URL\" \\\n", "--private-infrastructure \\\n");
         let with = |script: &str| {
             let mut command = place.command("sh");
-            command.args(["-euc", &format!("PATH=\"{}:$PATH\"\n{own}{script}", place.beside("bin").display())]);
+            command.args(["-euc", &format!("PATH=\"{}:$PATH\"\n{own}\n{script}", place.beside("bin").display())]);
             command.env("DOCKER_CONFIG", place.beside("home/.docker")).env("COSIGN_PASSWORD", "pass word");
             Ended::of(&command.envs(given.clone()).output().expect("a shell is there"))
         };

@@ -12,7 +12,7 @@ use crate::cli::surroundings::{self, Asking};
 
 #[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
-pub(super) struct TargetArgs {
+pub(crate) struct TargetArgs {
     /// Ask the registry without TLS where it speaks none
     #[arg(long)]
     allow_http_registry: bool,
@@ -40,9 +40,9 @@ pub(super) enum Use {
 }
 
 /// A place, and which manifest in it is meant.
-pub(super) struct Place {
-    pub(super) repository: Arc<dyn Repository>,
-    pub(super) at: At,
+pub(crate) struct Place {
+    pub(crate) repository: Arc<dyn Repository>,
+    pub(crate) at: At,
     /// In a registry.
     pub(super) reference: Option<Reference>,
     /// The place without tag and digest, as it can be named.
@@ -103,7 +103,7 @@ pub(super) fn prefixes(text: &str) -> String {
 }
 
 /// A place did not do what was asked.
-pub(super) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+pub(crate) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
 }
 
@@ -115,7 +115,7 @@ fn scratch(file: &Path) -> std::io::Result<tempfile::TempDir> {
 
 impl TargetArgs {
     /// Opens a place that is read.
-    pub(super) fn source(&self, text: &str) -> Result<Place, Failure> {
+    pub(crate) fn source(&self, text: &str) -> Result<Place, Failure> {
         self.open_target(text, parse(text)?, Use::Read)
     }
 

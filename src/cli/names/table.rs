@@ -8,7 +8,6 @@ use super::Called;
 /// A part of the peers that affiant does not have yet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    Archivista,
     Platform,
     Keyless,
     Sigstore,
@@ -27,7 +26,6 @@ impl Part {
     /// What it is called in a refusal.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Archivista => "evidence stores on servers (archivista)",
             Self::Platform => "services behind one URL (keyless signing, timestamps, archivista)",
             Self::Keyless => "keyless signing (Fulcio)",
             Self::Sigstore => "keyless signing and transparency logs (Fulcio, Rekor)",
@@ -46,9 +44,6 @@ impl Part {
     /// What to do until then.
     pub(crate) const fn hint(self) -> &'static str {
         match self {
-            Self::Archivista => {
-                "leave the flag out, or write `--enable-archivista=false`; the evidence also goes to `--archive dir:PATH`"
-            }
             Self::Platform => {
                 "write `--platform-url \"\"` or `--offline`, and name a key with `--signer-file-key-path FILE`"
             }
@@ -167,7 +162,6 @@ const fn value(long: &'static str, of: &'static [Called], verbs: &'static [&'sta
 }
 
 const PROFILES: Does = Does::Refused(&[""], "affiant writes no profile of itself", "leave it out");
-const WITH_STORE: Does = Does::Nothing("only `--enable-archivista` would read it");
 const WITH_TRACE: Does = Does::Nothing("only `--trace` would read it");
 const REPORT: &str = "stdout belongs to the command; `--report FILE` writes what happened as JSON";
 
@@ -190,15 +184,8 @@ pub(super) const FLAGS: &[Flag] = &[
         VERBS,
         Does::Refused(&["enforce"], "a name chooses the syntax, never leniency", "leave it out; `--mode warn` is ours"),
     ),
-    Flag {
-        alias: Some("enable-archivist"),
-        ..truth("enable-archivista", BOTH, STORES, Does::Needs(Part::Archivista, &["false"]))
-    },
-    Flag { alias: Some("archivist-server"), ..value("archivista-server", BOTH, STORES, WITH_STORE) },
-    value("archivista-headers", BOTH, STORES, WITH_STORE),
-    truth("archivista-oidc", CILOCK, STORES, WITH_STORE),
-    value("archivista-audience", CILOCK, STORES, WITH_STORE),
-    value("archivista-url", CILOCK, &["bundle"], Does::Needs(Part::Archivista, &[""])),
+    truth("archivista-oidc", CILOCK, STORES, Does::Needs(Part::Platform, &["false"])),
+    value("archivista-audience", CILOCK, STORES, Does::Nothing("only `--archivista-oidc` would read it")),
     Flag { short: Some('r'), ..truth("trace", BOTH, CAPTURE, Does::Needs(Part::Tracing, &["false"])) },
     value("capture-mode", CILOCK, CAPTURE, Does::Needs(Part::Tracing, &["auto", "walk"])),
     value("hardening", CILOCK, CAPTURE, Does::Needs(Part::Tracing, &["off", "standard"])),

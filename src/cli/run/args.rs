@@ -12,6 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueEnum};
 use serde_json::{Map, Value};
 
+use crate::cli::archivista::ArchivistaArgs;
 use crate::cli::ci::Action;
 use crate::cli::keys;
 use crate::cli::names::Called;
@@ -56,9 +57,12 @@ pub(crate) struct CaptureArgs {
     pub(super) outfile: Option<PathBuf>,
     #[command(flatten)]
     pub(super) keys: keys::KeyArgs,
-    /// Archive the evidence in this folder (default: one in the user's data)
+    /// Archive the evidence in this folder (default: one in the user's data), or on a server: `archivista+URL`; both can
+    /// be named
     #[arg(help_heading = PLACES, long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
-    pub(super) archive: Option<String>,
+    pub(super) archive: Vec<String>,
+    #[command(flatten, next_help_heading = PLACES)]
+    pub(super) archivista: ArchivistaArgs,
     /// Write a report of the run as JSON, also when it fails; FORM is json, markdown, junit or env (repeatable)
     #[arg(help_heading = PLACES, long, value_name = "[FORM=]FILE", env = "AFFIANT_REPORT", hide_env_values = true)]
     pub(super) report: Vec<String>,
@@ -141,7 +145,10 @@ pub(crate) struct CaptureArgs {
     override_usage = "affiant run [OPTIONS] [--] COMMAND [ARGUMENT]…",
     after_help = EXAMPLES,
     mut_arg("key", |arg| arg.help_heading(PLACES)),
-    mut_arg("key_password_file", |arg| arg.help_heading(PLACES))
+    mut_arg("key_password_file", |arg| arg.help_heading(PLACES)),
+    mut_arg("enable_archivista", |arg| arg.hide(true)),
+    mut_arg("archivista_server", |arg| arg.hide(true)),
+    mut_arg("archivista_headers", |arg| arg.hide(true))
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -177,6 +184,9 @@ pub(crate) struct RunArgs {
     after_help = ATTEST_EXAMPLES,
     mut_arg("key", |arg| arg.help_heading(PLACES)),
     mut_arg("key_password_file", |arg| arg.help_heading(PLACES)),
+    mut_arg("enable_archivista", |arg| arg.hide(true)),
+    mut_arg("archivista_server", |arg| arg.hide(true)),
+    mut_arg("archivista_headers", |arg| arg.hide(true)),
     mut_arg("step", |arg| arg.help("Name of the step"))
 )]
 pub(crate) struct AttestArgs {

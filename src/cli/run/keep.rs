@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 
 use affiant_core::clock::Clock;
 use affiant_core::outfile::{Outfile, OutfileError};
-use affiant_core::run::{Collected, Sealed, SealedEnvelope};
+use affiant_core::run::{Collected, SealedEnvelope};
 use affiant_core::sign::Signer;
 use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::store::spool::{Kind as Spooled, RESERVE, Reserve, Spool, Want};
 use affiant_core::store::{Access, Archive, StoreError, Stored};
-use serde_json::{Value, json};
 
+use super::kept::{Kept, KeptEnvelope, Waiting};
 use super::links::Links;
 use super::reports::{self, Reports};
+use super::server::Server;
 use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::image::After;
 use crate::cli::output::Output;
-use crate::cli::{keys, places};
+use crate::cli::{archivista, keys, places};
 
 /// Envelopes of up to this many bytes are written by one thread.
 const ALONE: usize = 256 * 1024;
@@ -36,6 +37,7 @@ pub(super) struct Keep {
     archive: Option<Archive>,
     /// Whether the user named the archive: then its failure fails the run.
     archive_named: bool,
+    server: Option<Server>,
     spool: Option<Spool>,
     reports: Vec<PathBuf>,
     /// Classic metadata of in-toto.
@@ -52,37 +54,6 @@ pub(super) struct Keep {
 type Checked = Result<Outfile, OutfileError>;
 /// What the archive said.
 type Archived = Result<Stored, StoreError>;
-
-/// What became of the evidence.
-#[derive(Default)]
-pub(super) struct Kept {
-    /// Whether something that was asked for could not be kept.
-    pub(super) failed: bool,
-    envelopes: Vec<KeptEnvelope>,
-    /// The collection's outfile, as people are told of it.
-    shown: Option<String>,
-    next: Option<String>,
-    /// Names of what was attached to images.
-    attached: Option<Vec<String>>,
-}
-
-struct KeptEnvelope {
-    attestor: Option<&'static str>,
-    payload_digest: String,
-    digest: Option<String>,
-    gitoid: Option<String>,
-    outfile: Option<PathBuf>,
-    archive: Option<PathBuf>,
-    spool: Option<Waiting>,
-}
-
-/// Evidence in a spool.
-struct Waiting {
-    digest: String,
-    path: PathBuf,
-    /// The command that finishes the job.
-    resume: String,
-}
 
 impl Keep {
     /// Looks at every place before the command runs.
@@ -106,9 +77,16 @@ impl Keep {
                 Some((absolute(path), checked))
             }
         };
-        let mut warnings = Vec::new();
-        let folders = places::places();
-        let named = args.archive.as_deref().map(places::named_archive).transpose()?.map(|folder| absolute(&folder));
+        let mut warnings: Vec<String> = args.archivista.unused().map(str::to_owned).into_iter().collect();
+        let mut folders = places::places();
+        let (named, server) = archivista::named(&args.archive)?;
+        let named = named.map(|folder| absolute(&folder));
+        let archive_named = named.is_some();
+        if !args.archive.is_empty() {
+            // What is named takes the place of the default one.
+            folders.archive = None;
+        }
+        let server = Server::check(args, server)?;
         let used = [named.as_ref().or(folders.archive.as_ref()), folders.spool.as_ref()];
         if let Some(folder) = used.into_iter().flatten().find(|folder| holds(folder, dir)) {
             return Err(Failure::new(
@@ -141,7 +119,7 @@ impl Keep {
         let spool = folders.spool.filter(|_| !args.plan).and_then(|folder| {
             Spool::create(&folder).map_err(|error| warnings.push(format!("there is no spool: {error}"))).ok()
         });
-        if outfile.is_none() && archive.is_none() {
+        if outfile.is_none() && archive.is_none() && server.is_none() {
             let failure = Failure::new(Kind::Run, "there is nowhere to keep the evidence, so nothing was run")
                 .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
             return Err(warnings.into_iter().fold(failure, Failure::hint));
@@ -152,7 +130,8 @@ impl Keep {
             on_gap: args.on_gap,
             outfile,
             archive,
-            archive_named: args.archive.is_some(),
+            archive_named,
+            server,
             spool,
             links: Links::check(args, step, signers)?,
             attach,
@@ -172,6 +151,7 @@ impl Keep {
         }
         own.extend(self.archive.as_ref().map(|archive| archive.root().to_owned()));
         own.extend(self.spool.as_ref().map(|spool| spool.folder().to_owned()));
+        own.extend(places::fetched());
         own
     }
 
@@ -184,6 +164,7 @@ impl Keep {
     pub(super) fn describe(&self) -> Vec<String> {
         let mut places: Vec<_> = self.outfile.iter().map(|(path, _)| path.display().to_string()).collect();
         places.extend(self.archive.as_ref().map(|archive| format!("archive {}", archive.root().display())));
+        places.extend(self.server.as_ref().map(|server| format!("archivista {}", server.address())));
         places
     }
 
@@ -255,7 +236,8 @@ impl Keep {
                         }
                     }
                     Err(error) => {
-                        troubles.push((self.archive_named || self.outfile.is_none(), format!("not archived: {error}")));
+                        let only = self.outfile.is_none() && self.server.is_none();
+                        troubles.push((self.archive_named || only, format!("not archived: {error}")));
                     }
                 }
             }
@@ -263,6 +245,16 @@ impl Keep {
                 match written {
                     Ok(()) => one.outfile = Some(path),
                     Err(error) => troubles.push((true, format!("the outfile was not written: {error}"))),
+                }
+            }
+            // Last: what is kept here does not wait for another machine.
+            if let Some(server) = &self.server {
+                match server.keep(envelope, output) {
+                    Ok(gitoid) => {
+                        one.server = Some(server.address().to_owned());
+                        one.gitoid = Some(gitoid);
+                    }
+                    Err(reason) => troubles.push((true, format!("not stored in archivista: {reason}"))),
                 }
             }
             if !troubles.is_empty() {
@@ -277,6 +269,9 @@ impl Keep {
                 }
                 if one.archive.is_some() {
                     want.archive = None;
+                }
+                if one.server.is_some() {
+                    want.archivista = None;
                 }
                 let saved =
                     self.spool(Spooled::Envelope, &want, reserve.take(), output, |out| envelope.write(&mut &mut *out));
@@ -353,6 +348,7 @@ impl Keep {
                 Some(attestor) => Names::default().own(path, attestor),
             }),
             archive: self.archive.as_ref().map(|archive| archive.root().to_owned()),
+            archivista: self.server.as_ref().map(|server| server.address().to_owned()),
             payload_type: Some(PAYLOAD_TYPE.to_owned()),
             step: Some(step.to_owned()),
             reason,
@@ -399,6 +395,9 @@ impl Keep {
         if kind == Spooled::Payload {
             let _ = write!(resume, " --key KEY --digest {}", saved.digest);
         }
+        if want.archivista.is_some() {
+            resume.extend(self.server.as_ref().map(Server::resume_flags));
+        }
         output.message(&format!("hint: finish with `{resume}`"));
         Some(Waiting { digest: saved.digest.to_string(), path: saved.path, resume })
     }
@@ -417,7 +416,7 @@ impl Keep {
             (Some(path), ..) => self.shown(path),
             (None, Some(_), Some(digest), _) => digest.clone(),
             (.., Some(waiting)) => return Some(waiting.resume.clone()),
-            _ => return None,
+            _ => return self.server.as_ref().zip(first.gitoid.as_deref()).map(|(server, id)| server.next(id)),
         };
         Some(format!("affiant inspect --key {key} {place}"))
     }
@@ -454,20 +453,6 @@ fn holds(folder: &Path, inner: &Path) -> bool {
     folder.canonicalize().is_ok_and(|folder| inner.starts_with(folder))
 }
 
-impl KeptEnvelope {
-    fn of(envelope: &SealedEnvelope) -> Self {
-        Self {
-            attestor: envelope.attestor,
-            payload_digest: envelope.payload_digest().to_owned(),
-            digest: None,
-            gitoid: None,
-            outfile: None,
-            archive: None,
-            spool: None,
-        }
-    }
-}
-
 /// Names of own envelopes: `<outfile>-<attestor>.json`, from the second on `<outfile>-<attestor>-2.json`.
 #[derive(Default)]
 struct Names(Vec<PathBuf>);
@@ -484,107 +469,6 @@ impl Names {
             }
             number += 1;
         }
-    }
-}
-
-impl Kept {
-    /// Keeps the evidence with images as well. It is in the archive already; what fails here fails the run, and is told.
-    fn attach(
-        &mut self,
-        attach: &After,
-        collected: &Collected,
-        sealed: &Sealed,
-        signers: &[Box<dyn Signer>],
-        output: &Output,
-    ) {
-        if collected.outcome.code() != 0 {
-            output.message("note: the command failed, so its evidence is attached to no image");
-            return;
-        }
-        let label = |envelope: &SealedEnvelope| envelope.attestor.map_or("the collection", |name| name).to_owned();
-        let json = |envelope: &SealedEnvelope| {
-            let mut bytes = Vec::new();
-            envelope.write(&mut bytes).map(|()| (label(envelope), bytes))
-        };
-        let keys: Vec<_> = signers.iter().map(|signer| signer.public_key().clone()).collect();
-        let envelopes = sealed.envelopes.iter().map(json).collect::<Result<Vec<_>, _>>();
-        let result = envelopes
-            .map_err(|error| Failure::because(Kind::Run, "the evidence cannot be written", &error))
-            .and_then(|envelopes| attach.attach(&envelopes, &keys, output));
-        match result {
-            Ok(names) => self.attached = Some(names),
-            Err(failure) => {
-                self.failed = true;
-                let digests = self.envelopes.iter().filter(|one| one.archive.is_some());
-                let digests: Vec<&str> = digests.filter_map(|one| one.digest.as_deref()).collect();
-                let failure = if digests.is_empty() {
-                    failure
-                } else {
-                    failure.hint(format!("it is archived; later: affiant image attach IMAGE {}", digests.join(" ")))
-                };
-                output.failure(&failure);
-            }
-        }
-    }
-
-    /// What was attached to images, where that was asked for.
-    pub(super) fn attached(&self) -> Option<&[String]> {
-        self.attached.as_deref()
-    }
-
-    /// For the report.
-    pub(super) fn report(&self) -> Value {
-        let show = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        self.envelopes
-            .iter()
-            .map(|one| {
-                json!({
-                    "attestor": one.attestor,
-                    "payloadSha256": one.payload_digest,
-                    "sha256": one.digest.as_ref().map(|digest| digest.trim_start_matches("sha256:")),
-                    "gitoid": one.gitoid,
-                    "outfile": show(&one.outfile),
-                    "archive": show(&one.archive),
-                    "spool": one.spool.as_ref().map(|waiting| waiting.path.display().to_string()),
-                })
-            })
-            .collect()
-    }
-
-    /// Where the envelopes beside the collection are, each with its attestor.
-    pub(super) fn beside(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let main = self.envelopes.first().and_then(|first| first.outfile.as_ref());
-        let main = main.zip(self.shown.as_ref()).map(|(path, shown)| (path.display().to_string(), shown));
-        self.envelopes.iter().filter_map(move |one| {
-            let place = match (&one.outfile, &one.archive, &one.digest, &one.spool) {
-                (Some(path), ..) => {
-                    let path = path.display().to_string();
-                    let rest = main.as_ref().and_then(|(whole, shown)| Some((path.strip_prefix(whole)?, shown)));
-                    rest.map(|(rest, shown)| format!("{shown}{rest}")).unwrap_or(path)
-                }
-                (None, Some(_), Some(digest), _) => format!("the archive as {}", digest.get(..19).unwrap_or(digest)),
-                (.., Some(waiting)) => format!("the spool: {}", waiting.path.display()),
-                _ => return None,
-            };
-            Some((one.attestor?, place))
-        })
-    }
-
-    /// Where the evidence is, and the next command: the last line.
-    pub(super) fn last_line(&self) -> Option<String> {
-        let first = self.envelopes.first()?;
-        let mut places = Vec::new();
-        places.extend(self.shown.clone());
-        places.extend(first.archive.as_ref().map(|_| {
-            let digest = first.digest.as_deref().unwrap_or_default();
-            format!("the archive as {}", digest.get(..19).unwrap_or(digest))
-        }));
-        places.extend(first.spool.as_ref().map(|waiting| format!("the spool: {}", waiting.path.display())));
-        if places.is_empty() {
-            return Some("the evidence is lost: no place took it".to_owned());
-        }
-        let next = self.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
-        Some(format!("evidence in {}{next}", places.join(" and ")))
     }
 }
 

@@ -11,7 +11,8 @@ use affiant_core::sign::Signer;
 use affiant_supervise::Ending;
 use serde_json::{Map, Value, json};
 
-use super::keep::{Keep, Kept};
+use super::keep::Keep;
+use super::kept::Kept;
 use crate::cli::output::{Output, one_line};
 
 /// How many gaps that do not fail the run are told one by one.

@@ -8,6 +8,7 @@ use affiant_core::verdict::TrustInput;
 use affiant_core::verify::{Files, PolicyTrust};
 use clap::{Args, ValueEnum};
 
+use crate::cli::archivista::ArchivistaArgs;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::{inspect, keys};
 
@@ -16,6 +17,11 @@ const MAX_POLICY_FILE: usize = 2 * affiant_core::policy::MAX_POLICY;
 
 /// The policy, whom to trust, and where evidence is.
 #[derive(Args)]
+#[command(
+    mut_arg("enable_archivista", |arg| arg.hide(true)),
+    mut_arg("archivista_server", |arg| arg.hide(true)),
+    mut_arg("archivista_headers", |arg| arg.hide(true))
+)]
 pub(in crate::cli) struct GateArgs {
     /// The signed policy
     #[arg(short, long, value_name = "FILE", required = true)]
@@ -32,9 +38,8 @@ pub(in crate::cli) struct GateArgs {
     /// Archive to look in: `dir:PATH`, or `archivista+URL` for a server
     #[arg(long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     pub(super) archive: Option<String>,
-    /// Header for the server, `NAME: VALUE` (repeatable)
-    #[arg(long, value_name = "HEADER", hide = true)]
-    pub(super) archivista_headers: Vec<String>,
+    #[command(flatten)]
+    pub(super) archivista: ArchivistaArgs,
     /// Roots of the certificate that signed the policy (PEM; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',', visible_alias = "policy-ca")]
     policy_ca_roots: Vec<PathBuf>,

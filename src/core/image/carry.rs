@@ -3,7 +3,8 @@
 //! Nothing is written anew: manifests and blobs arrive with the bytes that they had. Blobs go first, manifests after what
 //! they need, the name last; so what was interrupted has no name, and who sees the image sees its evidence. The two things
 //! that are composed at the destination are shared tags: the list of referrers where the place keeps none itself, and a
-//! tag of signatures that has others already.
+//! tag of signatures that has others already. They take time, in which is seen whether others write them, too: so the
+//! evidence of a long image is put while the image's blobs are on their way.
 
 mod blobs;
 
@@ -25,6 +26,8 @@ const MAX_MANIFEST_BYTES: usize = 256 << 20;
 const MAX_DEPTH: usize = 8;
 /// How far evidence about evidence is followed.
 const EVIDENCE_DEPTH: usize = 4;
+/// An image of more bytes is on its way for so long that its evidence is put meanwhile.
+const LONG: u64 = 8 << 20;
 /// What stands behind the digest in tags of evidence.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 
@@ -207,10 +210,11 @@ impl Plan<'_> {
         Ok(entries)
     }
 
-    /// All blobs, each once.
-    fn blobs(&self) -> Result<Vec<Descriptor>, CarryError> {
+    /// All blobs, each once: those of the image, and those that only its evidence has.
+    fn blobs(&self) -> Result<[Vec<Descriptor>; 2], CarryError> {
         let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();
-        for digest in &self.order {
+        let mut of_images = BTreeSet::new();
+        for (number, digest) in self.order.iter().enumerate() {
             let manifest = &self.all[digest].manifest;
             let entries = manifest.entries().iter().filter(|entry| Kind::of(&entry.media_type).is_none());
             for blob in manifest.config.iter().chain(manifest.layers()).chain(entries) {
@@ -223,12 +227,16 @@ impl Plan<'_> {
                     )));
                 }
                 blobs.insert(blob.digest.clone(), blob.clone());
+                if number < self.images {
+                    of_images.insert(blob.digest.clone());
+                }
             }
         }
         let mut blobs: Vec<Descriptor> = blobs.into_values().collect();
         // The longest first: then all end at about the same time.
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-        Ok(blobs)
+        let (images, evidence) = blobs.into_iter().partition(|blob| of_images.contains(&blob.digest));
+        Ok([images, evidence])
     }
 }
 
@@ -315,50 +323,83 @@ pub fn carry(
         present: 0,
         notes: Vec::new(),
     };
-    blobs::carry(from, to, &blobs, options, &mut report, &mut plan.notes)?;
-    put(&plan, to, &descriptor, tag)?;
-    verify(&plan, to, &descriptor, tag, &blobs)?;
-    report.notes = plan.notes;
+    let mut of_evidence = report.clone();
+    let is_long = blobs[0].iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size)) > LONG;
+    let mut evidence = || {
+        blobs::carry(from, to, &blobs[1], options, &mut of_evidence)?;
+        put_evidence(&plan, to)
+    };
+    if is_long {
+        std::thread::scope(|scope| {
+            let evidence = scope.spawn(evidence);
+            blobs::carry(from, to, &blobs[0], options, &mut report)?;
+            let ended = evidence.join();
+            ended.unwrap_or_else(|_| Err(CarryError::Image("carrying the evidence panicked".to_owned())))
+        })?;
+    } else {
+        blobs::carry(from, to, &blobs[0], options, &mut report)?;
+        evidence()?;
+    }
+    put_images(&plan, to, &descriptor, tag)?;
+    verify(&plan, to, &descriptor, tag, &blobs.concat())?;
+    report.sent = (report.sent.0 + of_evidence.sent.0, report.sent.1 + of_evidence.sent.1);
+    report.mounted += of_evidence.mounted;
+    report.present += of_evidence.present;
+    report.notes = [plan.notes, report.notes, of_evidence.notes].concat();
     Ok(report)
 }
 
-fn put(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Option<&str>) -> Result<(), CarryError> {
-    let tagged: BTreeSet<&Digest> = plan.tags.iter().map(|(_, digest)| digest).collect();
-    let (images, evidence) = plan.order.split_at(plan.images);
-    // What the place does not list itself, by what it is about.
-    let mut unlisted: BTreeMap<&Digest, Vec<Descriptor>> = BTreeMap::new();
-    // First what is not named, without the root; then evidence, then the root.
-    for digest in images.iter().filter(|digest| **digest != root.digest).chain(evidence).chain([&root.digest]) {
-        let one = &plan.all[digest];
-        if *digest == root.digest {
-            for (subject, entries) in std::mem::take(&mut unlisted) {
-                attached::enlist(to, subject, &entries, &Pace::default())?;
-            }
-            for (tag, digest) in &plan.tags {
-                tagged_evidence(to, tag, &plan.all[digest])?;
-            }
-        } else if tagged.contains(digest) && one.manifest.subject.is_none() {
-            continue;
-        }
-        let at = match tag {
-            Some(tag) if *digest == root.digest => At::Tag(tag.to_owned()),
-            _ => At::Digest(digest.clone()),
-        };
-        let put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
+/// Manifests that the place does not list itself, by what they are about.
+#[derive(Default)]
+struct Unlisted<'a>(BTreeMap<&'a Digest, Vec<Descriptor>>);
+
+impl<'a> Unlisted<'a> {
+    fn put(&mut self, to: &dyn Repository, at: &At, one: &'a Gathered) -> Result<(), CarryError> {
+        let put = to.put_manifest(at, one.stored.media_type(), one.stored.bytes())?;
         if put == Put::Unlisted
             && let Some(subject) = &one.manifest.subject
         {
-            unlisted.entry(&subject.digest).or_default().push(Descriptor {
+            self.0.entry(&subject.digest).or_default().push(Descriptor {
                 artifact_type: one.manifest.artifact_type().map(str::to_owned),
                 annotations: one.manifest.annotations.clone(),
                 ..one.stored.descriptor()
             });
         }
-    }
-    unlisted.into_iter().try_for_each(|(subject, entries)| {
-        attached::enlist(to, subject, &entries, &Pace::default())?;
         Ok(())
-    })
+    }
+
+    fn enlist(&mut self, to: &dyn Repository) -> Result<(), CarryError> {
+        for (subject, entries) in std::mem::take(&mut self.0) {
+            attached::enlist(to, subject, &entries, &Pace::default())?;
+        }
+        Ok(())
+    }
+}
+
+/// What is kept about the image, and about that.
+fn put_evidence(plan: &Plan<'_>, to: &dyn Repository) -> Result<(), CarryError> {
+    let tagged: BTreeSet<&Digest> = plan.tags.iter().map(|(_, digest)| digest).collect();
+    let mut unlisted = Unlisted::default();
+    for digest in &plan.order[plan.images..] {
+        let one = &plan.all[digest];
+        if !tagged.contains(digest) || one.manifest.subject.is_some() {
+            unlisted.put(to, &At::Digest(digest.clone()), one)?;
+        }
+    }
+    unlisted.enlist(to)?;
+    plan.tags.iter().try_for_each(|(tag, digest)| tagged_evidence(to, tag, &plan.all[digest]))
+}
+
+/// What is not named, then the root.
+fn put_images(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Option<&str>) -> Result<(), CarryError> {
+    let mut unlisted = Unlisted::default();
+    for digest in plan.order[..plan.images].iter().filter(|digest| **digest != root.digest) {
+        unlisted.put(to, &At::Digest(digest.clone()), &plan.all[digest])?;
+    }
+    unlisted.enlist(to)?;
+    let at = tag.map_or_else(|| At::Digest(root.digest.clone()), |tag| At::Tag(tag.to_owned()));
+    unlisted.put(to, &at, &plan.all[&root.digest])?;
+    unlisted.enlist(to)
 }
 
 /// Whether a manifest has this layer, with these notes.

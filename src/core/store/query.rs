@@ -99,6 +99,11 @@ impl Found {
         self.0.predicate_type.as_deref()
     }
 
+    /// Whether it is a collection with an attestation of this type.
+    pub fn has_type(&self, attestation_type: &str) -> bool {
+        self.0.attestations.iter().any(|one| one == attestation_type)
+    }
+
     /// `payloadType` of the envelope.
     pub fn payload_type(&self) -> &str {
         &self.0.payload_type

@@ -10,17 +10,22 @@
 //! that was printed when it was spooled.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nix::fcntl::{FallocateFlags, fallocate};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tempfile::NamedTempFile;
+
+mod want;
+
+pub use want::Want;
 
 use super::disk::{self, Modes};
 use super::stream::{HashingWriter, WriteFailure};
@@ -33,8 +38,6 @@ pub const RESERVE: u64 = 16 << 20;
 const RESERVE_WANT: u64 = 64 << 10;
 /// Length in bytes of a want.
 const MAX_WANT: u64 = 64 << 10;
-/// Length in bytes of a reason that is kept; the rest is cut off.
-const MAX_REASON: usize = 4096;
 
 /// What went wrong with the spool.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +111,18 @@ pub enum SpoolError {
     /// The archive does not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The server does not take it.
+    #[error("{server}: it is not stored there")]
+    Server {
+        /// Its address.
+        server: String,
+        /// What it said.
+        source: Box<dyn Error + Send + Sync>,
+    },
 }
+
+/// Stores an envelope on the archivista at an address; gives what it is called there.
+pub type Upload<'a> = &'a dyn Fn(&str, &[u8]) -> Result<String, Box<dyn Error + Send + Sync>>;
 
 /// What waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -128,89 +142,6 @@ impl Kind {
             Self::Envelope => ".envelope.json",
             Self::Payload => ".payload.json",
         }
-    }
-}
-
-/// Where something should have gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Want {
-    /// The file that should hold it.
-    pub outfile: Option<PathBuf>,
-    /// The folder of the archive that should keep it.
-    pub archive: Option<PathBuf>,
-    /// `payloadType` that a payload is to be signed with.
-    pub payload_type: Option<String>,
-    /// Name of the step, for messages.
-    pub step: Option<String>,
-    /// Why it waits, for messages.
-    pub reason: String,
-    /// When it was spooled.
-    pub saved: Timestamp,
-}
-
-/// The form of a want on the disk: a path that is not UTF-8 stands in hex.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WantOnDisk {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    outfile: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    outfile_hex: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    archive: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    archive_hex: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    payload_type: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    step: Option<String>,
-    #[serde(default)]
-    reason: String,
-    saved: String,
-}
-
-impl Want {
-    fn to_json(&self) -> Vec<u8> {
-        let split = |path: &Option<PathBuf>| match path.as_ref().map(|path| (path.to_str(), path)) {
-            None => (None, None),
-            Some((Some(text), _)) => (Some(text.to_owned()), None),
-            Some((None, path)) => (None, Some(hex::encode(path.as_os_str().as_bytes()))),
-        };
-        let (outfile, outfile_hex) = split(&self.outfile);
-        let (archive, archive_hex) = split(&self.archive);
-        let mut reason = self.reason.clone();
-        reason.truncate(reason.floor_char_boundary(MAX_REASON));
-        let form = WantOnDisk {
-            outfile,
-            outfile_hex,
-            archive,
-            archive_hex,
-            payload_type: self.payload_type.clone(),
-            step: self.step.clone(),
-            reason,
-            saved: self.saved.to_string(),
-        };
-        // Strings only: this cannot fail.
-        serde_json::to_vec(&form).unwrap_or_default()
-    }
-
-    fn from_json(text: &[u8]) -> Option<Self> {
-        let form: WantOnDisk = serde_json::from_slice(text).ok()?;
-        let join = |text: Option<String>, digits: Option<String>| match (text, digits) {
-            (Some(text), _) => Some(Some(PathBuf::from(text))),
-            (None, Some(digits)) => {
-                hex::decode(digits).ok().map(|bytes| Some(PathBuf::from(std::ffi::OsString::from_vec(bytes))))
-            }
-            (None, None) => Some(None),
-        };
-        Some(Self {
-            outfile: join(form.outfile, form.outfile_hex)?,
-            archive: join(form.archive, form.archive_hex)?,
-            payload_type: form.payload_type,
-            step: form.step,
-            reason: form.reason,
-            saved: form.saved.parse().ok()?,
-        })
     }
 }
 
@@ -256,6 +187,8 @@ pub struct Delivered {
     pub outfiles: Vec<PathBuf>,
     /// Archives that keep it now.
     pub archives: Vec<PathBuf>,
+    /// Servers that keep it now, and what it is called there.
+    pub servers: Vec<(String, String)>,
 }
 
 /// A spool in a folder.
@@ -398,7 +331,7 @@ impl Spool {
         let mut entries: Vec<Entry> = entries.into_values().collect();
         for entry in &mut entries {
             entry.wants = wants.get(&entry.digest).cloned().unwrap_or_default();
-            entry.wants.sort_by(|a, b| (a.saved, &a.outfile, &a.archive).cmp(&(b.saved, &b.outfile, &b.archive)));
+            entry.wants.sort_by(|a, b| a.order().cmp(&b.order()));
         }
         entries.sort_by_key(|entry| (entry.wants.first().map(|want| want.saved), entry.digest, entry.kind));
         strange.sort();
@@ -457,6 +390,7 @@ impl Spool {
     /// Brings a signed envelope where it should go, and forgets it when that is done. `stored` is the time that an
     /// archive keeps with it. `instead` goes before what was written down; without it, an existing outfile is
     /// overwritten only if it is empty or an envelope itself: what was written down may come from another machine.
+    /// `upload` stores on servers.
     ///
     /// What fails stays in the spool; the first failure is returned after everything was tried.
     pub fn resume(
@@ -464,6 +398,7 @@ impl Spool {
         digest: &ObjectId,
         instead: Option<&Want>,
         stored: Timestamp,
+        upload: Upload<'_>,
     ) -> Result<Delivered, SpoolError> {
         let entry = match self.entry(digest, Kind::Envelope) {
             Err(SpoolError::NotFound { .. }) if self.content_path(digest, Kind::Payload).exists() => {
@@ -479,14 +414,14 @@ impl Spool {
             return Err(SpoolError::NotSigned { digest: *digest });
         }
         let wants = instead.map_or(entry.wants, |want| vec![want.clone()]);
-        if !wants.iter().any(|want| want.outfile.is_some() || want.archive.is_some()) {
+        if !wants.iter().any(Want::has_place) {
             return Err(SpoolError::NoDestination { digest: *digest });
         }
         let mut done = Delivered::default();
         let mut first_failure = None;
         let mut delivered = Vec::new();
         for want in &wants {
-            match self.deliver(digest, want, instead.is_some(), stored, &mut done) {
+            match self.deliver(digest, want, instead.is_some(), stored, upload, &mut done) {
                 Ok(()) => delivered.push(want),
                 Err(error) => first_failure = first_failure.or(Some(error)),
             }
@@ -510,6 +445,7 @@ impl Spool {
         want: &Want,
         is_explicit: bool,
         stored: Timestamp,
+        upload: Upload<'_>,
         done: &mut Delivered,
     ) -> Result<(), SpoolError> {
         let copy = |out: &mut dyn Write| -> io::Result<()> {
@@ -531,6 +467,13 @@ impl Spool {
             }
             outfile.write_with(copy)?;
             done.outfiles.push(path.clone());
+        }
+        // Last: what is kept here does not wait for another machine.
+        if let Some(server) = &want.archivista {
+            let envelope = self.load(digest, Kind::Envelope)?;
+            let failed = |source| SpoolError::Server { server: server.clone(), source };
+            let name = upload(server, &envelope).map_err(failed)?;
+            done.servers.push((server.clone(), name));
         }
         Ok(())
     }
@@ -620,6 +563,10 @@ mod tests {
 
     const TIME: Timestamp = Timestamp::UNIX_EPOCH;
 
+    fn nowhere(server: &str, _: &[u8]) -> Result<String, Box<dyn Error + Send + Sync>> {
+        Err(format!("nothing is sent to {server}").into())
+    }
+
     fn spool() -> (tempfile::TempDir, Spool) {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let spool = Spool::create(&folder.path().join("data/spool")).expect("a new spool");
@@ -658,13 +605,13 @@ mod tests {
         assert_eq!((waiting.entries.len(), waiting.strange.len()), (1, 0));
         assert_eq!(waiting.entries[0].wants, [want]);
 
-        let done = spool.resume(&saved.digest, None, TIME).expect("delivered");
+        let done = spool.resume(&saved.digest, None, TIME, &nowhere).expect("delivered");
         assert_eq!((done.outfiles, done.archives), (vec![outfile.clone()], vec![archive.clone()]));
         assert_eq!(fs::read(&outfile).expect("read"), envelope);
         let records = Archive::open(&archive).and_then(|archive| archive.find(&Query::default())).expect("an answer");
         assert_eq!(records[0].digest, saved.digest);
         assert_eq!(files(&spool), 0);
-        let error = spool.resume(&saved.digest, None, TIME).expect_err("it is gone");
+        let error = spool.resume(&saved.digest, None, TIME, &nowhere).expect_err("it is gone");
         assert!(matches!(error, SpoolError::NotFound { .. }), "{error}");
     }
 
@@ -676,13 +623,36 @@ mod tests {
         let envelope = envelope("one");
         spool.save(Kind::Envelope, &bad, &envelope).expect("spooled");
         let id = spool.save(Kind::Envelope, &good, &envelope).expect("spooled once more").digest;
-        let error = spool.resume(&id, None, TIME).expect_err("one place is missing");
+        let error = spool.resume(&id, None, TIME, &nowhere).expect_err("one place is missing");
         assert!(error.to_string().contains("no/bad"), "{error}");
         assert_eq!(fs::read(folder.path().join("good")).expect("read"), envelope);
         assert_eq!(spool.entry(&id, Kind::Envelope).expect("it is there").wants, [bad]);
         fs::create_dir(folder.path().join("no")).expect("made");
-        spool.resume(&id, None, TIME).expect("delivered");
+        spool.resume(&id, None, TIME, &nowhere).expect("delivered");
         assert_eq!(fs::read(folder.path().join("no/bad")).expect("read"), envelope);
+        assert_eq!(files(&spool), 0);
+    }
+
+    #[test]
+    fn what_a_server_should_have_waits_for_it() {
+        let (folder, spool) = spool();
+        let outfile = folder.path().join("out.json");
+        let server = "https://archivista.example";
+        let want = Want { outfile: Some(outfile.clone()), archivista: Some(server.to_owned()), ..Want::default() };
+        let envelope = envelope("one");
+        let id = spool.save(Kind::Envelope, &want, &envelope).expect("spooled").digest;
+        let error = spool.resume(&id, None, TIME, &nowhere).expect_err("the server is down");
+        assert!(error.source().is_some_and(|why| why.to_string().contains("nothing is sent to https://")), "{error}");
+        assert_eq!(fs::read(&outfile).expect("what can be delivered is"), envelope);
+        assert_eq!(spool.entry(&id, Kind::Envelope).expect("it is there").wants, [want]);
+        let sent = std::cell::RefCell::new(Vec::new());
+        let upload = |to: &str, bytes: &[u8]| {
+            sent.borrow_mut().push((to.to_owned(), bytes.to_vec()));
+            Ok("its name".to_owned())
+        };
+        let done = spool.resume(&id, None, TIME, &upload).expect("delivered");
+        assert_eq!(done.servers, [(server.to_owned(), "its name".to_owned())]);
+        assert_eq!(sent.into_inner(), [(server.to_owned(), envelope)]);
         assert_eq!(files(&spool), 0);
     }
 
@@ -693,7 +663,7 @@ mod tests {
         let want = Want { outfile: Some(folder.path().join("out")), ..Want::default() };
         let saved = spool.save(Kind::Payload, &want, b"{\"honest\":1}").expect("spooled");
         assert_eq!(spool.load(&saved.digest, Kind::Payload).expect("it is whole"), b"{\"honest\":1}");
-        let error = spool.resume(&saved.digest, None, TIME).expect_err("it is not signed");
+        let error = spool.resume(&saved.digest, None, TIME, &nowhere).expect_err("it is not signed");
         assert!(matches!(error, SpoolError::NotSigned { .. }), "{error}");
         fs::write(&saved.path, b"{\"honest\":0}").expect("changed");
         let error = spool.load(&saved.digest, Kind::Payload).expect_err("it was changed");
@@ -701,14 +671,14 @@ mod tests {
 
         let saved = spool.save(Kind::Envelope, &want, &envelope("one")).expect("spooled");
         fs::write(&saved.path, envelope("two")).expect("changed");
-        let error = spool.resume(&saved.digest, None, TIME).expect_err("it was changed");
+        let error = spool.resume(&saved.digest, None, TIME, &nowhere).expect_err("it was changed");
         assert!(matches!(error, SpoolError::Changed { .. }), "{error}");
         assert!(!folder.path().join("out").exists());
 
         // A name that says "signed" proves nothing.
         for unsigned in [&b"{\"payload\":\"e30=\",\"payloadType\":\"x\",\"signatures\":[]}"[..], b"not an envelope"] {
             let id = spool.save(Kind::Envelope, &want, unsigned).expect("spooled").digest;
-            let error = spool.resume(&id, None, TIME).expect_err("it is not signed");
+            let error = spool.resume(&id, None, TIME, &nowhere).expect_err("it is not signed");
             assert!(matches!(error, SpoolError::NotSigned { .. }), "{error}");
         }
         // A link to what has the right digest is not followed.
@@ -728,18 +698,18 @@ mod tests {
         let one = envelope("one");
         let id = spool.save(Kind::Envelope, &want, &one).expect("spooled").digest;
         fs::write(&path, "ssh-ed25519 AAAA").expect("written");
-        let error = spool.resume(&id, None, TIME).expect_err("there is another file");
+        let error = spool.resume(&id, None, TIME, &nowhere).expect_err("there is another file");
         assert!(matches!(error, SpoolError::Occupied { .. }), "{error}");
         assert_eq!(fs::read_to_string(&path).expect("read"), "ssh-ed25519 AAAA");
         fs::write(&path, envelope("an older one")).expect("written");
-        spool.resume(&id, None, TIME).expect("evidence replaces evidence");
+        spool.resume(&id, None, TIME, &nowhere).expect("evidence replaces evidence");
         assert_eq!(fs::read(&path).expect("read"), one);
 
         fs::write(&path, "anything").expect("written");
         let id = spool.save(Kind::Envelope, &Want::default(), &one).expect("spooled").digest;
-        let error = spool.resume(&id, None, TIME).expect_err("nothing tells where to");
+        let error = spool.resume(&id, None, TIME, &nowhere).expect_err("nothing tells where to");
         assert!(matches!(error, SpoolError::NoDestination { .. }), "{error}");
-        spool.resume(&id, Some(&want), TIME).expect("the user named the file");
+        spool.resume(&id, Some(&want), TIME, &nowhere).expect("the user named the file");
         assert_eq!(fs::read(&path).expect("read"), one);
     }
 
@@ -795,7 +765,7 @@ mod tests {
         spool.reserve(1 << 20).expect_err("there is no room to reserve");
         fs::remove_file(disk.path().join("filler")).expect("removed");
         drop(filler);
-        spool.resume(&id, None, TIME).expect("delivered");
+        spool.resume(&id, None, TIME, &nowhere).expect("delivered");
         assert_eq!(fs::read(disk.path().join("out")).expect("read"), content);
         drop(spool.reserve(1 << 20).expect("there is room"));
         assert_eq!(files(&spool), 0, "a reserve leaves nothing");

@@ -50,12 +50,19 @@ pub(crate) struct NoAnswer {
     pub(crate) reason: String,
     /// Whether the other side may not speak TLS.
     pub(crate) tls: bool,
+    /// Whether asking again may help.
+    pub(crate) again: bool,
 }
 
 impl Client {
     /// Asks; what can be asked again is, after a broken connection and where the other side is busy.
     pub(crate) fn exchange(&self, mut question: Question<'_>) -> Result<Answer, NoAnswer> {
-        let uri = self.permitted(question.url).map_err(|(place, reason)| NoAnswer { place, reason, tls: false })?;
+        let uri = self.permitted(question.url).map_err(|(place, reason)| NoAnswer {
+            place,
+            reason,
+            tls: false,
+            again: false,
+        })?;
         let shown = place(&uri);
         let repeats = question.body.is_none() && matches!(question.method, Method::GET | Method::HEAD);
         let begun = Instant::now();
@@ -79,7 +86,12 @@ impl Client {
                 }
                 let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
                 let tls = failed.reason.starts_with("TLS") || failed.reason.contains("certificate");
-                return Err(NoAnswer { place: shown, reason: format!("{}{times}", failed.reason), tls });
+                return Err(NoAnswer {
+                    place: shown,
+                    reason: format!("{}{times}", failed.reason),
+                    tls,
+                    again: failed.again,
+                });
             }
             std::thread::sleep(wait);
             pause *= 2;

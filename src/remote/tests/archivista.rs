@@ -25,15 +25,43 @@ fn envelopes_are_stored_byte_for_byte_and_given_again() {
     let (base, served) = serve(honest);
     let store = store(&base);
     let envelope = br#"{"payload":"e30=","payloadType":"x","signatures":[]}"#;
-    let id = store.put(envelope).expect("stored");
-    assert_eq!(id, gitoid(envelope));
-    assert_eq!(store.put(envelope).expect("it is there"), id, "a second time is no error");
+    let kept = store.put(envelope).expect("stored");
+    let id = kept.gitoid;
+    assert_eq!((id.as_str(), kept.already), (gitoid(envelope).as_str(), false));
+    let again = store.put(envelope).expect("a second time is no error");
+    assert_eq!((again.gitoid, again.already), (id.clone(), true));
     assert_eq!(store.get(&id, 1000).expect("there"), envelope);
     assert!(store.get(&id, 10).expect_err("long").to_string().contains("more than 10 bytes"));
     let asked = served.lock().expect("no panic").asked.clone();
     assert!(asked[0].starts_with("post /upload ") && asked[0].contains("authorization: bearer secret-0123456789"));
     // witness's and cilock's clients say the same.
     assert!(asked[0].contains("content-type: application/json"));
+}
+
+/// Its index refuses what it cannot read after the bytes are stored: that is not stored, for nobody finds it.
+#[test]
+fn what_is_there_and_not_indexed_is_not_stored() {
+    let (base, served) = serve(honest);
+    let store = store(&base);
+    let envelope = br#"{"payload":"e30=","payloadType":"x","signatures":[]}"#;
+    store.put(envelope).expect("stored");
+    served.lock().expect("no panic").unindexed.insert(gitoid(envelope));
+    let error = store.put(envelope).expect_err("not indexed").to_string();
+    assert!(error.contains("answers 500: UNIQUE"), "{error}");
+}
+
+/// What fails for a moment is asked again, and not for ever.
+#[test]
+fn envelopes_are_sent_again_where_the_server_is_busy() {
+    let busy: Lie = |_| Some((503, "busy".to_owned()));
+    let (base, served) = serve(busy);
+    let error = store(&base).put(b"{}").expect_err("busy");
+    assert!(error.is_outage && error.to_string().contains("(3 attempts)"), "{error}");
+    assert_eq!(served.lock().expect("no panic").lied, 3);
+    let refused: Lie = |_| Some((401, "no".to_owned()));
+    let (base, served) = serve(refused);
+    assert!(!store(&base).put(b"{}").expect_err("refused").is_outage);
+    assert_eq!(served.lock().expect("no panic").lied, 1);
 }
 
 #[test]

@@ -25,7 +25,6 @@ pub(super) fn carry(
     blobs: &[Descriptor],
     options: &Options,
     report: &mut Report,
-    notes: &mut Vec<String>,
 ) -> Result<(), CarryError> {
     let next = Mutex::new(blobs.iter());
     let done: Mutex<Vec<(&Descriptor, Result<Done, RepositoryError>)>> = Mutex::default();
@@ -50,7 +49,9 @@ pub(super) fn carry(
             Done::Present => report.present += 1,
             Done::Mounted => report.mounted += 1,
             Done::Sent => report.sent = (report.sent.0 + 1, report.sent.1 + blob.size),
-            Done::Absent => notes.push(format!("the layer {} is kept elsewhere and was not carried", blob.digest)),
+            Done::Absent => {
+                report.notes.push(format!("the layer {} is kept elsewhere and was not carried", blob.digest));
+            }
         }
     }
     Ok(())

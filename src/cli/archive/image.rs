@@ -1,0 +1,173 @@
+//! `affiant archive find --image`: the evidence about an image, as files that `verify --attestations` takes.
+//!
+//! The image is resolved once. Its manifest, the entries of its index and the configs are looked up, and then what the
+//! evidence refers back to, as `bundle create` does: a gate that is handed these files can follow a chain.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use affiant_core::bundle::MAX_ENVELOPES;
+use affiant_core::image::{At, Digest, Kind as ManifestKind, RepositoryError};
+use affiant_core::outfile::Outfile;
+use affiant_core::store::{Found, ObjectId, SubjectDigest};
+use affiant_core::verify::Source;
+use serde_json::json;
+
+use super::{FindArgs, Format, Place};
+use crate::cli::Ending;
+use crate::cli::bundle::walk;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::image::{TargetArgs, no_answer};
+use crate::cli::output::{Output, one_line};
+use crate::cli::places;
+
+/// Most manifests of an index that are looked up.
+const MAX_CHILDREN: usize = 1000;
+/// How deep indexes may lie in each other.
+const MAX_DEPTH: usize = 4;
+/// Rounds of back-references, as many as `bundle create` goes.
+const MAX_ROUNDS: usize = 5;
+
+/// The digests by which evidence about an image may name it.
+fn digests(targets: &TargetArgs, name: &str, output: &Output) -> Result<Vec<SubjectDigest>, Failure> {
+    let image = targets.source(name)?;
+    let failed = |error: RepositoryError| no_answer(name, &error);
+    let root = image.repository.manifest(&image.at).map_err(failed)?;
+    let root = root.ok_or_else(|| {
+        Failure::new(Kind::NoAnswer, format!("{name} is not there"))
+            .hint("is the name right, and was the image pushed?")
+    })?;
+    let mut all: BTreeSet<Digest> = BTreeSet::new();
+    let mut order = Vec::new();
+    let mut next = vec![(root, 0)];
+    while let Some((stored, depth)) = next.pop() {
+        if !all.insert(stored.digest().clone()) {
+            continue;
+        }
+        order.push(stored.digest().clone());
+        let manifest = stored.manifest().map_err(|error| no_answer(name, &error))?;
+        order.extend(manifest.config.iter().map(|config| config.digest.clone()));
+        if manifest.kind() != ManifestKind::Index {
+            continue;
+        }
+        // What an index says of a build is no image.
+        let images =
+            manifest.entries().iter().filter(|entry| entry.platform.as_ref().is_none_or(|one| !one.is_unknown()));
+        for entry in images {
+            if depth == MAX_DEPTH || all.len() + next.len() >= MAX_CHILDREN {
+                let what = format!("{name}: more than {MAX_CHILDREN} manifests, or deeper than {MAX_DEPTH}");
+                return Err(Failure::new(Kind::NoAnswer, what));
+            }
+            let child = image.repository.manifest(&At::Digest(entry.digest.clone())).map_err(failed)?;
+            if let Some(child) = child {
+                next.push((child, depth + 1));
+            } else {
+                let text = format!("note: {} of the index is not there, and not asked for its config", entry.digest);
+                output.message(&text);
+                order.push(entry.digest.clone());
+            }
+        }
+    }
+    let seed = |digest: Digest| SubjectDigest { algorithm: Some("sha256".to_owned()), value: digest.hex().to_owned() };
+    Ok(order.into_iter().map(seed).collect())
+}
+
+/// Prints the files of the evidence about an image; 3 where there is none.
+pub(super) fn find(args: &FindArgs, name: &str, place: &Place, output: &Output) -> Result<Ending, Failure> {
+    let seeds = digests(&args.targets, name, output)?;
+    let source: &dyn Source = match place {
+        Place::Folder(archive) => archive,
+        Place::Server(server) => &**server,
+    };
+    let found = walk(&[source], seeds, MAX_ENVELOPES, MAX_ROUNDS)?;
+    files(args, found.into_iter().map(|(_, bytes)| bytes).collect(), place, output)
+}
+
+/// Prints where envelopes lie: in the archive's folder, or in the one into which they are copied.
+pub(super) fn files(
+    args: &FindArgs,
+    envelopes: Vec<Vec<u8>>,
+    place: &Place,
+    output: &Output,
+) -> Result<Ending, Failure> {
+    let mut listed = Vec::new();
+    let mut into = None;
+    for bytes in envelopes {
+        let found = Found::read(&bytes).map_err(|reason| {
+            Failure::new(Kind::NoAnswer, format!("what {} holds is no evidence: {reason}", place.name()))
+        })?;
+        let is_wanted =
+            |wanted: &Option<String>, has: Option<&str>| wanted.as_deref().is_none_or(|one| has == Some(one));
+        let fits = is_wanted(&args.step, found.step())
+            && is_wanted(&args.predicate_type, found.predicate_type())
+            && args.attestation_type.as_deref().is_none_or(|wanted| found.has_type(wanted));
+        if !fits {
+            continue;
+        }
+        if args.shown.limit.is_some_and(|limit| listed.len() >= limit) {
+            break;
+        }
+        let id = ObjectId::of(&bytes);
+        let path = if let (Place::Folder(archive), None) = (place, &args.into) {
+            archive.path(&id)
+        } else {
+            if into.is_none() {
+                into = Some(folder(args.into.as_deref())?);
+            }
+            let path = into.clone().unwrap_or_default().join(format!("{}.json", id.hex()));
+            write(&path, &bytes)?;
+            path
+        };
+        listed.push((path, id, found.step().map(str::to_owned), found.predicate_type().map(str::to_owned)));
+    }
+    if let Some((path, ..)) = listed.iter().find(|(path, ..)| path.to_string_lossy().contains([',', '\n'])) {
+        output.message(&format!(
+            "warning: {} cannot stand in a list with commas; copy the files elsewhere with `--into DIR`",
+            path.display()
+        ));
+    }
+    if matches!(args.shown.output, Format::Json) {
+        let list: Vec<_> = listed
+            .iter()
+            .map(|(path, id, step, kind)| {
+                json!({ "path": path.display().to_string(), "digest": id, "step": step, "predicateType": kind })
+            })
+            .collect();
+        output.data(format!("{:#}\n", json!(list)).as_bytes())?;
+    } else {
+        let text: String = listed.iter().map(|(path, ..)| one_line(&path.display().to_string()) + "\n").collect();
+        output.data(text.as_bytes())?;
+    }
+    if listed.is_empty() {
+        output.message("nothing found");
+        return Ok(Ending::Code(3));
+    }
+    Ok(Ending::Code(0))
+}
+
+/// The folder for copies; by default one in the user's cache.
+fn folder(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let folder = named.map(Path::to_owned).or_else(places::fetched).ok_or_else(|| {
+        Failure::new(Kind::NoAnswer, "there is no folder for the evidence: neither HOME nor AFFIANT_HOME is set")
+            .hint("name it with `--into DIR`")
+    })?;
+    let cannot = |error: &std::io::Error| {
+        Failure::because(Kind::NoAnswer, format!("the folder {} cannot be used", folder.display()), error)
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| cannot(&error))?;
+    Ok(folder)
+}
+
+/// Writes a copy that only its owner can read, unless it is there already.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if std::fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let message = || format!("{} cannot be written", path.display());
+    Outfile::probe(path)
+        .and_then(|file| file.write(bytes))
+        .map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|error| Failure::because(Kind::NoAnswer, message(), &error))
+}

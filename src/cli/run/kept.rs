@@ -1,0 +1,166 @@
+//! What became of the evidence of a run, and how it is told.
+
+use std::path::PathBuf;
+
+use affiant_core::run::{Collected, Sealed, SealedEnvelope};
+use affiant_core::sign::Signer;
+use serde_json::{Value, json};
+
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::image::After;
+use crate::cli::output::Output;
+
+/// What became of the evidence.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Whether something that was asked for could not be kept.
+    pub(super) failed: bool,
+    pub(super) envelopes: Vec<KeptEnvelope>,
+    /// The collection's outfile, as people are told of it.
+    pub(super) shown: Option<String>,
+    pub(super) next: Option<String>,
+    /// Names of what was attached to images.
+    pub(super) attached: Option<Vec<String>>,
+}
+
+pub(super) struct KeptEnvelope {
+    pub(super) attestor: Option<&'static str>,
+    pub(super) payload_digest: String,
+    pub(super) digest: Option<String>,
+    pub(super) gitoid: Option<String>,
+    pub(super) outfile: Option<PathBuf>,
+    pub(super) archive: Option<PathBuf>,
+    pub(super) server: Option<String>,
+    pub(super) spool: Option<Waiting>,
+}
+
+/// Evidence in a spool.
+pub(super) struct Waiting {
+    pub(super) digest: String,
+    pub(super) path: PathBuf,
+    /// The command that finishes the job.
+    pub(super) resume: String,
+}
+
+impl KeptEnvelope {
+    pub(super) fn of(envelope: &SealedEnvelope) -> Self {
+        Self {
+            attestor: envelope.attestor,
+            payload_digest: envelope.payload_digest().to_owned(),
+            digest: None,
+            gitoid: None,
+            outfile: None,
+            archive: None,
+            server: None,
+            spool: None,
+        }
+    }
+
+    fn in_archivista(&self) -> Option<String> {
+        let gitoid = self.server.as_ref().and(self.gitoid.as_deref())?;
+        Some(format!("archivista as {}", gitoid.get(..12).unwrap_or(gitoid)))
+    }
+}
+
+impl Kept {
+    /// Keeps the evidence with images as well. It is in the archive already; what fails here fails the run, and is told.
+    pub(super) fn attach(
+        &mut self,
+        attach: &After,
+        collected: &Collected,
+        sealed: &Sealed,
+        signers: &[Box<dyn Signer>],
+        output: &Output,
+    ) {
+        if collected.outcome.code() != 0 {
+            output.message("note: the command failed, so its evidence is attached to no image");
+            return;
+        }
+        let label = |envelope: &SealedEnvelope| envelope.attestor.map_or("the collection", |name| name).to_owned();
+        let json = |envelope: &SealedEnvelope| {
+            let mut bytes = Vec::new();
+            envelope.write(&mut bytes).map(|()| (label(envelope), bytes))
+        };
+        let keys: Vec<_> = signers.iter().map(|signer| signer.public_key().clone()).collect();
+        let envelopes = sealed.envelopes.iter().map(json).collect::<Result<Vec<_>, _>>();
+        let result = envelopes
+            .map_err(|error| Failure::because(Kind::Run, "the evidence cannot be written", &error))
+            .and_then(|envelopes| attach.attach(&envelopes, &keys, output));
+        match result {
+            Ok(names) => self.attached = Some(names),
+            Err(failure) => {
+                self.failed = true;
+                let digests = self.envelopes.iter().filter(|one| one.archive.is_some());
+                let digests: Vec<&str> = digests.filter_map(|one| one.digest.as_deref()).collect();
+                let failure = if digests.is_empty() {
+                    failure
+                } else {
+                    failure.hint(format!("it is archived; later: affiant image attach IMAGE {}", digests.join(" ")))
+                };
+                output.failure(&failure);
+            }
+        }
+    }
+
+    /// What was attached to images, where that was asked for.
+    pub(super) fn attached(&self) -> Option<&[String]> {
+        self.attached.as_deref()
+    }
+
+    /// For the report.
+    pub(super) fn report(&self) -> Value {
+        let show = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        self.envelopes
+            .iter()
+            .map(|one| {
+                json!({
+                    "attestor": one.attestor,
+                    "payloadSha256": one.payload_digest,
+                    "sha256": one.digest.as_ref().map(|digest| digest.trim_start_matches("sha256:")),
+                    "gitoid": one.gitoid,
+                    "outfile": show(&one.outfile),
+                    "archive": show(&one.archive),
+                    "archivista": one.server,
+                    "spool": one.spool.as_ref().map(|waiting| waiting.path.display().to_string()),
+                })
+            })
+            .collect()
+    }
+
+    /// Where the envelopes beside the collection are, each with its attestor.
+    pub(super) fn beside(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let main = self.envelopes.first().and_then(|first| first.outfile.as_ref());
+        let main = main.zip(self.shown.as_ref()).map(|(path, shown)| (path.display().to_string(), shown));
+        self.envelopes.iter().filter_map(move |one| {
+            let place = match (&one.outfile, &one.archive, &one.digest, &one.spool) {
+                (Some(path), ..) => {
+                    let path = path.display().to_string();
+                    let rest = main.as_ref().and_then(|(whole, shown)| Some((path.strip_prefix(whole)?, shown)));
+                    rest.map(|(rest, shown)| format!("{shown}{rest}")).unwrap_or(path)
+                }
+                (None, Some(_), Some(digest), _) => format!("the archive as {}", digest.get(..19).unwrap_or(digest)),
+                (.., Some(waiting)) => format!("the spool: {}", waiting.path.display()),
+                _ => one.in_archivista()?,
+            };
+            Some((one.attestor?, place))
+        })
+    }
+
+    /// Where the evidence is, and the next command: the last line.
+    pub(super) fn last_line(&self) -> Option<String> {
+        let first = self.envelopes.first()?;
+        let mut places = Vec::new();
+        places.extend(self.shown.clone());
+        places.extend(first.archive.as_ref().map(|_| {
+            let digest = first.digest.as_deref().unwrap_or_default();
+            format!("the archive as {}", digest.get(..19).unwrap_or(digest))
+        }));
+        places.extend(first.in_archivista());
+        places.extend(first.spool.as_ref().map(|waiting| format!("the spool: {}", waiting.path.display())));
+        if places.is_empty() {
+            return Some("the evidence is lost: no place took it".to_owned());
+        }
+        let next = self.next.as_ref().map(|next| format!("; next: {next}")).unwrap_or_default();
+        Some(format!("evidence in {}{next}", places.join(" and ")))
+    }
+}

@@ -1,0 +1,216 @@
+//! What lies beside an image, in the places where Kyverno looks.
+
+use std::collections::BTreeSet;
+
+use crate::dsse::Envelope;
+use crate::image::attached::{self, CERTIFICATE, Kind, LOG, MAX_LAYER, SIGNATURE_ARTIFACT};
+use crate::image::claim::Claim;
+use crate::image::manifest::{Descriptor, Manifest};
+use crate::image::sigstore::{BUNDLE, Bundle, Content, Signer};
+use crate::image::{At, Digest, Repository, RepositoryError, Stored};
+
+/// More referrers than these, of any kind, and Kyverno refuses to look for bundles.
+pub const MAX_REFERRERS: usize = 50;
+/// From how many on one should know.
+pub const WARN_REFERRERS: usize = 40;
+/// Longest bundle that Kyverno reads, in bytes.
+pub const MAX_BUNDLE_LAYER: u64 = 10 << 20;
+/// Most referrers that are fetched here.
+const MAX_FETCHED: usize = 200;
+
+/// A payload with its signature, under a tag or as a referrer.
+#[derive(Clone, Debug)]
+pub(super) struct Legacy {
+    pub(super) payload: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    /// PEM.
+    pub(super) certificate: Option<String>,
+    pub(super) has_log: bool,
+}
+
+/// An attestation, and what it says that it is.
+#[derive(Clone, Debug)]
+pub(super) struct Attested {
+    pub(super) envelope: Envelope,
+    pub(super) predicate_type: String,
+    pub(super) certificate: Option<String>,
+    pub(super) by_certificate: bool,
+    pub(super) has_log: bool,
+}
+
+/// A list entry that is a bundle, or says so.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    /// Whether the list says that it is one.
+    pub(super) is_listed_as_bundle: bool,
+    pub(super) content: Result<Attested, String>,
+}
+
+/// What lies beside one image in one repository.
+#[derive(Debug)]
+pub struct Evidence {
+    pub(super) tags: (String, String),
+    /// Payloads under the tag of signatures.
+    pub(super) signatures: Vec<Legacy>,
+    /// Those of the last referrer that has any.
+    pub(super) referred: Vec<Legacy>,
+    /// Under the tag of attestations.
+    pub(super) attestations: Vec<Attested>,
+    pub(super) bundles: Vec<Listed>,
+    /// How many referrers there are.
+    pub(super) referrers: usize,
+    /// What could not be read.
+    pub(super) problems: Vec<String>,
+}
+
+impl Evidence {
+    /// Looks beside the image of this digest. What cannot be read is a problem, told with the answer; only a repository
+    /// that gives no answer is an error.
+    pub fn gather(repository: &dyn Repository, of: &Digest) -> Result<Self, RepositoryError> {
+        let tags = (of.tag(Kind::Signature.suffix()), of.tag(Kind::Attestation.suffix()));
+        let mut found = Self {
+            tags,
+            signatures: Vec::new(),
+            referred: Vec::new(),
+            attestations: Vec::new(),
+            bundles: Vec::new(),
+            referrers: 0,
+            problems: Vec::new(),
+        };
+        if let Some(stored) = repository.manifest(&At::Tag(found.tags.0.clone()))? {
+            found.signatures = found.signatures_of(repository, &found.tags.0.clone(), &stored);
+        }
+        if let Some(stored) = repository.manifest(&At::Tag(found.tags.1.clone()))? {
+            found.attestations_of(repository, &stored);
+        }
+        let entries = attached::referrers(repository, of)?;
+        found.referrers = entries.len();
+        for entry in entries.iter().take(MAX_FETCHED) {
+            found.referrer(repository, of, entry);
+        }
+        Ok(found)
+    }
+
+    fn problem(&mut self, place: &str, reason: impl std::fmt::Display) {
+        self.problems.push(format!("{place}: {reason}"));
+    }
+
+    fn blob(&mut self, repository: &dyn Repository, place: &str, layer: &Descriptor) -> Option<Vec<u8>> {
+        if layer.size > MAX_LAYER {
+            self.problem(place, format!("{} bytes", layer.size));
+            return None;
+        }
+        repository.blob_bytes(&layer.digest, layer.size).map_err(|error| self.problem(place, error)).ok()
+    }
+
+    fn layers(&mut self, place: &str, stored: &Stored, kind: Kind) -> Vec<(String, Descriptor)> {
+        let manifest = match stored.manifest() {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.problem(place, error);
+                return Vec::new();
+            }
+        };
+        match attached::layers(&manifest, kind) {
+            Ok(layers) => {
+                layers.into_iter().map(|(index, layer)| (format!("{place}, layer {index}"), layer.clone())).collect()
+            }
+            Err(reason) => {
+                self.problem(place, reason);
+                Vec::new()
+            }
+        }
+    }
+
+    fn signatures_of(&mut self, repository: &dyn Repository, place: &str, stored: &Stored) -> Vec<Legacy> {
+        let mut all = Vec::new();
+        for (place, layer) in self.layers(place, stored, Kind::Signature) {
+            let signature = match attached::signature_of(&layer) {
+                Ok(signature) => signature,
+                Err(reason) => {
+                    self.problem(&place, reason);
+                    continue;
+                }
+            };
+            let Some(payload) = self.blob(repository, &place, &layer) else { continue };
+            let certificate = layer.annotation(CERTIFICATE).map(str::to_owned);
+            all.push(Legacy { payload, signature, certificate, has_log: layer.annotation(LOG).is_some() });
+        }
+        all
+    }
+
+    fn attestations_of(&mut self, repository: &dyn Repository, stored: &Stored) {
+        let place = self.tags.1.clone();
+        for (place, layer) in self.layers(&place, stored, Kind::Attestation) {
+            let Some(bytes) = self.blob(repository, &place, &layer) else { continue };
+            match Envelope::parse(&bytes, bytes.len()) {
+                Ok(envelope) => {
+                    let certificate = layer.annotation(CERTIFICATE).map(str::to_owned);
+                    let has_log = layer.annotation(LOG).is_some();
+                    let by_certificate = certificate.is_some();
+                    self.attestations.push(Attested { certificate, by_certificate, has_log, ..attested(envelope) });
+                }
+                Err(error) => self.problem(&place, error),
+            }
+        }
+    }
+
+    fn referrer(&mut self, repository: &dyn Repository, of: &Digest, entry: &Descriptor) {
+        let place = format!("referrer {}", entry.digest);
+        let stored = match repository.manifest(&At::Digest(entry.digest.clone())) {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return self.problem(&place, "it is listed, and not there"),
+            Err(error) => return self.problem(&place, error),
+        };
+        let manifest = match stored.manifest() {
+            Ok(manifest) => manifest,
+            Err(error) => return self.problem(&place, error),
+        };
+        if manifest.subject.as_ref().is_none_or(|subject| subject.digest != *of) {
+            return self.problem(&place, "it is about another manifest");
+        }
+        if manifest.artifact_type() == Some(SIGNATURE_ARTIFACT) {
+            // The last one counts.
+            self.referred = self.signatures_of(repository, &place, &stored);
+            return;
+        }
+        let is_listed_as_bundle = entry.artifact_type.as_deref().is_some_and(|kind| kind.starts_with(BUNDLE));
+        if is_listed_as_bundle || manifest.artifact_type().is_some_and(|kind| kind.starts_with(BUNDLE)) {
+            let content = bundle(repository, &manifest);
+            self.bundles.push(Listed { is_listed_as_bundle, content });
+        }
+    }
+
+    /// The predicate types that lie under the tag, or in bundles.
+    pub(super) fn types(&self, in_bundles: bool) -> BTreeSet<&str> {
+        let all: Box<dyn Iterator<Item = &Attested>> = if in_bundles {
+            Box::new(self.bundles.iter().filter_map(|one| one.content.as_ref().ok()))
+        } else {
+            Box::new(self.attestations.iter())
+        };
+        all.map(|one| one.predicate_type.as_str()).filter(|kind| !kind.is_empty()).collect()
+    }
+}
+
+fn attested(envelope: Envelope) -> Attested {
+    let predicate_type = Claim::parse(&envelope.payload).map(|claim| claim.predicate_type).unwrap_or_default();
+    Attested { envelope, predicate_type, certificate: None, by_certificate: false, has_log: false }
+}
+
+/// The bundle that a manifest has in its first layer, as Kyverno reads it.
+fn bundle(repository: &dyn Repository, manifest: &Manifest) -> Result<Attested, String> {
+    let layer = manifest.layers().first().ok_or("it has no layer")?;
+    if layer.size > MAX_BUNDLE_LAYER {
+        return Err(format!("a bundle of {} bytes; Kyverno reads {MAX_BUNDLE_LAYER}", layer.size));
+    }
+    let bytes = repository.blob_bytes(&layer.digest, layer.size).map_err(|error| error.to_string())?;
+    let read = Bundle::parse(&bytes).map_err(|error| error.to_string())?;
+    match read.content {
+        Content::Envelope(envelope) => Ok(Attested {
+            by_certificate: matches!(read.signer, Signer::Certificate { .. }),
+            has_log: read.log_entries > 0,
+            ..attested(envelope)
+        }),
+        Content::Message { .. } => Err("it signs bytes, not a statement about an image".to_owned()),
+    }
+}

@@ -1,0 +1,333 @@
+//! `affiant kyverno check`, against what the real Kyverno said of the same images and policies.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Ended, Place};
+use crate::images::load;
+use crate::registry::Registry;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The image of all recorded layouts.
+const IMAGE: &str = "sha256:b15245ece36593766b17936ef079a207be686c6db2e2a91da27a757a61c1832f";
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn policy(name: &str) -> String {
+    fixtures().join(format!("kyverno/pol-{name}.yaml")).display().to_string()
+}
+
+/// The recorded repositories.
+fn recorded(registry: &Registry) {
+    for name in ["att-bundle", "att-legacy", "keyed-bundle", "keyed-bundle-fallbacktag", "keyed-legacy"] {
+        load(registry, &fixtures().join("cosign/layouts").join(name), &format!("vec/{name}"));
+    }
+    let keyless = "keyless-gitlab-legacy-rekor1";
+    load(registry, &fixtures().join("kyverno/layouts").join(keyless), &format!("vec/{keyless}"));
+    // These two were not recorded: the first is the signature of `keyed-legacy` as a referrer, the second has none.
+    load(registry, &fixtures().join("cosign/layouts/keyed-legacy"), "vec/keyed-legacy-oci11");
+    let tag = format!("{}.sig", IMAGE.replace(':', "-"));
+    let mut signature = registry.manifest("vec/keyed-legacy-oci11", &tag).expect("recorded");
+    let image = registry.manifest("vec/keyed-legacy-oci11", "v1").expect("recorded");
+    for repository in ["vec/keyed-legacy-oci11", "vec/neg-subject-moved"] {
+        let layout = fixtures().join("cosign/layouts/keyed-legacy/blobs/sha256");
+        for blob in std::fs::read_dir(&layout).expect("a layout").flatten() {
+            registry.put_blob(repository, &std::fs::read(blob.path()).expect("a blob"));
+        }
+        let hex = IMAGE.trim_start_matches("sha256:");
+        registry.put(repository, Some("v1"), MANIFEST, &std::fs::read(layout.join(hex)).expect("the image"));
+    }
+    assert!(image.is_object());
+    let kind = "application/vnd.dev.cosign.artifact.sig.v1+json";
+    signature["artifactType"] = json!(kind);
+    signature["config"]["mediaType"] = json!(kind);
+    signature["subject"] = json!({ "mediaType": MANIFEST, "digest": IMAGE, "size": 1 });
+    registry.put("vec/oci11", None, MANIFEST, signature.to_string().as_bytes());
+    for blob in
+        std::fs::read_dir(fixtures().join("cosign/layouts/keyed-legacy/blobs/sha256")).expect("a layout").flatten()
+    {
+        registry.put_blob("vec/oci11", &std::fs::read(blob.path()).expect("a blob"));
+    }
+    let bytes = std::fs::read(
+        fixtures().join("cosign/layouts/keyed-legacy/blobs/sha256").join(IMAGE.trim_start_matches("sha256:")),
+    );
+    registry.put("vec/oci11", Some("v1"), MANIFEST, &bytes.expect("the image"));
+}
+
+fn check(place: &Place, image: &str, policy: &str, more: &[&str]) -> Ended {
+    place.affiant(["kyverno", "check", image, "-f", policy]).with(more).run()
+}
+
+fn rules(ended: &Ended) -> Value {
+    serde_json::from_str::<Value>(&ended.stdout_text()).expect("JSON")["rules"].take()
+}
+
+/// Whether a list of texts has this in one of them.
+fn says(list: &Value, part: &str) -> bool {
+    list.as_array().expect("a list").iter().any(|one| one.as_str().is_some_and(|one| one.contains(part)))
+}
+
+#[test]
+fn recorded_verdicts_are_predicted() {
+    let (new, old) = (Registry::start(), Registry::old());
+    recorded(&new);
+    load(&old, &fixtures().join("cosign/layouts/keyed-bundle-fallbacktag"), "vec/keyed-bundle-fallbacktag");
+    let place = Place::without_key();
+    let records = std::fs::read(fixtures().join("kyverno/results.json")).expect("records");
+    let records: Vec<Value> = serde_json::from_slice(&records).expect("JSON");
+    assert_eq!(records.len(), 21);
+    let mut wrong = Vec::new();
+    let mut not_judged = Vec::new();
+    for record in &records {
+        let text = |member: &str| record[member].as_str().expect("text").to_owned();
+        let image = text("image")
+            .replace("keyed-legacy-oci11", "oci11")
+            .replace("127.0.0.1:5001", &new.host())
+            .replace("127.0.0.1:5000", &old.host());
+        let ended = check(&place, &image, &policy(&text("policy")), &["--kyverno", "1.16.1", "-o", "json"]);
+        let admitted = record["admitted"].as_bool().expect("a truth");
+        let rules = rules(&ended);
+        match (ended.exit_code(), admitted) {
+            (0, true) => {}
+            (1, false) => {
+                // For the reason that the real one gives, where it gives one that says something.
+                let why = text("why");
+                let reason = [
+                    "no signatures found",
+                    "annotations mismatch: v1 does not match expected value v2 for key tag",
+                    "there must be subject alternative name criteria",
+                    "subject mismatch",
+                    "nil certificate provided",
+                    "no matching attestations",
+                ];
+                let same = reason.iter().filter(|reason| why.contains(**reason)).all(|reason| {
+                    // Without any bundle, that is said.
+                    says(&rules[0]["reasons"], reason) || says(&rules[0]["reasons"], "no bundle is there")
+                });
+                if !same {
+                    wrong.push(format!("{} {image}: {rules:#} instead of {why}", text("policy")));
+                }
+            }
+            (4, _) => not_judged.push((text("policy"), admitted)),
+            _ => wrong.push(format!("{} {image}: {}{}", text("policy"), ended.stdout_text(), ended.stderr_text())),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // The chain, log entry and SCT of a certificate are not judged yet; what it names is.
+    assert_eq!(not_judged, [("keyless".to_owned(), true)]);
+}
+
+#[test]
+fn what_is_looked_for_is_told_with_what_helps() {
+    let registry = Registry::start();
+    recorded(&registry);
+    let place = Place::without_key();
+    let of = |image: &str| format!("{}/vec/{image}:v1", registry.host());
+    let text = check(&place, &of("keyed-legacy"), &policy("key-ann"), &[]).code(0).stdout_text();
+    assert!(text.starts_with("PASS: ClusterPolicy key-ann, rule r: 127.0.0.1:"), "{text}");
+    assert!(
+        text.contains(&format!("  looks for  signatures under the tag {}.sig, by the key ", IMAGE.replace(':', "-")))
+    );
+    assert!(
+        text.contains(", annotated tag=v1\n") && text.contains("  found      2 signatures under the tag "),
+        "{text}"
+    );
+    let of_json = |image: &str, name: &str, more: &[&str], code: i32| {
+        let ended = check(&place, &of(image), &policy(name), &[&["-o", "json"], more].concat()).code(code);
+        rules(&ended)[0].take()
+    };
+    let bundle = of_json("keyed-bundle", "key", &[], 1);
+    assert!(says(&bundle["reasons"], "there are bundles, which a rule of the type Cosign does not read"), "{bundle:#}");
+    assert!(
+        says(&bundle["fixes"], "affiant image sign --format tag,bundle") && says(&bundle["fixes"], "SigstoreBundle")
+    );
+    let referrer = of_json("oci11", "key", &[], 1);
+    assert!(says(&referrer["fixes"], "cosignOCI11: true"), "{referrer:#}");
+    let banned = of_json("att-legacy", "att-banned", &[], 1);
+    assert!(says(&banned["reasons"], "AllNotIn") && says(&banned["reasons"], "zlib"), "{banned:#}");
+    let missing = of_json("att-legacy", "att-missing", &[], 1);
+    assert!(says(&missing["reasons"], "there are: ") && says(&missing["fixes"], "--type https://example.test/none"));
+    // Newer releases take keys for bundles.
+    let newer = of_json("keyed-bundle", "bundle-key", &[], 0);
+    assert!(says(&newer["warnings"], "Kyverno before 1.19"), "{newer:#}");
+    of_json("att-bundle", "attb-ok", &[], 0);
+    let banned = of_json("att-bundle", "attb-banned", &[], 1);
+    assert!(says(&banned["reasons"], "attestation checks failed for https://cyclonedx.org/bom"), "{banned:#}");
+    let stranger = of_json("att-bundle", "bundle-key", &[], 0);
+    assert!(says(&stranger["warnings"], "Kyverno takes any bundle for a signature"), "{stranger:#}");
+    // The certificate is told of, though it is not judged.
+    let keyless = of_json("keyless-gitlab-legacy-rekor1", "keyless", &[], 4);
+    assert!(says(&keyless["reasons"], "not judged: the certificate names who is wanted"), "{keyless:#}");
+    // Another name in the cluster, and one that no rule is about.
+    let elsewhere = of_json("keyed-legacy", "key", &["--name", "registry.example/app:1"], 3);
+    assert_eq!(elsewhere["answer"], "not matched");
+    check(&place, &of("keyed-legacy").replace(":v1", ":v9"), &policy("key"), &[]).code(4).stdout("");
+}
+
+const KEYED: &str = r#"
+kind: ClusterPolicy
+metadata: {name: p}
+spec:
+  rules:
+  - name: r
+    verifyImages:
+    - imageReferences: ["127.0.0.1*"]
+      TYPE
+      attestors: [{ATTESTORS}]
+"#;
+
+#[test]
+fn traps_are_told() {
+    let registry = Registry::start();
+    let digest = registry.put_image("app", "v1", "a");
+    let image = format!("{}/app:v1", registry.host());
+    let place = Place::without_key();
+    for name in ["c", "d"] {
+        let file = format!("{name}.key");
+        place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", &file]).run().code(0);
+    }
+    let key = |name: &str| std::fs::read_to_string(place.work().join(format!("{name}.pub"))).expect("a key");
+    let keys = |names: &[&str], more: &str| {
+        let text: String = names.iter().map(|name| key(name)).collect();
+        format!(
+            "{{keys: {{publicKeys: {}, rekor: {{ignoreTlog: true}}, ctlog: {{ignoreSCT: true}}}}{more}}}",
+            json!(text)
+        )
+    };
+    let ask = |kind: &str, attestors: &str| {
+        place.write("p.yaml", KEYED.replace("TYPE", kind).replace("ATTESTORS", attestors));
+        let ended = check(&place, &image, "p.yaml", &["-o", "json"]);
+        (ended.exit_code(), rules(&ended)[0].take())
+    };
+    place.affiant(["image", "sign", "--key", "c.key", "-a", "tag=v1", &image]).run().code(0);
+    let one = |attestors: &str| ask("type: Cosign", &format!("entries: [{attestors}]"));
+    assert_eq!(one(&keys(&["c"], "")).0, 0);
+    assert_eq!(one(&keys(&["d"], "")).0, 1);
+    let (code, both) = one(&keys(&["c", "d"], ""));
+    assert_eq!(code, 1);
+    assert!(says(&both["warnings"], "several keys in one `publicKeys`"), "{both:#}");
+    let any = ask("type: Cosign", &format!("count: 1, entries: [{}]", keys(&["c", "d"], "")));
+    assert_eq!(any.0, 0, "{:#}", any.1);
+    // A log is demanded where nothing says that none is.
+    let logged = keys(&["c"], "").replace("rekor: {ignoreTlog: true}", "rekor: {url: https://rekor.example}");
+    let (code, unlogged) = one(&logged);
+    assert_eq!(code, 1);
+    assert!(says(&unlogged["fixes"], "ignoreTlog: true"), "{unlogged:#}");
+    assert_eq!(one("{keys: {kms: 'awskms:///x'}}").0, 4);
+    assert_eq!(one("{certificates: {cert: x}}").0, 4);
+    assert_eq!(one("{keyless: {subject: '*', issuer: '*'}}").0, 1, "a key has no certificate");
+    assert_eq!(ask("type: Notary", &format!("entries: [{}]", keys(&["c"], ""))).0, 4);
+    assert_eq!(ask("mutateDigest: false", &format!("entries: [{}]", keys(&["c"], ""))).0, 1, "a tag is no digest");
+    assert_eq!(ask("key: x", &format!("entries: [{}]", keys(&["c"], ""))).0, 4, "members of early releases");
+    // Elsewhere.
+    let (code, elsewhere) = one(&keys(&["c"], &format!(", repository: {}/signatures", registry.host())));
+    assert_eq!(code, 1);
+    assert!(says(&elsewhere["looksFor"], "/signatures"), "{elsewhere:#}");
+    // Both forms are read.
+    let bundles = |attestors: &str| ask("type: SigstoreBundle", &format!("entries: [{attestors}]"));
+    assert_eq!(bundles(&keys(&["c"], "")).0, 0);
+    assert_eq!(bundles(&keys(&["d"], "")).0, 1);
+    // From 40 referrers on one is warned, above 50 nothing passes: whatever they are.
+    let mut refer = |number: usize| {
+        let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x.test",
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
+                "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" },
+            "layers": [], "annotations": { "n": number.to_string() },
+            "subject": { "mediaType": MANIFEST, "digest": digest, "size": 1 } });
+        registry.put("app", None, MANIFEST, manifest.to_string().as_bytes());
+    };
+    (0..40).for_each(&mut refer);
+    let (code, many) = bundles(&keys(&["c"], ""));
+    assert_eq!(code, 0);
+    assert!(says(&many["warnings"], "41 referrers"), "{many:#}");
+    (40..50).for_each(&mut refer);
+    let (code, more) = bundles(&keys(&["c"], ""));
+    assert_eq!(code, 1);
+    assert!(says(&more["reasons"], "51 referrers"), "{more:#}");
+    assert_eq!(one(&keys(&["c"], "")).0, 0, "tags do not mind");
+}
+
+/// Every policy and command of the page, in a registry in the place of the one that it names.
+#[test]
+fn the_page_does_what_it_shows() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/how-to/kyverno.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let registry = Registry::start();
+    registry.put_image("app", "1.2", "a");
+    let place = Place::without_key();
+    place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "cosign.key"]).run().code(0);
+    let key = std::fs::read_to_string(place.work().join("cosign.pub")).expect("a key");
+    place.write("sbom.cdx.json", r#"{"bomFormat": "CycloneDX", "components": [{"name": "zlib"}]}"#);
+    place.write("provenance.json", r#"{"runDetails": {"builder": {"id": "https://ci.company.com/builder"}}}"#);
+    let here = |text: &str| text.replace("registry.company.com", &registry.host());
+    let blocks = |language: &str| -> Vec<String> {
+        let fence = format!("```{language}\n");
+        let parts = page.split(&fence).skip(1);
+        parts.filter_map(|part| Some(part.split_once("\n```")?.0.to_owned())).collect()
+    };
+    let policies = blocks("yaml");
+    assert_eq!(policies.len(), 4);
+    for text in &policies {
+        let name = text.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a name");
+        let indented = |line: &str| {
+            let (before, _) = line.split_once('…').expect("the key");
+            let lines: Vec<_> = key.lines().filter(|line| !line.starts_with('-')).collect();
+            lines.iter().map(|line| format!("{before}{line}")).collect::<Vec<_>>().join("\n")
+        };
+        let lines: Vec<_> =
+            text.lines().map(|line| if line.contains('…') { indented(line) } else { line.to_owned() }).collect();
+        place.write(name, here(&lines.join("\n")));
+    }
+    let mut ran = 0;
+    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
+        let (words, comment) = line.split_once(" # ").unwrap_or((line, "0"));
+        let code = comment.split(':').next().and_then(|code| code.trim().parse().ok()).expect("a code");
+        let words = here(words.strip_prefix("affiant ").expect("a command"));
+        let _ = place.affiant(words.split_ascii_whitespace()).run().code(code);
+        ran += 1;
+    }
+    assert_eq!(ran, 5);
+    // Each policy keeps out what it should.
+    let check = |policy: &str, more: &[&str]| check(&place, &here("registry.company.com/app:1.2"), policy, more);
+    let sbom = std::fs::read_to_string(place.work().join("require-sbom.yaml")).expect("a policy");
+    place.write("banned.yaml", sbom.replace("banned-package", "zlib"));
+    check("banned.yaml", &[]).code(1);
+    let provenance = std::fs::read_to_string(place.work().join("require-provenance.yaml")).expect("a policy");
+    place.write("other.yaml", provenance.replace("https://ci.company.com/*", "https://ci.company.com/other/*"));
+    check("other.yaml", &[]).code(1);
+    // As the article has it, anybody may attest the SBOM.
+    let at = sbom.find("              attestors:").expect("attestors");
+    let end = sbom.find("              conditions:").expect("conditions");
+    place.write("anybody.yaml", format!("{}{}", &sbom[..at], &sbom[end..]));
+    let anybody = rules(&check("anybody.yaml", &["-o", "json"]).code(1))[0].take();
+    assert!(says(&anybody["warnings"], "has no attestors: anybody with a certificate"), "{anybody:#}");
+    registry.put_image("app", "1.3", "b");
+    let unsigned = here("registry.company.com/app:1.3");
+    for policy in ["verify-signatures.yaml", "require-sbom.yaml", "require-provenance.yaml", "keyless.yaml"] {
+        place.affiant(["kyverno", "check", &unsigned, "-f", policy]).run().code(1);
+    }
+}
+
+#[test]
+fn files_that_are_no_policies_are_refused() {
+    let registry = Registry::start();
+    registry.put_image("app", "v1", "a");
+    let image = format!("{}/app:v1", registry.host());
+    let place = Place::without_key();
+    for (text, part) in [
+        ("", "no ClusterPolicy"),
+        ("kind: Pod\n---\nkind: Service", "(there is: Pod, Service)"),
+        ("kind: ClusterPolicy\nspec: {rules: [{name: a, validate: {}}]}", "no ClusterPolicy"),
+        ("kind: ClusterPolicy\nspec: {rules: [{verifyImages: [{type: Sigstore}]}]}", "unknown variant `Sigstore`"),
+        ("kind: [", "document 1"),
+        ("kind: a\nkind: b", "document 1"),
+    ] {
+        place.write("p.yaml", text);
+        check(&place, &image, "p.yaml", &[]).code(4).stdout("").stderr_has(&["p.yaml cannot be used", part]);
+    }
+    check(&place, &image, "none.yaml", &[]).code(4).stdout("");
+    check(&place, &image, &policy("key"), &["--kyverno", "new"]).code(2).stdout("");
+}
