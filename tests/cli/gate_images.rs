@@ -305,6 +305,28 @@ fn evidence_is_found_with_the_image() {
     }
 }
 
+/// The run's own evidence, kept with the image by `image attach`: nothing else is needed.
+#[test]
+fn attached_evidence_is_judged() {
+    for format in ["bundle", "att"] {
+        let (place, registry) = (place(), Registry::start());
+        let built = Built::of("one", "amd64");
+        build(&place, &built, "../a.json");
+        policy(&place, &json!({}), &json!({}), None);
+        built.push(&registry, Some("v1"), None, 6);
+        let image = format!("{}/team/app:v1", registry.host());
+        std::fs::remove_dir_all(place.beside("home/.local/share/affiant")).expect("removes the archive");
+        verify(&place, &image, []).code(3);
+        let attach = ["image", "attach", "--key", "../k.pub", "--format", format, &image, "../a.json"];
+        place.affiant(attach).run().code(0);
+        let ended = verify(&place, &image, []).code(0);
+        assert!(ended.stdout_text().contains("with the image"), "{}", ended.stdout_text());
+        // It goes with the image into a folder, where it is found without a network.
+        place.affiant(["image", "save", "--dir", "kept", &image]).run().code(0);
+        verify(&place, "oci:kept", ["--offline"]).code(0);
+    }
+}
+
 #[test]
 fn an_image_in_a_folder_is_judged_without_a_network() {
     let (place, registry) = (place(), Registry::start());
