@@ -44,6 +44,7 @@ mod schema;
 mod secrets;
 #[cfg(feature = "remote")]
 mod stores;
+#[cfg(feature = "remote")]
 mod stores_run;
 mod terminal;
 mod transparent;
