@@ -123,6 +123,7 @@ fn inputs_that_mean_nothing_here_are_refused_by_name() {
     }
 }
 
+#[cfg(feature = "remote")]
 #[test]
 fn variables_of_the_template_become_a_run() {
     let place = made();
