@@ -171,6 +171,8 @@ fn what_was_built_passes_under_its_name_when_it_was_pushed_in_another_form() {
     let pinned = format!("{}/team/app@{digest}", registry.host());
     assert_eq!(std::fs::read_to_string(&out).expect("written"), format!("{pinned}\n"));
     assert_eq!(std::fs::read_to_string(&env).expect("written"), format!("verdict=passed\nimage={pinned}\n"));
+    let shown = verify(&place, &image, ["--digest-out", "/dev/stderr"]).code(0);
+    assert!(shown.stderr_text().contains(&pinned) && std::path::Path::new("/dev/stderr").exists());
     let verdict: Value =
         serde_json::from_str(&verify(&place, &image, ["-o", "json"]).code(0).stdout_text()).expect("JSON");
     assert_eq!(verdict["images"][0]["reference"], pinned.as_str());
@@ -391,6 +393,13 @@ fn rule_15_what_is_promoted_was_judged_here_and_there() {
             .code(1);
         let args = ["image", "verify-attestation", "--key", "../gate.pub", "--type"];
         place.affiant(args).with(["https://slsa.dev/verification_summary/v1", &pinned]).run().code(0);
+        // Within one repository it gets another tag.
+        let live = format!("{}/team/app:live", registry.host());
+        let args =
+            ["promote", &from, &live, "-p", "../policy.signed.json", "-k", "../policy.pub", "--vsa-key", "../gate.key"];
+        let within = format!("{}/team/app@{digest}\n", registry.host());
+        assert_eq!(place.affiant(args).run().code(0).stdout_text(), within);
+        verify(&place, &live, []).code(0);
         // A policy that lets no image be there: it was copied, and gets no tag.
         let mut only_here = signers();
         only_here["images"]["names"] = json!([format!("{}/*", registry.host())]);

@@ -1,7 +1,6 @@
 //! Images that the gate is asked about: their names, who must have signed them, and the evidence that is kept with them.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use affiant_core::image::Stored;
@@ -114,14 +113,13 @@ impl ImageArgs {
     /// Where the names that may be deployed go. What an earlier verdict left there is taken away at once.
     pub(super) fn digest_out(&self) -> Result<DigestOut, Failure> {
         let outfile = self.digest_out.as_deref().map(super::probe).transpose()?;
-        if let Some(path) = &self.digest_out {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let message = format!("{} is there, and cannot be taken away", path.display());
-                    return Err(Failure::because(Kind::NoAnswer, message, &error));
-                }
-                _ => {}
-            }
+        // Not a link or a device: /dev/stdout is one.
+        let is_file = |path: &&PathBuf| fs::symlink_metadata(path).is_ok_and(|data| data.is_file());
+        if let Some(path) = self.digest_out.as_ref().filter(is_file) {
+            fs::remove_file(path).map_err(|error| {
+                let message = format!("{} is there, and cannot be taken away", path.display());
+                Failure::because(Kind::NoAnswer, message, &error)
+            })?;
         }
         Ok(DigestOut(outfile))
     }

@@ -14,7 +14,7 @@ use super::{ImageTrust, VerifyError};
 use crate::digest::DigestSet;
 use crate::evidence::input::ImageFacts;
 use crate::image::compare::layers_unproven;
-use crate::image::found::{self, Demand, Found, Skipped, Sought};
+use crate::image::found::{self, Demand, Found, MAX_TOTAL, Skipped, Sought};
 use crate::image::platforms::{Runnable, runnable};
 use crate::image::{Digest, Kind, Platform, Repository, RepositoryError, Stored};
 use crate::policy::Functionary;
@@ -114,12 +114,19 @@ impl<'a> Image<'a> {
     pub fn evidence(&self, mut take: impl FnMut(String, Vec<u8>)) -> Result<Vec<Skipped>, RepositoryError> {
         let mut skipped = Vec::new();
         let mut seen = BTreeSet::new();
+        let mut total = 0;
         for digest in std::iter::once(&self.root).chain(self.runnable.iter().map(|one| &one.digest)) {
             if seen.insert(digest) {
                 let of_this = found::each_evidence(&self.keepers, &self.prefix, digest, |place, bytes| {
+                    total += bytes.len() as u64;
                     take(format!("{}, {place}", self.place), bytes);
                 })?;
                 skipped.extend(of_this);
+                // Each image of an index may have as much as is read of one.
+                if total > MAX_TOTAL {
+                    let what = format!("the evidence that is kept with {}", self.name);
+                    return Err(RepositoryError::Large { what, found: total, limit: MAX_TOTAL });
+                }
             }
         }
         Ok(skipped)
