@@ -150,9 +150,11 @@ fn parse_one(value: &str, summary: Option<&Path>) -> Result<(Format, Target), Fa
     let is_summary = |file: &str| file == format!("${SUMMARY}") || file == format!("${{{SUMMARY}}}");
     if format == Format::Env {
         let runners = surroundings::variable(OUTPUTS).map(PathBuf::from);
-        return match file.map(PathBuf::from).filter(|file| !file.as_os_str().is_empty()).or(runners) {
-            Some(file) => Ok((format, Target::Appended(file))),
-            None => Err(Failure::usage(format!("--report {name}: no file is named"))
+        return match file.map(PathBuf::from).or(runners) {
+            Some(file) if !file.as_os_str().is_empty() && file.as_os_str() != "-" => {
+                Ok((format, Target::Appended(file)))
+            }
+            _ => Err(Failure::usage(format!("--report {name}: no file is named"))
                 .hint(format!("--report {name}=FILE; on GitHub the runner names one in {OUTPUTS}"))),
         };
     }
@@ -232,14 +234,12 @@ pub(crate) fn append(path: &Path, content: &str, wanted: bool) -> std::io::Resul
 /// `NAME=VALUE` lines for the jobs after this one, as a shell, GitHub's runner and GitLab's dotenv reports take them.
 fn env(verdict: &Verdict) -> String {
     let mut lines = vec![format!("verdict={}", word(verdict.answer).replace(' ', "-"))];
-    if verdict.answer == Answer::Passed {
-        for (number, image) in verdict.images.iter().enumerate() {
-            let name = if number == 0 { "image".to_owned() } else { format!("image_{}", number + 1) };
-            // A break would begin a line of its own, and with it another variable.
-            if !image.reference.contains(|c: char| c.is_control()) {
-                lines.push(format!("{name}={}", image.reference));
-            }
-        }
+    for (number, image) in verdict.images.iter().enumerate() {
+        let name = if number == 0 { "image".to_owned() } else { format!("image_{}", number + 1) };
+        // What an earlier answer added to the same file must not be deployed after a denial. A break would begin a line of
+        // its own, and with it another variable.
+        let may_be_named = verdict.answer == Answer::Passed && !image.reference.contains(|c: char| c.is_control());
+        lines.push(format!("{name}={}", if may_be_named { &image.reference } else { "" }));
     }
     lines.join("\n") + "\n"
 }

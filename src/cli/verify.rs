@@ -93,6 +93,8 @@ enum Form {
 }
 
 pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
+    // First of all: what an earlier answer named must not stay there, whatever comes.
+    let digest_out = args.images.digest_out()?;
     refuse_trust_from_environment()?;
     let reports = Reports::parse(&args.report)?;
     let summary = args.summary.prepare()?;
@@ -120,7 +122,6 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
             "name an artifact: `affiant verify … FILE`, an image: `--image REF`, or a digest to find evidence by: `--subjects sha256:…`",
         ));
     }
-    let digest_out = args.images.digest_out()?;
     let opened = args.images.open(args.gate.offline)?;
     let asked = Asked { gate: &args.gate, trusted: &trusted, at, artifacts, opened: &opened, image_trust };
     let (verdict, envelopes) = asked.answer(bundle.is_some())?;

@@ -84,6 +84,17 @@ impl Glob {
         Ok(Self { pattern: pattern.to_owned(), matcher })
     }
 
+    /// Compiles a pattern of names whose parts are separated by `/`: `*` and `?` stay within one, `**` does not.
+    pub fn of_names(pattern: &str) -> Result<Self, GlobError> {
+        let fail = |reason: &str| GlobError { pattern: pattern.to_owned(), reason: reason.to_owned() };
+        if pattern.len() > MAX_PATTERN {
+            return Err(fail("longer than is read"));
+        }
+        let regex = translate(pattern, &['/']).map_err(fail)?;
+        let regex = Regex::new(&regex).map_err(|_| fail("too large"))?;
+        Ok(Self { pattern: pattern.to_owned(), matcher: Matcher::Regex(regex) })
+    }
+
     /// The pattern as given.
     pub fn pattern(&self) -> &str {
         &self.pattern

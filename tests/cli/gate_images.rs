@@ -182,6 +182,12 @@ fn what_was_built_passes_under_its_name_when_it_was_pushed_in_another_form() {
     let ended = verify(&place, &image, more);
     assert_ne!(ended.exit_code(), 0);
     assert!(!out.exists(), "a name that was not judged");
+    let lines = std::fs::read_to_string(&env).expect("written");
+    assert!(lines.ends_with("verdict=denied\nimage=\n"), "the last word counts: {lines}");
+    // Neither does it stay where the question itself is wrong.
+    std::fs::write(&out, &pinned).expect("written");
+    verify(&place, &image, ["--digest-out", out.to_str().expect("text"), "-k", "nowhere"]).code(4);
+    assert!(!out.exists());
     // An index in which it is, signed as such.
     let provenance = built.push(&registry, None, Some(b"no layer of an image"), 1);
     let whole = index(&registry, "v2", &[(&digest, "linux/amd64"), (&provenance, "unknown/unknown")]);
@@ -212,6 +218,17 @@ fn rule_11_a_config_stands_for_its_layers_only_where_they_are_proven() {
     // A rule that compares what was built with what was signed is not content with that.
     policy(&place, &signers(), &json!({}), Some(SUBJECT_MATCH));
     denied(verify(&place, &image, []), &["image digest mismatch", evil.as_str()]);
+    // The image that was built beside it does not speak for it, in one question or in one index.
+    let good = built.push(&registry, Some("good"), None, 9);
+    let beside = format!("{}/team/app:good", registry.host());
+    sign(&place, &beside, &[]);
+    verify(&place, &beside, []).code(0);
+    denied(verify(&place, &image, ["--image", &beside]), &["image digest mismatch", evil.as_str()]);
+    denied(verify(&place, &beside, ["--image", &image]), &["image digest mismatch", evil.as_str()]);
+    index(&registry, "both", &[(&good, "linux/amd64"), (&evil, "linux/arm64")]);
+    let both = format!("{}/team/app:both", registry.host());
+    sign(&place, &both, &[]);
+    denied(verify(&place, &both, []), &["image digest mismatch"]);
     // A layer that does not arrive whole is no answer, rather than a denial.
     policy(&place, &json!({}), &json!({}), None);
     let layer =
@@ -251,6 +268,48 @@ fn rule_11_every_image_that_a_machine_would_run_passes_by_itself() {
 }
 
 #[test]
+fn rule_11_an_index_is_enough_where_a_step_has_made_it_as_an_image() {
+    let (place, registry) = (place(), Registry::start());
+    let (one, two) = (Built::of("one", "amd64"), Built::of("two", "arm64"));
+    let digests = [one.push(&registry, None, None, 6), two.push(&registry, None, None, 6)];
+    let whole = index(&registry, "v1", &[(&digests[0], "linux/amd64"), (&digests[1], "linux/arm64")]);
+    let image = format!("{}/team/app:v1", registry.host());
+    let docker = |more: Value| {
+        let mut step = json!({"attestations": [{"type": "https://witness.dev/attestations/docker/v0.1"}]});
+        for (name, value) in more.as_object().expect("an object") {
+            step[name] = value.clone();
+        }
+        step
+    };
+    policy(&place, &json!({}), &docker(json!({})), None);
+    let metadata = json!({"containerimage.digest": whole, "image.name": image}).to_string();
+    std::fs::write(place.beside("m.json"), metadata).expect("written");
+    let build = |command: &str, attestor: &str, outfile: &str| {
+        let args = ["run", "-k", "../k.pem", "-s", "build", "-a", attestor, "-o", outfile, "--on-gap", "warn", "--"];
+        place.affiant(args).with(["sh", "-c", command]).run().code(0);
+    };
+    build("cp ../m.json docker-metadata.json", "docker", "../a.json");
+    let verdict = verify(&place, &image, ["-a", "../a.json", "-o", "json"]).code(0);
+    let verdict: Value = serde_json::from_str(&verdict.stdout_text()).expect("JSON");
+    assert_eq!(verdict["artifacts"].as_array().map(Vec::len), Some(1));
+    assert_eq!(verdict["artifacts"][0]["digest"], whole.as_str());
+    policy(&place, &json!({}), &docker(json!({"perPlatform": true})), None);
+    denied(verify(&place, &image, ["-a", "../a.json"]), &["(linux/amd64)", "(linux/arm64)"]);
+    // A copy of the index among the products says nothing of what is in it.
+    let bytes = registry.manifest("team/app", "v1").expect("there").to_string();
+    std::fs::write(place.beside("index.json"), bytes).expect("written");
+    let product = json!({"attestations": [{"type": "https://witness.dev/attestations/product/v0.1"}]});
+    policy(&place, &json!({}), &product, None);
+    build("cp ../index.json index.json", "environment", "../b.json");
+    place
+        .affiant(["verify", "-p", "../policy.signed.json", "-k", "../policy.pub", "-a", "../b.json"])
+        .with(["../index.json"])
+        .run()
+        .code(0);
+    denied(verify(&place, &image, ["-a", "../b.json"]), &["(linux/amd64)"]);
+}
+
+#[test]
 fn the_policy_says_who_must_have_signed_and_where_an_image_may_be() {
     let (place, registry) = (place(), Registry::start());
     let built = Built::of("one", "amd64");
@@ -260,6 +319,8 @@ fn the_policy_says_who_must_have_signed_and_where_an_image_may_be() {
     let name = |name: &str| json!({"images": {"names": [name.replace("HOST", &registry.host())]}});
     policy(&place, &name("HOST/team/*"), &json!({}), None);
     verify(&place, &image, []).code(0);
+    policy(&place, &name("*/app"), &json!({}), None);
+    denied(verify(&place, &image, []), &["(images.names)"]);
     policy(&place, &name("HOST/other/*"), &json!({}), None);
     denied(verify(&place, &image, []), &["an image in", "(images.names)"]);
 
@@ -402,7 +463,7 @@ fn rule_15_what_is_promoted_was_judged_here_and_there() {
         verify(&place, &live, []).code(0);
         // A policy that lets no image be there: it was copied, and gets no tag.
         let mut only_here = signers();
-        only_here["images"]["names"] = json!([format!("{}/*", registry.host())]);
+        only_here["images"]["names"] = json!([format!("{}/**", registry.host())]);
         policy(&place, &only_here, &json!({}), None);
         let other = format!("{}/live/app:2", target.host());
         let args = [
@@ -434,6 +495,13 @@ fn an_image_is_promoted_into_a_folder() {
             ["promote", &from, to, "-p", "../policy.signed.json", "-k", "../policy.pub", "--vsa-key", "../k.pem"];
         place.affiant(args).run()
     };
+    let kept =
+        ["promote", &from, "oci:kept:1", "-p", "../policy.signed.json", "-k", "../policy.pub", "--vsa-key", "../k.pem"];
+    place.affiant(kept).with(["--offline"]).run().code(2);
+    place.affiant(["image", "save", "--dir", "saved", &from]).run().code(0);
+    let args =
+        ["promote", "oci:saved", &from, "-p", "../policy.signed.json", "-k", "../policy.pub", "--vsa-key", "../k.pem"];
+    place.affiant(args).with(["--offline"]).run().code(2).stderr_has(&["nothing can be sent"]);
     promote("oci-archive:x.tar:1").code(2).stderr_has(&["an archive is no place to deploy from"]);
     assert_eq!(promote("oci:kept:1").code(0).stdout_text(), format!("oci:kept@{digest}\n"));
     verify(&place, "oci:kept:1", []).code(0);

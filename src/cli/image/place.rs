@@ -37,6 +37,11 @@ pub(in crate::cli) struct Image {
 }
 
 impl RegistryArgs {
+    /// The registry's repository in which evidence is kept, where that is not the image's.
+    pub(in crate::cli) fn keeper_elsewhere(&self) -> Option<&str> {
+        self.evidence_repository.as_deref().filter(|name| !name.is_empty() && is_elsewhere(name))
+    }
+
     /// How registries are asked.
     pub(super) fn targets(&self) -> &TargetArgs {
         &self.targets

@@ -6,7 +6,7 @@ use affiant_core::dsse::Envelope;
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
 use affiant_core::image::carry::Options;
 use affiant_core::image::shared::{Pace, SharedError};
-use affiant_core::image::{At, Digest};
+use affiant_core::image::{At, Digest, Target};
 use affiant_core::sign::PrivateKey;
 use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::verdict::{Answer, Verdict};
@@ -16,7 +16,7 @@ use clap::Args;
 use super::copy::transfer;
 use super::place::Image;
 use super::sign::{not_kept, sealed};
-use super::targets::no_answer;
+use super::targets::{named, no_answer};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::report::{Reports, text};
@@ -70,10 +70,14 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
         failure
     })?;
     let targets = args.how.registry.targets();
-    let destination = targets.destination(&args.to)?;
-    if destination.is_archive() {
+    let target = named(&args.to)?;
+    if matches!(target, Target::LayoutArchive(..) | Target::DockerArchive(..)) {
         return Err(Failure::usage(format!("{}: an archive is no place to deploy from", args.to))
             .hint("promote to a registry or to oci:FOLDER; `affiant image copy` makes archives"));
+    }
+    if args.gate.offline && matches!(target, Target::Registry(_)) {
+        return Err(Failure::usage(format!("--offline: nothing can be sent to {}", args.to))
+            .hint("promote to oci:FOLDER, or leave out --offline"));
     }
     let mut trusted = args.gate.trusted()?;
     let opened = args.how.open(&args.from, args.gate.offline)?;
@@ -83,11 +87,21 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
     }
     // From here on the digest that was judged is meant, wherever the tag may point by now (security rule 15).
     let judged = deployable(&here)?;
+    if let Some(signed) =
+        here.images.first().and_then(|image| image.signed.as_deref()).filter(|one| *one != judged.as_str())
+    {
+        return Err(Failure::new(
+            Kind::Denied,
+            format!("the signature is of {signed}, which stays behind, and not of {judged}: nothing was sent"),
+        )
+        .hint("sign the image itself as well: `affiant image sign --recursive`"));
+    }
+    let destination = targets.destination(&args.to)?;
     destination.expects(&judged)?;
     let mut source = targets.source(&args.from)?;
     source.at = At::Digest(judged.clone());
     let options = Options { prefix: opened.image.prefix().to_owned(), ..Options::default() };
-    transfer(&source, &destination, None, &options, output)?;
+    transfer(&source, &destination, None, &options, output).map_err(unanswered)?;
 
     let name = format!("{}@{judged}", destination.shown);
     let mut trusted = args.gate.trusted()?;
@@ -106,7 +120,7 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
         let failed = |error| Failure::because(Kind::NoAnswer, "the summary cannot be written", &error);
         outfile.write(&envelope.to_json()).map_err(failed)?;
     }
-    let image = args.how.registry.image_to_change(&name)?;
+    let image = args.how.registry.image_to_change(&name).map_err(unanswered)?;
     keep_summary(&image, &key.key, statement, output)?;
     // The tag comes last: what has it was judged here.
     if let Some(tag) = &destination.tag {
@@ -119,6 +133,12 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
     reports.write(&there)?;
     output.data(format!("{name}\n").as_bytes())?;
     Ok(Ending::Done)
+}
+
+/// After the answer nothing is denied any more: what fails is no answer about the new place.
+fn unanswered(mut failure: Failure) -> Failure {
+    failure.kind = Kind::NoAnswer;
+    failure
 }
 
 fn ask(args: &PromoteArgs, trusted: &mut Trusted, opened: &Opened<'_>, output: &Output) -> Result<Verdict, Failure> {

@@ -272,11 +272,6 @@ impl Place {
 }
 
 impl Destination {
-    /// Whether it is a file that is written whole.
-    pub(super) fn is_archive(&self) -> bool {
-        self.packs.is_some()
-    }
-
     /// All is there: what is an archive becomes one.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let Some((folder, path)) = &self.packs else { return Ok(()) };

@@ -1,9 +1,9 @@
 //! Images that the gate is asked about: their names, who must have signed them, and the evidence that is kept with them.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
-use affiant_core::image::Stored;
 use affiant_core::outfile::Outfile;
 use affiant_core::store::SubjectDigest;
 use affiant_core::verdict::{Answer, TrustInput, Verdict};
@@ -73,9 +73,12 @@ impl HowArgs {
 
     /// Resolves an image.
     pub(in crate::cli) fn open<'a>(&'a self, name: &'a str, offline: bool) -> Result<Opened<'a>, Failure> {
-        if offline && place::is_elsewhere(name) {
-            return Err(Failure::usage(format!("--offline: the registry of {name} cannot be asked"))
-                .hint("keep the image in a folder with `affiant image save`, and name it as `oci:FOLDER`"));
+        if offline {
+            let elsewhere = Some(name).filter(|name| place::is_elsewhere(name));
+            if let Some(name) = elsewhere.or(self.registry.keeper_elsewhere()) {
+                return Err(Failure::usage(format!("--offline: the registry of {name} cannot be asked"))
+                    .hint("keep the image in a folder with `affiant image save`, and name it as `oci:FOLDER`"));
+            }
         }
         // The gate has codes of its own: whatever keeps an image from being judged is no answer.
         let image = self.registry.image(name).map_err(|mut failure| {
@@ -113,10 +116,17 @@ impl ImageArgs {
     /// Where the names that may be deployed go. What an earlier verdict left there is taken away at once.
     pub(super) fn digest_out(&self) -> Result<DigestOut, Failure> {
         let outfile = self.digest_out.as_deref().map(super::probe).transpose()?;
-        // Not a link or a device: /dev/stdout is one.
-        let is_file = |path: &&PathBuf| fs::symlink_metadata(path).is_ok_and(|data| data.is_file());
-        if let Some(path) = self.digest_out.as_ref().filter(is_file) {
-            fs::remove_file(path).map_err(|error| {
+        if let Some(path) = &self.digest_out {
+            // What a link leads to is emptied; a device is left as it is: /dev/stdout is a link to one.
+            let is_file = |data: io::Result<fs::Metadata>| data.is_ok_and(|data| data.is_file());
+            let done = if is_file(fs::symlink_metadata(path)) {
+                fs::remove_file(path)
+            } else if is_file(fs::metadata(path)) {
+                fs::write(path, "")
+            } else {
+                Ok(())
+            };
+            done.map_err(|error| {
                 let message = format!("{} is there, and cannot be taken away", path.display());
                 Failure::because(Kind::NoAnswer, message, &error)
             })?;
@@ -135,8 +145,7 @@ impl Opened<'_> {
             keepers: self.image.keepers(),
             prefix: self.image.prefix().to_owned(),
         };
-        let stored: Stored = self.image.stored.clone();
-        Image::look(place, stored, self.platform)
+        Image::look(place, &self.image.stored, self.platform)
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be judged", self.name), &error))
     }
 }
@@ -162,7 +171,7 @@ pub(super) struct Attached(Files);
 impl Attached {
     pub(super) fn add(&mut self, image: &Image<'_>) -> Result<(), Failure> {
         let skipped = image
-            .evidence(|place, bytes| self.0.add(&place, bytes))
+            .evidence(|place, bytes| self.0.add_one(&place, bytes))
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{}: no answer", image.pinned()), &error))?;
         for one in skipped {
             self.0.tell(one.place, one.reason);

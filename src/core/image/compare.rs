@@ -153,7 +153,7 @@ fn invalid(repository: &dyn Repository, reason: impl Into<String>) -> Repository
 }
 
 /// The images of a manifest or an index, with their configs.
-fn images(repository: &dyn Repository, root: Stored) -> Result<Vec<Image>, RepositoryError> {
+fn images(repository: &dyn Repository, root: &Stored) -> Result<Vec<Image>, RepositoryError> {
     let mut found = Vec::new();
     for Runnable { digest, manifest, platform } in runnable(repository, root)? {
         let (config_digest, config) = config(repository, &manifest)?;
@@ -183,7 +183,7 @@ pub fn compare(first: (&dyn Repository, &At), second: (&dyn Repository, &At)) ->
     }
     let is_index = |stored: &Stored| Kind::of(stored.media_type()) == Some(Kind::Index);
     let both = is_index(&stored.0) && is_index(&stored.1);
-    let (ones, others) = (images(first.0, stored.0)?, images(second.0, stored.1)?);
+    let (ones, others) = (images(first.0, &stored.0)?, images(second.0, &stored.1)?);
     let mut outcomes = Vec::new();
     let mut missing: (Vec<String>, Vec<String>) = Default::default();
     let mut taken = vec![false; others.len()];

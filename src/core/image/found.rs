@@ -74,7 +74,9 @@ pub struct Skipped {
 
 /// Something that is kept about an image, as it is kept.
 struct Kept {
-    /// Where it was, for the reader.
+    /// The repository.
+    keeper: String,
+    /// Where in it, for the reader.
     place: String,
     form: Form,
     bytes: Vec<u8>,
@@ -126,7 +128,7 @@ pub fn each_evidence(
     mut take: impl FnMut(String, Vec<u8>),
 ) -> Result<Vec<Skipped>, RepositoryError> {
     each_kept(repositories, prefix, of, Sought::Attestations, &mut |kept| {
-        take(kept.place, kept.bytes);
+        take(format!("{}, {}", kept.keeper, kept.place), kept.bytes);
         Ok(())
     })
 }
@@ -169,7 +171,7 @@ fn each_kept(
 impl Kept {
     /// What it says it is; nothing where it is none of what is sought.
     fn read(self, sought: Sought) -> Result<Option<Found>, Skipped> {
-        let Self { place, form, bytes } = self;
+        let Self { place, form, bytes, .. } = self;
         let skip = |reason: String| Skipped { place: place.clone(), reason };
         let envelope = |bytes: Vec<u8>| {
             Envelope::parse(&bytes, bytes.len())
@@ -219,7 +221,7 @@ impl Search<'_> {
     }
 
     fn give(&mut self, place: &str, form: Form, bytes: Vec<u8>) {
-        let taken = (self.take)(Kept { place: place.to_owned(), form, bytes });
+        let taken = (self.take)(Kept { keeper: self.repository.name(), place: place.to_owned(), form, bytes });
         self.skipped.extend(taken.err());
     }
 

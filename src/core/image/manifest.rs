@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::reference::Digest;
+use crate::dsse::fold;
 
 /// Longest manifest or index, in bytes: what registries must take (distribution specification, "Pushing manifests").
 pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
@@ -186,12 +188,49 @@ pub enum ManifestError {
         /// As it is.
         inside: String,
     },
+    /// A member that readers in Go take for another one.
+    #[error("its member `{}` is read as `{meant}` by others", .name.escape_debug())]
+    Case {
+        /// As it stands there.
+        name: String,
+        /// For which it is taken.
+        meant: &'static str,
+    },
     /// Too many layers or entries.
     #[error("{count} layers or entries; {MAX_ENTRIES} are read")]
     Entries {
         /// How many.
         count: usize,
     },
+}
+
+/// Members of a manifest or index, of a descriptor, and of a platform (OCI image specification 1.1).
+const OF_MANIFEST: [&str; 8] =
+    ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"];
+const OF_DESCRIPTOR: [&str; 8] =
+    ["mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"];
+const OF_PLATFORM: [&str; 6] = ["architecture", "os", "os.version", "os.features", "variant", "features"];
+
+/// Refuses members that differ from known ones in letter case alone: Go, and with it every container runtime, takes them
+/// for those, and would run another image than the one that was judged (security rule 17).
+fn refuse_aliases(manifest: &Value) -> Result<(), ManifestError> {
+    let check = |object: &Value, known: &[&'static str]| {
+        for name in object.as_object().into_iter().flat_map(serde_json::Map::keys) {
+            let folded = fold(name);
+            if let Some(meant) = known.iter().find(|known| **known != name && fold(known) == folded) {
+                return Err(ManifestError::Case { name: name.clone(), meant });
+            }
+        }
+        Ok(())
+    };
+    check(manifest, &OF_MANIFEST)?;
+    let list = |name: &str| manifest.get(name).and_then(Value::as_array).into_iter().flatten();
+    let single = ["config", "subject"].into_iter().filter_map(|name| manifest.get(name));
+    for descriptor in single.chain(list("layers")).chain(list("manifests")) {
+        check(descriptor, &OF_DESCRIPTOR)?;
+        descriptor.get("platform").map_or(Ok(()), |platform| check(platform, &OF_PLATFORM))?;
+    }
+    Ok(())
 }
 
 impl Manifest {
@@ -201,8 +240,9 @@ impl Manifest {
         if bytes.len() > MAX_MANIFEST {
             return Err(ManifestError::Large { size: bytes.len() });
         }
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|error| ManifestError::Json { reason: error.to_string() })?;
+        let json = |error: serde_json::Error| ManifestError::Json { reason: error.to_string() };
+        let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
+        refuse_aliases(&serde_json::from_slice(bytes).map_err(json)?)?;
         let kind = Kind::of(media_type).ok_or_else(|| ManifestError::Type { media_type: media_type.to_owned() })?;
         let contradiction =
             |inside: &str| ManifestError::Contradiction { outside: media_type.to_owned(), inside: inside.to_owned() };

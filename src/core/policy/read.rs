@@ -10,7 +10,7 @@ use super::{
     AnchorText, External, Functionary, Images, Policy, PolicyError, PolicyKey, RegoModule, Requirement, Step,
     TimeConstraint,
 };
-use crate::select::Glob;
+use crate::select::{Glob, GlobError};
 use crate::sign::PublicKey;
 
 /// Schemes of keys that a key service holds: such an id is not computed from the key.
@@ -134,7 +134,7 @@ fn step(key: &str, at: &str, value: &Value, seen: &mut Seen) -> Result<Step, Pol
         threshold: threshold(&members)?,
         attestations,
         artifacts_from: members.texts("artifactsFrom")?,
-        allowed_untracked: globs(&members, "allowedUntracked")?,
+        allowed_untracked: compiled(&members, "allowedUntracked", Glob::new)?,
         attestations_from: members.texts("attestationsFrom")?,
         external_from: members.texts("externalFrom")?,
         time: time_constraint(&members, seen)?,
@@ -165,9 +165,13 @@ fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyEr
         functionaries: functionaries(&members, seen)?,
         threshold: threshold(&members)?,
         annotations: members.map("annotations")?.into_iter().map(annotation).collect::<Result<_, _>>()?,
-        names: globs(&members, "names")?,
+        names: compiled(&members, "names", Glob::of_names)?,
     };
     if images.functionaries.is_empty() {
+        if members.get("functionaries").is_some() {
+            let reason = "an empty list: leave it out if no signature is asked for".to_owned();
+            return Err(PolicyError::Value { at: members.at("functionaries"), reason });
+        }
         let without =
             [("annotations", !images.annotations.is_empty()), ("threshold", members.get("threshold").is_some())];
         // A demand without anybody who could meet it was meant to be one.
@@ -182,9 +186,13 @@ fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyEr
     Ok(Some(images))
 }
 
-fn globs(members: &Members<'_>, name: &str) -> Result<Vec<Glob>, PolicyError> {
+fn compiled(
+    members: &Members<'_>,
+    name: &str,
+    compile: impl Fn(&str) -> Result<Glob, GlobError>,
+) -> Result<Vec<Glob>, PolicyError> {
     let glob = |(index, pattern): (usize, String)| {
-        Glob::new(&pattern).map_err(|source| PolicyError::Glob { at: format!("{}[{index}]", members.at(name)), source })
+        compile(&pattern).map_err(|source| PolicyError::Glob { at: format!("{}[{index}]", members.at(name)), source })
     };
     members.texts(name)?.into_iter().enumerate().map(glob).collect()
 }

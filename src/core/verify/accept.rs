@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
+use super::artifact::Made;
 use super::image;
 use super::join::has_made;
 use super::rules::rules;
@@ -247,8 +248,8 @@ fn judge(
     let products = files(&collection, "product", label)?;
     let bound = attestations(policy, step, &collection, &products, all, place, label, checks)?;
     let subjects = real_subjects(&statement);
-    let facts = if asks_about_images(step) {
-        let has_made = |digests: &DigestSet| has_made(&products, &subjects, digests);
+    let facts = if asks_about_images(policy) {
+        let has_made = |digests: &DigestSet, made: Made| has_made(&products, &subjects, digests, made);
         image::facts(about.images, &has_made, links::attested_image(&statement))
     } else {
         vec![ImageFacts::default()]
@@ -272,11 +273,12 @@ fn judge(
     })
 }
 
-/// Whether a rule of a step sees what was found out about an image: only then its layers may have to be fetched. A rule
-/// that names the members in another way sees that no image was judged, and so denies.
-fn asks_about_images(step: &Step) -> bool {
-    let modules = step.attestations.iter().flat_map(|requirement| &requirement.modules);
-    modules.into_iter().any(|module| module.text.contains("image_digest") || module.text.contains("cosign_subject"))
+/// Whether a rule sees what was found out about an image: only then its layers may have to be fetched. A rule that names
+/// the members in another way sees that no image was judged, and so denies.
+fn asks_about_images(policy: &TrustedPolicy) -> bool {
+    let requirements = policy.policy.steps.values().flat_map(|step| &step.attestations);
+    let mut modules = requirements.flat_map(|requirement| &requirement.modules);
+    modules.any(|module| module.text.contains("image_digest") || module.text.contains("cosign_subject"))
 }
 
 /// The subjects of a statement that is no collection which stand for bytes, with their digests.

@@ -65,9 +65,22 @@ pub struct Artifact {
     pub(super) image: Option<OfImage>,
 }
 
+/// What digests must be of evidence that has made something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// Of a product, or of an image.
+    Bytes,
+    /// Of the manifest or index of an image: a copy of one among the products says nothing of what is in it.
+    Image,
+    /// Of the config of an image.
+    ImageId,
+}
+
 /// An image as an artifact.
 #[derive(Clone, Debug)]
 pub(super) struct OfImage {
+    /// What its own digest must be of the evidence.
+    whole: Made,
     /// The digest of its config, where that was proven to stand for it.
     config: Option<DigestSet>,
 }
@@ -78,9 +91,14 @@ impl Artifact {
         Self { name: name.into(), digests, files: Vec::new(), image: None }
     }
 
-    /// An image: its manifest or index, and the digest of the config where that was proven to stand for it.
+    /// An image: its manifest, and the digest of the config where that was proven to stand for it.
     pub(super) fn image(name: String, digests: DigestSet, config: Option<DigestSet>) -> Self {
-        Self { name, digests, files: Vec::new(), image: Some(OfImage { config }) }
+        Self { name, digests, files: Vec::new(), image: Some(OfImage { whole: Made::Bytes, config }) }
+    }
+
+    /// An index as a whole (security rule 11).
+    pub(super) fn index(name: String, digests: DigestSet) -> Self {
+        Self { name, digests, files: Vec::new(), image: Some(OfImage { whole: Made::Image, config: None }) }
     }
 
     /// Whether it is an image.
@@ -89,10 +107,13 @@ impl Artifact {
     }
 
     /// Whether somebody who has made the digests for which `has` says so has made it.
-    pub(super) fn is_made(&self, has: impl Fn(&DigestSet) -> bool) -> bool {
-        has(&self.digests)
-            || self.image.as_ref().is_some_and(|image| image.config.as_ref().is_some_and(&has))
-            || (!self.files.is_empty() && self.files.iter().all(|(_, sha256)| has(&DigestSet::sha256_hex(sha256))))
+    pub(super) fn is_made(&self, has: impl Fn(&DigestSet, Made) -> bool) -> bool {
+        let whole = self.image.as_ref().map_or(Made::Bytes, |image| image.whole);
+        let config = self.image.as_ref().and_then(|image| image.config.as_ref());
+        let file = |sha256: &String| has(&DigestSet::sha256_hex(sha256), Made::Bytes);
+        has(&self.digests, whole)
+            || config.is_some_and(|config| has(config, Made::ImageId))
+            || (!self.files.is_empty() && self.files.iter().all(|(_, sha256)| file(sha256)))
     }
 
     /// Hashes a file, or all files of a folder (`dirHash` of wire-formats §4.4).

@@ -8,7 +8,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::artifact::Artifact;
+use super::artifact::{Artifact, Made};
 use super::trusted::TrustedPolicy;
 use super::{ImageTrust, VerifyError};
 use crate::digest::DigestSet;
@@ -57,7 +57,7 @@ pub struct Place<'a> {
 impl<'a> Image<'a> {
     /// Looks at what the name was resolved to. `platform` chooses one image of an index: `os/architecture`, also with
     /// a variant.
-    pub fn look(place: Place<'a>, stored: Stored, platform: Option<&str>) -> Result<Self, RepositoryError> {
+    pub fn look(place: Place<'a>, stored: &Stored, platform: Option<&str>) -> Result<Self, RepositoryError> {
         let Place { name, place, repository, keepers, prefix } = place;
         let refused = |reason: String| RepositoryError::Refused { place: repository.name(), reason, permission: false };
         let root = stored.digest().clone();
@@ -119,7 +119,7 @@ impl<'a> Image<'a> {
             if seen.insert(digest) {
                 let of_this = found::each_evidence(&self.keepers, &self.prefix, digest, |place, bytes| {
                     total += bytes.len() as u64;
-                    take(format!("{}, {place}", self.place), bytes);
+                    take(place, bytes);
                 })?;
                 skipped.extend(of_this);
                 // Each image of an index may have as much as is read of one.
@@ -212,6 +212,9 @@ impl<'q> Judged<'q> {
     }
 
     fn layers(&self, index: usize) -> &Layers {
+        // An image that is there for several machines is looked at once.
+        let digest = &self.image.runnable[index].digest;
+        let index = self.image.runnable.iter().position(|one| one.digest == *digest).unwrap_or(index);
         self.layers[index].get_or_init(|| {
             match layers_unproven(self.image.repository, &self.image.runnable[index].manifest) {
                 Ok(None) => Layers::Proven,
@@ -224,33 +227,48 @@ impl<'q> Judged<'q> {
         })
     }
 
-    /// Whether what was named contains something that was made: the same manifest or index, or an image with the same
-    /// config and the layers that it names.
-    fn reaches(&self, has_made: &dyn Fn(&DigestSet) -> bool) -> bool {
+    /// What rules see of it beside an attestation of a run that has made what `has_made` says; nothing where none of it
+    /// is about that.
+    fn facts(&self, has_made: &dyn Fn(&DigestSet, Made) -> bool, attested: Option<&String>) -> Vec<ImageFacts> {
         let image = self.image;
-        let is_made = |digest: &Digest| has_made(&set(digest));
-        is_made(&image.root)
-            || image.runnable.iter().any(|one| is_made(&one.digest))
-            || image
-                .runnable
-                .iter()
-                .enumerate()
-                .any(|(index, one)| config_of(one).is_some_and(is_made) && matches!(self.layers(index), Layers::Proven))
+        let object = Some(self.signed.as_ref().unwrap_or(&image.root).to_string());
+        let is = |digest: &Digest, made| has_made(&set(digest), made);
+        let mut found = Vec::new();
+        if is(&image.root, if image.is_index { Made::Image } else { Made::Bytes }) {
+            // Its digest covers all that is in it.
+            return vec![self.fact(object)];
+        }
+        for (index, one) in image.runnable.iter().enumerate() {
+            if is(&one.digest, Made::Bytes) {
+                found.push(object.clone());
+            } else if config_of(one).is_some_and(|config| is(config, Made::ImageId)) {
+                // The same config over other layers is what a rule must see: it is not what was built.
+                let is_proven = matches!(self.layers(index), Layers::Proven);
+                found.push(if is_proven { object.clone() } else { attested.cloned() });
+            }
+        }
+        found.sort();
+        found.dedup();
+        found.into_iter().map(|image_digest| self.fact(image_digest)).collect()
+    }
+
+    fn fact(&self, image_digest: Option<String>) -> ImageFacts {
+        ImageFacts { image_digest, cosign_subject: self.signed.as_ref().map(Digest::to_string).unwrap_or_default() }
     }
 
     /// The index as a whole, where there is one that is judged as such.
     pub(super) fn whole(&self) -> Option<Artifact> {
         let image = self.image;
-        (image.is_index && !image.chosen).then(|| Artifact::image(image.name.clone(), set(&image.root), None))
+        (image.is_index && !image.chosen).then(|| Artifact::index(image.name.clone(), set(&image.root)))
     }
 
     /// Each image that a machine would run, and why its config does not stand for it where accepted evidence is about
-    /// that. `has_made` says whether any of it has made these digests.
-    pub(super) fn images(&self, has_made: &dyn Fn(&DigestSet) -> bool) -> Vec<(Artifact, Option<String>)> {
+    /// that. `is_image_id` says whether any of it is about a config with these digests.
+    pub(super) fn images(&self, is_image_id: &dyn Fn(&DigestSet) -> bool) -> Vec<(Artifact, Option<String>)> {
         let image = self.image;
         let one = |(index, one): (usize, &Runnable)| {
             let name = if image.is_index { format!("{} ({})", image.name, label(one)) } else { image.name.clone() };
-            let config = config_of(one).map(set).filter(|config| has_made(config));
+            let config = config_of(one).map(set).filter(|config| is_image_id(config));
             let (config, why) = match config {
                 Some(config) if self.signed.is_some() => (Some(config), None),
                 Some(config) => match self.layers(index) {
@@ -268,22 +286,17 @@ impl<'q> Judged<'q> {
     }
 }
 
-/// What rules see beside an attestation of a run that has made the digests for which `has_made` says so; `attested` is
-/// the image that it is about by its own words. One for each image that contains what was made: rules must not deny any.
+/// What rules see beside an attestation of a run that has made what `has_made` says; `attested` is the image that it is
+/// about by its own words. One for each image that is about what was made: rules must not deny any.
 pub(super) fn facts(
     images: &[Judged<'_>],
-    has_made: &dyn Fn(&DigestSet) -> bool,
+    has_made: &dyn Fn(&DigestSet, Made) -> bool,
     attested: Option<String>,
 ) -> Vec<ImageFacts> {
-    let of = |judged: &Judged<'_>, image_digest| ImageFacts {
-        image_digest,
-        cosign_subject: judged.signed.as_ref().map(Digest::to_string).unwrap_or_default(),
-    };
-    let object = |judged: &Judged<'_>| judged.signed.as_ref().unwrap_or(&judged.image.root).to_string();
-    let reached = images.iter().filter(|judged| judged.reaches(has_made));
-    let mut facts: Vec<ImageFacts> = reached.map(|judged| of(judged, Some(object(judged)))).collect();
+    let mut facts: Vec<ImageFacts> =
+        images.iter().flat_map(|judged| judged.facts(has_made, attested.as_ref())).collect();
     if facts.is_empty() {
-        facts.push(images.first().map_or_else(ImageFacts::default, |judged| of(judged, attested)));
+        facts.push(images.first().map_or_else(ImageFacts::default, |judged| judged.fact(attested)));
     }
     facts
 }
@@ -302,8 +315,8 @@ fn in_place(image: &Image<'_>, names: &[Glob]) -> Check {
 /// A signature that is demanded.
 struct Signature<'a> {
     keys: Vec<(String, &'a PublicKey)>,
-    /// Functionaries that are no keys.
-    others: Vec<&'a str>,
+    /// Functionaries whose signatures cannot be judged, and why.
+    others: Vec<String>,
     threshold: usize,
     annotations: &'a BTreeMap<String, String>,
     /// Who demands it.
@@ -323,7 +336,10 @@ impl<'a> Signature<'a> {
             let key = functionary.key_id.as_ref().filter(|_| functionary.constraint.is_none());
             match key.and_then(|id| policy.policy.keys.iter().find(|key| key.id == *id)) {
                 Some(key) => keys.push((key.id.clone(), &key.key)),
-                None => others.push(functionary.at.as_str()),
+                None if functionary.constraint.is_some() => {
+                    others.push(format!("{}: certificates are not judged for images", functionary.at));
+                }
+                None => others.push(format!("{}: no key of `publickeys` has this id", functionary.at)),
             }
         }
         Self { keys, others, threshold, annotations, from: "images.functionaries" }
@@ -360,9 +376,7 @@ impl<'a> Signature<'a> {
         if !signers.is_empty() {
             reasons.insert(0, format!("only {} of {} signed it", signers.len(), self.threshold));
         }
-        if !self.others.is_empty() {
-            reasons.push(format!("certificates are not judged for images: {}", self.others.join(", ")));
-        }
+        reasons.extend(self.others.iter().cloned());
         Err(reasons)
     }
 }

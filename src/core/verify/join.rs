@@ -11,12 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::accept::{Accepted, Evidence, Fitting, NAMED, State, entry_of, read_collection, statement};
+use super::artifact::Made;
 use super::rules::{Others, present as presented, rules};
 use super::trusted::TrustedPolicy;
 use super::{Artifact, Question};
 use crate::digest::DigestSet;
 use crate::evidence::files::{Edge, Files};
 use crate::evidence::input::ImageFacts;
+use crate::evidence::links::Standing;
 use crate::evidence::{kinds, links};
 use crate::policy::Step;
 use crate::store::SubjectDigest;
@@ -140,7 +142,7 @@ impl<'a> Pool<'a> {
     fn has_made(&self, chain: &Chain<'_>, digests: &DigestSet) -> bool {
         chain.iter().any(|(step, number)| {
             let accepted = &self.steps[step][*number];
-            accepted.has_made(digests)
+            accepted.has_made(digests, Made::Bytes)
                 // The root of a tree is no file's digest, but names what the step has made.
                 || accepted.subjects.iter().any(|(name, own)| is_tree(name) && shares(own, digests))
         })
@@ -218,19 +220,25 @@ fn is_strong(algorithm: &str) -> bool {
 
 /// Whether a collection proves an artifact: its own digest, or each file of a folder, is a product or a real subject.
 pub(super) fn proves(accepted: &Accepted, artifact: &Artifact) -> bool {
-    artifact.is_made(|digests| accepted.has_made(digests))
+    artifact.is_made(|digests, made| accepted.has_made(digests, made))
 }
 
 impl Accepted {
-    /// Whether a file or image with one of these digests is a product, or a real subject.
-    pub(super) fn has_made(&self, digests: &DigestSet) -> bool {
-        has_made(&self.products, &self.subjects, digests)
+    /// Whether something with one of these digests was made.
+    pub(super) fn has_made(&self, digests: &DigestSet, made: Made) -> bool {
+        has_made(&self.products, &self.subjects, digests, made)
     }
 }
 
-/// Whether one of these digests is that of a product, or of a real subject.
-pub(super) fn has_made(products: &Files, subjects: &[(String, DigestSet)], digests: &DigestSet) -> bool {
-    is_product(products, digests) || subjects.iter().any(|(name, own)| !is_tree(name) && shares(own, digests))
+/// Whether one of these digests is that of a product, or of a real subject that is what is wanted.
+pub(super) fn has_made(products: &Files, subjects: &[(String, DigestSet)], digests: &DigestSet, made: Made) -> bool {
+    let subject =
+        |wanted: &dyn Fn(&str) -> bool| subjects.iter().any(|(name, own)| wanted(name) && shares(own, digests));
+    match made {
+        Made::Bytes => is_product(products, digests) || subject(&|name| !is_tree(name)),
+        Made::Image => subject(&|name| links::standing(name) == Standing::Image),
+        Made::ImageId => subject(&|name| links::standing(name) == Standing::ImageId),
+    }
 }
 
 /// Whether a subject is the root of a tree over files. A file can be made that has it as its SHA-256: one that holds two
@@ -352,11 +360,12 @@ impl<'a> Search<'a, '_> {
     }
 
     fn proven(&self, artifact: &Artifact, chain: &Chain<'a>, external: &[(&str, usize)]) -> bool {
-        let has = |digests: &DigestSet| {
-            chain.iter().any(|(step, number)| self.pool.steps[step][*number].has_made(digests))
-                || external.iter().any(|(name, number)| {
-                    self.pool.external[name][*number].subjects.iter().any(|(_, own)| shares(own, digests))
-                })
+        let has = |digests: &DigestSet, made: Made| {
+            let by = |name: &&str, number: usize| {
+                self.pool.external[name][number].subjects.iter().any(|(_, own)| shares(own, digests))
+            };
+            chain.iter().any(|(step, number)| self.pool.steps[step][*number].has_made(digests, made))
+                || (made == Made::Bytes && external.iter().any(|(name, number)| by(name, *number)))
         };
         artifact.is_made(has)
     }
@@ -570,7 +579,10 @@ impl Pool<'_> {
             let mut predicates = Map::new();
             for entry in &collection.attestations {
                 if !predicates.contains_key(&entry.kind) {
-                    let facts = accepted.facts.first().cloned().unwrap_or_default();
+                    // Where several images are asked about, what differs is what a rule must see.
+                    let differs = |facts: &&ImageFacts| facts.image_digest.as_deref() != Some(&facts.cosign_subject);
+                    let facts = accepted.facts.iter().find(differs).or(accepted.facts.first());
+                    let facts = facts.cloned().unwrap_or_default();
                     predicates.insert(entry.kind.clone(), present(&entry.kind, entry, &facts, label)?);
                 }
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::{self, Accepted, Checks, Evidence, candidate};
+use super::artifact::Made;
 use super::join::{self, Broken, ExternalEvidence, Pool};
 use super::trusted::TrustedPolicy;
 use super::{Artifact, Gathered, Question, image, rules, step_of};
@@ -133,12 +134,13 @@ fn targets<'a>(
     let mut targets: Vec<(Artifact, Option<String>)> =
         question.artifacts.iter().map(|artifact| (artifact.clone(), None)).collect();
     let per_platform = policy.policy.steps.values().any(|step| step.per_platform);
-    let has_made = |digests: &DigestSet| pool.steps.values().flatten().any(|accepted| accepted.has_made(digests));
+    let is_image_id =
+        |digests: &DigestSet| pool.steps.values().flatten().any(|accepted| accepted.has_made(digests, Made::ImageId));
     for judged in images {
         let whole = judged.whole().filter(|whole| complete && !per_platform && pool.chain(Some(whole)).is_ok());
         match whole {
             Some(whole) => targets.push((whole, None)),
-            None => targets.extend(judged.images(&has_made)),
+            None => targets.extend(judged.images(&is_image_id)),
         }
     }
     targets

@@ -178,6 +178,15 @@ impl Files {
         }
     }
 
+    /// Adds one envelope, or Sigstore bundle, that a stranger may have put there: forms that grow when they are read, and
+    /// lists, are not looked into.
+    pub fn add_one(&mut self, label: &str, bytes: Vec<u8>) {
+        match Found::read(&bytes) {
+            Ok(whole) => self.take(with_nested(label, bytes, whole)),
+            Err(reason) => self.unreadable.push((label.to_owned(), reason)),
+        }
+    }
+
     /// Tells of something that was named and holds no evidence.
     pub fn tell(&mut self, label: String, reason: String) {
         self.unreadable.push((label, reason));
@@ -269,6 +278,11 @@ fn from_bytes(label: &str, bytes: Vec<u8>) -> Loaded {
             return if parts.len() < 2 { Loaded::Unreadable(error) } else { lines(label, parts.into_iter()) };
         }
     };
+    Loaded::Entries(with_nested(label, bytes, whole))
+}
+
+/// An envelope, and the one inside it.
+fn with_nested(label: &str, bytes: Vec<u8>, whole: Found) -> Vec<Entry> {
     let nested = if whole.step().is_none() { container::nested(&bytes) } else { None };
     let mut entries = Vec::new();
     if let Some(inner) = nested {
@@ -279,7 +293,7 @@ fn from_bytes(label: &str, bytes: Vec<u8>) -> Loaded {
         }
     }
     entries.insert(0, Entry { label: label.to_owned(), content: Content::Bytes(bytes), found: whole });
-    Loaded::Entries(entries)
+    entries
 }
 
 /// Envelopes that stand one after the other. One that is none spoils all: a file that was cut off is not read in part.
