@@ -300,9 +300,16 @@ fn find(args: &FindArgs, output: &Output) -> Result<Ending, Failure> {
     };
     if args.into.is_some() {
         let cannot = |error: &StoreError| failure("the archive cannot be searched", error);
-        let found = archive.find(&Query { limit: args.shown.limit, ..query }).map_err(|error| cannot(&error))?;
-        let read = found.iter().map(|record| archive.get(&record.digest)).collect::<Result<_, _>>();
-        return image::files(args, read.map_err(|error| cannot(&error))?, &place, output);
+        let found = archive.find(&query).map_err(|error| cannot(&error))?;
+        let read = found.iter().map(|record| {
+            (
+                record.digest.to_string(),
+                archive
+                    .get(&record.digest)
+                    .map_err(|error| Failure::because(Kind::NoAnswer, "it cannot be read", &error).one_line()),
+            )
+        });
+        return image::files(args, read, &place, output);
     }
     show(archive, query, &args.shown, output)
 }
@@ -333,8 +340,12 @@ fn search(
     let is_wanted = |wanted: &Option<String>, has: &Option<String>| wanted.is_none() || wanted == has;
     found.retain(|one| is_wanted(&args.step, &one.step) && is_wanted(&args.predicate_type, &one.predicate_type));
     if args.into.is_some() {
-        let read = found.iter().map(|one| server.read(one)).collect::<Result<_, _>>();
-        return image::files(args, read.map_err(|error| cannot(&error))?, place, output);
+        let read = found.iter().map(|one| {
+            let read = server.read(one);
+            let why = |error: SourceError| Failure::because(Kind::NoAnswer, "it cannot be read", &error).one_line();
+            (one.label.clone(), read.map_err(why))
+        });
+        return image::files(args, read, place, output);
     }
     found.truncate(limit);
     let text: String = match args.shown.output {

@@ -39,7 +39,6 @@ pub(crate) struct ResumeArgs {
         long,
         alias = "archivist-server",
         value_name = "URL",
-        conflicts_with = "archive",
         env = "AFFIANT_ARCHIVISTA_SERVER",
         hide_env_values = true
     )]
@@ -64,7 +63,6 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
         Failure::new(Kind::NoAnswer, "there is no spool: neither HOME nor AFFIANT_HOME is set")
             .hint("name it with --spool DIR")
     })?;
-    server(args)?;
     let wanted = match &args.digest {
         None => None,
         Some(text) => Some(
@@ -90,6 +88,7 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
         output.data(output.masked(&text).as_bytes())?;
         return Ok(Ending::Done);
     }
+    headers_have_server(args, &entries)?;
     let mut left = 0;
     for entry in entries {
         let result = match entry.kind {
@@ -140,12 +139,20 @@ fn instead(args: &ResumeArgs, clock: jiff::Timestamp) -> Result<Option<Want>, Fa
 fn server(args: &ResumeArgs) -> Result<Option<String>, Failure> {
     let own = args.archivista_server.as_deref().map(|url| url.trim_end_matches('/').to_owned());
     let named = archivista::named(args.archive.as_slice())?.1;
-    let server = named.or(own);
-    if server.is_none() && !args.headers.headers().is_empty() {
+    Ok(named.or(own))
+}
+
+/// Headers without a server go nowhere: that is an error where an envelope is to be sent to one.
+fn headers_have_server(args: &ResumeArgs, entries: &[&Entry]) -> Result<(), Failure> {
+    let is_sent = match instead(args, jiff::Timestamp::UNIX_EPOCH)? {
+        Some(want) => want.archivista.is_some(),
+        None => entries.iter().flat_map(|entry| &entry.wants).any(|want| want.archivista.is_some()),
+    };
+    if is_sent && server(args)?.is_none() && !args.headers.headers().is_empty() {
         return Err(Failure::usage("--archivista-headers: for which server?")
             .hint("name it with `--archivista-server URL`, or with `--archive archivista+URL`"));
     }
-    Ok(server)
+    Ok(())
 }
 
 /// Stores an envelope on a server that was named, here or when it was spooled.

@@ -288,8 +288,9 @@ impl Archivista {
             return Err(failed(self.said(answer.status, answer)));
         }
         let bytes = answer.bytes(MAX_ANSWER).map_err(failed)?;
-        let outcome: Outcome = serde_json::from_slice(&bytes)
-            .map_err(|error| failed(format!("does not answer as archivista does: {error}")))?;
+        let outcome: Outcome = serde_json::from_slice(&bytes).map_err(|error| {
+            failed(format!("does not answer as archivista does: {}", self.told(&error.to_string())))
+        })?;
         if let Some(problem) = outcome.errors.first() {
             return Err(failed(format!("cannot search: {}", self.told(&problem.message))));
         }

@@ -172,6 +172,32 @@ fn evidence_of_a_long_image_goes_beside_its_layers() {
     assert!(asked[at..].iter().skip(1).all(|asked| asked.method != "PUT"), "the name is the last");
 }
 
+/// An artifact and its signatures have the same config, and a registry takes no manifest without it.
+#[test]
+fn what_a_long_artifact_and_its_evidence_both_have_goes_first() {
+    let place = Place::without_key();
+    let (source, destination) = (Registry::start(), Registry::start());
+    let long = "long".repeat(3 << 20);
+    let (config, layer) = (source.put_blob("team/app", b"{}"), source.put_blob("team/app", long.as_bytes()));
+    let root = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "a/b",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "a/b", "digest": layer, "size": long.len()}]});
+    let root = source.put("team/app", Some("v1"), MANIFEST, root.to_string().as_bytes());
+    artifact(&source, Some(&root.tag(".sig")), None, &["signature"]);
+    let (from, to) = (format!("{}/team/app:v1", source.host()), format!("{}/team/app:v1", destination.host()));
+    // The layer is the longest: with one at a time the config would come behind it.
+    copy(&place, &from, &to, ["--at-once", "1"]).code(0);
+    assert!(destination.manifest("team/app", &root.tag(".sig")).is_some());
+    let asked = destination.asked();
+    let sent = |digest: &Digest| {
+        asked
+            .iter()
+            .position(|asked| asked.method == "PUT" && asked.target.contains(digest.hex()))
+            .expect("it was sent")
+    };
+    assert!(sent(&config) < sent(&layer));
+}
+
 #[test]
 fn what_is_interrupted_has_no_tag() {
     let refusing = |asked: &Asked| {

@@ -250,11 +250,16 @@ fn what_cannot_be_written_waits_in_the_spool() {
         .stdout("")
         .stderr_has(&["the outfile was not written", "not archived", "waits in", "affiant resume"]);
     place.affiant(["resume", "--list"]).run().code(0).stderr("");
+    // Headers and a server that are exported for others concern nobody here.
+    let header = ("AFFIANT_ARCHIVISTA_HEADERS", "Authorization: Bearer of-another-server");
+    place.affiant(["resume", "--list"]).env(header.0, header.1).run().code(0).stderr("");
     std::fs::remove_file(place.beside("out")).expect("removes");
     std::fs::remove_file(place.beside("archive")).expect("removes");
     std::fs::create_dir(place.beside("out")).expect("makes a folder");
-    place.affiant(["resume"]).run().code(0).stdout("").stderr_has(&["out/a.json"]);
+    place.affiant(["resume"]).env(header.0, header.1).run().code(0).stdout("").stderr_has(&["out/a.json"]);
     place.affiant(["inspect", "--key", "../k.pub", "../out/a.json"]).run().code(0);
     place.affiant(["archive", "list", "--archive", "dir:../archive"]).run().code(0);
-    place.affiant(["resume"]).run().code(0).stdout("").stderr("nothing waits\n");
+    let elsewhere = ["resume", "--archive", "dir:../archive"];
+    let server = ("AFFIANT_ARCHIVISTA_SERVER", "https://archivista.example");
+    place.affiant(elsewhere).env(server.0, server.1).run().code(0).stdout("").stderr("nothing waits\n");
 }

@@ -123,6 +123,27 @@ fn what_is_kept_is_taken_away_by_its_kind() {
     }
 }
 
+/// Tags that look like evidence, and mean images: they stay.
+#[test]
+fn an_image_under_a_tag_of_evidence_stays() {
+    let place = place();
+    let registry = Registry::start();
+    let (name, digest) = signed(&place, &registry, "v1", "a");
+    let manifest = registry.manifest("team/app", "v1").expect("the image").to_string();
+    let other = registry.put_image("team/app", "v2", "b");
+    let theirs = registry.manifest("team/app", "v2").expect("an image").to_string();
+    let image_digest = registry.put("team/app", Some(&digest.tag(".sbom")), MANIFEST, manifest.as_bytes());
+    registry.put("team/app", Some(&digest.tag(".att")), MANIFEST, theirs.as_bytes());
+    assert_eq!((&image_digest, registry.manifest("team/app", other.as_str()).is_some()), (&digest, true));
+    // The manifest of signatures has another name as well.
+    let signatures = registry.manifest("team/app", &digest.tag(".sig")).expect("signatures").to_string();
+    let signatures = registry.put("team/app", Some("backup"), MANIFEST, signatures.as_bytes());
+    image(&place, &["clean", "--yes", &name]).code(0).stderr_has(&["the image itself", "no layer of the media type"]);
+    for there in ["v1", "v2", "backup", digest.as_str(), other.as_str(), signatures.as_str()] {
+        assert!(registry.manifest("team/app", there).is_some(), "{there}");
+    }
+}
+
 #[test]
 fn a_registry_that_does_not_delete_is_told() {
     let place = place();

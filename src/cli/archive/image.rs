@@ -81,22 +81,36 @@ pub(super) fn find(args: &FindArgs, name: &str, place: &Place, output: &Output) 
         Place::Server(server) => &**server,
     };
     let found = walk(&[source], seeds, MAX_ENVELOPES, MAX_ROUNDS)?;
-    files(args, found.into_iter().map(|(_, bytes)| bytes).collect(), place, output)
+    files(args, found.into_iter().map(|(name, bytes)| (name.to_string(), Ok(bytes))), place, output)
 }
 
-/// Prints where envelopes lie: in the archive's folder, or in the one into which they are copied.
+/// Prints where envelopes lie: in the archive's folder, or in the one into which they are copied. They are read one after
+/// the other until there are enough; one that cannot be read is passed over with a message.
 pub(super) fn files(
     args: &FindArgs,
-    envelopes: Vec<Vec<u8>>,
+    envelopes: impl Iterator<Item = (String, Result<Vec<u8>, String>)>,
     place: &Place,
     output: &Output,
 ) -> Result<Ending, Failure> {
     let mut listed = Vec::new();
     let mut into = None;
-    for bytes in envelopes {
-        let found = Found::read(&bytes).map_err(|reason| {
-            Failure::new(Kind::NoAnswer, format!("what {} holds is no evidence: {reason}", place.name()))
-        })?;
+    let mut passed_over = 0;
+    let is_enough = |count: usize| args.shown.limit.is_some_and(|limit| count >= limit);
+    let mut envelopes = envelopes;
+    while !is_enough(listed.len()) {
+        let Some((name, read)) = envelopes.next() else { break };
+        let read = read.and_then(|bytes| {
+            let found = Found::read(&bytes);
+            found.map(|found| (found, bytes)).map_err(|reason| format!("no evidence: {reason}"))
+        });
+        let (found, bytes) = match read {
+            Ok(read) => read,
+            Err(reason) => {
+                output.message(&one_line(&format!("passed over: {name} of {}: {reason}", place.name())));
+                passed_over += 1;
+                continue;
+            }
+        };
         let is_wanted =
             |wanted: &Option<String>, has: Option<&str>| wanted.as_deref().is_none_or(|one| has == Some(one));
         let fits = is_wanted(&args.step, found.step())
@@ -104,9 +118,6 @@ pub(super) fn files(
             && args.attestation_type.as_deref().is_none_or(|wanted| found.has_type(wanted));
         if !fits {
             continue;
-        }
-        if args.shown.limit.is_some_and(|limit| listed.len() >= limit) {
-            break;
         }
         let id = ObjectId::of(&bytes);
         let path = if let (Place::Folder(archive), None) = (place, &args.into) {
@@ -138,6 +149,9 @@ pub(super) fn files(
     } else {
         let text: String = listed.iter().map(|(path, ..)| one_line(&path.display().to_string()) + "\n").collect();
         output.data(text.as_bytes())?;
+    }
+    if listed.is_empty() && passed_over > 0 {
+        return Err(Failure::new(Kind::NoAnswer, format!("none of the {passed_over} envelopes can be read")));
     }
     if listed.is_empty() {
         output.message("nothing found");

@@ -62,7 +62,8 @@ struct About {
 }
 
 impl DownloadArgs {
-    fn find(&self, output: &Output) -> Result<About, Failure> {
+    /// What of one sort is kept; layers that are too long are left out with a message.
+    fn find(&self, is_asked: impl Fn(&Kept) -> bool, output: &Output) -> Result<About, Failure> {
         let image = self.registry.image(&self.image)?;
         let digest = match &self.platform {
             None => image.digest().clone(),
@@ -73,9 +74,21 @@ impl DownloadArgs {
             let (kept, skipped) = kept::list(keeper, image.prefix(), &digest)
                 .map_err(|error| no_answer(&format!("{}@{digest}", image.name()), &error))?;
             tell_skipped(&skipped, output);
-            all.extend(kept);
+            all.extend(kept.into_iter().filter(&is_asked));
         }
-        let total = all.iter().flat_map(|one| &one.layers).fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        for one in &mut all {
+            one.layers.retain(|layer| {
+                let fits = layer.size <= MAX_LAYER;
+                if !fits {
+                    let text = format!("{}: {} bytes; {MAX_LAYER} are read", layer.digest, layer.size);
+                    output.message(&format!("passed over: {text}"));
+                }
+                fits
+            });
+        }
+        // Bundles were read, and counted, already.
+        let unread = all.iter().filter(|one| one.bundle.is_none());
+        let total = unread.flat_map(|one| &one.layers).fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
         if total > MAX_TOTAL {
             return Err(Failure::new(
                 Kind::NoAnswer,
@@ -89,9 +102,6 @@ impl DownloadArgs {
 impl About {
     /// A layer's bytes, from the place that has them.
     fn bytes(&self, layer: &Descriptor) -> Result<Vec<u8>, Failure> {
-        if layer.size > MAX_LAYER {
-            return Err(Failure::new(Kind::NoAnswer, format!("{}: more than {MAX_LAYER} bytes", layer.digest)));
-        }
         let mut last = None;
         for keeper in self.image.keepers() {
             match keeper.blob_bytes(&layer.digest, layer.size) {
@@ -113,18 +123,18 @@ impl About {
 pub(super) fn download(verb: &DownloadVerb, output: &Output) -> Result<Ending, Failure> {
     match verb {
         DownloadVerb::Signature(args) => {
-            let about = args.find(output)?;
+            let about = args.find(|one| one.sort == Sort::Signature, output)?;
             let mut lines = Vec::new();
-            for one in about.kept.iter().filter(|one| one.sort == Sort::Signature) {
+            for one in &about.kept {
                 lines.extend(signatures(one, &about)?);
             }
             print(lines, about.nothing("signatures found"), output)
         }
         DownloadVerb::Attestation(args) => {
-            let about = args.from.find(output)?;
+            let about = args.from.find(|one| one.sort == Sort::Attestation, output)?;
             let named = args.predicate_type.as_deref().map(super::types::Named::read).transpose()?;
             let mut lines = Vec::new();
-            for one in about.kept.iter().filter(|one| one.sort == Sort::Attestation) {
+            for one in &about.kept {
                 for (text, kind) in attestations(one, &about)? {
                     if named.as_ref().is_none_or(|named| kind.is_some_and(|kind| named.is(&kind))) {
                         lines.push(text);
@@ -135,14 +145,14 @@ pub(super) fn download(verb: &DownloadVerb, output: &Output) -> Result<Ending, F
             print(lines, about.nothing(&format!("attestations found{of_type}")), output)
         }
         DownloadVerb::Bundle(args) => {
-            let about = args.find(output)?;
+            let about = args.find(|one| one.bundle.is_some(), output)?;
             let bundles = about.kept.iter().filter_map(|one| one.bundle.as_deref());
             let lines = bundles.filter_map(|bytes| line(bytes).ok()).collect();
             print(lines, about.nothing("bundles found"), output)
         }
         DownloadVerb::Sbom(args) => {
-            let about = args.find(output)?;
-            let found = about.kept.iter().find(|one| one.sort == Sort::Sbom).and_then(|one| one.layers.first());
+            let about = args.find(|one| one.sort == Sort::Sbom, output)?;
+            let found = about.kept.iter().find_map(|one| one.layers.first());
             let Some(layer) = found else { return Err(about.nothing("SBOM attached")) };
             output.message(
                 "warning: nobody has signed this document; `download attestation --predicate-type cyclonedx` gives a signed one",

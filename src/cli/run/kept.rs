@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::image::After;
 use crate::cli::output::Output;
+use crate::cli::places;
 
 /// What became of the evidence.
 #[derive(Default)]
@@ -90,16 +91,28 @@ impl Kept {
             Ok(names) => self.attached = Some(names),
             Err(failure) => {
                 self.failed = true;
-                let digests = self.envelopes.iter().filter(|one| one.archive.is_some());
-                let digests: Vec<&str> = digests.filter_map(|one| one.digest.as_deref()).collect();
-                let failure = if digests.is_empty() {
-                    failure
-                } else {
-                    failure.hint(format!("it is archived; later: affiant image attach IMAGE {}", digests.join(" ")))
+                let failure = match self.later() {
+                    Some(later) => failure.hint(later),
+                    None => failure,
                 };
                 output.failure(&failure);
             }
         }
+    }
+
+    /// How what was not attached is attached later: from the archive, or else from the outfiles.
+    fn later(&self) -> Option<String> {
+        let archived: Vec<_> =
+            self.envelopes.iter().filter_map(|one| one.archive.as_ref().zip(one.digest.as_deref())).collect();
+        if let Some((folder, _)) = archived.first() {
+            let digests: Vec<_> = archived.iter().map(|(_, digest)| *digest).collect();
+            let is_default = places::archive_folder(None).is_ok_and(|default| default == **folder);
+            let named = if is_default { String::new() } else { format!(" --archive dir:{}", folder.display()) };
+            return Some(format!("it is archived; later: affiant image attach IMAGE {}{named}", digests.join(" ")));
+        }
+        let files = self.envelopes.iter().filter_map(|one| one.outfile.as_ref());
+        let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
+        (!files.is_empty()).then(|| format!("it is written; later: affiant image attach IMAGE {}", files.join(" ")))
     }
 
     /// What was attached to images, where that was asked for.

@@ -71,7 +71,7 @@ pub fn unsigned(repository: &dyn Repository, index: &Stored) -> Result<Vec<Unsig
     }
     let is_about = |entry: &Descriptor| entry.annotation(REFERENCE_TYPE).is_some();
     let mut all = Vec::new();
-    let mut total = 0;
+    let mut total = 0_u64;
     for entry in manifest.entries().iter().filter(|entry| entry.annotation(REFERENCE_TYPE) == Some(ATTESTATIONS)) {
         let wrong = |reason: String| BuildKitError::Entry { entry: entry.digest.clone(), reason };
         let said = entry.annotation(REFERENCE_DIGEST).unwrap_or_default();
@@ -83,7 +83,7 @@ pub fn unsigned(repository: &dyn Repository, index: &Stored) -> Result<Vec<Unsig
         let about = repository.need(&At::Digest(sibling.digest.clone()))?.descriptor();
         let (_, attestations) = repository.need_parsed(&At::Digest(entry.digest.clone()))?;
         for layer in attestations.layers().iter().filter(|layer| layer.media_type == PAYLOAD_TYPE) {
-            total += layer.size;
+            total = total.saturating_add(layer.size);
             if layer.size > MAX_LAYER || total > MAX_TOTAL {
                 return Err(wrong(format!("more than {MAX_LAYER} bytes, or {MAX_TOTAL} in all")));
             }

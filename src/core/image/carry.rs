@@ -210,10 +210,10 @@ impl Plan<'_> {
         Ok(entries)
     }
 
-    /// All blobs, each once: those of the image, and those that only its evidence has.
-    fn blobs(&self) -> Result<[Vec<Descriptor>; 2], CarryError> {
+    /// All blobs, each once: those that both the image and its evidence have, those of the image, those of the evidence.
+    fn blobs(&self) -> Result<[Vec<Descriptor>; 3], CarryError> {
         let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();
-        let mut of_images = BTreeSet::new();
+        let (mut of_images, mut of_evidence) = (BTreeSet::new(), BTreeSet::new());
         for (number, digest) in self.order.iter().enumerate() {
             let manifest = &self.all[digest].manifest;
             let entries = manifest.entries().iter().filter(|entry| Kind::of(&entry.media_type).is_none());
@@ -227,16 +227,16 @@ impl Plan<'_> {
                     )));
                 }
                 blobs.insert(blob.digest.clone(), blob.clone());
-                if number < self.images {
-                    of_images.insert(blob.digest.clone());
-                }
+                let whose = if number < self.images { &mut of_images } else { &mut of_evidence };
+                whose.insert(blob.digest.clone());
             }
         }
         let mut blobs: Vec<Descriptor> = blobs.into_values().collect();
         // The longest first: then all end at about the same time.
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-        let (images, evidence) = blobs.into_iter().partition(|blob| of_images.contains(&blob.digest));
-        Ok([images, evidence])
+        let (images, evidence): (Vec<_>, _) = blobs.into_iter().partition(|blob| of_images.contains(&blob.digest));
+        let (both, images) = images.into_iter().partition(|blob| of_evidence.contains(&blob.digest));
+        Ok([both, images, evidence])
     }
 }
 
@@ -312,7 +312,7 @@ pub fn carry(
     if options.evidence {
         plan.evidence()?;
     }
-    let blobs = plan.blobs()?;
+    let [of_both, of_images, only_evidence] = plan.blobs()?;
     let mut report = Report {
         root: descriptor.clone(),
         taken_from,
@@ -324,24 +324,26 @@ pub fn carry(
         notes: Vec::new(),
     };
     let mut of_evidence = report.clone();
-    let is_long = blobs[0].iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size)) > LONG;
+    // A place takes no manifest without its blobs: what both need is there before either is put.
+    blobs::carry(from, to, &of_both, options, &mut report)?;
+    let is_long = of_images.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size)) > LONG;
     let mut evidence = || {
-        blobs::carry(from, to, &blobs[1], options, &mut of_evidence)?;
+        blobs::carry(from, to, &only_evidence, options, &mut of_evidence)?;
         put_evidence(&plan, to)
     };
     if is_long {
         std::thread::scope(|scope| {
             let evidence = scope.spawn(evidence);
-            blobs::carry(from, to, &blobs[0], options, &mut report)?;
+            blobs::carry(from, to, &of_images, options, &mut report)?;
             let ended = evidence.join();
             ended.unwrap_or_else(|_| Err(CarryError::Image("carrying the evidence panicked".to_owned())))
         })?;
     } else {
-        blobs::carry(from, to, &blobs[0], options, &mut report)?;
+        blobs::carry(from, to, &of_images, options, &mut report)?;
         evidence()?;
     }
     put_images(&plan, to, &descriptor, tag)?;
-    verify(&plan, to, &descriptor, tag, &blobs.concat())?;
+    verify(&plan, to, &descriptor, tag, &[of_both, of_images, only_evidence].concat())?;
     report.sent = (report.sent.0 + of_evidence.sent.0, report.sent.1 + of_evidence.sent.1);
     report.mounted += of_evidence.mounted;
     report.present += of_evidence.present;

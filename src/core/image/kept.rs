@@ -1,6 +1,6 @@
 //! What is kept about an image, as it lies there: to be given out, or taken away.
 
-use super::attached::{self, ENVELOPE, MAX_LAYER, SIGNATURE_ARTIFACT, delist};
+use super::attached::{self, ENVELOPE, MAX_LAYER, SIGNATURE_ARTIFACT, SIMPLE_SIGNING, delist};
 use super::claim::{Claim, SIGN};
 use super::found::{MAX_FETCHED, MAX_TOTAL, Skipped};
 use super::manifest::{Descriptor, Manifest};
@@ -8,6 +8,9 @@ use super::reference::{At, Digest};
 use super::repository::{Repository, RepositoryError};
 use super::shared::{Pace, SharedError};
 use super::sigstore::{BUNDLE, Bundle, Content};
+
+/// What the media type of a bill of materials has in it (`cosign attach sbom`).
+const SBOMS: [&str; 4] = ["spdx", "cyclonedx", "syft", "sbom"];
 
 /// What something is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,21 @@ pub struct Kept {
     pub bundle: Option<Vec<u8>>,
 }
 
-/// Lists all that is kept about a manifest: tags, then referrers.
+impl Sort {
+    /// Whether a layer under a tag of this sort is what the tag is for.
+    fn is_in(&self, layer: &Descriptor) -> bool {
+        let media_type = layer.media_type.to_ascii_lowercase();
+        match self {
+            Self::Signature => media_type == SIMPLE_SIGNING,
+            Self::Attestation => media_type == ENVELOPE,
+            Self::Sbom => SBOMS.iter().any(|name| media_type.contains(name)),
+            Self::Other(_) => false,
+        }
+    }
+}
+
+/// Lists all that is kept about a manifest: tags, then referrers. What somebody put under such a tag that is none of it,
+/// the image itself above all, is passed over with a reason.
 pub fn list(
     repository: &dyn Repository,
     prefix: &str,
@@ -57,7 +74,20 @@ pub fn list(
     for (suffix, sort) in [(".sig", Sort::Signature), (".att", Sort::Attestation), (".sbom", Sort::Sbom)] {
         let tag = format!("{prefix}{}", of.tag(suffix));
         let Some(stored) = repository.manifest(&At::Tag(tag.clone()))? else { continue };
-        let layers = stored.manifest().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
+        let manifest = stored.manifest();
+        let layers = manifest.as_ref().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
+        let reason = match manifest {
+            _ if stored.digest() == of => Some("it is the image itself".to_owned()),
+            Err(error) => Some(error.to_string()),
+            Ok(_) if !layers.iter().any(|layer| sort.is_in(layer)) => {
+                Some("it has no layer of the media type that such a tag is for".to_owned())
+            }
+            Ok(_) => None,
+        };
+        if let Some(reason) = reason {
+            skipped.push(Skipped { place: tag, reason });
+            continue;
+        }
         kept.push(Kept { place: Place::Tag(tag), sort, digest: stored.digest().clone(), layers, bundle: None });
     }
     let entries = attached::referrers(repository, of)?;
@@ -68,7 +98,7 @@ pub fn list(
             limit: MAX_FETCHED as u64,
         });
     }
-    let mut total = 0;
+    let mut total = 0_u64;
     for entry in entries {
         let mut skip = |reason: String| {
             skipped.push(Skipped { place: format!("referrer {}", entry.digest), reason });
@@ -96,9 +126,20 @@ pub fn list(
                 continue;
             }
         };
-        let (sort, bundle) = match look(repository, &manifest, &mut total) {
+        if let Some(layer) = bundle_of(&manifest) {
+            if layer.size > MAX_LAYER {
+                skip(format!("{} bytes; {MAX_LAYER} are read", layer.size));
+                continue;
+            }
+            total = total.saturating_add(layer.size);
+            if total > MAX_TOTAL {
+                let what = format!("all that is kept about {of}");
+                return Err(RepositoryError::Large { what, found: total, limit: MAX_TOTAL });
+            }
+        }
+        let (sort, bundle) = match look(repository, &manifest) {
             Ok(found) => found,
-            Err(error @ (RepositoryError::Refused { .. } | RepositoryError::Large { .. })) => return Err(error),
+            Err(error @ RepositoryError::Refused { .. }) => return Err(error),
             Err(error) => {
                 skip(error.to_string());
                 continue;
@@ -110,28 +151,24 @@ pub fn list(
     Ok((kept, skipped))
 }
 
-/// What a referrer is.
-fn look(
-    repository: &dyn Repository,
-    manifest: &Manifest,
-    total: &mut u64,
-) -> Result<(Sort, Option<Vec<u8>>), RepositoryError> {
-    let kind = manifest.artifact_type().unwrap_or_default();
-    let bundle = match manifest.layers() {
+/// The one layer of a referrer that is a bundle.
+fn bundle_of(manifest: &Manifest) -> Option<&Descriptor> {
+    match manifest.layers() {
         [layer] if layer.media_type.starts_with(BUNDLE) => Some(layer),
         _ => None,
-    };
-    let Some(layer) = bundle else {
+    }
+}
+
+/// What a referrer is.
+fn look(repository: &dyn Repository, manifest: &Manifest) -> Result<(Sort, Option<Vec<u8>>), RepositoryError> {
+    let kind = manifest.artifact_type().unwrap_or_default();
+    let Some(layer) = bundle_of(manifest) else {
         return Ok(match kind {
             SIGNATURE_ARTIFACT => (Sort::Signature, None),
             ENVELOPE => (Sort::Attestation, None),
             other => (Sort::Other(other.to_owned()), None),
         });
     };
-    *total += layer.size;
-    if layer.size > MAX_LAYER || *total > MAX_TOTAL {
-        return Err(RepositoryError::Large { what: layer.digest.to_string(), found: layer.size, limit: MAX_LAYER });
-    }
     let bytes = repository.blob_bytes(&layer.digest, layer.size)?;
     let sort = match Bundle::parse(&bytes).map(|bundle| bundle.content) {
         Ok(Content::Envelope(envelope)) => match Claim::parse(&envelope.payload) {
@@ -153,18 +190,23 @@ pub fn remove(repository: &dyn Repository, of: &Digest, kept: &Kept, pace: &Pace
             delist(repository, of, &kept.digest, pace)?;
         }
         Place::Tag(tag) => {
-            // Some registries take a tag away by its name, others the manifest by its digest alone, and then the tag.
-            let by_tag = repository.delete(&At::Tag(tag.clone()));
-            let by_digest = repository.delete(&At::Digest(kept.digest.clone()));
-            let is_there = repository.resolve(&At::Tag(tag.clone()))?.is_some();
-            match (is_there, by_digest, by_tag) {
-                (true, Err(error), _) | (true, Ok(()), Err(error)) => return Err(error.into()),
-                (true, Ok(()), Ok(())) => {
-                    let (place, reason) = (repository.name(), format!("says that it deleted {tag}, which is there"));
-                    return Err(RepositoryError::Refused { place, reason, permission: false }.into());
-                }
-                (false, ..) => {}
+            // Some registries take a tag away by its name, others the manifest by its digest alone, and then the tag. By
+            // the digest only where the tag stays: the manifest may have other names.
+            let at = At::Tag(tag.clone());
+            let is_there = || -> Result<bool, RepositoryError> {
+                Ok(repository.resolve(&at)?.is_some_and(|found| found.digest == kept.digest))
+            };
+            let by_tag = repository.delete(&at);
+            if !is_there()? {
+                return Ok(());
             }
+            let by_digest = repository.delete(&At::Digest(kept.digest.clone()));
+            if !is_there()? {
+                return Ok(());
+            }
+            by_digest.and(by_tag)?;
+            let (place, reason) = (repository.name(), format!("says that it deleted {tag}, which is there"));
+            return Err(RepositoryError::Refused { place, reason, permission: false }.into());
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Conditions on a predicate: `{{ JMESPath }}`, an operator, a value.
 
+use jmespath::Variable;
 use serde_json::Value;
 
 use super::is_like;
@@ -13,6 +14,12 @@ const MAX_NESTED: usize = 64;
 const MAX_VALUES: usize = 1_000_000;
 /// Most comparisons of one condition.
 const MAX_COMPARISONS: usize = 50_000_000;
+/// Longest number in an expression, in digits: its reader adds such to lengths.
+const MAX_DIGITS: usize = 7;
+/// Commas and `to_string` of an expression, each of which may give everything twice.
+const MAX_DOUBLINGS: usize = 12;
+/// Most values and bytes of texts that an expression finds.
+const MAX_FOUND: usize = 64 << 20;
 /// Names that Kyverno knows besides the members of the predicate, which hide them.
 pub(super) const CONTEXT: [&str; 8] = [
     "request",
@@ -130,18 +137,96 @@ fn asked(expression: &str, predicate: &Value) -> Result<Value, Held> {
     if expression.bytes().filter(|byte| b"([{!&".contains(byte)).count() > MAX_NESTED {
         return Err(not_judged("it nests too deep".to_owned()));
     }
+    let words = Words::of(expression);
+    if words.has_long_number {
+        return Err(not_judged(format!("a number of more than {MAX_DIGITS} digits")));
+    }
+    if words.doublings > MAX_DOUBLINGS {
+        return Err(not_judged("it may find its input too often".to_owned()));
+    }
+    // An expression may find something, or `null`, where Kyverno knows more than the predicate: nothing of it is judged.
+    let is_here = |name: &str| predicate.get(name).is_some();
+    if words.names.iter().any(|name| CONTEXT.contains(&name.as_str()) && !is_here(name)) {
+        return Err(not_judged("it asks about the request, which is not known here".to_owned()));
+    }
     let compiled = jmespath::compile(expression).map_err(|error| not_judged(first_line(&error.to_string())))?;
     let found = compiled.search(predicate).map_err(|error| not_judged(first_line(&error.to_string())))?;
+    if left(&found, MAX_FOUND).is_none() {
+        return Err(not_judged(format!("it finds more than {MAX_FOUND} values and bytes")));
+    }
     let found = serde_json::to_value(&*found).map_err(|error| not_judged(error.to_string()))?;
     if found.is_null() {
-        let first: String = expression.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        return Err(if CONTEXT.contains(&first.as_str()) {
-            not_judged("it asks about the request, which is not known here".to_owned())
-        } else {
-            Held::No(format!("`{}` finds nothing in the predicate", expression.escape_debug()))
-        });
+        return Err(Held::No(format!("`{}` finds nothing in the predicate", expression.escape_debug())));
     }
     Ok(found)
+}
+
+/// What is left of a number of values and bytes; lists that are in it many times count as often. As deep as the
+/// predicate and the expression, which are both limited by their readers.
+fn left(found: &Variable, budget: usize) -> Option<usize> {
+    match found {
+        Variable::String(text) => budget.checked_sub(text.len().saturating_add(1)),
+        Variable::Array(list) => list.iter().try_fold(budget.checked_sub(1)?, |budget, one| left(one, budget)),
+        Variable::Object(members) => members.iter().try_fold(budget.checked_sub(1)?, |budget, (name, one)| {
+            left(one, budget.checked_sub(name.len().saturating_add(1))?)
+        }),
+        _ => budget.checked_sub(1),
+    }
+}
+
+/// What stands in an expression, outside of its literals.
+#[derive(Default)]
+struct Words {
+    /// Names that are looked up where they stand: no members of something, and no names of members that are made.
+    names: Vec<String>,
+    has_long_number: bool,
+    doublings: usize,
+}
+
+impl Words {
+    /// Reads as the lexer of JMESPath does: `'…'`, `"…"` and `` `…` `` end at the next such sign behind no backslash.
+    fn of(expression: &str) -> Self {
+        let mut words = Self::default();
+        let mut rest = expression;
+        let mut is_member = false;
+        while let Some(first) = rest.chars().next() {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let (token, behind) = rest.split_at(match first {
+                '\'' | '"' | '`' => quoted(rest, first),
+                c if is_name(c) => rest.find(|c| !is_name(c)).unwrap_or(rest.len()),
+                c => c.len_utf8(),
+            });
+            rest = behind;
+            let name = match first {
+                '"' => Some(serde_json::from_str(token).unwrap_or_else(|_| token.to_owned())),
+                c if c.is_ascii_alphabetic() || c == '_' => Some(token.to_owned()),
+                _ => None,
+            };
+            words.has_long_number |=
+                first.is_ascii_digit() && token.find(|c: char| !c.is_ascii_digit()).unwrap_or(token.len()) > MAX_DIGITS;
+            words.doublings += usize::from(matches!(token, "," | "to_string"));
+            let is_made = rest.trim_start().starts_with(':');
+            words.names.extend(name.filter(|_| !is_member && !is_made));
+            if !first.is_whitespace() {
+                is_member = first == '.';
+            }
+        }
+        words
+    }
+}
+
+/// The length of what begins with this sign and ends with the next.
+fn quoted(text: &str, sign: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == sign => return at + c.len_utf8(),
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 fn first_line(text: &str) -> String {
@@ -267,6 +352,56 @@ mod tests {
         ] {
             let found = held(key.clone(), operator, value, &predicate);
             assert!(matches!(found, Held::NotJudged(_)), "{key}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_cluster_knows_is_not_judged() {
+        let predicate = json!({ "image": "a", "builder": {"image": "x", "request": "y"}, "n": 3 });
+        let equals = |expression: &str, value: Value| {
+            held(json!(format!("{{{{ {expression} }}}}")), "Equals", value, &predicate)
+        };
+        for (expression, value) in [
+            ("request.operation || 'BACKGROUND'", json!("BACKGROUND")),
+            ("request.x == 'a'", json!(false)),
+            ("\"request\".x == 'a'", json!(false)),
+            ("length(images || `[]`)", json!(0)),
+            ("[n, element]", json!([3, null])),
+        ] {
+            let found = equals(expression, value);
+            assert!(matches!(&found, Held::NotJudged(why) if why.contains("the request")), "{expression}: {found:?}");
+        }
+        for (expression, value) in [
+            ("image", json!("a")),
+            ("builder.image", json!("x")),
+            ("builder . request", json!("y")),
+            ("builder.\"request\"", json!("y")),
+            ("n == `3` && 'it\\'s request'", json!("it's request")),
+            ("{request: n}", json!({"request": 3})),
+        ] {
+            assert_eq!(equals(expression, value), Held::Yes, "{expression}");
+        }
+    }
+
+    #[test]
+    fn what_would_take_all_memory_is_not_judged() {
+        let predicate = json!({ "a": [1, 2, 3], "12345678901": 1, "text": "x".repeat(1000) });
+        for expression in [
+            "a[::2147483647]",
+            "a[1::12345678]",
+            "a[-12345678:]",
+            &["[@,@]"; 60].join("|"),
+            &["[@,@][]"; 30].join("|"),
+            &format!("{}a{}", "to_string([".repeat(30), "])".repeat(30)),
+        ] {
+            let found = held(json!(format!("{{{{ {expression} }}}}")), "Equals", json!("a"), &predicate);
+            assert!(matches!(found, Held::NotJudged(_)), "{expression}: {found:?}");
+        }
+        let list = Variable::from_json(&json!(["abc", {"de": [1]}]).to_string()).expect("JSON");
+        assert_eq!((left(&list, 10), left(&list, 9)), (Some(0), None));
+        for expression in ["\"12345678901\"", "a['12345678901' == 'x'] || `1`", "a[:9999999] | [0]"] {
+            let found = held(json!(format!("{{{{ {expression} }}}}")), "Equals", json!(1), &predicate);
+            assert!(!matches!(&found, Held::NotJudged(why) if why.contains("digits")), "{expression}: {found:?}");
         }
     }
 

@@ -1,10 +1,11 @@
 //! What lies beside an image, in the places where Kyverno looks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dsse::Envelope;
 use crate::image::attached::{self, CERTIFICATE, Kind, LOG, MAX_LAYER, SIGNATURE_ARTIFACT};
 use crate::image::claim::Claim;
+use crate::image::found::MAX_TOTAL;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::sigstore::{BUNDLE, Bundle, Content, Signer};
 use crate::image::{At, Digest, Repository, RepositoryError, Stored};
@@ -46,6 +47,16 @@ pub(super) struct Listed {
     pub(super) content: Result<Attested, String>,
 }
 
+/// Where evidence lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spot {
+    /// Under the tag of signatures.
+    Signatures,
+    /// Under the tag of attestations.
+    Attestations,
+    Referrers,
+}
+
 /// What lies beside one image in one repository.
 #[derive(Debug)]
 pub struct Evidence {
@@ -61,11 +72,15 @@ pub struct Evidence {
     pub(super) referrers: usize,
     /// What could not be read.
     pub(super) problems: Vec<String>,
+    /// Where something lies that was not read, and the first of it: what it says might count, so nothing is judged by it.
+    unread: BTreeMap<Spot, String>,
+    /// Bytes that were fetched.
+    total: u64,
 }
 
 impl Evidence {
-    /// Looks beside the image of this digest. What cannot be read is a problem, told with the answer; only a repository
-    /// that gives no answer is an error.
+    /// Looks beside the image of this digest. What cannot be read is a problem, told with the answer; a repository that
+    /// gives no answer is an error.
     pub fn gather(repository: &dyn Repository, of: &Digest) -> Result<Self, RepositoryError> {
         let tags = (of.tag(Kind::Signature.suffix()), of.tag(Kind::Attestation.suffix()));
         let mut found = Self {
@@ -76,17 +91,23 @@ impl Evidence {
             bundles: Vec::new(),
             referrers: 0,
             problems: Vec::new(),
+            unread: BTreeMap::new(),
+            total: 0,
         };
         if let Some(stored) = repository.manifest(&At::Tag(found.tags.0.clone()))? {
-            found.signatures = found.signatures_of(repository, &found.tags.0.clone(), &stored);
+            found.signatures = found.signatures_of(repository, Spot::Signatures, &found.tags.0.clone(), &stored)?;
         }
         if let Some(stored) = repository.manifest(&At::Tag(found.tags.1.clone()))? {
-            found.attestations_of(repository, &stored);
+            found.attestations_of(repository, &stored)?;
         }
         let entries = attached::referrers(repository, of)?;
         found.referrers = entries.len();
         for entry in entries.iter().take(MAX_FETCHED) {
-            found.referrer(repository, of, entry);
+            found.referrer(repository, of, entry)?;
+        }
+        if entries.len() > MAX_FETCHED {
+            let reason = format!("{} of them; {MAX_FETCHED} are read", entries.len());
+            found.unread(Spot::Referrers, "the referrers", reason);
         }
         Ok(found)
     }
@@ -95,19 +116,53 @@ impl Evidence {
         self.problems.push(format!("{place}: {reason}"));
     }
 
-    fn blob(&mut self, repository: &dyn Repository, place: &str, layer: &Descriptor) -> Option<Vec<u8>> {
-        if layer.size > MAX_LAYER {
-            self.problem(place, format!("{} bytes", layer.size));
-            return None;
-        }
-        repository.blob_bytes(&layer.digest, layer.size).map_err(|error| self.problem(place, error)).ok()
+    /// A problem behind which there may be something that counts.
+    fn unread(&mut self, spot: Spot, place: &str, reason: impl std::fmt::Display) {
+        self.unread.entry(spot).or_insert_with(|| format!("{place}: {reason}"));
+        self.problem(place, reason);
     }
 
-    fn layers(&mut self, place: &str, stored: &Stored, kind: Kind) -> Vec<(String, Descriptor)> {
+    /// Why what lies there cannot be judged.
+    pub(super) fn not_read(&self, spot: Spot) -> Option<&str> {
+        self.unread.get(&spot).map(String::as_str)
+    }
+
+    /// A layer; `None` where it is too long, not there, or other bytes.
+    fn blob(
+        &mut self,
+        repository: &dyn Repository,
+        (spot, place): (Spot, &str),
+        layer: &Descriptor,
+    ) -> Result<Option<Vec<u8>>, RepositoryError> {
+        if layer.size > MAX_LAYER || self.is_too_much(layer) {
+            self.unread(spot, place, format!("{} bytes", layer.size));
+            return Ok(None);
+        }
+        match repository.blob_bytes(&layer.digest, layer.size) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if is_outage(&error) => Err(error),
+            Err(error) => {
+                self.unread(spot, place, error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Counts what is to be fetched.
+    fn is_too_much(&mut self, layer: &Descriptor) -> bool {
+        let total = self.total.saturating_add(layer.size);
+        let is_too_much = total > MAX_TOTAL;
+        if !is_too_much {
+            self.total = total;
+        }
+        is_too_much
+    }
+
+    fn layers(&mut self, spot: Spot, place: &str, stored: &Stored, kind: Kind) -> Vec<(String, Descriptor)> {
         let manifest = match stored.manifest() {
             Ok(manifest) => manifest,
             Err(error) => {
-                self.problem(place, error);
+                self.unread(spot, place, error);
                 return Vec::new();
             }
         };
@@ -116,15 +171,21 @@ impl Evidence {
                 layers.into_iter().map(|(index, layer)| (format!("{place}, layer {index}"), layer.clone())).collect()
             }
             Err(reason) => {
-                self.problem(place, reason);
+                self.unread(spot, place, reason);
                 Vec::new()
             }
         }
     }
 
-    fn signatures_of(&mut self, repository: &dyn Repository, place: &str, stored: &Stored) -> Vec<Legacy> {
+    fn signatures_of(
+        &mut self,
+        repository: &dyn Repository,
+        spot: Spot,
+        place: &str,
+        stored: &Stored,
+    ) -> Result<Vec<Legacy>, RepositoryError> {
         let mut all = Vec::new();
-        for (place, layer) in self.layers(place, stored, Kind::Signature) {
+        for (place, layer) in self.layers(spot, place, stored, Kind::Signature) {
             let signature = match attached::signature_of(&layer) {
                 Ok(signature) => signature,
                 Err(reason) => {
@@ -132,17 +193,17 @@ impl Evidence {
                     continue;
                 }
             };
-            let Some(payload) = self.blob(repository, &place, &layer) else { continue };
+            let Some(payload) = self.blob(repository, (spot, &place), &layer)? else { continue };
             let certificate = layer.annotation(CERTIFICATE).map(str::to_owned);
             all.push(Legacy { payload, signature, certificate, has_log: layer.annotation(LOG).is_some() });
         }
-        all
+        Ok(all)
     }
 
-    fn attestations_of(&mut self, repository: &dyn Repository, stored: &Stored) {
-        let place = self.tags.1.clone();
-        for (place, layer) in self.layers(&place, stored, Kind::Attestation) {
-            let Some(bytes) = self.blob(repository, &place, &layer) else { continue };
+    fn attestations_of(&mut self, repository: &dyn Repository, stored: &Stored) -> Result<(), RepositoryError> {
+        let (spot, place) = (Spot::Attestations, self.tags.1.clone());
+        for (place, layer) in self.layers(spot, &place, stored, Kind::Attestation) {
+            let Some(bytes) = self.blob(repository, (spot, &place), &layer)? else { continue };
             match Envelope::parse(&bytes, bytes.len()) {
                 Ok(envelope) => {
                     let certificate = layer.annotation(CERTIFICATE).map(str::to_owned);
@@ -153,31 +214,77 @@ impl Evidence {
                 Err(error) => self.problem(&place, error),
             }
         }
+        Ok(())
     }
 
-    fn referrer(&mut self, repository: &dyn Repository, of: &Digest, entry: &Descriptor) {
+    fn referrer(
+        &mut self,
+        repository: &dyn Repository,
+        of: &Digest,
+        entry: &Descriptor,
+    ) -> Result<(), RepositoryError> {
         let place = format!("referrer {}", entry.digest);
+        let is_listed_as_bundle = entry.artifact_type.as_deref().is_some_and(|kind| kind.starts_with(BUNDLE));
         let stored = match repository.manifest(&At::Digest(entry.digest.clone())) {
             Ok(Some(stored)) => stored,
-            Ok(None) => return self.problem(&place, "it is listed, and not there"),
-            Err(error) => return self.problem(&place, error),
+            Ok(None) => {
+                let reason = "it is listed, and not there";
+                if is_listed_as_bundle {
+                    self.unread(Spot::Referrers, &place, reason);
+                } else {
+                    self.problem(&place, reason);
+                }
+                return Ok(());
+            }
+            Err(error) if is_outage(&error) => return Err(error),
+            Err(error) => {
+                self.unread(Spot::Referrers, &place, error);
+                return Ok(());
+            }
         };
         let manifest = match stored.manifest() {
             Ok(manifest) => manifest,
-            Err(error) => return self.problem(&place, error),
+            Err(error) => {
+                self.unread(Spot::Referrers, &place, error);
+                return Ok(());
+            }
         };
         if manifest.subject.as_ref().is_none_or(|subject| subject.digest != *of) {
-            return self.problem(&place, "it is about another manifest");
+            self.problem(&place, "it is about another manifest");
+            return Ok(());
         }
         if manifest.artifact_type() == Some(SIGNATURE_ARTIFACT) {
             // The last one counts.
-            self.referred = self.signatures_of(repository, &place, &stored);
-            return;
+            self.referred = self.signatures_of(repository, Spot::Referrers, &place, &stored)?;
+            return Ok(());
         }
-        let is_listed_as_bundle = entry.artifact_type.as_deref().is_some_and(|kind| kind.starts_with(BUNDLE));
         if is_listed_as_bundle || manifest.artifact_type().is_some_and(|kind| kind.starts_with(BUNDLE)) {
-            let content = bundle(repository, &manifest);
+            let content = self.bundle(repository, &place, &manifest)?;
             self.bundles.push(Listed { is_listed_as_bundle, content });
+        }
+        Ok(())
+    }
+
+    /// The bundle that a manifest has in its first layer, as Kyverno reads it.
+    fn bundle(
+        &mut self,
+        repository: &dyn Repository,
+        place: &str,
+        manifest: &Manifest,
+    ) -> Result<Result<Attested, String>, RepositoryError> {
+        let Some(layer) = manifest.layers().first() else { return Ok(Err("it has no layer".to_owned())) };
+        if layer.size > MAX_BUNDLE_LAYER {
+            return Ok(Err(format!("a bundle of {} bytes; Kyverno reads {MAX_BUNDLE_LAYER}", layer.size)));
+        }
+        if self.is_too_much(layer) {
+            let reason = format!("{} bytes more than {MAX_TOTAL} in all", layer.size);
+            self.unread(Spot::Referrers, place, &reason);
+            return Ok(Err(reason));
+        }
+        match repository.blob_bytes(&layer.digest, layer.size) {
+            Ok(bytes) => Ok(read_bundle(&bytes)),
+            Err(error) if is_outage(&error) => Err(error),
+            Err(error) => Ok(Err(error.to_string())),
         }
     }
 
@@ -192,19 +299,18 @@ impl Evidence {
     }
 }
 
+/// Whether a place gave no answer: what it has may be all right.
+fn is_outage(error: &RepositoryError) -> bool {
+    matches!(error, RepositoryError::Refused { .. } | RepositoryError::Io { .. })
+}
+
 fn attested(envelope: Envelope) -> Attested {
     let predicate_type = Claim::parse(&envelope.payload).map(|claim| claim.predicate_type).unwrap_or_default();
     Attested { envelope, predicate_type, certificate: None, by_certificate: false, has_log: false }
 }
 
-/// The bundle that a manifest has in its first layer, as Kyverno reads it.
-fn bundle(repository: &dyn Repository, manifest: &Manifest) -> Result<Attested, String> {
-    let layer = manifest.layers().first().ok_or("it has no layer")?;
-    if layer.size > MAX_BUNDLE_LAYER {
-        return Err(format!("a bundle of {} bytes; Kyverno reads {MAX_BUNDLE_LAYER}", layer.size));
-    }
-    let bytes = repository.blob_bytes(&layer.digest, layer.size).map_err(|error| error.to_string())?;
-    let read = Bundle::parse(&bytes).map_err(|error| error.to_string())?;
+fn read_bundle(bytes: &[u8]) -> Result<Attested, String> {
+    let read = Bundle::parse(bytes).map_err(|error| error.to_string())?;
     match read.content {
         Content::Envelope(envelope) => Ok(Attested {
             by_certificate: matches!(read.signer, Signer::Certificate { .. }),

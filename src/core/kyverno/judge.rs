@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::condition::{self, CONTEXT, Held};
-use super::evidence::{Attested, Evidence, Legacy, MAX_REFERRERS, WARN_REFERRERS};
+use super::evidence::{Attested, Evidence, Legacy, MAX_REFERRERS, Spot, WARN_REFERRERS};
 use super::outcome::{Answer, Asked, Outcome, Part};
 use super::policy::{Attestation, Attestor, AttestorSet, Keyless, Kind, Policy, Rule, VerifyImages};
 use super::who::{NO_LOG, Signed, Who};
@@ -317,6 +317,16 @@ impl<E> Judge<'_, E> {
     /// `Some` where nothing that could count is there, whoever has signed.
     fn there(&mut self, about: Option<&Attestation>, evidence: &Evidence) -> Option<Part> {
         let has_bundles = !evidence.bundles.is_empty();
+        if self.entry.kind != Kind::SigstoreBundle {
+            let spots = match about {
+                Some(_) => &[Spot::Attestations][..],
+                None if self.entry.cosign_oci11 => &[Spot::Signatures, Spot::Referrers],
+                None => &[Spot::Signatures],
+            };
+            if let Some(why) = spots.iter().find_map(|spot| evidence.not_read(*spot)) {
+                return Some(Part::NotJudged(format!("not all could be read: {why}")));
+            }
+        }
         match (self.entry.kind, about) {
             (Kind::SigstoreBundle, _) => {
                 if evidence.referrers > MAX_REFERRERS {
@@ -326,6 +336,9 @@ impl<E> Judge<'_, E> {
                         evidence.referrers
                     );
                     return Some(Part::Fail(why));
+                }
+                if let Some(why) = evidence.not_read(Spot::Referrers) {
+                    return Some(Part::NotJudged(format!("not all could be read: {why}")));
                 }
                 // Before 1.19 a key is refused whatever is there: told by the caller.
                 if evidence.bundles.iter().all(|one| !one.is_listed_as_bundle) {
