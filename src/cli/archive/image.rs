@@ -81,7 +81,7 @@ pub(super) fn find(args: &FindArgs, name: &str, place: &Place, output: &Output) 
         Place::Server(server) => &**server,
     };
     let found = walk(&[source], seeds, MAX_ENVELOPES, MAX_ROUNDS)?;
-    files(args, found.into_iter().map(|(name, bytes)| (name.to_string(), Ok(bytes))), place, output)
+    files(args, found.into_iter().map(|(name, bytes)| (name.clone(), Ok(bytes))), place, output)
 }
 
 /// Prints where envelopes lie: in the archive's folder, or in the one into which they are copied. They are read one after

@@ -184,7 +184,7 @@ struct Words {
 }
 
 impl Words {
-    /// Reads as the lexer of JMESPath does: `'…'`, `"…"` and `` `…` `` end at the next such sign behind no backslash.
+    /// Reads as the lexer of `JMESPath` does: `'…'`, `"…"` and `` `…` `` end at the next such sign behind no backslash.
     fn of(expression: &str) -> Self {
         let mut words = Self::default();
         let mut rest = expression;
