@@ -398,7 +398,7 @@ mod tests {
             assert!(matches!(found, Held::NotJudged(_)), "{expression}: {found:?}");
         }
         let list = Variable::from_json(&json!(["abc", {"de": [1]}]).to_string()).expect("JSON");
-        assert_eq!((left(&list, 10), left(&list, 9)), (Some(0), None));
+        assert_eq!((left(&list, 11), left(&list, 10)), (Some(0), None));
         for expression in ["\"12345678901\"", "a['12345678901' == 'x'] || `1`", "a[:9999999] | [0]"] {
             let found = held(json!(format!("{{{{ {expression} }}}}")), "Equals", json!(1), &predicate);
             assert!(!matches!(&found, Held::NotJudged(why) if why.contains("digits")), "{expression}: {found:?}");
