@@ -483,6 +483,29 @@ fn rule_15_what_is_promoted_was_judged_here_and_there() {
 }
 
 #[test]
+fn an_image_whose_index_alone_is_signed_is_not_promoted_without_it() {
+    let (place, registry, target) = (place(), Registry::start(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &signers(), &json!({}), None);
+    let digest = built.push(&registry, None, None, 6);
+    index(&registry, "v1", &[(&digest, "linux/amd64")]);
+    let from = format!("{}/team/app:v1", registry.host());
+    let to = format!("{}/live/app:1", target.host());
+    let promote = || {
+        let args =
+            ["promote", &from, &to, "-p", "../policy.signed.json", "-k", "../policy.pub", "--vsa-key", "../k.pem"];
+        place.affiant(args).with(["--platform", "linux/amd64"]).run()
+    };
+    sign(&place, &from, &[]);
+    promote().code(1).stdout("").stderr_has(&["which stays behind", "nothing was sent", "--recursive"]);
+    assert!(target.tags("live/app").is_empty());
+    // With a signature of its own it goes.
+    sign(&place, &from, &["--recursive"]);
+    assert_eq!(promote().code(0).stdout_text(), format!("{}/live/app@{digest}\n", target.host()));
+}
+
+#[test]
 fn an_image_is_promoted_into_a_folder() {
     let (place, registry) = (place(), Registry::start());
     let built = Built::of("one", "amd64");

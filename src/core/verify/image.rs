@@ -92,11 +92,11 @@ impl<'a> Image<'a> {
         format!("{}@{}", self.place, self.digest())
     }
 
-    /// What was resolved and, where one image of it was chosen, that.
+    /// What may be deployed and, where that is one image of an index, the index: a signature of it covers the image.
     fn objects(&self) -> Vec<&Digest> {
-        let mut objects = vec![&self.root];
+        let mut objects = vec![self.digest()];
         if self.digest() != &self.root {
-            objects.push(self.digest());
+            objects.push(&self.root);
         }
         objects
     }
@@ -383,7 +383,7 @@ impl<'a> Signature<'a> {
 
 type Signed = (Option<Digest>, Vec<Check>, Vec<String>);
 
-/// Looks for signatures of what was resolved, then of what was chosen of it; all that are demanded are of the same.
+/// Looks for signatures of what may be deployed, then of the index that it is in; all that are demanded are of the same.
 fn signature(image: &Image<'_>, demands: &[Signature<'_>]) -> Result<Signed, RepositoryError> {
     let mut failed = Vec::new();
     for digest in image.objects() {
