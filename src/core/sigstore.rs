@@ -8,6 +8,7 @@
 mod body;
 mod check;
 mod entry;
+pub mod identity;
 pub(crate) mod json;
 pub mod note;
 mod root;
