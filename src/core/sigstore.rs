@@ -10,6 +10,7 @@ mod check;
 mod entry;
 pub mod identity;
 pub(crate) mod json;
+pub mod judge;
 pub mod note;
 mod root;
 mod sct;

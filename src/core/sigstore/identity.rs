@@ -25,35 +25,45 @@ pub struct Claim {
     pub flag: &'static str,
     /// The extension, as [`crate::trust::EXTENSIONS`] spells it.
     pub extension: &'static str,
+    /// What it is, for the reader.
+    pub about: &'static str,
 }
 
-const fn claim(flag: &'static str, extension: &'static str) -> Claim {
-    Claim { flag, extension }
+const fn claim(flag: &'static str, extension: &'static str, about: &'static str) -> Claim {
+    Claim { flag, extension, about }
 }
 
 /// Every claim with its flag: cosign's names for the old extensions of GitHub, affiant's for those of all providers.
 pub const CLAIMS: [Claim; 21] = [
-    claim("certificate-github-workflow-trigger", "GithubWorkflowTrigger"),
-    claim("certificate-github-workflow-sha", "GithubWorkflowSHA"),
-    claim("certificate-github-workflow-name", "GithubWorkflowName"),
-    claim("certificate-github-workflow-repository", "GithubWorkflowRepository"),
-    claim("certificate-github-workflow-ref", "GithubWorkflowRef"),
-    claim("source-repository", "SourceRepositoryURI"),
-    claim("ref", "SourceRepositoryRef"),
-    claim("source-digest", "SourceRepositoryDigest"),
-    claim("source-repository-id", "SourceRepositoryIdentifier"),
-    claim("source-owner", "SourceRepositoryOwnerURI"),
-    claim("source-owner-id", "SourceRepositoryOwnerIdentifier"),
-    claim("visibility", "SourceRepositoryVisibilityAtSigning"),
-    claim("trigger", "BuildTrigger"),
-    claim("run", "RunInvocationURI"),
-    claim("runner-environment", "RunnerEnvironment"),
-    claim("build-signer", "BuildSignerURI"),
-    claim("build-signer-digest", "BuildSignerDigest"),
-    claim("build-config", "BuildConfigURI"),
-    claim("build-config-digest", "BuildConfigDigest"),
-    claim("deployment-environment", "DeploymentEnvironment"),
-    claim("token-subject", "Subject"),
+    claim(
+        "certificate-github-workflow-trigger",
+        "GithubWorkflowTrigger",
+        "the event that started a workflow of GitHub",
+    ),
+    claim("certificate-github-workflow-sha", "GithubWorkflowSHA", "the commit of a workflow of GitHub"),
+    claim("certificate-github-workflow-name", "GithubWorkflowName", "the name of a workflow of GitHub"),
+    claim(
+        "certificate-github-workflow-repository",
+        "GithubWorkflowRepository",
+        "the repository of a workflow of GitHub, `owner/name`",
+    ),
+    claim("certificate-github-workflow-ref", "GithubWorkflowRef", "the ref of a workflow of GitHub"),
+    claim("source-repository", "SourceRepositoryURI", "the URL of the repository that was built"),
+    claim("ref", "SourceRepositoryRef", "the ref that was built, `refs/heads/…` or `refs/tags/…`"),
+    claim("source-digest", "SourceRepositoryDigest", "the commit that was built"),
+    claim("source-repository-id", "SourceRepositoryIdentifier", "the number of the repository"),
+    claim("source-owner", "SourceRepositoryOwnerURI", "the URL of the repository's owner"),
+    claim("source-owner-id", "SourceRepositoryOwnerIdentifier", "the number of the repository's owner"),
+    claim("visibility", "SourceRepositoryVisibilityAtSigning", "whether the repository was public when it was signed"),
+    claim("trigger", "BuildTrigger", "the event that started the job"),
+    claim("run", "RunInvocationURI", "the URL of the job"),
+    claim("runner-environment", "RunnerEnvironment", "where the job ran: the provider's machine or the user's own"),
+    claim("build-signer", "BuildSignerURI", "the URL of the build instructions that asked for the certificate"),
+    claim("build-signer-digest", "BuildSignerDigest", "their commit"),
+    claim("build-config", "BuildConfigURI", "the URL of the build instructions that started the job"),
+    claim("build-config-digest", "BuildConfigDigest", "their commit"),
+    claim("deployment-environment", "DeploymentEnvironment", "the environment that was deployed to"),
+    claim("token-subject", "Subject", "the subject of the token"),
 ];
 
 /// The claim that a flag asks for.
