@@ -161,8 +161,14 @@ fn upload(
     server: Option<&str>,
     url: &str,
     envelope: &[u8],
+    output: &Output,
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let headers = if server == Some(url) { args.headers.headers() } else { &[] };
+    let is_named = server == Some(url);
+    if !is_named {
+        // Before anything is sent: only the spool says it, and evidence may hold what is not for everybody.
+        output.message(&format!("note: goes to {url}, which the spool names and this command does not"));
+    }
+    let headers = if is_named { args.headers.headers() } else { &[] };
     let store = archivista::open(url, headers).map_err(|failure| failure.one_line())?;
     Ok(store.put(envelope)?.gitoid)
 }
@@ -172,7 +178,7 @@ fn deliver(args: &ResumeArgs, spool: &Spool, digest: &ObjectId, output: &Output)
     let server = server(args)?;
     let delivered = spool
         .resume(digest, instead(args, now)?.as_ref(), now, &|url, envelope| {
-            let gitoid = upload(args, server.as_deref(), url, envelope)?;
+            let gitoid = upload(args, server.as_deref(), url, envelope, output)?;
             output.message(&format!("Stored in archivista as {gitoid}"));
             Ok(gitoid)
         })

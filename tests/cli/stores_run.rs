@@ -191,7 +191,10 @@ fn an_outage_is_finished_by_resume() {
     ]);
     is_secret(&place, &ended);
     assert!(place.beside("a.json").exists(), "the outfile is written all the same");
-    place.affiant(["resume"]).run().code(4).stderr_has(&["still waits", "answers 503"]);
+    let told = format!("note: goes to {base}, which the spool names and this command does not\n");
+    place.affiant(["resume"]).run().code(4).stderr_has(&[&told, "still waits", "answers 503"]);
+    let named = place.affiant(["resume", "--archivista-server", &base]).run().code(4);
+    assert!(!named.stderr_text().contains("note: goes to"), "{}", named.stderr_text());
     // Another server, named instead; headers go nowhere else.
     place.affiant(["resume", "--archivista-headers", &header]).run().code(2).stderr_has(&["for which server?"]);
     let (base, served) = serve(honest);
@@ -213,7 +216,10 @@ fn a_planted_want_gets_no_header() {
     run(&place, &["--archive", &format!("archivista+{base}")]).code(125);
     let header = format!("X-Api-Key: {KEY}");
     let other = ["resume", "--archivista-server", "https://ours.example", "--archivista-headers", &header];
-    place.affiant(other).run().code(4);
+    let told = format!("note: goes to {base}, ");
+    // It is said before anything is sent, and before it fails.
+    let said = place.affiant(other).run().code(4).stderr_has(&[&told]).stderr_text();
+    assert!(said.find(&told) < said.find("still waits"), "{said}");
     assert!(served.lock().expect("no panic").heads.iter().all(|head| !head.contains(KEY)));
     place.affiant(["resume", "--archivista-server", &base, "--archivista-headers", &header]).run().code(4);
     assert!(served.lock().expect("no panic").heads.iter().any(|head| head.contains(KEY)));
