@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use affiant_core::image::Digest;
 use affiant_core::image::attach::{self, Document, Form, Keeper, Kept, MAX_DOCUMENTS, Part, Refused};
 use affiant_core::image::attached;
 use affiant_core::image::shared::Pace;
-use affiant_core::image::{At, Digest, Manifest};
 use affiant_core::sign::PublicKey;
 use affiant_core::verify::Source as _;
 use clap::{Args, ValueEnum};
@@ -140,14 +140,7 @@ fn refused(all: &[(String, Refused)]) -> Failure {
 
 /// An image and all of an index, with their configs.
 pub(super) fn parts(image: &Image) -> Result<Vec<Part>, Failure> {
-    let mut parts = Vec::new();
-    for descriptor in image.with_children()? {
-        let failed = |error: &(dyn std::error::Error + 'static)| no_answer(&image.pinned(), error);
-        let stored = image.repository().need(&At::Digest(descriptor.digest.clone())).map_err(|error| failed(&error))?;
-        let manifest: Manifest = stored.manifest().map_err(|error| failed(&error))?;
-        parts.push(Part::of(descriptor, &manifest));
-    }
-    Ok(parts)
+    Ok(image.members()?.iter().map(|one| Part::of(one.stored.descriptor(), &one.manifest)).collect())
 }
 
 impl Attaching<'_> {
