@@ -8,6 +8,7 @@ use clap::Args;
 use super::targets::{self, Place, TargetArgs, Use, no_answer};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
+use crate::cli::surroundings;
 
 #[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
@@ -18,7 +19,7 @@ pub(in crate::cli) struct RegistryArgs {
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
     /// Repository, or oci:FOLDER, in which signatures and attestations are kept, instead of the image's
-    #[arg(long, value_name = "NAME", env = "COSIGN_REPOSITORY", hide_env_values = true)]
+    #[arg(long, value_name = "NAME", env = EVIDENCE, hide_env_values = true)]
     evidence_repository: Option<String>,
 }
 
@@ -32,7 +33,19 @@ pub(in crate::cli) struct Image {
     asked: String,
 }
 
+/// The variable of `--evidence-repository`, as cosign calls it.
+const EVIDENCE: &str = "COSIGN_REPOSITORY";
+
 impl RegistryArgs {
+    /// As the variables say it, for a verb that has none of these flags itself.
+    pub(super) fn of_variables() -> Result<Self, Failure> {
+        let Some(name) = surroundings::variable(EVIDENCE) else { return Ok(Self::default()) };
+        let name =
+            name.into_string().map_err(|name| Failure::usage(format!("{EVIDENCE}={}: no UTF-8", name.display())))?;
+        TargetArgs::names_keeper(&name).map_err(|failure| failure.hint(format!("{EVIDENCE} says it")))?;
+        Ok(Self { evidence_repository: Some(name), ..Self::default() })
+    }
+
     /// The registry's repository in which evidence is kept, where that is not the image's.
     pub(in crate::cli) fn keeper_elsewhere(&self) -> Option<&str> {
         self.evidence_repository.as_deref().filter(|name| !name.is_empty() && is_elsewhere(name))

@@ -190,7 +190,15 @@ impl TargetArgs {
                 let at = At::Tag(String::new());
                 Ok(Place { repository: Arc::new(layout), at, reference: None, shown, known_as: None, edited: None })
             }
-            _ => Err(Failure::usage(format!("{text}: evidence is kept in a repository, or in `oci:FOLDER`"))),
+            _ => Err(no_keeper(text)),
+        }
+    }
+
+    /// Whether a name is one of a place that [`Self::keeper`] opens.
+    pub(super) fn names_keeper(text: &str) -> Result<(), Failure> {
+        match named(text)? {
+            Target::Registry(_) | Target::Layout(_, None) => Ok(()),
+            _ => Err(no_keeper(text)),
         }
     }
 
@@ -257,6 +265,10 @@ impl TargetArgs {
             token: self.registry_token.clone(),
         }
     }
+}
+
+fn no_keeper(text: &str) -> Failure {
+    Failure::usage(format!("{text}: evidence is kept in a repository, or in `oci:FOLDER`"))
 }
 
 fn in_layout(layout: Layout, at: Option<At>, shown: String) -> Result<Place, RepositoryError> {
