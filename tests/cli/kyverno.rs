@@ -1,12 +1,14 @@
 //! `affiant kyverno check`, against what the real Kyverno said of the same images and policies.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use affiant_core::image::Digest;
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Place};
 use crate::images::load;
-use crate::registry::Registry;
+use crate::registry::{Asked, Door, Registry, Said};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The image of all recorded layouts.
@@ -250,6 +252,92 @@ fn traps_are_told() {
     assert_eq!(code, 1);
     assert!(says(&more["reasons"], "51 referrers"), "{more:#}");
     assert_eq!(one(&keys(&["c"], "")).0, 0, "tags do not mind");
+}
+
+/// A rule by the key in this file.
+fn rule_by(place: &Place, name: &str, kind: &str) -> String {
+    let key = std::fs::read_to_string(place.work().join(format!("{name}.pub"))).expect("a key");
+    let keys = json!({"publicKeys": key, "rekor": {"ignoreTlog": true}, "ctlog": {"ignoreSCT": true}});
+    let file = format!("{name}-{kind}.yaml");
+    let attestors = format!("entries: [{{keys: {keys}}}]");
+    place.write(&file, KEYED.replace("TYPE", &format!("type: {kind}")).replace("ATTESTORS", &attestors));
+    file
+}
+
+/// An image `app:v1` that `c.key` has signed in both forms.
+fn signed_image(registry: &Registry) -> (Place, String, Digest) {
+    let digest = registry.put_image("app", "v1", "a");
+    let image = format!("{}/app:v1", registry.host());
+    let place = Place::without_key();
+    for name in ["c", "d"] {
+        let file = format!("{name}.key");
+        place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", &file]).run().code(0);
+    }
+    place.affiant(["image", "sign", "--key", "c.key", &image]).run().code(0);
+    (place, image, digest)
+}
+
+/// Wherever a registry gives no answer, a rule that fails for it and one that passes are equally unknown.
+#[test]
+fn an_outage_is_no_verdict() {
+    let down: Arc<Mutex<&str>> = Arc::default();
+    let part = Arc::clone(&down);
+    let lie = move |asked: &Asked| {
+        let part = *part.lock().expect("no panic");
+        (!part.is_empty() && asked.path().contains(part)).then(|| Said::new(500))
+    };
+    let registry = Registry::with(Door::Open, true, Some(Box::new(lie)));
+    let (place, image, _) = signed_image(&registry);
+    let by = ["c", "d"].map(|name| rule_by(&place, name, "Cosign"));
+    for (policy, code) in by.iter().zip([0, 1]) {
+        check(&place, &image, policy, &[]).code(code);
+    }
+    for part in ["/manifests/v1", "/manifests/sha256-", "/manifests/sha256:", "/referrers/", "/blobs/"] {
+        *down.lock().expect("no panic") = part;
+        for policy in &by {
+            check(&place, &image, policy, &[]).code(4).stdout("").stderr_has(&["no answer", "500"]);
+        }
+    }
+}
+
+/// What is there and too long to be read might count.
+#[test]
+fn what_is_too_long_is_not_judged() {
+    const LONG: u64 = (128 << 20) + 1;
+    let registry = Registry::start();
+    let (place, image, digest) = signed_image(&registry);
+    let of = |name: &str, kind: &str| {
+        let ended = check(&place, &image, &rule_by(&place, name, kind), &["-o", "json"]);
+        (ended.exit_code(), rules(&ended)[0].take())
+    };
+    let sig = digest.tag(".sig");
+    let mut signatures = registry.manifest("app", &sig).expect("signatures");
+    let mut long = signatures["layers"][0].clone();
+    long["size"] = json!(LONG);
+    signatures["layers"].as_array_mut().expect("a list").push(long);
+    registry.put("app", Some(&sig), MANIFEST, signatures.to_string().as_bytes());
+    registry.forget();
+    for name in ["c", "d"] {
+        let (code, rule) = of(name, "Cosign");
+        assert_eq!((code, rule["answer"].as_str()), (4, Some("not judged")), "{rule:#}");
+        assert!(says(&rule["reasons"], &format!(".sig, layer 1: {LONG} bytes")), "{rule:#}");
+    }
+    // Bundles are elsewhere, and stay what they are.
+    assert_eq!([of("c", "SigstoreBundle").0, of("d", "SigstoreBundle").0], [0, 1]);
+    // A bundle that is too long for Kyverno fails all of them, as it does there.
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST,
+        "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "config": { "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
+            "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" },
+        "layers": [{ "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "size": (10 << 20) + 1,
+            "digest": Digest::of(b"long") }],
+        "subject": { "mediaType": MANIFEST, "digest": digest, "size": 1 } });
+    registry.put("app", None, MANIFEST, manifest.to_string().as_bytes());
+    let (code, rule) = of("c", "SigstoreBundle");
+    assert_eq!(code, 1);
+    assert!(says(&rule["reasons"], "a bundle of 10485761 bytes; Kyverno reads 10485760"), "{rule:#}");
+    let long = Digest::of(b"long");
+    assert!(registry.asked().iter().all(|asked| !asked.path().contains(long.hex())), "it was not fetched");
 }
 
 /// Every policy and command of the page, in a registry in the place of the one that it names.
