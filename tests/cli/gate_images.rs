@@ -15,16 +15,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The rule of the container tutorial.
-const SUBJECT_MATCH: &str = r#"package image.subject_match
-import rego.v1
-deny contains msg if {
-    not input.image_digest == input.cosign_subject
-    msg := sprintf(
-        "image digest mismatch: cilock has %s, cosign signed %s",
-        [input.image_digest, input.cosign_subject]
-    )
-}
-"#;
+const SUBJECT_MATCH: &str = include_str!("../../fixtures/tutorials/subject_match.rego");
 
 fn gz(bytes: &[u8], level: flate2::Compression) -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), level);

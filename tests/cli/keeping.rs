@@ -167,7 +167,7 @@ fn what_is_too_long_is_passed_over() {
     let too_much = ["no answer", "all that is kept about"];
     download("bundle").code(4).stdout("").stderr_has(&too_much);
     image(&place, &["clean", "--yes", &name]).code(4).stderr_has(&too_much);
-    image(&place, &["verify-attestation", "--key", "c.pub", "--type", KIND, &name]).code(0);
+    image(&place, &["verify-attestation", "--key", "c.pub", "--type", KIND, &name]).code(4).stderr_has(&too_much);
 }
 
 /// Tags that look like evidence, and mean images: they stay.

@@ -234,6 +234,22 @@ fn traps_are_told() {
     let bundles = |attestors: &str| ask("type: SigstoreBundle", &format!("entries: [{attestors}]"));
     assert_eq!(bundles(&keys(&["c"], "")).0, 0);
     assert_eq!(bundles(&keys(&["d"], "")).0, 1);
+    // An attestation has no annotations: asking for some fails, whoever has attested.
+    place.write("sbom.json", "{}");
+    let attest = ["image", "attest", "--key", "c.key", "--type", "https://a.example/t", "--predicate", "sbom.json"];
+    place.affiant(attest).with([&*image]).run().code(0);
+    let attested = |attestor: &str| {
+        let attestations =
+            format!("attestations: [{{type: https://a.example/t, attestors: [{{entries: [{attestor}]}}]}}]");
+        ask(&attestations, &format!("entries: [{}]", keys(&["c"], "")))
+    };
+    assert_eq!(attested(&keys(&["c"], "")).0, 0);
+    let (code, annotated) = attested(&keys(&["c"], ", annotations: {tag: v1}"));
+    assert_eq!(code, 1);
+    assert!(
+        says(&annotated["reasons"], "annotations mismatch: nothing does not match expected value v1"),
+        "{annotated:#}"
+    );
     // From 40 referrers on one is warned, above 50 nothing passes: whatever they are.
     let mut refer = |number: usize| {
         let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x.test",
@@ -246,8 +262,8 @@ fn traps_are_told() {
     (0..40).for_each(&mut refer);
     let (code, many) = bundles(&keys(&["c"], ""));
     assert_eq!(code, 0);
-    assert!(says(&many["warnings"], "41 referrers"), "{many:#}");
-    (40..50).for_each(&mut refer);
+    assert!(says(&many["warnings"], "42 referrers"), "{many:#}");
+    (40..49).for_each(&mut refer);
     let (code, more) = bundles(&keys(&["c"], ""));
     assert_eq!(code, 1);
     assert!(says(&more["reasons"], "51 referrers"), "{more:#}");

@@ -505,6 +505,13 @@ impl<E> Judge<'_, E> {
                 _ => Part::Pass,
             };
         };
+        if let Some((name, value)) = notes.iter().next().filter(|_| self.entry.kind != Kind::SigstoreBundle) {
+            // It compares them with those of a payload of `sign`, which an envelope is not.
+            self.outcome.fix("take `annotations` away from the attestor of the attestation");
+            return Part::Fail(format!(
+                "annotations mismatch: nothing does not match expected value {value} for key {name}: an attestation has none"
+            ));
+        }
         let wanted = attestation.predicate_type();
         let found: BTreeSet<_> =
             verified.iter().map(|(one, _)| one.predicate_type.escape_debug().to_string()).collect();
