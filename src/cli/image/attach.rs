@@ -59,7 +59,7 @@ pub(crate) struct AttachArgs {
 
 /// What is attached, and how.
 pub(super) struct Attaching<'a> {
-    pub(super) documents: &'a [Document],
+    pub(super) documents: &'a [&'a Document],
     pub(super) keys: &'a [PublicKey],
     pub(super) forms: &'a [Form],
     pub(super) command_optional: bool,
@@ -70,6 +70,7 @@ pub(super) fn attach(args: &AttachArgs, output: &Output) -> Result<Ending, Failu
     let documents = documents(&args.files, args.archive.as_deref(), &keys)?;
     let image = args.registry.image_to_change(&args.image)?;
     let forms: Vec<Form> = args.format.iter().map(|kind| (*kind).into()).collect();
+    let documents: Vec<&Document> = documents.iter().collect();
     let attaching =
         Attaching { documents: &documents, keys: &keys, forms: &forms, command_optional: args.command_optional };
     let names = attaching.to(&image, output)?;
@@ -148,7 +149,7 @@ type Places = Vec<(usize, Vec<Part>)>;
 
 impl<'a> Attaching<'a> {
     /// The evidence of our own run.
-    fn of_run(documents: &'a [Document], keys: &'a [PublicKey]) -> Self {
+    fn of_run(documents: &'a [&'a Document], keys: &'a [PublicKey]) -> Self {
         Self { documents, keys, forms: &[Form::Referrer], command_optional: false }
     }
 
@@ -181,7 +182,7 @@ impl<'a> Attaching<'a> {
         let mut names = Vec::new();
         let mut crowded = BTreeSet::new();
         for (number, parts) in places {
-            let document = &self.documents[number];
+            let document = self.documents[number];
             for (part, form) in parts.iter().flat_map(|part| self.forms.iter().map(move |form| (part, *form))) {
                 let place = format!("{}@{}", image.name(), part.manifest.digest);
                 let kept = attach::keep(document, &part.manifest, form, self.keys, &keeper).map_err(|error| {
@@ -268,9 +269,8 @@ impl After {
             })?;
             let parts = parts(&image)?;
             // Not every own envelope is about every image: an SBOM names its own.
-            let (about, rest): (Vec<Document>, Vec<Document>) = documents
+            let (about, rest): (Vec<&Document>, Vec<&Document>) = documents
                 .iter()
-                .cloned()
                 .partition(|document| document.is_collection() || attach::named(document, &parts).is_ok());
             let places = Attaching::of_run(&about, keys).judge(&parts)?;
             judged.push((image, about, rest, places));

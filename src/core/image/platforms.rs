@@ -39,12 +39,29 @@ pub struct Member {
 /// A manifest or index and, before what follows it, all that it leads to. Whatever an index names has to be a manifest, as
 /// a machine may take it for one. Of entries with an equal `key` the first is looked at, and none without a key.
 ///
+/// Carrying has its own walk: it puts what follows first, and counts what is kept about the image as well.
+///
 /// # Errors
 /// Above [`MAX_IMAGES`], [`MAX_DEPTH`] and the bytes of all, and where something is not there or not as its entry says.
 pub fn members<K: Ord>(
     repository: &dyn Repository,
     root: &Stored,
     key: impl Fn(&Descriptor) -> Option<K>,
+) -> Result<Vec<Member>, RepositoryError> {
+    let absent =
+        |entry: Descriptor| Err(RepositoryError::Absent { what: entry.digest.to_string(), place: repository.name() });
+    members_there(repository, root, key, absent)
+}
+
+/// As [`members`]; `absent` gets the entries of which nothing is there, and says whether that ends it.
+///
+/// # Errors
+/// Those of [`members`], but for what is not there.
+pub fn members_there<K: Ord>(
+    repository: &dyn Repository,
+    root: &Stored,
+    key: impl Fn(&Descriptor) -> Option<K>,
+    mut absent: impl FnMut(Descriptor) -> Result<(), RepositoryError>,
 ) -> Result<Vec<Member>, RepositoryError> {
     let invalid = |reason: String| RepositoryError::Refused { place: repository.name(), reason, permission: false };
     let parse = |stored: &Stored| {
@@ -62,10 +79,14 @@ pub fn members<K: Ord>(
         if !key(&entry).is_some_and(|key| seen.insert(key)) {
             continue;
         }
-        if all.len() > MAX_IMAGES || depth > MAX_DEPTH {
+        // The first of all is none of its own images.
+        if seen.len() > MAX_IMAGES + 1 || depth > MAX_DEPTH {
             return Err(invalid(format!("the index has more than {MAX_IMAGES} images, or is deeper than {MAX_DEPTH}")));
         }
-        let stored = repository.need(&At::Digest(entry.digest.clone()))?;
+        let Some(stored) = repository.manifest(&At::Digest(entry.digest.clone()))? else {
+            absent(entry)?;
+            continue;
+        };
         fits(&entry, &stored).map_err(&invalid)?;
         bytes += stored.bytes().len();
         if bytes > MAX_BYTES {
@@ -219,6 +240,26 @@ mod tests {
             by_digest(&outer).expect("read").iter().map(|one| one.stored.digest().clone()).collect();
         assert_eq!(found, [&outer, &one, &inner, &two, &note].map(|one| one.digest().clone()));
         assert_eq!(by_digest(&one).expect("read").len(), 1);
+        // What is not there ends it, or is told of; each is asked for, and that is counted.
+        let gone = Stored::of(OCI_MANIFEST, b"gone".to_vec());
+        let partly = index(&layout, &[(&gone, AMD64), (&one, AMD64)]);
+        assert!(matches!(by_digest(&partly), Err(RepositoryError::Absent { .. })));
+        let mut absent = Vec::new();
+        let key = |entry: &Descriptor| Some(entry.digest.clone());
+        let there = members_there(&layout, &partly, key, |entry| {
+            absent.push(entry.digest);
+            Ok(())
+        });
+        assert_eq!(there.expect("read").len(), 2);
+        assert_eq!(absent, [gone.digest().clone()]);
+        let many: Vec<Stored> =
+            (0..=MAX_IMAGES).map(|number| Stored::of(OCI_MANIFEST, number.to_string().into_bytes())).collect();
+        let of = |count: usize| {
+            let entries: Vec<(&Stored, &str)> = many[..count].iter().map(|one| (one, AMD64)).collect();
+            members_there(&layout, &index(&layout, &entries), key, |_| Ok(())).map(|found| found.len())
+        };
+        assert_eq!(of(MAX_IMAGES).expect("as many as may be"), 1);
+        assert!(of(MAX_IMAGES + 1).expect_err("more").to_string().contains("more than 1000 images"));
         // What is there is what the index says.
         let mut longer = String::from_utf8(outer.bytes().to_vec()).expect("text");
         longer = longer.replace(&format!("\"size\":{}", note.bytes().len()), "\"size\":1");
