@@ -120,8 +120,73 @@ fn recorded_verdicts_are_predicted() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The chain, log entry and SCT of a certificate are not judged yet; what it names is.
-    assert_eq!(not_judged, [("keyless".to_owned(), true)]);
+    assert!(not_judged.is_empty(), "{not_judged:?}");
+}
+
+/// The recorded keyless rule, and what becomes of it where one of its parts is another.
+#[test]
+fn each_part_of_a_keyless_rule_counts() {
+    let registry = Registry::start();
+    recorded(&registry);
+    let place = Place::without_key();
+    let image = format!("{}/vec/keyless-gitlab-legacy-rekor1:v1", registry.host());
+    let recorded = std::fs::read_to_string(policy("keyless")).expect("a policy");
+    let between = |text: &str, from: &str, to: &str| {
+        let (_, rest) = text.split_once(from).expect("it begins");
+        rest.split_once(to).expect("it ends").0.to_owned()
+    };
+    let roots = between(&recorded, "            roots: |-\n", "            rekor:");
+    let (log, ct_log) = {
+        let of = |what: &str, text: &str| between(text, &format!("            {what}:"), "-----END PUBLIC KEY-----");
+        (of("rekor", &recorded), of("ctlog", &recorded))
+    };
+    let key = |text: &str| text.split_once("-----BEGIN PUBLIC KEY-----").expect("a key").1.to_owned();
+    let stranger =
+        std::fs::read_to_string(fixtures().join("certificates/openssl/p256-sha256.pem")).expect("a certificate");
+    let stranger: String = stranger.lines().map(|line| format!("              {line}\n")).collect();
+    let (intermediate, root) = roots.split_at(roots.match_indices("-----BEGIN").nth(1).expect("two").0 - 14);
+    const SUBJECT: &str = "subject: \"https://gitlab.example.test/mygroup/*\"";
+    let with = |line: &str| recorded.replace(SUBJECT, &format!("{SUBJECT}\n            {line}"));
+    let named = |line: &str| recorded.replace(SUBJECT, line);
+    let issued = |line: &str| recorded.replace("issuer: http://127.0.0.1:5558", line);
+    let ignoring = |what: &str, line: &str| {
+        recorded.replace(&format!("            {what}:\n"), &format!("            {what}:\n              {line}\n"))
+    };
+    for (what, text, code, says_so) in [
+        ("as recorded", recorded.clone(), 0, ""),
+        ("the root alone", recorded.replace(&roots, root), 0, ""),
+        ("the intermediate alone", recorded.replace(&roots, intermediate), 0, ""),
+        ("another root", recorded.replace(&roots, &stranger), 1, "leads to none of the `roots`"),
+        ("no roots", recorded.replace(&roots, "").replace("            roots: |-\n", ""), 4, "no `roots`"),
+        ("another log", recorded.replace(&key(&log), &key(&ct_log)), 1, "log"),
+        ("another log of certificates", recorded.replace(&key(&ct_log), &key(&log)), 1, "log of certificates"),
+        ("no log is wanted", ignoring("rekor", "ignoreTlog: true"), 1, "it must be valid now"),
+        ("no SCT is wanted", ignoring("ctlog", "ignoreSCT: true").replace(&key(&ct_log), &key(&log)), 0, ""),
+        ("an expression for a part", named("subjectRegExp: mygroup"), 0, ""),
+        ("an expression besides a pattern", with("subjectRegExp: nobody"), 0, ""),
+        ("a pattern besides an expression", named("subject: nobody\n            subjectRegExp: mygroup"), 0, ""),
+        ("nobody", named("subject: nobody\n            subjectRegExp: nobody"), 1, "subject mismatch"),
+        ("an expression that is none", named("subjectRegExp: '('"), 4, "cannot be read"),
+        ("a pattern of the issuer", issued("issuer: 'http://127.0.0.?:*'"), 0, ""),
+        ("issuers", issued("issuer: '*'\n            issuerRegExp: nobody"), 1, "issuer mismatch"),
+        ("an extension", with("additionalExtensions: {oidcIssuer: 'http://127.*'}"), 0, ""),
+        ("an extension's number", with("additionalExtensions: {1.3.6.1.4.1.57264.1.1: '*:5558'}"), 0, ""),
+        ("an extension's value", with("additionalExtensions: {oidcIssuer: x}"), 1, "extension mismatch"),
+        ("an absent one", with("additionalExtensions: {githubWorkflowRef: main}"), 1, "extension mismatch"),
+        (
+            "an unknown one",
+            with("additionalExtensions: {sourceRepositoryURI: '*'}"),
+            1,
+            "invalid certificate extension",
+        ),
+    ] {
+        assert!(what == "as recorded" || text != recorded, "{what}: nothing was changed");
+        place.write("keyless.yaml", text);
+        let ended = check(&place, &image, "keyless.yaml", &["-o", "json"]);
+        let rule = rules(&ended)[0].take();
+        assert_eq!(ended.exit_code(), code, "{what}: {rule:#}");
+        assert!(says_so.is_empty() || says(&rule["reasons"], says_so), "{what}: {rule:#}");
+    }
 }
 
 #[test]
@@ -162,9 +227,8 @@ fn what_is_looked_for_is_told_with_what_helps() {
     assert!(says(&banned["reasons"], "attestation checks failed for https://cyclonedx.org/bom"), "{banned:#}");
     let stranger = of_json("att-bundle", "bundle-key", &[], 0);
     assert!(says(&stranger["warnings"], "Kyverno takes any bundle for a signature"), "{stranger:#}");
-    // The certificate is told of, though it is not judged.
-    let keyless = of_json("keyless-gitlab-legacy-rekor1", "keyless", &[], 4);
-    assert!(says(&keyless["reasons"], "not judged: the certificate names who is wanted"), "{keyless:#}");
+    let keyless = of_json("keyless-gitlab-legacy-rekor1", "keyless", &[], 0);
+    assert!(says(&keyless["looksFor"], "by a certificate of issuer http://127.0.0.1:5558, subject "), "{keyless:#}");
     // Another name in the cluster, and one that no rule is about.
     let elsewhere = of_json("keyed-legacy", "key", &["--name", "registry.example/app:1"], 3);
     assert_eq!(elsewhere["answer"], "not matched");
