@@ -123,6 +123,27 @@ fn recorded_verdicts_are_predicted() {
     assert!(not_judged.is_empty(), "{not_judged:?}");
 }
 
+/// What is signed for the recorded rule, and what was changed after that.
+#[test]
+fn each_part_beside_a_keyless_signature_counts() {
+    let registry = Registry::start();
+    let place = Place::without_key();
+    for (layout, code, says_so) in [
+        ("keyless-gitlab-legacy-rekor1", 0, ""),
+        ("keyless-gitlab-legacy-rekor1-tsa", 0, ""),
+        ("neg-legacy-cert", 1, "no matching signatures"),
+        ("neg-legacy-bundle-time", 1, "no matching signatures"),
+        ("neg-legacy-bundle-gone", 4, "no log entry beside it"),
+    ] {
+        load(&registry, &fixtures().join("cosign/layouts").join(layout), &format!("vec/{layout}"));
+        let image = format!("{}/vec/{layout}:v1", registry.host());
+        let ended = check(&place, &image, &policy("keyless"), &["-o", "json"]);
+        let rule = rules(&ended)[0].take();
+        assert_eq!(ended.exit_code(), code, "{layout}: {rule:#}");
+        assert!(says_so.is_empty() || says(&rule["reasons"], says_so), "{layout}: {rule:#}");
+    }
+}
+
 /// The recorded keyless rule, and what becomes of it where one of its parts is another.
 #[test]
 fn each_part_of_a_keyless_rule_counts() {

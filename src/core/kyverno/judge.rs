@@ -25,6 +25,9 @@ const CUSTOM: &str = "https://cosign.sigstore.dev/attestation/v1";
 /// Gives what lies beside an image in its own repository, or in the one of this name.
 pub type Beside<'a, E> = &'a mut dyn FnMut(Option<&str>) -> Result<Rc<Evidence>, E>;
 
+/// What a payload says besides, by name.
+type Optional = BTreeMap<String, Value>;
+
 /// What a rule will say. `evidence` gives what lies beside the image in its own repository, or in one that the rule
 /// names.
 pub fn check<E>(
@@ -399,7 +402,7 @@ impl<E> Judge<'_, E> {
     fn simple(&mut self, who: &Who<'_>, notes: &BTreeMap<String, String>, all: &[Legacy]) -> Part {
         let mut closest = Part::Fail("no matching signatures".into());
         // All that verify, whoever they are by: with what is not judged, and why it is by somebody else.
-        let mut passed: Vec<(BTreeMap<String, Value>, Option<Unknown>, Option<String>)> = Vec::new();
+        let mut passed: Vec<(Optional, Option<Unknown>, Option<String>)> = Vec::new();
         for one in all {
             let made = Made {
                 message: &[&one.payload],
@@ -428,7 +431,7 @@ impl<E> Judge<'_, E> {
         if passed.iter().all(|(.., other)| other.is_some()) {
             return closest;
         }
-        let misses = |optional: &BTreeMap<String, Value>| {
+        let misses = |optional: &Optional| {
             notes.iter().find_map(|(name, value)| match optional.get(name) {
                 Some(Value::String(found)) if found == value => None,
                 found => {
