@@ -123,6 +123,9 @@ fn recorded_verdicts_are_predicted() {
     assert!(not_judged.is_empty(), "{not_judged:?}");
 }
 
+/// Whom the recorded keyless rule wants.
+const SUBJECT: &str = "subject: \"https://gitlab.example.test/mygroup/*\"";
+
 /// What is signed for the recorded rule, and what was changed after that.
 #[test]
 fn each_part_beside_a_keyless_signature_counts() {
@@ -164,9 +167,8 @@ fn each_part_of_a_keyless_rule_counts() {
     let key = |text: &str| text.split_once("-----BEGIN PUBLIC KEY-----").expect("a key").1.to_owned();
     let stranger =
         std::fs::read_to_string(fixtures().join("certificates/openssl/p256-sha256.pem")).expect("a certificate");
-    let stranger: String = stranger.lines().map(|line| format!("              {line}\n")).collect();
+    let stranger: String = stranger.lines().flat_map(|line| ["              ", line, "\n"]).collect();
     let (intermediate, root) = roots.split_at(roots.match_indices("-----BEGIN").nth(1).expect("two").0 - 14);
-    const SUBJECT: &str = "subject: \"https://gitlab.example.test/mygroup/*\"";
     let with = |line: &str| recorded.replace(SUBJECT, &format!("{SUBJECT}\n            {line}"));
     let named = |line: &str| recorded.replace(SUBJECT, line);
     let issued = |line: &str| recorded.replace("issuer: http://127.0.0.1:5558", line);
