@@ -41,11 +41,13 @@ pub use extract::{MAX_DIGESTS_OF_SUBJECT, MAX_SUBJECTS, MAX_TEXT, MAX_TYPES};
 pub use put::{Outline, Stored};
 pub use query::{Cursor, Found, MIN_PREFIX, Query, SubjectDigest};
 pub use stream::CheckedReader;
-pub use trust::{MAX_TRUST, TrustLink};
+pub use trust::TrustLink;
 
 use disk::Modes;
 use index::Index;
 use segment::Position;
+
+use crate::sigstore::RootError;
 
 /// Length in bytes of the largest envelope that an archive takes or gives, unless told otherwise: 1 GiB.
 pub const MAX_OBJECT: u64 = 1 << 30;
@@ -107,10 +109,10 @@ pub enum StoreError {
         reason: String,
     },
     /// What was given is no trusted root.
-    #[error("not a trusted root: {reason}")]
+    #[error("what should be kept as a trusted root is none: {source}")]
     NotARoot {
         /// Why.
-        reason: String,
+        source: RootError,
     },
     /// Whoever should write the envelope failed.
     #[error("the envelope cannot be written: {0}")]

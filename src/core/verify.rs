@@ -9,6 +9,7 @@
 
 mod accept;
 mod artifact;
+mod common;
 pub(crate) mod container;
 mod image;
 mod join;

@@ -203,6 +203,7 @@ fn gather(request: &Request) -> Result<Gathered, InitError> {
         keys: request.keys.iter().map(|named| named.key.clone()).collect(),
         roots: request.roots.clone(),
         authorities: request.authorities.clone(),
+        ..Trust::default()
     };
     let mut gathered = Gathered::default();
     let mut count = 0;

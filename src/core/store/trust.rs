@@ -18,9 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Problem;
 use super::{Archive, ObjectId, StoreError, disk};
+use crate::sigstore::{MAX_ROOT, TrustedRoot};
 
-/// Length in bytes of the largest trusted root that is kept. The public one has 7 kB.
-pub const MAX_TRUST: u64 = 4 << 20;
 /// Length in bytes of a link.
 const MAX_LINK: u64 = 4096;
 /// What the names of roots and links end with.
@@ -69,14 +68,10 @@ impl Archive {
         if !self.exists(envelope) {
             return Err(StoreError::NotFound { reference: envelope.to_string(), archive: self.root.clone() });
         }
-        if root.len() as u64 > MAX_TRUST {
-            return Err(StoreError::TooLarge { limit: MAX_TRUST });
+        if root.len() > MAX_ROOT {
+            return Err(StoreError::TooLarge { limit: MAX_ROOT as u64 });
         }
-        let value: serde_json::Value =
-            serde_json::from_slice(root).map_err(|error| StoreError::NotARoot { reason: error.to_string() })?;
-        if !value["mediaType"].as_str().is_some_and(|kind| kind.contains("sigstore.trustedroot")) {
-            return Err(StoreError::NotARoot { reason: "its media type is another".to_owned() });
-        }
+        TrustedRoot::parse(root).map_err(|source| StoreError::NotARoot { source })?;
         let id = ObjectId::of(root);
         let path = self.trust_path(&id);
         // One that is there but no longer whole is replaced.
@@ -131,7 +126,7 @@ impl Archive {
     /// The bytes of a trusted root, checked against its digest.
     pub fn get_trust(&self, root: &ObjectId) -> Result<Vec<u8>, StoreError> {
         let path = self.trust_path(root);
-        let bytes = read(&path, MAX_TRUST).map_err(|error| match error {
+        let bytes = read(&path, MAX_ROOT as u64).map_err(|error| match error {
             StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 StoreError::NotFound { reference: format!("{root} (a trusted root)"), archive: self.root.clone() }
             }
@@ -244,7 +239,7 @@ mod tests {
     use super::super::tests::{archive, numbered};
     use super::*;
 
-    const ROOT: &[u8] = include_bytes!("../../../fixtures/gate/keyless/trusted_root.json");
+    const ROOT: &[u8] = include_bytes!("../../../fixtures/cosign/trust/trusted_root.json");
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a second")
@@ -294,7 +289,7 @@ mod tests {
             let refused = archive.put_trust(&envelope, wrong, at(1));
             assert!(matches!(refused, Err(StoreError::NotARoot { .. })), "{refused:?}");
         }
-        let large = vec![b' '; usize::try_from(MAX_TRUST).expect("small") + 1];
+        let large = vec![b' '; MAX_ROOT + 1];
         let refused = archive.put_trust(&envelope, &large, at(1));
         assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
         assert_eq!(archive.trust_of(&envelope).expect("reads"), []);

@@ -6,7 +6,7 @@ use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Encode as _};
 
 use super::super::*;
-use crate::dsse::Timestamp;
+use crate::dsse::{TIMESTAMP_TSP, Timestamp};
 use crate::sign::authority::Hash;
 use crate::sign::{KeyKind, PrivateKey, Signer as _};
 
@@ -348,7 +348,8 @@ impl World {
     }
 
     pub(super) fn trust(&self) -> Trust {
-        Trust { keys: Vec::new(), roots: vec![self.root.anchor("r")], authorities: vec![self.time_root.anchor("t")] }
+        let (roots, authorities) = (vec![self.root.anchor("r")], vec![self.time_root.anchor("t")]);
+        Trust { roots, authorities, ..Trust::default() }
     }
 
     pub(crate) fn stamp(&self, message: &[u8]) -> Stamp {
