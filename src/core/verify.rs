@@ -356,3 +356,6 @@ fn refers_to(policy: &TrustedPolicy, evidence: &Evidence) -> Vec<SubjectDigest> 
     }
     digests
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ use crate::verdict::{Check, CheckKind};
 /// Values that are told in one text, and the longest.
 const SHOWN: usize = 5;
 const MAX_VALUE: usize = 200;
+/// Schemes of the URLs of repositories.
+const SCHEMES: [&str; 6] = ["https", "http", "ssh", "git", "git+ssh", "git+https"];
 /// Digits of the two sorts of commit ids.
 const COMMIT: [usize; 2] = [40, 64];
 
@@ -135,24 +137,24 @@ fn commit(text: &str) -> Option<String> {
 /// `host/path` of a repository: `https://host/path.git`, `ssh://git@host/path` and `git@host:path` are the same one.
 /// Letters of the host have no case, those of the path have.
 fn repository(text: &str) -> Option<String> {
-    let (host, path) = match text.split_once("://") {
-        Some((scheme, rest)) => {
-            if !["https", "http", "ssh", "git", "git+ssh", "git+https"].contains(&scheme.to_ascii_lowercase().as_str())
-            {
-                return None;
-            }
-            let (host, path) = rest.split_once('/')?;
-            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let of_host = |host: &str| host.rsplit_once('@').map_or(host, |(_, host)| host).to_owned();
+    let (host, path) = if let Some((scheme, rest)) = text.split_once("://") {
+        let scheme = scheme.to_ascii_lowercase();
+        if !SCHEMES.contains(&scheme.as_str()) {
+            return None;
+        }
+        let (host, path) = rest.split_once('/')?;
+        let host = of_host(host);
+        let default = if scheme == "http" { ":80" } else { ":443" };
+        let host = match host.split_once(':') {
             // A port of SSH is none of the repository's; one of the web belongs to the host.
-            let is_web = scheme.to_ascii_lowercase().contains("http");
-            let host = if is_web { host } else { host.split_once(':').map_or(host, |(host, _)| host) };
-            let default = if scheme.eq_ignore_ascii_case("http") { ":80" } else { ":443" };
-            (host.strip_suffix(default).unwrap_or(host), path)
-        }
-        None => {
-            let (host, path) = text.split_once(':')?;
-            (host.rsplit_once('@').map_or(host, |(_, host)| host), path)
-        }
+            Some((host, _)) if !scheme.contains("http") => host.to_owned(),
+            _ => host.strip_suffix(default).unwrap_or(&host).to_owned(),
+        };
+        (host, path)
+    } else {
+        let (host, path) = text.split_once(':')?;
+        (of_host(host), path)
     };
     let path = path.trim_matches('/');
     let path = path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/');

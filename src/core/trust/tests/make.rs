@@ -358,8 +358,24 @@ impl World {
 
     /// An envelope that counts in [`World::trust`].
     pub(super) fn envelope(&self) -> Envelope {
+        self.sealed(b"{}")
+    }
+
+    /// The leaf says this, by the last number of Sigstore's extensions.
+    pub(crate) fn saying(mut self, claims: &[(&'static str, &str)]) -> Self {
+        self.leaf.more.extend(claims.iter().map(|(id, value)| (*id, false, utf8(value))));
+        self
+    }
+
+    /// The roots of signers and of timestamps, PEM.
+    pub(crate) fn roots(&self) -> [String; 2] {
+        [&self.root, &self.time_root].map(|root| root.self_signed().to_pem())
+    }
+
+    /// An envelope with this payload that counts in [`World::trust`].
+    pub(crate) fn sealed(&self, payload: &[u8]) -> Envelope {
         let mut envelope =
-            Envelope::seal(b"{}".to_vec(), "application/vnd.in-toto+json", &[key(self.leaf.key)]).expect("signs");
+            Envelope::seal(payload.to_vec(), "application/vnd.in-toto+json", &[key(self.leaf.key)]).expect("signs");
         let signature = &mut envelope.signatures[0];
         signature.certificate = Some(self.leaf.certificate(&self.intermediate).to_pem().into_bytes());
         signature.intermediates = vec![self.intermediate.certificate(&self.root).to_pem().into_bytes()];
