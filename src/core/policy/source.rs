@@ -16,7 +16,7 @@
 //! What is compiled already stays as it is, so a policy is a source of itself.
 
 mod folder;
-mod keyless;
+pub(super) mod keyless;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -427,6 +427,17 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
     if let Some(member) = unsupported.filter(|_| question.images.is_empty()) {
         return Err(VerifyError::Unsupported { member });
     }
+    if policy.images.as_ref().is_some_and(|images| images.demands != Demands::default()) {
+        let check = Check::failed(
+            CheckKind::Support,
+            "a demand that can be judged",
+            "a log is demanded of the signatures of images, which is not judged yet",
+        )
+        .at(format!("{label}, `images`"))
+        .fix("take `log` and `sct` out of `images` until it is");
+        part.checks.push(check);
+        return Ok((part, None));
+    }
     TrustedPolicy::prepare(policy, question.at).map(|policy| (part, Some(policy)))
 }
 

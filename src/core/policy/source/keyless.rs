@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{Compiler, Made};
 use crate::policy::keyless::{LOG, anchor_written, written};
 use crate::policy::members::below;
-use crate::sigstore::{Authority, Log, TrustedRoot};
+use crate::sigstore::{Authority, Log, TrustedRoot, Window};
+use crate::trust::Anchor;
 
 /// What a log, root or authority without a URL is called.
 const NAMELESS: &str = "trusted";
@@ -89,6 +90,28 @@ fn host(url: &str) -> &str {
     if host.is_empty() { NAMELESS } else { host }
 }
 
+/// The anchors of a trusted root under the names that they get in a policy, where `taken` are there before.
+pub(in crate::policy) fn anchors_of(list: &[Authority], taken: &[Anchor]) -> Vec<(Anchor, Window)> {
+    let mut out: Vec<(Anchor, Window)> = Vec::new();
+    for Authority { anchor, window, uri, .. } in list {
+        let is_taken = |name: &str| taken.iter().chain(out.iter().map(|(one, _)| one)).any(|one| one.id == name);
+        let id = free(host(uri), is_taken);
+        out.push((Anchor { id, ..anchor.clone() }, *window));
+    }
+    out
+}
+
+/// A name like this one that nothing has.
+fn free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let mut free = name.to_owned();
+    let mut number = 2;
+    while is_taken(&free) {
+        free = format!("{name}-{number}");
+        number += 1;
+    }
+    free
+}
+
 /// Adds an entry under a name that nothing has; one that is there already is not added again.
 fn add(out: &mut Map<String, Value>, member: &str, name: &str, value: Value) {
     let entries = out.entry(member).or_insert_with(|| Value::Object(Map::new()));
@@ -100,11 +123,6 @@ fn add(out: &mut Map<String, Value>, member: &str, name: &str, value: Value) {
     if entries.values().any(|known| *known == value) {
         return;
     }
-    let mut free = name.to_owned();
-    let mut number = 2;
-    while entries.contains_key(&free) {
-        free = format!("{name}-{number}");
-        number += 1;
-    }
-    entries.insert(free, value);
+    let name = free(name, |name| entries.contains_key(name));
+    entries.insert(name, value);
 }
