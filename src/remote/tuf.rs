@@ -23,7 +23,7 @@ use crate::http::exchange::Question;
 
 /// Where Sigstore's public instance publishes its roots. It is asked only where somebody names that instance.
 pub const PUBLIC_MIRROR: &str = "https://tuf-repo-cdn.sigstore.dev";
-/// The root of the public instance that everything begins with: version 14 of its root metadata.
+/// The root of the public instance that everything begins with: version 16 of its root metadata.
 pub const PUBLIC_ROOT: &[u8] = include_bytes!("tuf/public-root.json");
 /// Name of the target that says whom to trust.
 pub const TRUSTED_ROOT: &str = "trusted_root.json";

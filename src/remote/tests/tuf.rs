@@ -30,7 +30,7 @@ fn online() -> From {
 
 fn said(result: Result<affiant_remote::tuf::Got, TufError>) -> String {
     match result {
-        Ok(got) => panic!("accepted: {got:?}"),
+        Ok(got) => panic!("accepted: root {}, {:?}", got.root_version, got.targets.keys()),
         Err(error) => error.to_string(),
     }
 }
@@ -166,4 +166,24 @@ fn the_root_of_the_public_instance_holds() {
     let nobody = Instance { mirror: "http://127.0.0.1:9".to_owned(), ..public };
     let error = nobody.get(online(), &[TRUSTED_ROOT], today()).expect_err("nobody there");
     assert!(matches!(error, TufError::NoAnswer { .. }), "{error}");
+}
+
+/// What the public instance published in February 2026, with the root of then.
+#[test]
+fn recorded_metadata_of_the_public_instance_hold() {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tuf/public");
+    let from = Instance { copy: recorded.clone(), ..Instance::public(recorded.clone()) };
+    let files = from.files().expect("read");
+    assert_eq!(files.len(), 5, "{:?}", files.keys());
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("copy");
+    let then = Instance { root: files["root_history/14.root.json"].clone(), copy: copy.clone(), ..from };
+    let took = then.take(&files, &[TRUSTED_ROOT]).expect("holds");
+    assert_eq!((took.root_version, took.expires), (14, time("2026-02-12T13:42:54Z")));
+    assert_eq!(took.targets[TRUSTED_ROOT], files["targets/trusted_root.json"]);
+    assert_eq!(then.get(From::Copy, &[TRUSTED_ROOT], today()).expect("holds").targets, took.targets);
+    // The root that is built in is a newer one, and vouches for the same.
+    let now = Instance::public(folder.path().join("now"));
+    let took = now.take(&files, &[TRUSTED_ROOT]).expect("holds");
+    assert_eq!((took.root_version, took.targets.len()), (16, 1));
 }
