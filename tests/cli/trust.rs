@@ -161,3 +161,22 @@ fn a_trusted_root_is_put_together_of_files() {
     place.write("empty.json", r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#);
     place.affiant(["trust", "show", "empty.json"]).run().code(4).stderr_has(&["empty.json cannot be used"]);
 }
+
+#[test]
+fn cosigns_spelling_is_taken() {
+    let place = Place::without_key();
+    let key = std::fs::canonicalize(fixture("cosign/trust/rekor1.pub")).expect("a fixture");
+    let rekor = format!("url=https://rekor.example,public-key={},start-time=2026-01-01T00:00:00Z", key.display());
+    place
+        .called("cosign", ["trusted-root", "create", "--rekor", &rekor, "--out", "made.json"])
+        .run()
+        .code(0)
+        .stdout("");
+    place.affiant(["trust", "show", "made.json"]).run().code(0);
+    // What later checks would believe is not written because somebody says `initialize`.
+    place
+        .called("cosign", ["initialize", "--mirror", "https://tuf.example", "--root", "root.json"])
+        .run()
+        .code(2)
+        .stderr_has(&["affiant trust update --mirror"]);
+}
