@@ -5,6 +5,7 @@ pub mod archivista;
 mod engine;
 pub mod http;
 pub mod registry;
+pub mod sigstore;
 pub mod tuf;
 
 pub use engine::{DEFAULT_SOCKETS, UnixEngine, socket_of};
