@@ -179,10 +179,10 @@ fn show(args: &ShowArgs, output: &Output) -> Result<Ending, Failure> {
 }
 
 fn state(window: &Window, now: Timestamp) -> &'static str {
-    match (window.is_over(now), window.covers(now)) {
-        (true, _) => "over",
-        (false, true) => "now",
-        (false, false) => "later",
+    match window.end {
+        _ if window.covers(now) => "now",
+        Some(end) if end < now => "over",
+        _ => "later",
     }
 }
 
@@ -194,7 +194,8 @@ fn as_text(root: &TrustedRoot, expires: &Value, now: Timestamp) -> String {
     let authorities = |text: &mut String, title: &str, list: &[Authority]| {
         let _ = writeln!(text, "{title}: {}", if list.is_empty() { "none" } else { "" }.trim());
         for one in list {
-            let _ = writeln!(text, "  {} ({}, {})", one.anchor.certificate.label(), one.window, state(&one.window, now));
+            let _ =
+                writeln!(text, "  {} ({}, {})", one.anchor.certificate.label(), one.window, state(&one.window, now));
             let _ = writeln!(text, "    {}", one.anchor.id);
         }
     };
@@ -213,12 +214,8 @@ fn as_text(root: &TrustedRoot, expires: &Value, now: Timestamp) -> String {
 
 fn as_json(root: &TrustedRoot, expires: &Value, now: Timestamp) -> Value {
     let window = |window: &Window| json!({ "start": window.start, "end": window.end, "is": state(window, now) });
-    let authority = |one: &Authority| {
-        json!({ "uri": one.uri, "subject": one.anchor.certificate.label(), "keyId": one.anchor.certificate.key_id(), "validFor": window(&one.window) })
-    };
-    let log = |one: &Log| {
-        json!({ "baseUrl": one.base_url, "logId": STANDARD.encode(&one.id), "keyId": one.key.key_id(), "validFor": window(&one.window) })
-    };
+    let authority = |one: &Authority| json!({ "uri": one.uri, "subject": one.anchor.certificate.label(), "keyId": one.anchor.certificate.key_id(), "validFor": window(&one.window) });
+    let log = |one: &Log| json!({ "baseUrl": one.base_url, "logId": STANDARD.encode(&one.id), "keyId": one.key.key_id(), "validFor": window(&one.window) });
     json!({
         "tuf": expires,
         "certificateAuthorities": root.authorities.iter().map(authority).collect::<Vec<_>>(),
@@ -266,7 +263,8 @@ mod fetched {
     }
 
     fn failed(error: &TufError) -> Failure {
-        let kind = if matches!(error, TufError::Refused { .. } | TufError::NotOne(_)) { Kind::Denied } else { Kind::NoAnswer };
+        let kind =
+            if matches!(error, TufError::Refused { .. } | TufError::NotOne(_)) { Kind::Denied } else { Kind::NoAnswer };
         let failure = Failure::because(kind, "no trust roots", error);
         match error {
             TufError::NoCopy { .. } => failure.hint("get them with `affiant trust update public`, or carry them: `affiant trust export` there, `affiant trust import FILE` here; or name a file with `--trusted-root FILE`"),
@@ -343,9 +341,7 @@ mod fetched {
                     .map_err(|error| Failure::because(Kind::NoAnswer, "no folder for what is fetched", &error))?;
                 let instance =
                     Instance { mirror: mirror.clone(), root: bounded(root)?, copy: scratch.path().to_owned() };
-                instance
-                    .get(From::Mirror(client()), &TARGETS, surroundings::now())
-                    .map_err(|error| failed(&error))?
+                instance.get(From::Mirror(client()), &TARGETS, surroundings::now()).map_err(|error| failed(&error))?
             }
             _ => ask(&instance()?)?,
         };
@@ -373,9 +369,9 @@ mod fetched {
         output.message(&format!("of {}; newest known until {}", args.instance, got.expires));
         let bytes = match args.form {
             Form::TrustedRoot => taken(got)?.0,
-            Form::SigningConfig => taken(got)?.1.ok_or_else(|| {
-                Failure::new(Kind::NotFound, "there is no signing configuration in what was fetched")
-            })?,
+            Form::SigningConfig => taken(got)?
+                .1
+                .ok_or_else(|| Failure::new(Kind::NotFound, "there is no signing configuration in what was fetched"))?,
             Form::Copy => packed(&instance.files().map_err(|error| failed(&error))?)?,
         };
         write(args.outfile.as_deref(), &bytes, output)?;
@@ -393,13 +389,12 @@ mod fetched {
         std::fs::File::open(&args.file)
             .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{shown} cannot be read"), &error))?;
-        let files = affiant_core::packed::unpack(&bytes, MAX_FILE)
-            .map_err(|error| Failure::because(Kind::Denied, format!("{shown} is not what `trust export` writes"), &error))?;
+        let files = affiant_core::packed::unpack(&bytes, MAX_FILE).map_err(|error| {
+            Failure::because(Kind::Denied, format!("{shown} is not what `trust export` writes"), &error)
+        })?;
         let got = instance()?.take(&files, &TARGETS).map_err(|error| failed(&error))?;
-        output.message(&format!(
-            "taken: root metadata version {}, newest known until {}",
-            got.root_version, got.expires
-        ));
+        output
+            .message(&format!("taken: root metadata version {}, newest known until {}", got.root_version, got.expires));
         Ok(Ending::Done)
     }
 }

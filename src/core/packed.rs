@@ -63,7 +63,9 @@ mod tests {
 
     #[test]
     fn only_plain_files_come_out() {
-        for kind in [tar::EntryType::Symlink, tar::EntryType::Link, tar::EntryType::Directory, tar::EntryType::GNUSparse] {
+        for kind in
+            [tar::EntryType::Symlink, tar::EntryType::Link, tar::EntryType::Directory, tar::EntryType::GNUSparse]
+        {
             let mut archive = tar::Builder::new(Vec::new());
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use jiff::Timestamp;
@@ -121,21 +121,36 @@ impl Instance {
         match from {
             From::Mirror(client) => {
                 let mirror = Mirror { client, base: self.mirror.trim_end_matches('/').to_owned() };
-                let updater = Updater::new(mirror, &self.root).map_err(|error| self.refused(&error))?;
-                self.refresh(updater.with_store(FileStore::new(&self.copy)), names, now)
+                self.keeping(mirror, names, now)
             }
             From::Copy => {
                 if !self.copy.join("timestamp.json").exists() {
                     let copy = self.copy.display().to_string();
                     return Err(TufError::NoCopy { mirror: self.mirror.clone(), copy });
                 }
-                let store = Versions(FileStore::new(&self.copy));
-                let updater =
-                    Updater::new(StoreRepository::new(store), &self.root).map_err(|error| self.refused(&error))?;
+                let copy = Versions(FileStore::new(&self.copy));
+                let updater = Updater::new(StoreRepository::new(copy), &self.root);
                 // Times are told, not enforced: nobody can be asked for newer ones.
-                self.refresh(updater, names, Timestamp::UNIX_EPOCH)
+                self.refresh(updater.map_err(|error| self.refused(&error))?, names, Timestamp::UNIX_EPOCH)
             }
         }
+    }
+
+    /// Gets targets, and keeps what was got once all of it holds. What is kept already is the floor.
+    fn keeping(&self, repository: impl Repository + 'static, names: &[&str], now: Timestamp) -> Result<Got, TufError> {
+        let staged = Arc::new(Staged { kept: FileStore::new(&self.copy), new: Mutex::default() });
+        let updater = Updater::new(repository, &self.root).map_err(|error| self.refused(&error))?;
+        let got = self.refresh(updater.with_store(staged.clone()), names, now)?;
+        let new = std::mem::take(&mut *staged.new.lock().unwrap_or_else(PoisonError::into_inner));
+        // The mirror's last word goes last: what it vouches for is there by then.
+        let (last, first): (Vec<_>, Vec<_>) = new.into_iter().partition(|(name, _)| name == "timestamp.json");
+        for (name, bytes) in first.into_iter().chain(last) {
+            staged.kept.store(&name, &bytes).map_err(|error| {
+                let source = std::io::Error::other(error.to_string());
+                TufError::Copy { path: self.copy.join(&name).display().to_string(), what: "written", source }
+            })?;
+        }
+        Ok(got)
     }
 
     fn refresh(&self, mut updater: Updater, names: &[&str], now: Timestamp) -> Result<Got, TufError> {
@@ -150,7 +165,12 @@ impl Instance {
             }
             let bytes = match updater.find_cached_target(&target, name) {
                 Some(bytes) => bytes,
-                None => at_once(updater.download_target(&target, name)).map_err(refused)?,
+                None => match at_once(updater.download_target(&target, name)) {
+                    Ok(bytes) => bytes,
+                    // Published, and not in this copy.
+                    Err(error) if is_absent(&error) => continue,
+                    Err(error) => return Err(refused(error)),
+                },
             };
             targets.insert((*name).to_owned(), bytes);
         }
@@ -216,10 +236,32 @@ impl Instance {
         for (name, bytes) in files {
             memory.store(name, bytes).map_err(|error| self.refused(&error))?;
         }
-        let updater = Updater::new(StoreRepository::new(Versions(memory)), &self.root)
-            .map_err(|error| self.refused(&error))?
-            .with_store(FileStore::new(&self.copy));
-        self.refresh(updater, names, Timestamp::UNIX_EPOCH)
+        self.keeping(StoreRepository::new(Versions(memory)), names, Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// Whether a target is not where it should be; its metadata hold.
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Transport { message, source: None } if message.starts_with("target "))
+}
+
+/// Files that are kept, with new ones before them that are not kept yet.
+struct Staged {
+    kept: FileStore,
+    new: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl MetadataStore for Staged {
+    fn load(&self, name: &str) -> sigstore_tuf::error::Result<Option<Vec<u8>>> {
+        match self.new.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            Some(bytes) => Ok(Some(bytes.clone())),
+            None => self.kept.load(name),
+        }
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> sigstore_tuf::error::Result<()> {
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes.to_vec());
+        Ok(())
     }
 }
 

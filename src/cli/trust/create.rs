@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use affiant_core::sigstore::{Authority, Log, TrustedRoot, Window};
 use affiant_core::sign::KeyKind;
+use affiant_core::sigstore::{Authority, Log, TrustedRoot, Window};
 use clap::Args;
 
 use super::{Getting, PUBLIC, bounded, load, write};
@@ -78,8 +78,7 @@ impl<'a> Listed<'a> {
         let time = |name: &str| {
             let Some(text) = self.members.get(name) else { return Ok(None) };
             text.parse().map(Some).map_err(|_| {
-                Failure::usage(format!("{} {name}={text}: no time", self.flag))
-                    .hint("write it as 2026-01-31T00:00:00Z")
+                Failure::usage(format!("{} {name}={text}: no time", self.flag)).hint("write it as 2026-01-31T00:00:00Z")
             })
         };
         Ok(Window { start: time("start-time")?, end: time("end-time")? })
@@ -102,11 +101,10 @@ impl<'a> Listed<'a> {
         let log = Log::tiled(url, key, self.window()?)
             .map_err(|error| Failure::because(Kind::Usage, format!("{} {file} cannot be used", self.flag), &error))?;
         match origin {
-            Some(origin) if origin != log.origin => Err(Failure::usage(format!(
-                "{} origin={origin}: the log at {url} is called {}",
-                self.flag, log.origin
-            ))
-            .hint("the origin is the host of the URL")),
+            Some(origin) if origin != log.origin => {
+                Err(Failure::usage(format!("{} origin={origin}: the log at {url} is called {}", self.flag, log.origin))
+                    .hint("the origin is the host of the URL"))
+            }
             _ => Ok(log),
         }
     }
