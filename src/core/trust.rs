@@ -27,13 +27,13 @@ pub use self::constraint::{Constraint, ConstraintError, MAX_VALUES, Mismatch};
 pub use self::fulcio::EXTENSIONS;
 pub use self::proof::{Identity, Note, SignerProof, distinct_identities};
 use self::timestamp::{ProvenTime, TimestampError};
-use self::work::Work;
+pub(crate) use self::work::Work;
 use crate::dsse::{self, Envelope, FailedSignature, Signature, TIMESTAMP_TSP, WrongPayloadType};
 use crate::sign::{Message, PublicKey};
 
 /// Reading a certificate or token costs at the most about as much as hashing it so many times: one of nothing but names
 /// does.
-const COST_OF_READING: u64 = 64;
+pub(crate) const COST_OF_READING: u64 = 64;
 
 /// Who is believed.
 #[derive(Clone, Debug, Default)]
