@@ -117,7 +117,7 @@ pub fn verify(token_der: &[u8], message: &[u8], authorities: &[Anchor]) -> Resul
     verify_within(token_der, message, authorities, &Windows::new(), &Work::new(COST_OF_ONE))
 }
 
-pub(super) fn verify_within(
+pub(crate) fn verify_within(
     token_der: &[u8],
     message: &[u8],
     authorities: &[Anchor],
