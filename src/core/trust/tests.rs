@@ -5,6 +5,7 @@ use std::path::PathBuf;
 mod chains;
 mod constraints;
 mod envelopes;
+mod keyless;
 pub(crate) mod make;
 mod properties;
 mod tokens;
