@@ -21,6 +21,7 @@ use super::names::Called;
 use super::output::Output;
 use super::run::duration;
 use super::surroundings;
+use super::trust::{self, Getting};
 
 pub(crate) use token::TokenArgs;
 
@@ -148,16 +149,21 @@ fn is_public(url: &str) -> bool {
 }
 
 impl ServiceArgs {
+    /// The generation of logs that is demanded.
+    fn generation(&self) -> Option<Version> {
+        match self.log {
+            Log::Rekor1 => Some(Version::One),
+            Log::Rekor2 => Some(Version::Two),
+            Log::Auto | Log::None => None,
+        }
+    }
+
     /// The services that are named, chosen for now.
     fn chosen(&self) -> Result<Chosen, Failure> {
         let timestamps: Vec<String> = self.timestamp_servers.iter().filter_map(|url| named(Some(url))).collect();
         let flags =
             [("--fulcio-url", named(self.fulcio_url.as_ref())), ("--rekor-url", named(self.rekor_url.as_ref()))];
-        let version = match self.log {
-            Log::Rekor1 => Some(Version::One),
-            Log::Rekor2 => Some(Version::Two),
-            Log::Auto | Log::None => None,
-        };
+        let version = self.generation();
         let config = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty());
         let mut chosen = match config {
             Some(file) if self.use_signing_config != Some(false) => {
@@ -213,7 +219,7 @@ impl ServiceArgs {
         let mut chosen = self.chosen()?;
         let wants_certificate = key.is_none() || self.issue_certificate == Some(true);
         if wants_certificate && chosen.authority.is_none() {
-            chosen = public_services(subject.called, chosen)?;
+            chosen = self.public_services(subject.called, output)?;
         }
         self.permit(&chosen, wants_certificate, subject)?;
         let sources = self.sources(&chosen);
@@ -249,6 +255,26 @@ impl ServiceArgs {
         Ok(sealer)
     }
 
+    /// The services that everybody may use, for whoever calls us by the name of the tool that uses them.
+    fn public_services(&self, called: Called, output: &Output) -> Result<Chosen, Failure> {
+        if called != Called::Cosign {
+            return Err(Failure::usage("no key is named, and no certificate authority (keyless signing)").hint(
+                "add `--fulcio-url URL --timestamp-servers URL`, or `--signing-config FILE`; or name a key with `--key FILE`",
+            ));
+        }
+        let cannot = |error: &dyn std::error::Error| {
+            Failure::because(Kind::NoAnswer, "the public signing configuration cannot be used", error)
+        };
+        let getting = Getting { flag: "the signing configuration", offline: false };
+        let config = trust::public_signing_config(getting, output)?;
+        let config = SigningConfig::parse(&config).map_err(|error| cannot(&error))?;
+        let mut chosen = config.choose(surroundings::now(), self.generation()).map_err(|error| cannot(&error))?;
+        if self.log == Log::None || self.tlog_upload == Some(false) {
+            chosen.logs.clear();
+        }
+        Ok(chosen)
+    }
+
     /// Names of private places go to public services only where somebody said so.
     fn permit(&self, chosen: &Chosen, wants_certificate: bool, subject: &Subject<'_>) -> Result<(), Failure> {
         let logs = chosen.logs.iter().map(|(url, _)| url);
@@ -267,19 +293,6 @@ impl ServiceArgs {
         Err(Failure::usage(format!("{public} is public and keeps what it is sent for ever: {what}"))
             .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own"))
     }
-}
-
-/// The services that everybody may use, for whoever calls us by the name of the tool that uses them.
-fn public_services(called: Called, _: Chosen) -> Result<Chosen, Failure> {
-    let failure = Failure::usage("no key is named, and no certificate authority (keyless signing)");
-    Err(match called {
-        Called::Cosign => failure.hint(
-            "the public services are not known to this affiant: name them with `--signing-config FILE`, or with `--fulcio-url URL` and `--timestamp-server-url URL`",
-        ),
-        _ => failure.hint(
-            "add `--fulcio-url URL --timestamp-servers URL`, or `--signing-config FILE`; or name a key with `--key FILE`",
-        ),
-    })
 }
 
 fn no_key() -> Failure {
