@@ -1,5 +1,6 @@
 //! Signing with services: which there are, whose token is shown, and what is said when they do not do.
 
+mod signer;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use super::output::Output;
 use super::run::duration;
 use super::surroundings;
 
-pub(crate) use token::TokenArgs;
+pub(crate) use signer::{SignerArgs, Signers};
+use token::TokenArgs;
 
 /// How long a service that does not answer is asked again, when nothing else is said.
 const RETRY_FOR: Duration = Duration::from_secs(120);
@@ -148,6 +150,11 @@ fn is_public(url: &str) -> bool {
 }
 
 impl ServiceArgs {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.token.call(called);
+    }
+
     /// The services that are named, chosen for now.
     fn chosen(&self) -> Result<Chosen, Failure> {
         let timestamps: Vec<String> = self.timestamp_servers.iter().filter_map(|url| named(Some(url))).collect();
@@ -166,11 +173,7 @@ impl ServiceArgs {
                     return Err(Failure::usage(format!("{flag} beside --signing-config: which of them is meant?"))
                         .hint("leave one of them out, or write `--use-signing-config=false`"));
                 }
-                let cannot = |error: &dyn std::error::Error| {
-                    Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), error)
-                };
-                let config = SigningConfig::parse(&read_file(file)?).map_err(|error| cannot(&error))?;
-                config.choose(surroundings::now(), version).map_err(|error| cannot(&error))?
+                configured(file, version)?
             }
             _ => {
                 let [(_, authority), (_, log)] = flags;
@@ -267,6 +270,15 @@ impl ServiceArgs {
         Err(Failure::usage(format!("{public} is public and keeps what it is sent for ever: {what}"))
             .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own"))
     }
+}
+
+/// The services of a signing configuration.
+fn configured(file: &Path, version: Option<Version>) -> Result<Chosen, Failure> {
+    let cannot = |error: &dyn std::error::Error| {
+        Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), error)
+    };
+    let config = SigningConfig::parse(&read_file(file)?).map_err(|error| cannot(&error))?;
+    config.choose(surroundings::now(), version).map_err(|error| cannot(&error))
 }
 
 /// The services that everybody may use, for whoever calls us by the name of the tool that uses them.

@@ -59,10 +59,7 @@ pub(crate) struct CompileArgs {
 }
 
 #[derive(Args)]
-#[command(
-    mut_arg("key", |key| key.required(true)),
-    after_help = "Example:\n  affiant policy sign policy.yaml --key policy.key -o policy.signed.json"
-)]
+#[command(after_help = "Example:\n  affiant policy sign policy.yaml --key policy.key -o policy.signed.json")]
 pub(crate) struct SignArgs {
     /// The policy: a source in YAML or JSON, or what `policy compile` made of one
     #[arg(value_name = "FILE")]

@@ -13,6 +13,7 @@
 //! | [`stamp`] | timestamps | RFC 3161 |
 //! | [`material`] | what is written of it | `sigstore_bundle.proto`, cosign's `SIGNATURE_SPEC.md` |
 //! | [`sealer`] | all of it in its order | |
+//! | [`vouched`] | the same for evidence, as witness and cilock write it | wire-formats §1, §7 |
 
 pub mod config;
 pub mod fulcio;
@@ -21,6 +22,7 @@ pub mod rekor;
 pub mod sealer;
 pub mod stamp;
 pub mod token;
+pub mod vouched;
 
 use zeroize::Zeroizing;
 
@@ -53,6 +55,7 @@ pub trait Services: Send + Sync {
 }
 
 /// A Buildkite job, as its agent tells of it.
+#[derive(Clone)]
 pub struct AgentJob {
     /// The address of the agents' service.
     pub endpoint: String,

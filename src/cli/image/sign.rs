@@ -61,6 +61,7 @@ impl SigningArgs {
     /// Says by which name affiant was called.
     pub(super) fn call(&mut self, called: Called) {
         self.called = called;
+        self.services.call(called);
     }
 
     /// Loads the key, or gets a certificate. `images` are those that are to be signed, if any.
@@ -226,12 +227,20 @@ pub(super) fn tell(proof: &Proof, output: &Output) {
     }
 }
 
-/// The forms that are written: of those that are asked for, the ones that can be proven. All are, where one alone is
-/// asked for: what cannot be proven fails then.
-pub(super) fn forms(asked: &[Format], sealer: &Sealer, what: What<'_>, output: &Output) -> Vec<Format> {
-    if asked.len() > 1 && asked.contains(&Format::Tag) && !sealer.can_annotate(what) {
-        output.message("note: nothing is kept under the tag: what is kept there has no room for what proves the time");
-        return asked.iter().copied().filter(|form| *form != Format::Tag).collect();
+/// The forms that are written: of those that are asked for, the ones whose time can be proven. Where one alone is asked
+/// for, it fails.
+fn forms(asked: &[Format], sealer: &Sealer, output: &Output) -> Vec<Format> {
+    let can = |form: &Format| {
+        sealer.can_prove(match form {
+            Format::Tag => What::Annotated,
+            Format::Bundle => What::Envelope(&[]),
+        })
+    };
+    if asked.len() > 1 && asked.contains(&Format::Bundle) && !can(&Format::Bundle) {
+        output.message(
+            "note: no bundle is written: nothing would prove its time; `--log rekor1` sends the log the whole statement",
+        );
+        return asked.iter().copied().filter(can).collect();
     }
     asked.to_vec()
 }
@@ -251,7 +260,7 @@ impl Signed<'_> {
         };
         let failed = |error: SharedError| not_kept(&place, &error);
         let sealer = self.sealer;
-        let forms = forms(&self.args.format, sealer, What::Annotated, output);
+        let forms = forms(&self.args.format, sealer, output);
         // All is proven before any of it is kept.
         let layer = if forms.contains(&Format::Tag) {
             let name = self.image.identity(self.args.sign_container_identity.as_deref())?;

@@ -146,6 +146,7 @@ pub(crate) struct CaptureArgs {
     after_help = EXAMPLES,
     mut_arg("key", |arg| arg.help_heading(PLACES)),
     mut_arg("key_password_file", |arg| arg.help_heading(PLACES)),
+    mut_arg("timestamp_servers", |arg| arg.short('t')),
     mut_arg("enable_archivista", |arg| arg.hide(true)),
     mut_arg("archivista_server", |arg| arg.hide(true)),
     mut_arg("archivista_headers", |arg| arg.hide(true))
@@ -184,6 +185,7 @@ pub(crate) struct RunArgs {
     after_help = ATTEST_EXAMPLES,
     mut_arg("key", |arg| arg.help_heading(PLACES)),
     mut_arg("key_password_file", |arg| arg.help_heading(PLACES)),
+    mut_arg("timestamp_servers", |arg| arg.short('t')),
     mut_arg("enable_archivista", |arg| arg.hide(true)),
     mut_arg("archivista_server", |arg| arg.hide(true)),
     mut_arg("archivista_headers", |arg| arg.hide(true)),
@@ -307,6 +309,12 @@ impl CaptureArgs {
                     .insert(option.name.replace('-', "_"), value);
             }
         }
+    }
+
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.called = called;
+        self.keys.signer.call(called);
     }
 
     /// As `--plan` says.

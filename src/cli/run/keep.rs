@@ -46,6 +46,8 @@ pub(super) struct Keep {
     attach: Option<After>,
     /// The public key beside the signing key, for the next command.
     public_key: Option<PathBuf>,
+    /// How `resume` is told who signs, where that is no key.
+    signer: String,
     /// What is not as it should be, but does not stop a run.
     warnings: Vec<String>,
 }
@@ -137,6 +139,7 @@ impl Keep {
             attach,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
+            signer: if args.keys.key.is_empty() { args.keys.signer.resume_flags() } else { String::new() },
             warnings,
         })
     }
@@ -393,7 +396,8 @@ impl Keep {
             let _ = write!(resume, " --spool {}", folder.display());
         }
         if kind == Spooled::Payload {
-            let _ = write!(resume, " --key KEY --digest {}", saved.digest);
+            let signer = if self.signer.is_empty() { " --key KEY" } else { &self.signer };
+            let _ = write!(resume, "{signer} --digest {}", saved.digest);
         }
         if want.archivista.is_some() {
             resume.extend(self.server.as_ref().map(Server::resume_flags));

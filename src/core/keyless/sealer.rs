@@ -219,8 +219,8 @@ impl Sealer {
         Ok(proof)
     }
 
-    /// Whether a proof that is kept in annotations can be made at all.
-    pub fn can_annotate(&self, what: What<'_>) -> bool {
+    /// Whether anything could prove when this was signed, or nothing need.
+    pub fn can_prove(&self, what: What<'_>) -> bool {
         let promises = self.sources.logs.iter().any(|(_, version)| *version == Version::One)
             && (self.sources.send_envelopes || !matches!(what, What::Envelope(_)));
         self.issued.is_none() || promises || !self.sources.timestamps.is_empty()
