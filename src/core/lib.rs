@@ -27,6 +27,7 @@ pub mod rego;
 pub mod run;
 pub mod select;
 pub mod sign;
+pub mod sigstore;
 pub mod snapshot;
 pub mod statement;
 pub mod step;

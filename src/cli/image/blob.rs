@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use affiant_core::image::authorities::proven_time;
 use affiant_core::image::sigstore::{self, Bundle, Content};
 use affiant_core::image::{keyed, sigstore::MAX_BUNDLE};
 use affiant_core::keyless::material::stamp_json;
 use affiant_core::keyless::sealer::{Proof, Sealer, What};
+use affiant_core::sigstore::proven_time;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -130,7 +130,7 @@ pub(super) fn verify_blob(args: &VerifyBlobArgs, output: &Output) -> Result<Endi
             let bundle = Bundle::parse(&bytes).map_err(|error| no(format!("{}: {error}", file.display())))?;
             match (bundle.content, bundle.signer) {
                 (Content::Message { signature, .. }, sigstore::Signer::Key { .. }) => {
-                    (signature, bundle.log_entries > 0, bundle.timestamps)
+                    (signature, !bundle.entries.is_empty(), bundle.timestamps)
                 }
                 (Content::Envelope(_), _) => {
                     return Err(no("the bundle has an attestation, not a signature".to_owned()));

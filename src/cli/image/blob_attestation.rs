@@ -215,7 +215,7 @@ fn of_bundle(file: &Path) -> Result<Found, Failure> {
         (sigstore::Content::Envelope(envelope), sigstore::Signer::Key { .. }) => Ok(Found {
             place: file.display().to_string(),
             content: Content::Bundle(envelope),
-            has_log: bundle.log_entries > 0,
+            has_log: !bundle.entries.is_empty(),
             timestamps: bundle.timestamps,
         }),
         (sigstore::Content::Message { .. }, _) => Err(refused(file, "the bundle has a signature, and no attestation")),
