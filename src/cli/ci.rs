@@ -237,6 +237,9 @@ fn run(
     let get = |name: &str| inputs.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     let truth = |name: &'static str| truth(get(name)).map_err(|why| (name, why));
     let step = get("step").ok_or(("step", "is needed".to_owned()))?;
+    if truth("enable-sigstore")? && get("fulcio-url").is_none() {
+        return Err(("enable-sigstore", "it needs fulcio-url, the address of the authority".to_owned()));
+    }
     let mut words = Vec::new();
     for (name, becomes) in TABLE {
         let Some(value) = get(name) else { continue };

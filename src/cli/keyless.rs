@@ -1,5 +1,6 @@
 //! Signing with services: which there are, whose token is shown, and what is said when they do not do.
 
+mod root;
 mod signer;
 mod token;
 
@@ -23,6 +24,7 @@ use super::output::Output;
 use super::run::duration;
 use super::surroundings;
 
+use root::RootArgs;
 pub(crate) use signer::{SignerArgs, Signers};
 use token::TokenArgs;
 
@@ -119,6 +121,8 @@ pub(crate) struct ServiceArgs {
     /// How the certificate is asked for
     #[arg(long, value_enum, default_value = "key", hide = true)]
     fulcio_request: Request,
+    #[command(flatten)]
+    root: RootArgs,
     #[command(flatten)]
     token: TokenArgs,
 }
@@ -224,8 +228,11 @@ impl ServiceArgs {
             let key = key.ok_or_else(no_key)?;
             return Ok(Sealer::keyed(key, sources, Arc::new(NoServices)));
         }
-        let services = services(self.retry_for.unwrap_or(RETRY_FOR))?;
-        let Some(authority) = chosen.authority.filter(|_| wants_certificate) else {
+        let (services, unchecked) = self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?)?;
+        let authority = chosen.authority.filter(|_| wants_certificate);
+        let logs = sources.logs.iter().map(|(url, _)| url);
+        permitted(services.as_ref(), authority.iter().chain(logs).chain(&sources.timestamps))?;
+        let Some(authority) = authority else {
             return Ok(Sealer::keyed(key.ok_or_else(no_key)?, sources, services));
         };
         if sources.timestamps.is_empty() && !sources.logs.iter().any(|(_, version)| *version == Version::One) {
@@ -243,11 +250,14 @@ impl ServiceArgs {
         };
         let sealer = sealer.map_err(|error| not_certified(&error, token.claims()))?;
         if let Some(issued) = sealer.issued() {
-            output.message(&format!(
-                "signing as {} (identified by {}); what its SCT says is not checked: no trusted root is named",
-                issued.leaf.label(),
-                issued.leaf.extension("Issuer").unwrap_or_default()
-            ));
+            let (label, issuer) = (issued.leaf.label(), issued.leaf.extension("Issuer").unwrap_or_default());
+            output.message(&format!("signing as {label}, identified by {issuer}"));
+            if !unchecked.is_empty() {
+                output.message(&format!(
+                    "note: not checked, for no trusted root says whom to believe: {}",
+                    unchecked.join(", ")
+                ));
+            }
         }
         Ok(sealer)
     }
@@ -291,6 +301,13 @@ fn public_services(called: Called, _: Chosen) -> Result<Chosen, Failure> {
         _ => failure.hint(
             "add `--fulcio-url URL --timestamp-servers URL`, or `--signing-config FILE`; or name a key with `--key FILE`",
         ),
+    })
+}
+
+/// Refuses addresses that may not be asked, before anything is.
+fn permitted<'a>(services: &dyn Services, urls: impl IntoIterator<Item = &'a String>) -> Result<(), Failure> {
+    urls.into_iter().try_for_each(|url| {
+        services.check(url).map_err(|error| Failure::because(Kind::Usage, "a service cannot be asked", &error))
     })
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct SignArgs {
     #[arg(short = 't', long, value_name = "TYPE", default_value = POLICY_TYPE, env = "AFFIANT_DATATYPE", hide_env_values = true)]
     datatype: String,
     #[command(flatten)]
-    keys: keys::KeyArgs,
+    pub(crate) keys: keys::KeyArgs,
     /// Read settings from this file, instead of the user's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

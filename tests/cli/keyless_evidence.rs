@@ -86,20 +86,31 @@ fn an_outage_after_the_command_loses_nothing_and_resume_finishes() {
     let (broken, whole) = (Sigstore::with(Twist::None, Some(Box::new(down))), Sigstore::start());
     let place = Place::without_key();
     let ended = place
-        .affiant(["run", "-o", "../a.json", "--step", "build"])
+        .affiant(["run", "-o", "../a.json", "--step", "build", "--spool", "../spool"])
         .with(flags(&broken))
         .with(["--", "sh", "-c", "echo made > product"])
         .env("SIGSTORE_ID_TOKEN", token(&json!({})))
         .run()
         .code(125)
-        .stderr_has(&["answers 503", "the evidence waits in", "--fulcio-url http://127.0.0.1", "--digest sha256:"]);
+        .stderr_has(&[
+            "answers 503",
+            "the evidence waits in",
+            "--spool [DIR]/spool",
+            "--fulcio-url http://127.0.0.1",
+            "--digest sha256:",
+        ]);
     assert!(
         !place.beside("a.json").exists() || std::fs::read(place.beside("a.json")).is_ok_and(|bytes| bytes.is_empty())
     );
     let text = ended.stderr_text();
     let digest = text.split("--digest ").nth(1).and_then(|rest| rest.split(['`', ' ', '\n']).next()).expect("a digest");
     let resume = |more: &[&str]| {
-        place.affiant(["resume"]).with(flags(&whole)).with(more).env("SIGSTORE_ID_TOKEN", token(&json!({}))).run()
+        place
+            .affiant(["resume", "--spool", "../spool"])
+            .with(flags(&whole))
+            .with(more)
+            .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+            .run()
     };
     resume(&[]).code(4).stderr_has(&["must be named"]);
     resume(&["--digest", digest]).code(0);

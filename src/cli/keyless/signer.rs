@@ -11,8 +11,9 @@ use affiant_core::sign::{KeyKind, PrivateKey, Signer};
 use affiant_core::trust::Certificate;
 use clap::Args;
 
+use super::root::RootArgs;
 use super::token::{Found, TokenArgs};
-use super::{RETRY_FOR, configured, named, no_time, services};
+use super::{RETRY_FOR, configured, named, no_time, permitted, services};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
@@ -55,6 +56,8 @@ pub(crate) struct SignerArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_RETRY_FOR", hide_env_values = true)]
     retry_for: Option<Duration>,
     #[command(flatten)]
+    root: RootArgs,
+    #[command(flatten)]
     token: TokenArgs,
 }
 
@@ -96,8 +99,9 @@ impl SignerArgs {
         let services = if timestamps.is_empty() && authority.is_none() {
             Arc::new(NoServices)
         } else {
-            services(self.retry_for.unwrap_or(RETRY_FOR))?
+            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?)?.0
         };
+        permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
         let mut consumed = Vec::new();
         for name in keys {
@@ -122,10 +126,11 @@ impl SignerArgs {
                 )
             })?));
         }
-        if !keys.is_empty() {
+        // A configuration also says where a key's timestamps come from; an authority that is named itself is to sign too.
+        if !keys.is_empty() && named(self.fulcio_url.as_ref()).is_none() {
             return Ok((signers, consumed));
         }
-        if self.key_certificate.is_some() {
+        if keys.is_empty() && self.key_certificate.is_some() {
             return Err(Failure::usage("a certificate is named, and no key").hint("name its key with `--key FILE`"));
         }
         let Some(authority) = authority else { return Ok((signers, consumed)) };

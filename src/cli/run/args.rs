@@ -61,6 +61,9 @@ pub(crate) struct CaptureArgs {
     /// be named
     #[arg(help_heading = PLACES, long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     pub(super) archive: Vec<String>,
+    /// Where evidence waits that cannot be signed or kept (default: a folder in the user's state)
+    #[arg(help_heading = PLACES, long, value_name = "DIR", env = "AFFIANT_SPOOL", hide_env_values = true)]
+    pub(super) spool: Option<PathBuf>,
     #[command(flatten, next_help_heading = PLACES)]
     pub(super) archivista: ArchivistaArgs,
     /// Write a report of the run as JSON, also when it fails; FORM is json, markdown, junit or env (repeatable)
