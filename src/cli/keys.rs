@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::failure::{Failure, Kind};
 use super::keyless::{SignerArgs, Signers};
+use super::output::Output;
 use super::surroundings::variable;
 
 /// The longest key or password file.
@@ -50,8 +51,8 @@ impl KeyArgs {
     }
 
     /// Those who sign; `is_plan`: nobody will.
-    pub(crate) fn signers(&self, is_plan: bool) -> Result<Signers, Failure> {
-        self.signer.signers(&self.key, self.key_password_file.as_deref(), is_plan)
+    pub(crate) fn signers(&self, is_plan: bool, output: &Output) -> Result<Signers, Failure> {
+        self.signer.signers(&self.key, self.key_password_file.as_deref(), is_plan, output)
     }
 }
 

@@ -166,7 +166,7 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
             .hint("take it out, or say with --env-allow-sensitive-key NAME that the variable is no secret"));
         }
     }
-    let (signers, mut consumed) = signers(work, !args.plan)?;
+    let (signers, mut consumed) = signers(work, !args.plan, output)?;
     let headers = args.archivista.header_args().secrets();
     consumed.extend(surroundings::holders(archivista::HEADERS, &headers));
     let keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
@@ -202,7 +202,11 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     let reserve = keep.reserve(output);
     // No thread has been started yet.
     supervise::wipe_variables(&plan.withheld());
-    supervise::wipe_arguments(&headers);
+    if !supervise::wipe_arguments(&headers) {
+        output.message(
+            "warning: the values of --archivista-headers may be in this process's arguments, where others read them: they could not be wiped",
+        );
+    }
     if let Err(error) = supervise::protect_process() {
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }
@@ -297,7 +301,7 @@ fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 /// Loads and probes the keys. Without a key or identity there is nothing to seal with, so nothing is done.
-fn signers(work: Work<'_>, needed: bool) -> Result<Signers, Failure> {
+fn signers(work: Work<'_>, needed: bool, output: &Output) -> Result<Signers, Failure> {
     let args = work.args();
     if !args.keys.names_signer() && needed {
         let (tool, flag) = args.called.spelled_key();
@@ -315,7 +319,7 @@ fn signers(work: Work<'_>, needed: bool) -> Result<Signers, Failure> {
             .hint(format!("then:      {tool} {rest}"))
             .hint("or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`"));
     }
-    args.keys.signers(!needed)
+    args.keys.signers(!needed, output)
 }
 
 #[allow(clippy::too_many_arguments)] // each is one value of the request, made where it is checked

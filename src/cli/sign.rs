@@ -107,7 +107,7 @@ pub(crate) fn seal(
             "name one with `--key FILE`, or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`",
         ));
     }
-    let (signers, _) = order.keys.signers(false).map_err(|mut failure| {
+    let (signers, _) = order.keys.signers(false, output).map_err(|mut failure| {
         if failure.kind == Kind::Run {
             failure.kind = Kind::NoAnswer;
         }

@@ -18,6 +18,7 @@ fn trust(sigstore: &Sigstore) -> Trust {
         keys: Vec::new(),
         roots: vec![anchor("root", &sigstore.root_pem())],
         authorities: vec![anchor("time", &sigstore.tsa_root_pem())],
+        ..Trust::default()
     }
 }
 

@@ -29,6 +29,8 @@ mod keeping;
 #[cfg(feature = "remote")]
 mod keyless;
 #[cfg(feature = "remote")]
+mod keyless_checks;
+#[cfg(feature = "remote")]
 mod keyless_evidence;
 mod keys;
 #[cfg(feature = "remote")]
@@ -54,3 +56,7 @@ mod stores;
 mod stores_run;
 mod terminal;
 mod transparent;
+#[cfg(feature = "remote")]
+mod trust;
+#[cfg(feature = "remote")]
+mod tuf;

@@ -11,7 +11,9 @@ use clap::Args;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::public_key;
+use crate::cli::output::Output;
 use crate::cli::surroundings::{self, variable};
+use crate::cli::trust::{self, Getting, PUBLIC};
 
 /// The variables of cosign for single files: roots of certificates, key of the certificates' log, key of the log,
 /// certificates of the timestamp authority. They work for signing only (security rule 8).
@@ -25,15 +27,21 @@ const VARIABLES: [&str; 4] = [
 /// Whom the signer believes.
 #[derive(Args, Clone)]
 pub(crate) struct RootArgs {
-    /// Check what the services answer with this root of trust (`trusted_root.json`)
-    #[arg(long, value_name = "FILE")]
-    trusted_root: Option<PathBuf>,
+    /// Check what the services answer with this root of trust: a file, or `public`
+    #[arg(long, value_name = "ROOT")]
+    trusted_root: Option<String>,
 }
 
 impl RootArgs {
-    /// The services with their answers checked, and what is not checked.
-    pub(crate) fn check(&self, services: Arc<dyn Services>) -> Result<(Arc<dyn Services>, Vec<&'static str>), Failure> {
-        let root = self.load()?;
+    /// The services with their answers checked, and what is not checked. `is_public`: they are those of the public
+    /// instance, whose root is known then.
+    pub(crate) fn check(
+        &self,
+        services: Arc<dyn Services>,
+        is_public: bool,
+        output: &Output,
+    ) -> Result<(Arc<dyn Services>, Vec<&'static str>), Failure> {
+        let root = self.load(is_public, output)?;
         let unchecked = Checking::unchecked(&root);
         if root.is_empty() {
             return Ok((services, unchecked));
@@ -41,12 +49,13 @@ impl RootArgs {
         Ok((Arc::new(Checking::new(services, root, surroundings::now())), unchecked))
     }
 
-    fn load(&self) -> Result<TrustedRoot, Failure> {
+    fn load(&self, is_public: bool, output: &Output) -> Result<TrustedRoot, Failure> {
         let cannot = |file: &Path, error: &dyn std::error::Error| {
             Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), error)
         };
-        if let Some(file) = self.trusted_root.as_deref().filter(|file| !file.as_os_str().is_empty()) {
-            return TrustedRoot::parse(&read_file(file)?).map_err(|error| cannot(file, &error));
+        let public = is_public.then_some(PUBLIC);
+        if let Some(root) = self.trusted_root.as_deref().filter(|root| !root.is_empty()).or(public) {
+            return trust::load(root, Getting { flag: "--trusted-root", offline: false }, output);
         }
         let mut root = TrustedRoot::default();
         for name in VARIABLES {

@@ -18,6 +18,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
 use crate::cli::names::Called;
+use crate::cli::output::Output;
 use crate::cli::run::duration;
 
 /// What vouches for signatures of evidence.
@@ -94,12 +95,18 @@ impl SignerArgs {
     /// Those who sign: each of `keys` with what vouches for it, or an identity where there is none. Every token that is
     /// here is looked at, and every key tried, before anything is done that cannot be done again; a token that is to be
     /// asked for, and the certificate, are had when the first signature is made. `is_plan`: nobody will sign.
-    pub(crate) fn signers(&self, keys: &[String], password: Option<&Path>, is_plan: bool) -> Result<Signers, Failure> {
+    pub(crate) fn signers(
+        &self,
+        keys: &[String],
+        password: Option<&Path>,
+        is_plan: bool,
+        output: &Output,
+    ) -> Result<Signers, Failure> {
         let (authority, timestamps) = self.services()?;
         let services = if timestamps.is_empty() && authority.is_none() {
             Arc::new(NoServices)
         } else {
-            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?)?.0
+            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?.0
         };
         permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
