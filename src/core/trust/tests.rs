@@ -6,6 +6,7 @@ mod chains;
 mod constraints;
 mod envelopes;
 mod keyless;
+pub(crate) mod logs;
 pub(crate) mod make;
 mod properties;
 mod tokens;
@@ -55,6 +56,7 @@ fn policy(path: &str) -> (Trust, Value) {
         keys: Vec::new(),
         roots: anchors(&policy["roots"]),
         authorities: anchors(&policy["timestampauthorities"]),
+        ..Trust::default()
     };
     (trust, policy)
 }
