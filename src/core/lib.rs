@@ -14,6 +14,7 @@ pub mod form;
 pub mod image;
 pub mod inflate;
 pub mod jwt;
+pub mod keyless;
 pub mod kyverno;
 pub mod link;
 pub mod mime;

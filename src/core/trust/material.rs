@@ -52,7 +52,7 @@ impl OneEnvelope<'_> {
                 Err(TimestampError::TooMuchWork)
             } else {
                 let (data, windows) = (&timestamp.data, &self.trust.authority_windows);
-                timestamp::verify_within(data, &signature.sig, &self.trust.authorities, windows, &self.work)
+                timestamp::verify_in_windows(data, &signature.sig, &self.trust.authorities, windows, &self.work)
             };
             match result {
                 Ok(time) => material.times.push(time),

@@ -114,10 +114,20 @@ pub enum TimestampError {
 /// The token has one signer, whose certificate is the one its id names, is for timestamps alone and leads to one of
 /// `authorities` at the time of the token. The imprint is over SHA-256, SHA-384 or SHA-512.
 pub fn verify(token_der: &[u8], message: &[u8], authorities: &[Anchor]) -> Result<ProvenTime, TimestampError> {
-    verify_within(token_der, message, authorities, &Windows::new(), &Work::new(COST_OF_ONE))
+    verify_within(token_der, message, authorities, &Work::new(COST_OF_ONE))
 }
 
-pub(super) fn verify_within(
+pub(crate) fn verify_within(
+    token_der: &[u8],
+    message: &[u8],
+    authorities: &[Anchor],
+    work: &Work,
+) -> Result<ProvenTime, TimestampError> {
+    verify_in_windows(token_der, message, authorities, &Windows::new(), work)
+}
+
+/// The same, where authorities may be trusted for some times only.
+pub(super) fn verify_in_windows(
     token_der: &[u8],
     message: &[u8],
     authorities: &[Anchor],
@@ -163,6 +173,38 @@ pub(super) fn verify_within(
 /// The token in a `TimeStampResp` (RFC 3161 §2.4.2), which is what authorities answer and Sigstore bundles hold.
 pub fn token_of_response(der: &[u8]) -> Result<&[u8], TimestampError> {
     token::of_response(der)
+}
+
+/// What a token says whose authority is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    /// The time of the token.
+    pub time: Timestamp,
+    /// The number of the question that it answers: the value of an `INTEGER` in DER.
+    pub nonce: Option<Vec<u8>>,
+}
+
+/// Checks what can be checked of the token `token_der` over `message` without knowing whom to believe: that it is over
+/// these bytes, whole, and signed by the key of the certificate that it brings. It proves nothing to anybody else.
+pub fn consistent(token_der: &[u8], message: &[u8]) -> Result<Unproven, TimestampError> {
+    if token_der.len() > MAX_TOKEN {
+        return Err(TimestampError::TooLarge { size: token_der.len() });
+    }
+    let token = Token::read(token_der)?;
+    if token.info.imprint_hash.digest(message) != token.info.imprint {
+        return Err(TimestampError::OtherMessage);
+    }
+    if token.digest.digest(token.content) != token.message_digest {
+        return Err(TimestampError::Altered);
+    }
+    let bag = read_bag(&token)?;
+    let mut signers = bag.iter().filter(|certificate| is_signer(certificate, token.signer));
+    let signer = signers.next().ok_or(TimestampError::NoCertificate)?;
+    signer
+        .public_key()
+        .verify_as(token.algorithm, &token.signed_attributes, token.signature)
+        .map_err(|_| TimestampError::BadSignature)?;
+    Ok(Unproven { time: token.info.time, nonce: token.info.nonce })
 }
 
 fn read_bag(token: &Token<'_>) -> Result<Vec<Certificate>, TimestampError> {
