@@ -28,6 +28,8 @@ mod issuer;
 mod keeping;
 #[cfg(feature = "remote")]
 mod keyless;
+#[cfg(feature = "remote")]
+mod keyless_checks;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;

@@ -6,6 +6,7 @@ mod chains;
 mod constraints;
 mod envelopes;
 pub(crate) mod logs;
+mod keyless;
 pub(crate) mod make;
 mod properties;
 mod tokens;

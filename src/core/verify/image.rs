@@ -360,7 +360,7 @@ impl<'a> Signature<'a> {
         let mut signers: BTreeMap<&str, &str> = BTreeMap::new();
         let mut reasons: Vec<String> = Vec::new();
         for (id, key) in &self.keys {
-            let demand = Demand { digest, key, annotations: self.annotations, log: false, time: None, claims: true };
+            let demand = Demand::of_key(digest, key, self.annotations);
             for one in found {
                 match found::judge_signature(one, &demand) {
                     Ok(_) => {
