@@ -54,3 +54,7 @@ mod stores;
 mod stores_run;
 mod terminal;
 mod transparent;
+#[cfg(feature = "remote")]
+mod trust;
+#[cfg(feature = "remote")]
+mod tuf;

@@ -341,10 +341,7 @@ pub(super) const COSIGN_OTHER_VERBS: &[(&[&str], &str)] = &[
         "`affiant image attest` signs an SBOM or any statement; `affiant image attach` keeps evidence of runs",
     ),
     (&["login"], "`docker login` or `podman login` keeps the password"),
-    (
-        &["initialize", "trusted-root", "signing-config"],
-        "it speaks with Sigstore's services, a part that this affiant does not have",
-    ),
+    (&["signing-config"], "a signing configuration is written by hand; `--signing-config FILE` names it"),
     (
         &["piv-tool", "pkcs11-tool", "import-key-pair"],
         "`affiant key convert --form cosign` writes a key in cosign's form",
