@@ -22,11 +22,15 @@ mod in_toto;
 #[allow(dead_code, reason = "of the tests of the command line")]
 #[path = "../cli/issuer.rs"]
 mod issuer;
+mod keyless;
+mod keyless_tampered;
+mod keyless_tutorials;
 mod layouts;
 mod rego;
 mod release;
 mod samples;
 mod signatures;
+mod stack;
 mod tampered;
 mod tutorials;
 mod writers;
