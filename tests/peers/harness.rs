@@ -74,6 +74,11 @@ pub(crate) fn peers(test: &str, needed: &[&str]) -> bool {
     false
 }
 
+/// Says that a part of the running test is left out.
+pub(crate) fn left_out(why: &str) {
+    let _ = writeln!(std::io::stderr(), "LEFT OUT: {}: {why}", std::thread::current().name().unwrap_or("a test"));
+}
+
 /// Leaves the test when a peer is missing.
 macro_rules! need {
     ($($name:literal),+ $(,)?) => {

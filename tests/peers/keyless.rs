@@ -20,7 +20,9 @@ fn hosts() -> [String; 2] {
 fn sign(place: &Place, stack: &Stack, proof: &str, verb: &[&str], image: &str) -> Ended {
     let (config, root) = (stack.config(proof), stack.root());
     let services = ["--signing-config", &config, "--trusted-root", &root];
-    let line = line(&[&["image"], verb, &services], &[], &[image]);
+    // A log of the first generation is sent whole statements, and only when that is said.
+    let log: &[&str] = if proof == "rekor1" { &["--log", "rekor1"] } else { &[] };
+    let line = line(&[&["image"], verb, &services, log], &[], &[image]);
     with_token(place, &stack.gitlab(place, &[]), AFFIANT, &line, &[])
 }
 

@@ -29,6 +29,8 @@ fn the_annotate_tutorials_of_gitlab() {
         job.give("SIGSTORE_ID_TOKEN", &stack.gitlab(&job.place, &[&sha, &format!("ci_config_{sha}")]));
         job.give("COSIGN_SIGNING_CONFIG", &stack.config(proof.name));
         job.give("COSIGN_TRUSTED_ROOT", &stack.root());
+        // Statements may be sent to the log as they are.
+        job.give("AFFIANT_LOG", if proof.name == "rekor1" { "rekor1" } else { "auto" });
         let root = format!("cosign verify --trusted-root {} \\\n", stack.root());
         let script = instead(&job.script, "cosign verify \\\n", &root);
         let ended = job.run(&script).code(0);
@@ -103,6 +105,7 @@ impl Job<'_> {
         command.env("SIGSTORE_ID_TOKEN", &self.token);
         command.env("COSIGN_SIGNING_CONFIG", self.stack.config(self.proof));
         command.env("COSIGN_TRUSTED_ROOT", self.stack.root());
+        command.env("AFFIANT_LOG", if self.proof == "rekor1" { "rekor1" } else { "auto" });
         Ended::of(&command.output().expect("a shell is there"))
     }
 }

@@ -23,6 +23,8 @@ mod in_toto;
 #[path = "../cli/issuer.rs"]
 mod issuer;
 mod keyless;
+mod keyless_offline;
+mod keyless_outages;
 mod keyless_tampered;
 mod keyless_tutorials;
 mod layouts;
@@ -33,4 +35,5 @@ mod signatures;
 mod stack;
 mod tampered;
 mod tutorials;
+mod weather;
 mod writers;
