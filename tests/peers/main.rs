@@ -25,6 +25,7 @@ mod issuer;
 mod keyless;
 mod keyless_offline;
 mod keyless_outages;
+mod keyless_runs;
 mod keyless_tampered;
 mod keyless_tutorials;
 mod layouts;
