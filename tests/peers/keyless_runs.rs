@@ -236,7 +236,7 @@ fn evidence_outlives_an_outage_of_the_log() {
 
     // For a while.
     let proxy = Proxy::before(&stack.service("rekor2"), Weather::Broken);
-    let config = config_through(&place, &stack, &proxy);
+    let config = config_through(&place, &stack, &proxy, "rekor2");
     proxy.becomes_after(Duration::from_secs(6), Weather::Well);
     let _ = run(&place, &stack, &config, &["--retry-for", "60s"], "while.json", &made).code(0);
     assert!(proxy.asked() >= 2);

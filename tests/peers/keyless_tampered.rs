@@ -117,7 +117,11 @@ fn no_member_of_a_bundle_can_be_another_or_missing() {
             for (what, changed) in changes {
                 let (ours, theirs) = judge(&changed);
                 assert!(is_hint || !ours.passed(), "{who} {what}: {}", ours.stdout);
-                assert!(theirs.passed() || !ours.passed(), "{who} {what}: cosign refuses: {}", theirs.stderr);
+                assert!(
+                    is_hint || theirs.passed() || !ours.passed(),
+                    "{who} {what}: cosign refuses: {}",
+                    theirs.stderr
+                );
             }
         }
     }
