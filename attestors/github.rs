@@ -1,7 +1,7 @@
 //! The GitHub Actions job: its variables, and its identity token (wire-formats §3.6).
 
 use affiant_core::attestor::{
-    About, AttestBefore, AttestError, Before, Evidence, Foresight, Found, Network, OptionAbout, Outcome, Place,
+    About, AttestBefore, AttestError, Before, Evidence, Fetch, Foresight, Found, Network, OptionAbout, Outcome, Place,
     Predicate,
 };
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::subjects::Subjects;
 /// Longest answer of the service that gives tokens, in bytes: a token and a little JSON around it.
 const MAX_ANSWER: usize = 128 * 1024;
 /// Where tokens are asked for, and what permits it.
-const REQUEST: [&str; 2] = ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
+pub const REQUEST: [&str; 2] = ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
 /// Claims that say what variables of the predicate say.
 const SAME: [(&str, &str); 4] = [
     ("repository", "GITHUB_REPOSITORY"),
@@ -178,17 +178,22 @@ fn identity(options: &Options, world: &Before, server: &str) -> Identity {
 
 /// Asks the service that the variables name for a token with our audience.
 fn request(options: &Options, world: &Before) -> Result<String, String> {
+    let Network::Open(network) = &world.network else { return Err("no token can be asked for".to_owned()) };
+    token(network.as_ref(), &variable(world, REQUEST[0]), &variable(world, REQUEST[1]), &options.audience)
+}
+
+/// Asks GitHub's service for an identity token of the job: `url` and `bearer` are what [`REQUEST`] hold. No error has a
+/// part of either.
+pub fn token(network: &dyn Fetch, url: &str, bearer: &str, audience: &str) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Answer {
         value: String,
     }
 
-    let Network::Open(network) = &world.network else { return Err("no token can be asked for".to_owned()) };
-    let (url, bearer) = (variable(world, REQUEST[0]), variable(world, REQUEST[1]));
     let separator = if url.contains('?') { '&' } else { '?' };
-    let url = format!("{url}{separator}audience={}", escaped(&options.audience));
+    let url = format!("{url}{separator}audience={}", escaped(audience));
     let answer = network
-        .get(&url, Some(&bearer), MAX_ANSWER)
+        .get(&url, Some(bearer), MAX_ANSWER)
         .map_err(|error| format!("the job's identity token cannot be had: {error}"))?;
     // What is wrong with it is not shown: it may hold the token.
     let answer: Answer = serde_json::from_slice(&answer)

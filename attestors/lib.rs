@@ -26,6 +26,7 @@ mod yaml;
 
 #[cfg(feature = "git")]
 pub use git::{is_committed as git_is_committed, remote_urls as git_remote_urls};
+pub use github::{REQUEST as GITHUB_REQUEST, token as github_token};
 
 /// All built-in attestors. Their order here is their order in a collection and in the documentation.
 pub const BUILT_IN: &[Attestor] = &[

@@ -91,6 +91,11 @@ impl ImageVerb {
             Self::VerifyAttestation(args) => args.call(called),
             Self::VerifyBlob(args) => args.call(called),
             Self::VerifyBlobAttestation(args) => args.call(called),
+            Self::Sign(args) => args.signing.call(called),
+            Self::Attest(args) => args.signing.call(called),
+            Self::SignBlob(args) => args.signing.call(called),
+            Self::AttestBlob(args) => args.signing.call(called),
+            Self::ImportBuildkit(args) => args.signing.call(called),
             _ => {}
         }
     }

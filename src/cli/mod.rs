@@ -12,6 +12,7 @@ mod failure;
 mod image;
 mod inspect;
 mod key;
+mod keyless;
 mod keys;
 mod kyverno;
 mod names;

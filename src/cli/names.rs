@@ -50,6 +50,10 @@ const BEFORE: [&str; 9] = [
     "--timeout",
     "--output-file",
 ];
+/// The commands of `image` that sign.
+const SIGNING: [&str; 4] = ["sign", "attest", "sign-blob", "attest-blob"];
+/// Flags that cosign spells otherwise.
+const COSIGN_SPELLED: [&str; 1] = ["timestamp-server-url"];
 /// The file that witness once read by itself.
 const WITNESS_FILE: &str = ".witness.yaml";
 /// What witness and cilock run when nothing is named.
@@ -200,6 +204,9 @@ fn adapt_verb(called: Called, verb: &'static str, mut command: Command) -> Comma
         }
         command = command.arg(arg);
     }
+    if called == Called::Cosign && SIGNING.contains(&command.get_name()) {
+        command = command.mut_args(of_cosign);
+    }
     if called == Called::Cilock && command.get_arguments().any(|arg| arg.get_id() == "form") {
         command = command.mut_arg("form", |arg| arg.default_value("cilock"));
     }
@@ -217,6 +224,26 @@ fn adapt_verb(called: Called, verb: &'static str, mut command: Command) -> Comma
         }
     }
     command
+}
+
+/// cosign takes every flag of a command that signs from a variable too: `COSIGN_<FLAG>`. Of commands that check it is not
+/// done here: whom to trust is said by flags only (security rule 8).
+fn of_cosign(arg: Arg) -> Arg {
+    let Some(long) = arg.get_long() else { return arg };
+    if matches!(long, "help" | "version")
+        || arg.get_env().is_some_and(|name| name.as_encoded_bytes().starts_with(b"COSIGN_"))
+    {
+        return arg;
+    }
+    let aliases = arg.get_all_aliases().unwrap_or_default();
+    let name = aliases.iter().find(|alias| COSIGN_SPELLED.contains(alias)).copied().unwrap_or(long);
+    let variable: &'static str =
+        Box::leak(format!("COSIGN_{}", name.to_uppercase().replace('-', "_")).into_boxed_str());
+    // An empty variable is not set.
+    if std::env::var_os(variable).is_some_and(|value| value.is_empty()) {
+        return arg.env(None::<&'static str>);
+    }
+    arg.env(variable).hide_env_values(true)
 }
 
 fn truth(arg: Arg) -> Arg {

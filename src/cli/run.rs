@@ -33,7 +33,7 @@ mod reports;
 mod server;
 mod summary;
 
-pub(crate) use args::{AttestArgs, CaptureArgs, RunArgs, with_attestor_options};
+pub(crate) use args::{AttestArgs, CaptureArgs, RunArgs, duration, with_attestor_options};
 use args::{OnGap, PlanOutput, SnapshotMode, split};
 
 /// How long the attestors of one phase may take when nothing else is said, in seconds.

@@ -6,7 +6,6 @@
 pub mod attach;
 pub mod attached;
 pub mod audit;
-pub mod authorities;
 pub mod buildkit;
 pub mod carry;
 pub mod claim;

@@ -149,19 +149,18 @@ impl<'a> Token<'a> {
         self.claims.get("iss").and_then(Value::as_str)
     }
 
+    /// All that it says. Nothing is proven.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
     /// Compares what it says with what is expected. The signature is not looked at.
     pub fn check(&self, expected: &Expected<'_>) -> Result<(), JwtError> {
         let issuer = self.issuer().ok_or(JwtError::Claim("iss"))?;
         if issuer != expected.issuer {
             return Err(JwtError::Issuer { found: shown(issuer), expected: expected.issuer.to_owned() });
         }
-        let audiences: Vec<&str> = match self.claims.get("aud") {
-            Some(Value::String(one)) => vec![one],
-            Some(Value::Array(list)) if list.len() <= MAX_AUDIENCES => {
-                list.iter().map(Value::as_str).collect::<Option<_>>().ok_or(JwtError::Claim("aud"))?
-            }
-            _ => return Err(JwtError::Claim("aud")),
-        };
+        let audiences = self.audiences()?;
         if !audiences.contains(&expected.audience) {
             let found = audiences.iter().map(|one| format!("`{}`", shown(one))).collect::<Vec<_>>().join(", ");
             return Err(JwtError::Audience { found, expected: expected.audience.to_owned() });
@@ -180,8 +179,19 @@ impl<'a> Token<'a> {
         Ok(())
     }
 
+    /// Whom it is for.
+    pub(crate) fn audiences(&self) -> Result<Vec<&str>, JwtError> {
+        match self.claims.get("aud") {
+            Some(Value::String(one)) => Ok(vec![one]),
+            Some(Value::Array(list)) if list.len() <= MAX_AUDIENCES => {
+                list.iter().map(Value::as_str).collect::<Option<_>>().ok_or(JwtError::Claim("aud"))
+            }
+            _ => Err(JwtError::Claim("aud")),
+        }
+    }
+
     /// A claim that is a time in seconds since 1970 (RFC 7519 §2 `NumericDate`).
-    fn time(&self, name: &'static str) -> Result<Option<Timestamp>, JwtError> {
+    pub(crate) fn time(&self, name: &'static str) -> Result<Option<Timestamp>, JwtError> {
         let Some(value) = self.claims.get(name) else { return Ok(None) };
         #[allow(clippy::cast_possible_truncation)] // a cast saturates, and what is out of range is refused next
         let seconds = value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64));
@@ -209,7 +219,7 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 }
 
 /// A stranger's text, cut off and escaped for a message.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let cut: Cow<'_, str> = match text.char_indices().nth(MAX_SHOWN) {
         Some((at, _)) => format!("{}…", &text[..at]).into(),
         None => text.into(),

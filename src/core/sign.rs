@@ -30,7 +30,7 @@ use sha2::Digest as _;
 
 pub use self::private::PrivateKey;
 pub use self::public::PublicKey;
-pub(crate) use self::random::number as some_number;
+pub(crate) use self::random::{fill as fill_random, number as some_number};
 
 /// Largest key file that is looked at, in bytes. An RSA key of 8192 bits needs 7 kB, a chain of
 /// certificates before it some more.

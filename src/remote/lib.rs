@@ -5,5 +5,6 @@ pub mod archivista;
 mod engine;
 pub mod http;
 pub mod registry;
+pub mod sigstore;
 
 pub use engine::{DEFAULT_SOCKETS, UnixEngine, socket_of};

@@ -26,6 +26,8 @@ mod images;
 mod issuer;
 #[cfg(feature = "remote")]
 mod keeping;
+#[cfg(feature = "remote")]
+mod keyless;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
@@ -42,6 +44,8 @@ mod registry;
 mod release;
 mod schema;
 mod secrets;
+#[cfg(feature = "remote")]
+mod sigstore_services;
 #[cfg(feature = "remote")]
 mod stores;
 #[cfg(feature = "remote")]

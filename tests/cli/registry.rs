@@ -198,6 +198,12 @@ impl Registry {
         all.next().and_then(|((_, digest), _)| digest.parse().ok())
     }
 
+    /// The bytes of a blob.
+    pub(crate) fn blob(&self, repository: &str, digest: &str) -> Vec<u8> {
+        let held = self.state.held();
+        held.blobs.get(&(repository.to_owned(), digest.to_owned())).expect("it is there").clone()
+    }
+
     /// Puts a manifest there as it is.
     pub(crate) fn put(&self, repository: &str, tag: Option<&str>, media_type: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
@@ -488,7 +494,7 @@ impl State {
     }
 }
 
-fn read(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
+pub(crate) fn read(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
     let mut words = line.split_whitespace();

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
 use affiant_core::image::claim;
 use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::keyless::sealer::What;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
 use super::place::RegistryArgs;
-use super::sign::{Format, SigningArgs, not_kept, sealed};
+use super::sign::{Format, SealedStatement, SigningArgs, forms, not_kept};
 use super::types::Named;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
@@ -37,7 +38,7 @@ pub(crate) struct AttestArgs {
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
-    signing: SigningArgs,
+    pub(super) signing: SigningArgs,
     /// How the attestation is kept
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tag,bundle")]
     format: Vec<Format>,
@@ -63,7 +64,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     }
     let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let predicate = named.predicate(&file, &bytes, &now)?;
-    let key = args.signing.load(output)?;
+    let sealer = args.signing.load(&args.images, output)?;
     let pace = Pace::default();
     for name in &args.images {
         let image = args.registry.image_to_change(name)?;
@@ -77,16 +78,19 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             let place = format!("{}@{digest}", image.name());
             let failed = |error: SharedError| not_kept(&place, &error);
             let statement = claim::attestation(&identity, digest, &named.written, &predicate);
-            let (envelope, bundle) = sealed(&key, statement)?;
-            if args.format.contains(&Format::Tag) {
+            let forms = forms(&args.format, &sealer, What::Envelope(&[]), output);
+            let sealed = SealedStatement::new(&sealer, statement, output)?;
+            // All is proven before any of it is kept.
+            let layer = forms.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;
+            if let Some(layer) = layer {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
-                let layer = Layer::attestation(envelope.to_json(), &named.written);
                 let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
                 let new = attached::append(image.keeper(), &tag, &layer, earlier, &pace, |_| true).map_err(failed)?;
                 let word = if new { "kept as" } else { "the same is already in" };
                 output.message(&format!("attested: {place}; {word} {}:{tag}", image.keeper_name()));
             }
-            if args.format.contains(&Format::Bundle) {
+            if forms.contains(&Format::Bundle) {
+                let bundle = sealed.bundle(&sealer);
                 let referrer = attached::bundle_referrer(&bundle, &named.written, &now);
                 let kept = attached::refer(image.keeper(), manifest, &referrer, &pace).map_err(failed)?;
                 output.message(&format!("attested: {place}; kept as bundle {}@{kept}", image.keeper_name()));

@@ -2,18 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use affiant_core::image::authorities::proven_time;
 use affiant_core::image::sigstore::{self, Bundle, Content};
 use affiant_core::image::{keyed, sigstore::MAX_BUNDLE};
-use affiant_core::sign::Signer as _;
+use affiant_core::keyless::material::stamp_json;
+use affiant_core::keyless::sealer::{Proof, Sealer, What};
+use affiant_core::sigstore::proven_time;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
-use super::sign::{SigningArgs, not_signed};
+use super::sign::{SigningArgs, tell};
 use super::verify::TrustArgs;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
+use crate::cli::keyless::not_signed;
 use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::{Ending, verify};
@@ -25,13 +27,19 @@ pub(crate) struct SignBlobArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    signing: SigningArgs,
+    pub(super) signing: SigningArgs,
     /// Where the Sigstore bundle goes
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
     /// Where the signature alone goes, in base64 (without --bundle: stdout)
     #[arg(long, value_name = "FILE")]
     output_signature: Option<PathBuf>,
+    /// Where the certificate goes, as PEM
+    #[arg(long, value_name = "FILE")]
+    output_certificate: Option<PathBuf>,
+    /// Where the timestamp goes, as JSON
+    #[arg(long, value_name = "FILE")]
+    rfc3161_timestamp: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -59,12 +67,15 @@ impl VerifyBlobArgs {
 }
 
 pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, Failure> {
-    let key = args.signing.load(output)?;
     let bytes = read_file(&args.file)?;
-    let signature = keyed::sign(&key, &[&bytes]).map_err(|error| not_signed(&error))?;
+    let sealer = args.signing.load(&[], output)?;
+    let signature = sealer.sign(&[&bytes]).map_err(|error| not_signed(&error))?;
+    let proof = sealer.prove(What::Message, &[&bytes], &signature).map_err(|error| not_signed(&error))?;
+    tell(&proof, output);
+    write_proof(&sealer, &proof, args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref())?;
     if let Some(file) = &args.bundle {
-        let hint = sigstore::hint(key.public_key());
-        let mut bundle = sigstore::of_message(&affiant_core::digest::sha256(&bytes), &signature, &hint);
+        let sha256 = affiant_core::digest::sha256(&bytes);
+        let mut bundle = sealer.material(&proof).bundle_of_message(&sha256, &signature);
         bundle.push(b'\n');
         write(file, &bundle)?;
     }
@@ -75,6 +86,29 @@ pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, 
         (None, Some(_)) => {}
     }
     Ok(Ending::Done)
+}
+
+/// Writes what proves a signature into files of its own, for readers that take no bundle.
+pub(super) fn write_proof(
+    sealer: &Sealer,
+    proof: &Proof,
+    certificate: Option<&Path>,
+    timestamp: Option<&Path>,
+) -> Result<(), Failure> {
+    if let Some(file) = certificate {
+        let issued = sealer.issued().ok_or_else(|| {
+            Failure::usage("--output-certificate: a key has none").hint("leave it out, or sign without --key")
+        })?;
+        write(file, issued.leaf.to_pem().as_bytes())?;
+    }
+    if let Some(file) = timestamp {
+        let response = proof.timestamps.first().ok_or_else(|| {
+            Failure::usage("--rfc3161-timestamp: no timestamp was made")
+                .hint("name an authority with `--timestamp-servers URL`")
+        })?;
+        write(file, stamp_json(response).as_bytes())?;
+    }
+    Ok(())
 }
 
 pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
@@ -96,7 +130,7 @@ pub(super) fn verify_blob(args: &VerifyBlobArgs, output: &Output) -> Result<Endi
             let bundle = Bundle::parse(&bytes).map_err(|error| no(format!("{}: {error}", file.display())))?;
             match (bundle.content, bundle.signer) {
                 (Content::Message { signature, .. }, sigstore::Signer::Key { .. }) => {
-                    (signature, bundle.log_entries > 0, bundle.timestamps)
+                    (signature, !bundle.entries.is_empty(), bundle.timestamps)
                 }
                 (Content::Envelope(_), _) => {
                     return Err(no("the bundle has an attestation, not a signature".to_owned()));

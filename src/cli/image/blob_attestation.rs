@@ -13,8 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
-use super::blob::write;
-use super::sign::{SigningArgs, sealed};
+use super::blob::{write, write_proof};
+use super::sign::{SealedStatement, SigningArgs};
 use super::types::Named;
 use super::verify::TrustArgs;
 use crate::cli::failure::{Failure, Kind};
@@ -44,7 +44,7 @@ pub(crate) struct AttestBlobArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["predicate", "hash", "file"])]
     statement: Option<PathBuf>,
     #[command(flatten)]
-    signing: SigningArgs,
+    pub(super) signing: SigningArgs,
     /// Where the Sigstore bundle goes
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
@@ -54,6 +54,12 @@ pub(crate) struct AttestBlobArgs {
     /// Where the statement goes
     #[arg(long, value_name = "FILE")]
     output_attestation: Option<PathBuf>,
+    /// Where the certificate goes, as PEM
+    #[arg(long, value_name = "FILE")]
+    output_certificate: Option<PathBuf>,
+    /// Where the timestamp goes, as JSON
+    #[arg(long, value_name = "FILE")]
+    rfc3161_timestamp: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -107,18 +113,21 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
         )
         .hint("take the value out of the document, or the variable out of the environment"));
     }
-    let key = args.signing.load(output)?;
-    let (envelope, mut bundle) = sealed(&key, statement)?;
+    let sealer = args.signing.load(&[], output)?;
+    let sealed = SealedStatement::new(&sealer, statement, output)?;
+    let certificate = args.output_certificate.as_deref();
+    write_proof(&sealer, &sealed.proof, certificate, args.rfc3161_timestamp.as_deref())?;
     if let Some(file) = &args.bundle {
+        let mut bundle = sealed.bundle(&sealer);
         bundle.push(b'\n');
         write(file, &bundle)?;
     }
     if let Some(file) = &args.output_attestation {
-        write(file, &envelope.payload)?;
+        write(file, &sealed.envelope.payload)?;
     }
-    let json = envelope.to_json();
+    let json = &sealed.json;
     match (&args.output_signature, &args.bundle) {
-        (Some(file), _) => write(file, &json)?,
+        (Some(file), _) => write(file, json)?,
         (None, None) => output.data(&[&json[..], b"\n"].concat())?,
         (None, Some(_)) => {}
     }
@@ -206,7 +215,7 @@ fn of_bundle(file: &Path) -> Result<Found, Failure> {
         (sigstore::Content::Envelope(envelope), sigstore::Signer::Key { .. }) => Ok(Found {
             place: file.display().to_string(),
             content: Content::Bundle(envelope),
-            has_log: bundle.log_entries > 0,
+            has_log: !bundle.entries.is_empty(),
             timestamps: bundle.timestamps,
         }),
         (sigstore::Content::Message { .. }, _) => Err(refused(file, "the bundle has a signature, and no attestation")),

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use affiant_core::image::attach::{self, Document};
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
 use affiant_core::image::buildkit::{self, BuildKitError, Unsigned};
 use affiant_core::image::found::{self, Demand, Sought, judge_attestation};
 use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::keyless::sealer::{Sealer, What};
 use affiant_core::redact::{Redactor, VariableMask};
-use affiant_core::sign::{PrivateKey, Signer as _};
 use clap::Args;
 
 use super::place::{Image, RegistryArgs};
-use super::sign::{Format, SigningArgs, not_kept, sealed};
+use super::sign::{Format, SealedStatement, SigningArgs, forms, not_kept};
 use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -34,7 +34,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     attested_by_key: Option<PathBuf>,
     #[command(flatten)]
-    signing: SigningArgs,
+    pub(super) signing: SigningArgs,
     /// How the attestations are kept
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tag,bundle")]
     format: Vec<Format>,
@@ -48,10 +48,14 @@ pub(crate) struct ImportArgs {
 pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failure> {
     let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
     output.mask(redactor.clone());
-    let key = args.signing.load(output)?;
+    let sealer = args.signing.load(std::slice::from_ref(&args.image), output)?;
     let trusted = match &args.attested_by_key {
         Some(file) => keys::public_key(file)?,
-        None => key.public_key().clone(),
+        None if sealer.issued().is_some() => {
+            return Err(Failure::usage("no key is named that must have signed the collection")
+                .hint("write `--attested-by-key FILE`"));
+        }
+        None => sealer.public_key().clone(),
     };
     let files = std::slice::from_ref(&args.attested_by);
     let runs = super::attach::documents(files, args.archive.as_deref(), &[trusted])?;
@@ -71,7 +75,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
     }
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     for one in &all {
-        keep(one, &image, &key, args, &created, output)?;
+        keep(one, &image, &sealer, args, &created, output)?;
     }
     image.finish()?;
     Ok(Ending::Done)
@@ -97,7 +101,7 @@ fn observed(runs: &[Document], image: &Image) -> Result<(), Failure> {
 fn keep(
     one: &Unsigned,
     image: &Image,
-    key: &PrivateKey,
+    sealer: &Sealer,
     args: &ImportArgs,
     created: &str,
     output: &Output,
@@ -107,19 +111,20 @@ fn keep(
     let place = format!("{}@{digest}", image.name());
     let failed = |error: SharedError| not_kept(&place, &error);
     let kind = &one.predicate_type;
-    let there = there(one, image, key)?;
-    let (envelope, bundle) = sealed(key, one.statement.clone())?;
-    for format in &args.format {
+    let there = there(one, image, sealer)?;
+    let sealed = SealedStatement::new(sealer, one.statement.clone(), output)?;
+    for format in &forms(&args.format, sealer, What::Envelope(&[]), output) {
         let said = match format {
             Format::Tag if there.under_tag => "this key has signed it already under the tag".to_owned(),
             Format::Bundle if there.in_bundle => "this key has signed it already in a bundle".to_owned(),
             Format::Tag => {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
-                let layer = Layer::attestation(envelope.to_json(), kind);
+                let layer = sealed.layer(sealer, kind)?;
                 attached::append(image.keeper(), &tag, &layer, Earlier::Keep, &pace, |_| true).map_err(failed)?;
                 format!("kept as {}:{tag}", image.keeper_name())
             }
             Format::Bundle => {
+                let bundle = sealed.bundle(sealer);
                 let referrer = attached::bundle_referrer(&bundle, kind, created);
                 let kept = attached::refer(image.keeper(), &one.about, &referrer, &pace).map_err(failed)?;
                 format!("kept as bundle {}@{kept}", image.keeper_name())
@@ -136,11 +141,11 @@ struct There {
     in_bundle: bool,
 }
 
-fn there(one: &Unsigned, image: &Image, key: &PrivateKey) -> Result<There, Failure> {
+fn there(one: &Unsigned, image: &Image, sealer: &Sealer) -> Result<There, Failure> {
     let wanted = BTreeMap::new();
     let demand = Demand {
         digest: &one.about.digest,
-        key: key.public_key(),
+        key: sealer.public_key(),
         annotations: &wanted,
         log: false,
         time: None,

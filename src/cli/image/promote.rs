@@ -15,7 +15,7 @@ use clap::Args;
 
 use super::copy::transfer;
 use super::place::Image;
-use super::sign::{not_kept, sealed};
+use super::sign::{not_kept, sealed_by_key};
 use super::targets::{named, no_answer};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -170,7 +170,7 @@ fn refused(verdict: &Verdict, name: &str, reports: &Reports, output: &Output) ->
 fn keep_summary(image: &Image, key: &PrivateKey, statement: Vec<u8>, output: &Output) -> Result<(), Failure> {
     let place = image.pinned();
     let failed = |error: SharedError| not_kept(&place, &error);
-    let (envelope, bundle) = sealed(key, statement)?;
+    let (envelope, bundle) = sealed_by_key(key, statement)?;
     let tag = format!("{}{}", image.prefix(), image.digest().tag(Tagged::Attestation.suffix()));
     let layer = Layer::attestation(envelope.to_json(), vsa::TYPE);
     attached::append(image.keeper(), &tag, &layer, Earlier::Keep, &Pace::default(), |_| true).map_err(failed)?;

@@ -7,7 +7,8 @@ use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
 use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature};
 use affiant_core::image::payload::Payload;
 use affiant_core::image::shared::{Pace, SharedError};
-use affiant_core::image::{Descriptor, claim, keyed, sigstore};
+use affiant_core::image::{Descriptor, Target, claim, keyed, sigstore};
+use affiant_core::keyless::sealer::{Proof, Sealer, What};
 use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::sign::{PrivateKey, Signer as _};
 use affiant_core::statement::PAYLOAD_TYPE;
@@ -15,8 +16,10 @@ use clap::{Args, ValueEnum};
 
 use super::annotations::AnnotationArgs;
 use super::place::{Image, RegistryArgs};
-use super::targets::no_answer;
+use super::targets::{self, no_answer};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::keyless::{ServiceArgs, Subject, not_signed};
+use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, surroundings};
 
@@ -36,7 +39,7 @@ enum Mode {
     Referrer,
 }
 
-/// The key, and what is asked of every command that signs for images.
+/// The key or the services, and what is asked of every command that signs for images.
 #[derive(Args)]
 pub(super) struct SigningArgs {
     /// Sign with this key: a file, or `env:NAME`
@@ -45,46 +48,52 @@ pub(super) struct SigningArgs {
     /// File whose first line is the password of the key
     #[arg(long, value_name = "FILE", env = "AFFIANT_KEY_PASSWORD_FILE", hide_env_values = true)]
     key_password_file: Option<std::path::PathBuf>,
-    /// Make an entry in a transparency log: not with keys so far
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
-    tlog_upload: Option<bool>,
     /// Do not ask: nothing is asked
     #[arg(short = 'y', long, hide = true)]
     yes: bool,
+    #[command(flatten)]
+    services: ServiceArgs,
+    #[arg(skip)]
+    called: Called,
 }
 
 impl SigningArgs {
-    /// Loads the key.
-    pub(super) fn load(&self, output: &Output) -> Result<PrivateKey, Failure> {
-        let Some(key) = &self.key else {
-            return Err(Failure::usage(
-                "no key is named, and signing without one (keyless) is a part that this affiant does not have",
-            )
-            .hint("name a key with `--key FILE`"));
+    /// Says by which name affiant was called.
+    pub(super) fn call(&mut self, called: Called) {
+        self.called = called;
+    }
+
+    /// Loads the key, or gets a certificate. `images` are those that are to be signed, if any.
+    pub(super) fn load(&self, images: &[String], output: &Output) -> Result<Sealer, Failure> {
+        let key = match self.key.as_ref().filter(|key| !key.is_empty()) {
+            None => None,
+            Some(key) => {
+                let loaded = keys::signing_key(key, self.key_password_file.as_deref()).map_err(|mut failure| {
+                    failure.kind = Kind::NoAnswer;
+                    failure
+                })?;
+                if loaded.key.public_key().kind() == affiant_core::sign::KeyKind::Ed25519 {
+                    output.message(
+                        "note: cosign does not check the signatures of Ed25519 keys under tags; P-256 is read by all",
+                    );
+                }
+                Some(loaded.key)
+            }
         };
-        let loaded = keys::signing_key(key, self.key_password_file.as_deref()).map_err(|mut failure| {
-            failure.kind = Kind::NoAnswer;
-            failure
-        })?;
-        if self.tlog_upload == Some(true) {
-            return Err(Failure::usage(
-                "--tlog-upload: entries in a transparency log are a part that this affiant does not have",
-            )
-            .hint(
-                "leave it out, or write `--tlog-upload=false`; who checks the signature says `--insecure-ignore-tlog`",
-            ));
-        }
-        if loaded.key.public_key().kind() == affiant_core::sign::KeyKind::Ed25519 {
-            output
-                .message("note: cosign does not check the signatures of Ed25519 keys under tags; P-256 is read by all");
-        }
-        Ok(loaded.key)
+        let registries: Vec<String> = images
+            .iter()
+            .map(|name| match targets::named(name) {
+                Ok(Target::Registry(reference)) => reference.registry,
+                _ => String::new(),
+            })
+            .collect();
+        self.services.sealer(key, &Subject { registries: &registries, called: self.called, yes: self.yes }, output)
     }
 }
 
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  affiant image sign --key cosign.key -a tag=1.2 -a commit=$CI_COMMIT_SHA registry.example/app@sha256:…\n\nThe password comes from --key-password-file, AFFIANT_KEY_PASSWORD, COSIGN_PASSWORD or the terminal.\nExit codes: 0 signed, 2 usage, 4 no answer, 11 no such image."
+    after_help = "Examples:\n  affiant image sign --key cosign.key -a tag=1.2 -a commit=$CI_COMMIT_SHA registry.example/app@sha256:…\n  affiant image sign --signing-config signing_config.json registry.example/app@sha256:…\n\nThe password comes from --key-password-file, AFFIANT_KEY_PASSWORD, COSIGN_PASSWORD or the terminal.\nExit codes: 0 signed, 2 usage, 4 no answer, 11 no such image."
 )]
 pub(crate) struct SignArgs {
     /// The image; by digest, or a tag is resolved once
@@ -96,7 +105,7 @@ pub(crate) struct SignArgs {
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
-    signing: SigningArgs,
+    pub(super) signing: SigningArgs,
     /// How the signature is kept
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tag,bundle")]
     format: Vec<Format>,
@@ -130,7 +139,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             ),
         ));
     }
-    let key = args.signing.load(output)?;
+    let sealer = args.signing.load(&args.images, output)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     for name in &args.images {
         let image = args.registry.image_to_change(name)?;
@@ -138,7 +147,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
         }
         let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        let earlier = Signed { image: &image, key: &key, args, annotations: &annotations, created: &created };
+        let earlier = Signed { image: &image, sealer: &sealer, args, annotations: &annotations, created: &created };
         for manifest in &manifests {
             earlier.one(manifest, output)?;
         }
@@ -149,7 +158,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
 
 struct Signed<'a> {
     image: &'a Image,
-    key: &'a PrivateKey,
+    sealer: &'a Sealer,
     args: &'a SignArgs,
     annotations: &'a BTreeMap<String, String>,
     created: &'a str,
@@ -160,19 +169,71 @@ pub(super) fn not_kept(place: &str, error: &SharedError) -> Failure {
     Failure::because(Kind::NoAnswer, format!("{place}: it was signed, and could not be kept"), error)
 }
 
-pub(super) fn not_signed(error: &affiant_core::sign::SignError) -> Failure {
-    Failure::because(Kind::NoAnswer, "the key cannot sign", error)
-}
-
-/// A statement in an envelope of one signature without key id, and its bundle.
-pub(super) fn sealed(key: &PrivateKey, statement: Vec<u8>) -> Result<(Envelope, Vec<u8>), Failure> {
+/// A statement in an envelope of one signature without key id, and its bundle, by a key alone.
+pub(super) fn sealed_by_key(key: &PrivateKey, statement: Vec<u8>) -> Result<(Envelope, Vec<u8>), Failure> {
     let header = pae_header(PAYLOAD_TYPE, statement.len());
-    let sig = keyed::sign(key, &[&header, &statement]).map_err(|error| not_signed(&error))?;
+    let sig = keyed::sign(key, &[&header, &statement])
+        .map_err(|error| Failure::because(Kind::NoAnswer, "the key cannot sign", &error))?;
     let signature = Signature { sig, ..Signature::default() };
     let envelope =
         Envelope { payload: statement, payload_type: PAYLOAD_TYPE.to_owned(), signatures: vec![signature.clone()] };
     let bundle = sigstore::of_envelope(&envelope, &signature, &sigstore::hint(key.public_key()));
     Ok((envelope, bundle))
+}
+
+/// A signed statement, with what proves when.
+pub(super) struct SealedStatement {
+    pub(super) envelope: Envelope,
+    /// The envelope as it is kept.
+    pub(super) json: Vec<u8>,
+    pub(super) proof: Proof,
+}
+
+impl SealedStatement {
+    /// Signs a statement, without key id, and has it entered and stamped.
+    pub(super) fn new(sealer: &Sealer, statement: Vec<u8>, output: &Output) -> Result<Self, Failure> {
+        let header = pae_header(PAYLOAD_TYPE, statement.len());
+        let sig = sealer.sign(&[&header, &statement]).map_err(|error| not_signed(&error))?;
+        let signatures = vec![Signature { sig, ..Signature::default() }];
+        let envelope = Envelope { payload: statement, payload_type: PAYLOAD_TYPE.to_owned(), signatures };
+        let json = envelope.to_json();
+        let signature = &envelope.signatures[0].sig;
+        let proof = sealer
+            .prove(What::Envelope(&json), &[&header, &envelope.payload], signature)
+            .map_err(|error| not_signed(&error))?;
+        tell(&proof, output);
+        Ok(Self { envelope, json, proof })
+    }
+
+    /// The bundle.
+    pub(super) fn bundle(&self, sealer: &Sealer) -> Vec<u8> {
+        sealer.material(&self.proof).bundle_of_envelope(&self.envelope, &self.envelope.signatures[0])
+    }
+
+    /// The layer that is kept under a tag.
+    pub(super) fn layer(&self, sealer: &Sealer, predicate_type: &str) -> Result<Layer, Failure> {
+        let mut layer = Layer::attestation(self.json.clone(), predicate_type);
+        let proof = sealer.prove_layer(&self.json, &self.proof).map_err(|error| not_signed(&error))?;
+        sealer.material(&proof).annotate(&mut layer.annotations);
+        Ok(layer)
+    }
+}
+
+/// Says what of a proof did not go as asked.
+pub(super) fn tell(proof: &Proof, output: &Output) {
+    for note in &proof.notes {
+        output.message(&format!("note: {note}"));
+    }
+}
+
+/// The forms that are written: of those that are asked for, the ones that can be proven. All are, where one alone is
+/// asked for: what cannot be proven fails then.
+pub(super) fn forms(asked: &[Format], sealer: &Sealer, what: What<'_>, output: &Output) -> Vec<Format> {
+    if asked.len() > 1 && asked.contains(&Format::Tag) && !sealer.can_annotate(what) {
+        output.message("note: nothing is kept under the tag: what is kept there has no room for what proves the time");
+        return asked.iter().copied().filter(|form| *form != Format::Tag).collect();
+    }
+    asked.to_vec()
 }
 
 impl Signed<'_> {
@@ -182,18 +243,40 @@ impl Signed<'_> {
         let place = format!("{}@{digest}", self.image.name());
         let demand = Demand {
             digest,
-            key: self.key.public_key(),
+            key: self.sealer.public_key(),
             annotations: self.annotations,
             log: false,
             time: None,
             claims: true,
         };
         let failed = |error: SharedError| not_kept(&place, &error);
-        if self.args.format.contains(&Format::Tag) {
+        let sealer = self.sealer;
+        let forms = forms(&self.args.format, sealer, What::Annotated, output);
+        // All is proven before any of it is kept.
+        let layer = if forms.contains(&Format::Tag) {
             let name = self.image.identity(self.args.sign_container_identity.as_deref())?;
             let payload = Payload::new(name, digest.clone(), self.annotations).to_json();
-            let signature = keyed::sign(self.key, &[&payload]).map_err(|error| not_signed(&error))?;
-            let layer = Layer::signature(payload.clone(), &signature);
+            let signature = sealer.sign(&[&payload]).map_err(|error| not_signed(&error))?;
+            let proof = sealer.prove(What::Annotated, &[&payload], &signature).map_err(|error| not_signed(&error))?;
+            tell(&proof, output);
+            let mut layer = Layer::signature(payload, &signature);
+            sealer.material(&proof).annotate(&mut layer.annotations);
+            Some(layer)
+        } else {
+            None
+        };
+        let bundle = if forms.contains(&Format::Bundle) {
+            let statement = claim::signature(digest, self.annotations);
+            if self.has_bundle(&demand, &statement)? {
+                output.message(&format!("signed: {place}; this key has signed the same already in a bundle"));
+                None
+            } else {
+                Some(SealedStatement::new(sealer, statement, output)?.bundle(sealer))
+            }
+        } else {
+            None
+        };
+        if let Some(layer) = layer {
             if self.args.registry_referrers_mode == Mode::Referrer {
                 let referrer = attached::signature_referrer(&layer);
                 let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
@@ -202,20 +285,14 @@ impl Signed<'_> {
                 let tag = format!("{}{}", self.image.prefix(), digest.tag(Tagged::Signature.suffix()));
                 let is_same = |one: &Descriptor| {
                     attached::signature_of(one)
-                        .is_ok_and(|found| keyed::holds(self.key.public_key(), &[&payload], &found).is_ok())
+                        .is_ok_and(|found| keyed::holds(sealer.public_key(), &[&layer.bytes], &found).is_ok())
                 };
                 let new = attached::append(keeper, &tag, &layer, Earlier::Keep, &pace, is_same).map_err(failed)?;
                 let word = if new { "kept as" } else { "this key has signed the same already in" };
                 output.message(&format!("signed: {place}; {word} {}:{tag}", self.image.keeper_name()));
             }
         }
-        if self.args.format.contains(&Format::Bundle) {
-            let statement = claim::signature(digest, self.annotations);
-            if self.has_bundle(&demand, &statement)? {
-                output.message(&format!("signed: {place}; this key has signed the same already in a bundle"));
-                return Ok(());
-            }
-            let (_, bundle) = sealed(self.key, statement)?;
+        if let Some(bundle) = bundle {
             let referrer = attached::bundle_referrer(&bundle, claim::SIGN, self.created);
             let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
             output.message(&format!("signed: {place}; kept as bundle {}@{kept}", self.image.keeper_name()));

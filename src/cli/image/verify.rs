@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use affiant_core::image::authorities::{self, Authority};
 use affiant_core::image::found::{self, Accepted, Check, Demand, Found, Refused, Skipped, Sought, judge_signature};
 use affiant_core::sign::PublicKey;
+use affiant_core::sigstore::{Authority, TrustedRoot};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
@@ -103,9 +103,9 @@ impl TrustArgs {
     pub(super) fn authorities(&self) -> Result<Option<Vec<Authority>>, Failure> {
         let Some(file) = self.trusted_root.as_ref().filter(|_| self.use_signed_timestamps) else { return Ok(None) };
         let bytes = read_file(file)?;
-        let authorities = authorities::of_root(&bytes)
+        let root = TrustedRoot::parse(&bytes)
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), &error))?;
-        Ok(Some(authorities))
+        Ok(Some(root.timestamp_authorities))
     }
 
     pub(super) fn checks_claims(&self) -> bool {

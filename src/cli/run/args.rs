@@ -237,7 +237,7 @@ pub(super) enum PlanOutput {
 }
 
 /// A time span: seconds, or a number with `ms`, `s`, `m`, `h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::attached::{self, ENVELOPE, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
-use super::authorities::{Authority, proven_time};
 use super::claim::{Claim, SIGN};
 use super::keyed::{NoSignature, holds};
 use super::manifest::{Descriptor, Kind as ManifestKind, Manifest};
@@ -18,6 +17,7 @@ use super::repository::{Repository, RepositoryError, Stored};
 use super::sigstore::{BUNDLE, Bundle, Content as Signed, MAX_BUNDLE, Signer};
 use crate::dsse::{Envelope, pae_header};
 use crate::sign::PublicKey;
+use crate::sigstore::{Authority, proven_time};
 use crate::statement::PAYLOAD_TYPE;
 
 /// Most referrers of one image that are fetched.
@@ -193,7 +193,7 @@ impl Kept {
                 Ok(Bundle {
                     content: Signed::Envelope(envelope),
                     signer: Signer::Key { .. },
-                    log_entries,
+                    entries,
                     timestamps,
                     ..
                 }) => {
@@ -202,7 +202,7 @@ impl Kept {
                     if is_signature != (sought == Sought::Signatures) {
                         return Ok(None);
                     }
-                    (Content::Bundle(envelope), log_entries > 0, timestamps)
+                    (Content::Bundle(envelope), !entries.is_empty(), timestamps)
                 }
                 Ok(Bundle { content: Signed::Message { .. }, .. }) => {
                     return Err(skip("it signs bytes, not a statement about an image".to_owned()));

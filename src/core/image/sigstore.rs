@@ -5,11 +5,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer};
 
 use crate::dsse::{Envelope, Signature};
 use crate::evidence::strict;
 use crate::sign::PublicKey;
+use crate::sigstore::json::{Bytes, message};
+use crate::sigstore::{Entry, WrittenEntry, no_duplicates};
 use crate::statement::PAYLOAD_TYPE;
 
 /// Media type of the bundles that are written.
@@ -50,8 +51,8 @@ pub struct Bundle {
     pub signer: Signer,
     /// What is signed.
     pub content: Content,
-    /// How many log entries it has.
-    pub log_entries: usize,
+    /// The log entries, none twice.
+    pub entries: Vec<Entry>,
     /// The timestamps, `TimeStampResp` in DER.
     pub timestamps: Vec<Vec<u8>>,
 }
@@ -132,42 +133,6 @@ pub fn of_message(sha256: &[u8; 32], signature: &[u8], hint: &str) -> Vec<u8> {
     text.to_string().into_bytes()
 }
 
-/// Bytes in base64, standard or for URLs, as protobuf's JSON form allows; with or without padding.
-struct Bytes(Vec<u8>);
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        let plain = text.trim_end_matches('=');
-        if text.len() - plain.len() > 2 {
-            return Err(serde::de::Error::custom("bytes that are no base64"));
-        }
-        let engine = if plain.contains(['-', '_']) { &URL_SAFE_NO_PAD } else { &STANDARD_NO_PAD };
-        engine.decode(plain).map(Self).map_err(|_| serde::de::Error::custom("bytes that are no base64"))
-    }
-}
-
-/// A 64-bit number: protobuf's JSON form writes a string, and reads both.
-struct Whole;
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let is_whole = value.as_i64().is_some() || value.as_str().is_some_and(|text| text.parse::<i64>().is_ok());
-        if is_whole { Ok(Self) } else { Err(serde::de::Error::custom("a number that is none")) }
-    }
-}
-
-macro_rules! message {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field:meta])* $member:ident / $snake:literal : $type:ty),* $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "camelCase")]
-        struct $name { $($(#[$field])* #[serde(alias = $snake, default)] $member: Option<$type>),* }
-    };
-}
-
 message!(Document {
     media_type / "media_type": String,
     verification_material / "verification_material": Material,
@@ -178,7 +143,7 @@ message!(Material {
     certificate / "certificate": Certificate,
     public_key / "public_key": Key,
     x509_certificate_chain / "x509_certificate_chain": Chain,
-    tlog_entries / "tlog_entries": Vec<Entry>,
+    tlog_entries / "tlog_entries": Vec<WrittenEntry>,
     timestamp_verification_data / "timestamp_verification_data": Timestamps,
 });
 message!(Certificate { raw_bytes / "raw_bytes": Bytes });
@@ -186,31 +151,6 @@ message!(Key { hint / "hint": String });
 message!(Chain { certificates / "certificates": Vec<Certificate> });
 message!(Timestamps { rfc3161_timestamps / "rfc3161_timestamps": Vec<Timestamp> });
 message!(Timestamp { signed_timestamp / "signed_timestamp": Bytes });
-message!(#[allow(dead_code, reason = "read so that nothing else stands there")] Entry {
-    log_index / "log_index": Whole,
-    log_id / "log_id": LogId,
-    kind_version / "kind_version": KindVersion,
-    integrated_time / "integrated_time": Whole,
-    inclusion_promise / "inclusion_promise": Promise,
-    inclusion_proof / "inclusion_proof": Proof,
-    canonicalized_body / "canonicalized_body": Bytes,
-});
-message!(#[allow(dead_code, reason = "read so that nothing else stands there")] LogId { key_id / "key_id": Bytes });
-message!(#[allow(dead_code, reason = "read so that nothing else stands there")] KindVersion {
-    kind / "kind": String,
-    version / "version": String,
-});
-message!(#[allow(dead_code, reason = "read so that nothing else stands there")] Promise {
-    signed_entry_timestamp / "signed_entry_timestamp": Bytes,
-});
-message!(#[allow(dead_code, reason = "read so that nothing else stands there")] Proof {
-    log_index / "log_index": Whole,
-    root_hash / "root_hash": Bytes,
-    tree_size / "tree_size": Whole,
-    hashes / "hashes": Vec<Bytes>,
-    checkpoint / "checkpoint": Checkpoint,
-});
-message!(#[allow(dead_code, reason = "read so that nothing else stands there")] Checkpoint { envelope / "envelope": String });
 message!(Dsse {
     payload / "payload": Bytes,
     payload_type / "payload_type": String,
@@ -236,17 +176,20 @@ impl Bundle {
             .ok_or_else(|| Malformed::new(format!("media type `{}`", strict::shown(&media_type).trim_matches('"'))))?;
         let material =
             document.verification_material.ok_or_else(|| Malformed::new("`verificationMaterial` is missing"))?;
-        let (signer, log_entries, timestamps) = of_material(material, version)?;
+        let (signer, entries, timestamps) = of_material(material, version)?;
         let content = match (document.dsse_envelope, document.message_signature) {
             (Some(envelope), None) => Content::Envelope(of_dsse(envelope)?),
             (None, Some(message)) => of_bytes(message)?,
             _ => return Err(Malformed::new("it has not exactly one of `dsseEnvelope` and `messageSignature`")),
         };
-        Ok(Self { version, signer, content, log_entries, timestamps })
+        Ok(Self { version, signer, content, entries, timestamps })
     }
 }
 
-fn of_material(material: Material, version: Version) -> Result<(Signer, usize, Vec<Vec<u8>>), Malformed> {
+/// Who is said to have signed, the log entries, the timestamps.
+type Vouched = (Signer, Vec<Entry>, Vec<Vec<u8>>);
+
+fn of_material(material: Material, version: Version) -> Result<Vouched, Malformed> {
     let raw = |certificate: Certificate| {
         certificate.raw_bytes.map(|bytes| bytes.0).ok_or_else(|| Malformed::new("a certificate without `rawBytes`"))
     };
@@ -274,16 +217,19 @@ fn of_material(material: Material, version: Version) -> Result<(Signer, usize, V
             timestamps.len()
         )));
     }
+    let entries = entries.into_iter().map(Entry::of).collect::<Result<Vec<_>, _>>();
+    let entries = entries.map_err(|error| Malformed::new(error.to_string()))?;
+    no_duplicates(&entries).map_err(|error| Malformed::new(error.to_string()))?;
     for entry in &entries {
-        if version == Version::V01 && entry.inclusion_promise.is_none() {
+        if version == Version::V01 && entry.promise.is_none() {
             return Err(Malformed::new("a log entry without inclusion promise"));
         }
-        if version != Version::V01 && entry.inclusion_proof.is_none() {
+        if version != Version::V01 && entry.proof.as_ref().is_none_or(|proof| proof.checkpoint.is_none()) {
             return Err(Malformed::new("a log entry without inclusion proof"));
         }
     }
     let timestamps = timestamps.into_iter().filter_map(|one| one.signed_timestamp).map(|bytes| bytes.0).collect();
-    Ok((signer, entries.len(), timestamps))
+    Ok((signer, entries, timestamps))
 }
 
 fn of_dsse(envelope: Dsse) -> Result<Envelope, Malformed> {

@@ -314,7 +314,7 @@ fn read_bundle(bytes: &[u8]) -> Result<Attested, String> {
     match read.content {
         Content::Envelope(envelope) => Ok(Attested {
             by_certificate: matches!(read.signer, Signer::Certificate { .. }),
-            has_log: read.log_entries > 0,
+            has_log: !read.entries.is_empty(),
             ..attested(envelope)
         }),
         Content::Message { .. } => Err("it signs bytes, not a statement about an image".to_owned()),

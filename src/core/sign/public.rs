@@ -264,7 +264,7 @@ impl PublicKey {
     }
 
     /// The `RSAPublicKey`, if it is an RSA key.
-    pub(super) fn rsa_key(&self) -> Option<&[u8]> {
+    pub(crate) fn rsa_key(&self) -> Option<&[u8]> {
         match &self.key {
             Key::Rsa { pkcs1, .. } => Some(pkcs1),
             _ => None,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 const TRIES: usize = 128;
 
 /// Fills `buffer`.
-pub(super) fn fill(buffer: &mut [u8]) -> Result<(), Errno> {
+pub(crate) fn fill(buffer: &mut [u8]) -> Result<(), Errno> {
     let mut filled = 0;
     while filled < buffer.len() {
         match getrandom(&mut buffer[filled..], GetRandomFlags::empty()) {

@@ -464,7 +464,7 @@ impl Certificate {
     }
 
     /// Whether the key of `issuer` signed it. Says nothing about names or whether that key may.
-    pub(super) fn is_signed_by(&self, issuer: &Self) -> Result<(), BadSignature> {
+    pub(crate) fn is_signed_by(&self, issuer: &Self) -> Result<(), BadSignature> {
         let algorithm = self.0.algorithm.as_ref().map_err(|_| BadSignature)?;
         issuer.0.key.verify_as(*algorithm, &self.0.der[self.0.tbs.clone()], &self.0.signature)
     }

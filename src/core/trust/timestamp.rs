@@ -148,6 +148,38 @@ pub fn token_of_response(der: &[u8]) -> Result<&[u8], TimestampError> {
     token::of_response(der)
 }
 
+/// What a token says whose authority is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    /// The time of the token.
+    pub time: Timestamp,
+    /// The number of the question that it answers: the value of an `INTEGER` in DER.
+    pub nonce: Option<Vec<u8>>,
+}
+
+/// Checks what can be checked of the token `token_der` over `message` without knowing whom to believe: that it is over
+/// these bytes, whole, and signed by the key of the certificate that it brings. It proves nothing to anybody else.
+pub fn consistent(token_der: &[u8], message: &[u8]) -> Result<Unproven, TimestampError> {
+    if token_der.len() > MAX_TOKEN {
+        return Err(TimestampError::TooLarge { size: token_der.len() });
+    }
+    let token = Token::read(token_der)?;
+    if token.info.imprint_hash.digest(message) != token.info.imprint {
+        return Err(TimestampError::OtherMessage);
+    }
+    if token.digest.digest(token.content) != token.message_digest {
+        return Err(TimestampError::Altered);
+    }
+    let bag = read_bag(&token)?;
+    let mut signers = bag.iter().filter(|certificate| is_signer(certificate, token.signer));
+    let signer = signers.next().ok_or(TimestampError::NoCertificate)?;
+    signer
+        .public_key()
+        .verify_as(token.algorithm, &token.signed_attributes, token.signature)
+        .map_err(|_| TimestampError::BadSignature)?;
+    Ok(Unproven { time: token.info.time, nonce: token.info.nonce })
+}
+
 fn read_bag(token: &Token<'_>) -> Result<Vec<Certificate>, TimestampError> {
     let read = |der: &&[u8]| Certificate::from_der(der).map_err(|reason| TimestampError::Certificate { reason });
     token.bag.iter().map(read).collect()

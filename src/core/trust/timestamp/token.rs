@@ -66,6 +66,8 @@ pub(super) struct Info {
     pub(super) imprint_hash: Hash,
     pub(super) imprint: Vec<u8>,
     pub(super) time: Timestamp,
+    /// The number of the question, as it is encoded.
+    pub(super) nonce: Option<Vec<u8>>,
 }
 
 /// `TimeStampResp`: a status, which must be that the token was granted, and the token.
@@ -361,13 +363,13 @@ impl Info {
         let time = general_time(time.value()).ok_or_else(|| bad("the time is not one"))?;
         info.next_if(Tag::Sequence)?; // accuracy
         info.next_if(Tag::Boolean)?; // ordering
-        info.next_if(Tag::Integer)?; // nonce
+        let nonce = info.next_if(Tag::Integer)?.map(|(_, nonce)| nonce.value().to_vec());
         info.next_if(CONTEXT_0)?; // name of the authority, which its certificate proves
         if let Some((_, extensions)) = info.next_if(CONTEXT_1)? {
             refuse_critical(extensions.value())?;
         }
         info.finish()?;
-        Ok(Self { imprint_hash, imprint: hashed, time })
+        Ok(Self { imprint_hash, imprint: hashed, time, nonce })
     }
 }
 

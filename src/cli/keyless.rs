@@ -1,0 +1,360 @@
+//! Signing with services: which there are, whose token is shown, and what is said when they do not do.
+
+mod token;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use affiant_core::keyless::config::{Chosen, SigningConfig};
+use affiant_core::keyless::fulcio::Form;
+use affiant_core::keyless::rekor::Version;
+use affiant_core::keyless::sealer::{OnLogFailure, Sealer, SealerError, Sources};
+use affiant_core::keyless::token::Claims;
+use affiant_core::keyless::{NoServices, Services};
+use affiant_core::sign::PrivateKey;
+use clap::{Args, ValueEnum};
+
+use super::failure::{Failure, Kind};
+use super::inspect::read_file;
+use super::names::Called;
+use super::output::Output;
+use super::run::duration;
+use super::surroundings;
+
+pub(crate) use token::TokenArgs;
+
+/// How long a service that does not answer is asked again, when nothing else is said.
+const RETRY_FOR: Duration = Duration::from_secs(120);
+/// The domain of the services that everybody can read.
+const PUBLIC: &str = "sigstore.dev";
+/// Registries whose images' names are public.
+const PUBLIC_REGISTRIES: [&str; 8] = [
+    "docker.io",
+    "index.docker.io",
+    "ghcr.io",
+    "quay.io",
+    "public.ecr.aws",
+    "registry.gitlab.com",
+    "registry.k8s.io",
+    "mcr.microsoft.com",
+];
+
+/// Which generation of logs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Log {
+    /// What the named services are
+    Auto,
+    /// No log
+    None,
+    /// Rekor 1; of a statement it is sent all
+    Rekor1,
+    /// Rekor 2
+    Rekor2,
+}
+
+/// What a log's outage means.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFailure {
+    /// Nothing is signed
+    Fail,
+    /// A timestamp is enough
+    TimestampOnly,
+}
+
+/// How a certificate is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Request {
+    Key,
+    Csr,
+    V1,
+}
+
+/// The services that vouch for signatures.
+#[derive(Args)]
+#[command(next_help_heading = "Services (keyless signing, logs, timestamps)")]
+pub(crate) struct ServiceArgs {
+    /// Certificate authority (Fulcio); without --key, it signs
+    #[arg(long, value_name = "URL", env = "AFFIANT_FULCIO_URL", hide_env_values = true)]
+    fulcio_url: Option<String>,
+    /// Transparency log (Rekor); `--log` says of which generation
+    #[arg(long, value_name = "URL", env = "AFFIANT_REKOR_URL", hide_env_values = true)]
+    rekor_url: Option<String>,
+    /// Timestamp authority (RFC 3161; repeatable)
+    #[arg(
+        long,
+        alias = "timestamp-server-url",
+        value_name = "URL",
+        env = "AFFIANT_TIMESTAMP_SERVERS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    timestamp_servers: Vec<String>,
+    /// File that names the services, instead of the flags above
+    #[arg(long, value_name = "FILE", env = "AFFIANT_SIGNING_CONFIG", hide_env_values = true)]
+    signing_config: Option<PathBuf>,
+    /// Use a signing configuration; `false`: only the flags
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
+    use_signing_config: Option<bool>,
+    /// Which logs get an entry
+    #[arg(long, value_enum, default_value = "auto", env = "AFFIANT_LOG", hide_env_values = true)]
+    log: Log,
+    /// Make an entry in a log; `false` is `--log none`
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
+    tlog_upload: Option<bool>,
+    /// What happens when the log does not answer
+    #[arg(long, value_enum, default_value = "fail", env = "AFFIANT_ON_LOG_FAILURE", hide_env_values = true)]
+    on_log_failure: LogFailure,
+    /// How long a service that does not answer is asked again, in all (default: 2m)
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_RETRY_FOR", hide_env_values = true)]
+    retry_for: Option<Duration>,
+    /// Names of a private registry, and of who signs, may go to public services
+    #[arg(long, env = "AFFIANT_LOG_PUBLIC_OK", hide_env_values = true)]
+    log_public_ok: bool,
+    /// Get a certificate for the key of --key as well
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
+    issue_certificate: Option<bool>,
+    /// How the certificate is asked for
+    #[arg(long, value_enum, default_value = "key", hide = true)]
+    fulcio_request: Request,
+    #[command(flatten)]
+    token: TokenArgs,
+}
+
+/// What is signed, as far as it decides who may hear of it.
+pub(crate) struct Subject<'a> {
+    /// Hosts of the images' registries; of files there are none.
+    pub(crate) registries: &'a [String],
+    pub(crate) called: Called,
+    /// Under the name `cosign`, `--yes` is the answer to its question whether names may become public.
+    pub(crate) yes: bool,
+}
+
+/// Whether something may be asked: a URL of a service, or an empty text, which names none.
+fn named(url: Option<&String>) -> Option<String> {
+    url.map(|url| url.trim().trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
+}
+
+/// Host of a URL.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+}
+
+fn is_public(url: &str) -> bool {
+    let host = host(url).to_ascii_lowercase();
+    host == PUBLIC || host.strip_suffix(PUBLIC).is_some_and(|rest| rest.ends_with('.'))
+}
+
+impl ServiceArgs {
+    /// The services that are named, chosen for now.
+    fn chosen(&self) -> Result<Chosen, Failure> {
+        let timestamps: Vec<String> = self.timestamp_servers.iter().filter_map(|url| named(Some(url))).collect();
+        let flags =
+            [("--fulcio-url", named(self.fulcio_url.as_ref())), ("--rekor-url", named(self.rekor_url.as_ref()))];
+        let version = match self.log {
+            Log::Rekor1 => Some(Version::One),
+            Log::Rekor2 => Some(Version::Two),
+            Log::Auto | Log::None => None,
+        };
+        let config = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty());
+        let mut chosen = match config {
+            Some(file) if self.use_signing_config != Some(false) => {
+                let more = flags.iter().find(|(_, url)| url.is_some()).map(|(flag, _)| *flag);
+                if let Some(flag) = more.or((!timestamps.is_empty()).then_some("--timestamp-servers")) {
+                    return Err(Failure::usage(format!("{flag} beside --signing-config: which of them is meant?"))
+                        .hint("leave one of them out, or write `--use-signing-config=false`"));
+                }
+                let cannot = |error: &dyn std::error::Error| {
+                    Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), error)
+                };
+                let config = SigningConfig::parse(&read_file(file)?).map_err(|error| cannot(&error))?;
+                config.choose(surroundings::now(), version).map_err(|error| cannot(&error))?
+            }
+            _ => {
+                let [(_, authority), (_, log)] = flags;
+                let logs = log.map(|url| (url, version.unwrap_or(Version::One)));
+                Chosen { authority, issuer: None, logs: logs.into_iter().collect(), timestamps }
+            }
+        };
+        if self.log == Log::None || self.tlog_upload == Some(false) {
+            chosen.logs.clear();
+        } else if version.is_some() && chosen.logs.is_empty() {
+            return Err(Failure::usage("--log names a generation of logs, and no log is named")
+                .hint("name one with `--rekor-url URL` or in a signing configuration"));
+        }
+        if self.tlog_upload == Some(true) && chosen.logs.is_empty() {
+            return Err(Failure::usage("--tlog-upload: no log is named")
+                .hint("name one with `--rekor-url URL`; or leave it out, or write `--tlog-upload=false`"));
+        }
+        Ok(chosen)
+    }
+
+    fn sources(&self, chosen: &Chosen) -> Sources {
+        Sources {
+            logs: chosen.logs.clone(),
+            timestamps: chosen.timestamps.clone(),
+            send_envelopes: self.log == Log::Rekor1 || self.tlog_upload == Some(true),
+            on_log_failure: match self.on_log_failure {
+                LogFailure::Fail => OnLogFailure::Fail,
+                LogFailure::TimestampOnly => OnLogFailure::TimestampOnly,
+            },
+        }
+    }
+
+    /// What signs: the key with what the named services vouch for, or a new key with a certificate.
+    pub(crate) fn sealer(
+        &self,
+        key: Option<PrivateKey>,
+        subject: &Subject<'_>,
+        output: &Output,
+    ) -> Result<Sealer, Failure> {
+        let mut chosen = self.chosen()?;
+        let wants_certificate = key.is_none() || self.issue_certificate == Some(true);
+        if wants_certificate && chosen.authority.is_none() {
+            chosen = public_services(subject.called, chosen)?;
+        }
+        self.permit(&chosen, wants_certificate, subject)?;
+        let sources = self.sources(&chosen);
+        if !wants_certificate && sources.logs.is_empty() && sources.timestamps.is_empty() {
+            let key = key.ok_or_else(no_key)?;
+            return Ok(Sealer::keyed(key, sources, Arc::new(NoServices)));
+        }
+        let services = services(self.retry_for.unwrap_or(RETRY_FOR))?;
+        let Some(authority) = chosen.authority.filter(|_| wants_certificate) else {
+            return Ok(Sealer::keyed(key.ok_or_else(no_key)?, sources, services));
+        };
+        if sources.timestamps.is_empty() && !sources.logs.iter().any(|(_, version)| *version == Version::One) {
+            return Err(no_time());
+        }
+        let token = self.token.find()?.fetch(services.as_ref(), &self.token)?;
+        let form = match self.fulcio_request {
+            Request::Key => Form::Key,
+            Request::Csr => Form::Csr,
+            Request::V1 => Form::V1,
+        };
+        let sealer = match key {
+            Some(key) => Sealer::certified(key, &authority, form, &token, sources, services),
+            None => Sealer::keyless(&authority, form, &token, sources, services),
+        };
+        let sealer = sealer.map_err(|error| not_certified(&error, token.claims()))?;
+        if let Some(issued) = sealer.issued() {
+            output.message(&format!(
+                "signing as {} (identified by {}); what its SCT says is not checked: no trusted root is named",
+                issued.leaf.label(),
+                issued.leaf.extension("Issuer").unwrap_or_default()
+            ));
+        }
+        Ok(sealer)
+    }
+
+    /// Names of private places go to public services only where somebody said so.
+    fn permit(&self, chosen: &Chosen, wants_certificate: bool, subject: &Subject<'_>) -> Result<(), Failure> {
+        let logs = chosen.logs.iter().map(|(url, _)| url);
+        let public = chosen.authority.iter().filter(|_| wants_certificate).chain(logs).find(|url| is_public(url));
+        let Some(public) = public else { return Ok(()) };
+        let consents = self.log_public_ok || (subject.called == Called::Cosign && subject.yes);
+        let are_public = !subject.registries.is_empty()
+            && subject.registries.iter().all(|host| PUBLIC_REGISTRIES.contains(&host.as_str()));
+        if consents || are_public {
+            return Ok(());
+        }
+        let what = subject.registries.first().map_or_else(
+            || "who signs a file becomes known".to_owned(),
+            |host| format!("{host} is no public registry, and what signs for it becomes known"),
+        );
+        Err(Failure::usage(format!("{public} is public and keeps what it is sent for ever: {what}"))
+            .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own"))
+    }
+}
+
+/// The services that everybody may use, for whoever calls us by the name of the tool that uses them.
+fn public_services(called: Called, _: Chosen) -> Result<Chosen, Failure> {
+    let failure = Failure::usage("no key is named, and no certificate authority (keyless signing)");
+    Err(match called {
+        Called::Cosign => failure.hint(
+            "the public services are not known to this affiant: name them with `--signing-config FILE`, or with `--fulcio-url URL` and `--timestamp-server-url URL`",
+        ),
+        _ => failure.hint(
+            "add `--fulcio-url URL --timestamp-servers URL`, or `--signing-config FILE`; or name a key with `--key FILE`",
+        ),
+    })
+}
+
+fn no_key() -> Failure {
+    Failure::usage("no key is named").hint("name a key with `--key FILE`")
+}
+
+fn no_time() -> Failure {
+    Failure::usage("nothing would prove when the certificate signed, so nobody could check it: it lives for minutes")
+        .hint(
+            "name a timestamp authority with `--timestamp-servers URL`; a log of the second generation proves no time",
+        )
+}
+
+/// What is said of a certificate that was not had.
+fn not_certified(error: &SealerError, claims: &Claims) -> Failure {
+    let failure = failed(error, "no certificate was issued");
+    let is_refusal = matches!(error, SealerError::Service(error) if error.is_refusal);
+    if is_refusal {
+        failure.hint(format!(
+            "the token is by `{}` for `{}`, and expires at {}: does the authority trust that issuer, and this audience?",
+            claims.issuer,
+            claims.challenge(),
+            claims.expires
+        ))
+    } else {
+        failure
+    }
+}
+
+/// What is said when signing does not come to its end.
+pub(crate) fn failed(error: &SealerError, what: &str) -> Failure {
+    let failure = Failure::because(Kind::NoAnswer, what, error);
+    match error {
+        SealerError::NoTime => failure.hint(
+            "name a timestamp authority with `--timestamp-servers URL`, or a log of the first generation, which for statements takes `--log rekor1`",
+        ),
+        error if error.is_outage() => failure.hint("`--retry-for 10m` asks again for longer"),
+        _ => failure,
+    }
+}
+
+pub(crate) fn not_signed(error: &SealerError) -> Failure {
+    failed(error, "it was not signed")
+}
+
+/// The way to services.
+#[cfg(feature = "remote")]
+pub(crate) fn services(retry_for: Duration) -> Result<Arc<dyn Services>, Failure> {
+    Ok(Arc::new(affiant_remote::sigstore::Sigstore::new(surroundings::http_settings(), retry_for)))
+}
+
+/// A build without the remote crate asks nobody.
+#[cfg(not(feature = "remote"))]
+pub(crate) fn services(_: Duration) -> Result<Arc<dyn Services>, Failure> {
+    Err(Failure::usage("this affiant was built without network"))
+}
+
+/// Whether a path is where something is.
+fn is_file(path: &Path) -> bool {
+    path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_services_are_known_by_their_domain() {
+        for public in ["https://rekor.sigstore.dev", "https://sigstore.dev/x", "https://LOG.rekor.Sigstore.dev:443/"] {
+            assert!(is_public(public), "{public}");
+        }
+        for own in
+            ["https://rekor.example", "https://notsigstore.dev", "https://sigstore.dev.example", "http://localhost:1"]
+        {
+            assert!(!is_public(own), "{own}");
+        }
+    }
+}

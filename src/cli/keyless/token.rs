@@ -1,0 +1,240 @@
+//! Where identity tokens come from, in this order: the flag, `SIGSTORE_ID_TOKEN` (GitLab, CircleCI), a file in the place
+//! that is agreed for it, GitHub Actions, Buildkite's agent. What is there is looked at before anything is done; GitHub and
+//! Buildkite are asked when the token is needed, and not before.
+
+use std::path::{Path, PathBuf};
+
+use affiant_attestors::{GITHUB_REQUEST, github_token};
+use affiant_core::attestor::Network;
+use affiant_core::jwt::MAX_TOKEN;
+use affiant_core::keyless::token::{AUDIENCE, IdentityToken, Wanted};
+use affiant_core::keyless::{AgentJob, Services};
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::is_file;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::surroundings::{self, variable};
+
+/// The variable that GitLab and CircleCI jobs have a token in.
+const VARIABLE: &str = "SIGSTORE_ID_TOKEN";
+/// Where a token is put for jobs that cannot have variables (sigstore's `filesystem` provider).
+const FILE: &str = "/var/run/sigstore/cosign/oidc-token";
+/// What the variables of a Buildkite agent are called: access, endpoint, job.
+const BUILDKITE: [&str; 3] = ["BUILDKITE_AGENT_ACCESS_TOKEN", "BUILDKITE_AGENT_ENDPOINT", "BUILDKITE_JOB_ID"];
+/// The agents' service, when none is named.
+const BUILDKITE_ENDPOINT: &str = "https://agent.buildkite.com/v3";
+/// How long GitHub may take to give a token.
+const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Whose identity it is.
+#[derive(Args)]
+pub(crate) struct TokenArgs {
+    /// Identity token (OIDC), or a file with it
+    #[arg(long, value_name = "TOKEN", env = "AFFIANT_IDENTITY_TOKEN", hide_env_values = true)]
+    pub(crate) identity_token: Option<String>,
+    /// Demand that the token is by this issuer
+    #[arg(long, value_name = "URL", env = "AFFIANT_OIDC_ISSUER", hide_env_values = true)]
+    pub(crate) oidc_issuer: Option<String>,
+    /// Audience of the token
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = AUDIENCE,
+        env = "AFFIANT_OIDC_CLIENT_ID",
+        hide_env_values = true
+    )]
+    pub(crate) oidc_client_id: String,
+    /// Where the token comes from: envvar, filesystem, github-actions, buildkite-agent (default: the first that is there)
+    #[arg(long, value_name = "NAME", env = "AFFIANT_OIDC_PROVIDER", hide_env_values = true)]
+    pub(crate) oidc_provider: Option<String>,
+    /// Take no token that is not named
+    #[arg(long, env = "AFFIANT_OIDC_DISABLE_AMBIENT_PROVIDERS", hide_env_values = true)]
+    pub(crate) oidc_disable_ambient_providers: bool,
+}
+
+/// A token, or whom to ask for one.
+enum Source {
+    /// A token that is here.
+    Here(Zeroizing<String>),
+    /// GitHub's service: address, and what permits the question.
+    GitHub(Zeroizing<String>, Zeroizing<String>),
+    /// A Buildkite agent's service.
+    Buildkite(AgentJob),
+}
+
+/// A token that was found, or whom to ask for one.
+pub(crate) struct Found {
+    source: Source,
+    /// Where it was found.
+    from: String,
+    /// Variables that nobody else needs (security rule 2).
+    pub(crate) consumed: Vec<String>,
+}
+
+/// A provider of tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Provider {
+    Variable,
+    File,
+    GitHub,
+    Buildkite,
+}
+
+const PROVIDERS: [(&str, Provider); 5] = [
+    ("envvar", Provider::Variable),
+    ("filesystem", Provider::File),
+    ("github-actions", Provider::GitHub),
+    ("github", Provider::GitHub),
+    ("buildkite-agent", Provider::Buildkite),
+];
+
+impl TokenArgs {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            audience: &self.oidc_client_id,
+            issuer: self.oidc_issuer.as_deref().filter(|issuer| !issuer.is_empty()),
+        }
+    }
+
+    /// Looks at a token.
+    pub(crate) fn look(&self, text: &Zeroizing<String>, from: &str) -> Result<IdentityToken, Failure> {
+        IdentityToken::look(text, &self.wanted(), surroundings::now()).map_err(|fault| {
+            Failure::new(Kind::NoAnswer, format!("the identity token from {from} cannot be used: {fault}"))
+                .hint(fault.remedy())
+        })
+    }
+
+    /// The token that is named, or the first that the surroundings have. A token that is here is looked at.
+    pub(crate) fn find(&self) -> Result<Found, Failure> {
+        let found = self.found()?;
+        if let Source::Here(text) = &found.source {
+            self.look(text, &found.from)?;
+        }
+        Ok(found)
+    }
+
+    fn found(&self) -> Result<Found, Failure> {
+        if let Some(given) = self.identity_token.as_deref().filter(|given| !given.trim().is_empty()) {
+            // Which variable it came in, when it came in one, is known to clap only.
+            let consumed = ["AFFIANT_IDENTITY_TOKEN", "COSIGN_IDENTITY_TOKEN"];
+            let consumed = consumed.into_iter().filter(|name| variable(name).is_some_and(|value| value == given));
+            let consumed = consumed.map(str::to_owned).collect();
+            let is_token = given.trim().starts_with("ey") && given.bytes().filter(|byte| *byte == b'.').count() == 2;
+            return if is_token && !is_file(Path::new(given)) {
+                let text = Zeroizing::new(given.to_owned());
+                Ok(Found { source: Source::Here(text), from: "--identity-token".to_owned(), consumed })
+            } else {
+                Ok(Found { consumed, ..of_file(Path::new(given), "--identity-token")? })
+            };
+        }
+        let chosen = match self.oidc_provider.as_deref().filter(|name| !name.is_empty()) {
+            None => None,
+            Some(name) => {
+                Some(PROVIDERS.iter().find(|(known, _)| *known == name).map(|(_, one)| *one).ok_or_else(|| {
+                    let names: Vec<_> = PROVIDERS.iter().map(|(name, _)| *name).collect();
+                    Failure::usage(format!("--oidc-provider {name}: none of {}", names.join(", ")))
+                        .hint("another provider's token is given with `--identity-token FILE`")
+                })?)
+            }
+        };
+        if self.oidc_disable_ambient_providers && chosen.is_none() {
+            return Err(Failure::usage("no identity token is named, and none of the surroundings may be taken")
+                .hint("name one with `--identity-token FILE`"));
+        }
+        let all = [Provider::Variable, Provider::File, Provider::GitHub, Provider::Buildkite];
+        for provider in all.into_iter().filter(|one| chosen.is_none_or(|chosen| chosen == *one)) {
+            if let Some(found) = of_surroundings(provider)? {
+                return Ok(found);
+            }
+        }
+        Err(nothing())
+    }
+}
+
+/// A small file with a token.
+fn of_file(path: &Path, flag: &str) -> Result<Found, Failure> {
+    use std::io::Read as _;
+    let cannot = |reason: String| {
+        // What was given may be a token that is damaged: it is not shown.
+        let what =
+            if flag.starts_with("--") { format!("{flag} is no token, and no file with one") } else { flag.to_owned() };
+        Failure::new(Kind::NoAnswer, format!("{what}: {reason}"))
+            .hint("name a file that has the token, and nothing else")
+    };
+    let mut text = Zeroizing::new(String::new());
+    let file = std::fs::File::open(path).map_err(|error| cannot(error.kind().to_string()))?;
+    file.take(MAX_TOKEN as u64 + 1).read_to_string(&mut text).map_err(|error| cannot(error.kind().to_string()))?;
+    if text.len() > MAX_TOKEN {
+        return Err(cannot(format!("longer than {MAX_TOKEN} bytes")));
+    }
+    Ok(Found { source: Source::Here(text), from: path.display().to_string(), consumed: Vec::new() })
+}
+
+fn of_surroundings(provider: Provider) -> Result<Option<Found>, Failure> {
+    let secret = |name: &str| variable(name).and_then(|value| value.into_string().ok()).map(Zeroizing::new);
+    Ok(match provider {
+        Provider::Variable => secret(VARIABLE).map(|text| Found {
+            source: Source::Here(text),
+            from: VARIABLE.to_owned(),
+            consumed: vec![VARIABLE.to_owned()],
+        }),
+        Provider::File if is_file(&PathBuf::from(FILE)) => Some(of_file(Path::new(FILE), FILE)?),
+        Provider::File => None,
+        Provider::GitHub => secret(GITHUB_REQUEST[0]).zip(secret(GITHUB_REQUEST[1])).map(|(url, bearer)| Found {
+            source: Source::GitHub(url, bearer),
+            from: "GitHub Actions".to_owned(),
+            consumed: GITHUB_REQUEST.map(str::to_owned).to_vec(),
+        }),
+        Provider::Buildkite => secret(BUILDKITE[0]).zip(secret(BUILDKITE[2])).map(|(access, id)| Found {
+            source: Source::Buildkite(AgentJob {
+                endpoint: secret(BUILDKITE[1])
+                    .map_or_else(|| BUILDKITE_ENDPOINT.to_owned(), |endpoint| String::clone(&endpoint)),
+                access,
+                id: String::clone(&id),
+            }),
+            from: "Buildkite's agent".to_owned(),
+            consumed: vec![BUILDKITE[0].to_owned()],
+        }),
+    })
+}
+
+/// Says what the job must permit, by where it runs.
+fn nothing() -> Failure {
+    let is = |name: &str| variable(name).is_some_and(|value| value == "true");
+    let failure = Failure::new(Kind::NoAnswer, "there is no identity token, and so nobody to issue a certificate to");
+    if is("GITHUB_ACTIONS") {
+        failure.hint("the job needs `permissions: id-token: write`")
+    } else if is("GITLAB_CI") {
+        failure.hint("write in the job: `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`")
+    } else {
+        failure.hint("give one with `--identity-token FILE`, or SIGSTORE_ID_TOKEN; affiant opens no browser")
+    }
+}
+
+impl Found {
+    /// The token: what is here, or what is given for it now.
+    pub(crate) fn fetch(&self, services: &dyn Services, args: &TokenArgs) -> Result<IdentityToken, Failure> {
+        let cannot =
+            |reason: String| Failure::new(Kind::NoAnswer, format!("no identity token from {}: {reason}", self.from));
+        let fetched;
+        let text = match &self.source {
+            Source::Here(text) => text,
+            Source::GitHub(url, bearer) => {
+                let Network::Open(network) = surroundings::network(false, WAIT) else {
+                    return Err(cannot("this affiant was built without network".to_owned()));
+                };
+                let token = github_token(network.as_ref(), url, bearer, &args.oidc_client_id);
+                fetched = Zeroizing::new(
+                    token.map_err(|reason| cannot(reason).hint("the job needs `permissions: id-token: write`"))?,
+                );
+                &fetched
+            }
+            Source::Buildkite(job) => {
+                fetched = services.buildkite(job, &args.oidc_client_id).map_err(|error| cannot(error.to_string()))?;
+                &fetched
+            }
+        };
+        args.look(text, &self.from)
+    }
+}

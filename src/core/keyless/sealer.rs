@@ -1,0 +1,287 @@
+//! Signing in its order: certificate, signature, log, timestamp; and whether what came of it will be believed.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::fulcio::{Form, FulcioError, Issued};
+use super::material::Material;
+use super::rekor::{LogEntry, RekorError, Submission, Verifier, Version};
+use super::stamp::Stamped;
+use super::token::IdentityToken;
+use super::{ServiceError, Services, sha256_of};
+use crate::image::keyed;
+use crate::sign::{KeyError, KeyKind, PrivateKey, PublicKey, SignError, Signer as _};
+use crate::trust::Certificate;
+
+/// Signing did not come to its end.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SealerError {
+    /// A service gave nothing that can be used.
+    #[error("{0}")]
+    Service(#[from] ServiceError),
+    /// A certificate that is not for us.
+    #[error("{place}: {reason}")]
+    Certificate {
+        /// Who gave it.
+        place: String,
+        /// What is wrong.
+        #[source]
+        reason: FulcioError,
+    },
+    /// No log takes what was signed.
+    #[error("{0}")]
+    Log(#[from] RekorError),
+    /// No key could be made.
+    #[error("no key for the certificate can be made")]
+    Key(#[from] KeyError),
+    /// The key refuses.
+    #[error("the key cannot sign")]
+    Sign(#[source] Arc<SignError>),
+    /// Nothing proves when it was signed.
+    #[error("nothing proves that the certificate was valid when it signed, so no verifier could take the signature")]
+    NoTime,
+    /// What proves the time is of another time than the certificate.
+    #[error(
+        "{place} says {time}, when the certificate (valid from {from} to {until}) was not valid; is the clock of one of the services wrong?"
+    )]
+    OtherTime {
+        /// Who says so.
+        place: &'static str,
+        /// The time that it says.
+        time: Timestamp,
+        /// Of the certificate.
+        from: Timestamp,
+        /// Of the certificate.
+        until: Timestamp,
+    },
+}
+
+impl From<SignError> for SealerError {
+    fn from(error: SignError) -> Self {
+        Self::Sign(Arc::new(error))
+    }
+}
+
+impl SealerError {
+    /// Whether a service did not answer: later it may.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Service(error) if error.is_outage)
+    }
+}
+
+/// What happens when a log does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLogFailure {
+    /// Nothing is signed.
+    #[default]
+    Fail,
+    /// A timestamp is enough.
+    TimestampOnly,
+}
+
+/// What is signed.
+#[derive(Clone, Copy)]
+pub enum What<'a> {
+    /// Bytes whose proof is kept in a bundle or in files.
+    Message,
+    /// Bytes whose proof is kept in annotations, which have no room for an entry of Rekor 2.
+    Annotated,
+    /// An envelope, as it is stored.
+    Envelope(&'a [u8]),
+}
+
+/// What proves a signature's time and place in a log.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// Entries of logs.
+    pub entries: Vec<LogEntry>,
+    /// Answers of timestamp authorities.
+    pub timestamps: Vec<Vec<u8>>,
+    /// What did not go as asked, as sentences.
+    pub notes: Vec<String>,
+    /// The time that is said first.
+    pub time: Option<Timestamp>,
+}
+
+/// Where entries and timestamps come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Logs.
+    pub logs: Vec<(String, Version)>,
+    /// Timestamp authorities.
+    pub timestamps: Vec<String>,
+    /// Whether Rekor 1 may be sent whole envelopes (`dsse` 0.0.1).
+    pub send_envelopes: bool,
+    /// What happens when a log does not answer.
+    pub on_log_failure: OnLogFailure,
+}
+
+/// A key, with or without a certificate, and the services that vouch for what it signs.
+pub struct Sealer {
+    services: Arc<dyn Services>,
+    sources: Sources,
+    key: PrivateKey,
+    issued: Option<Issued>,
+}
+
+impl Sealer {
+    /// One for a key: logs and timestamps are made for it where sources are named.
+    pub fn keyed(key: PrivateKey, sources: Sources, services: Arc<dyn Services>) -> Self {
+        Self { services, sources, key, issued: None }
+    }
+
+    /// One with a new key and a certificate for the identity of `token`.
+    pub fn keyless(
+        authority: &str,
+        form: Form,
+        token: &IdentityToken,
+        sources: Sources,
+        services: Arc<dyn Services>,
+    ) -> Result<Self, SealerError> {
+        let key = PrivateKey::generate(KeyKind::P256)?;
+        Self::certified(key, authority, form, token, sources, services)
+    }
+
+    /// One with this key and a certificate for it and the identity of `token`.
+    pub fn certified(
+        key: PrivateKey,
+        authority: &str,
+        form: Form,
+        token: &IdentityToken,
+        sources: Sources,
+        services: Arc<dyn Services>,
+    ) -> Result<Self, SealerError> {
+        let issued = services.certificate(authority, form, token, &key)?;
+        issued
+            .check(key.public_key(), token.claims())
+            .map_err(|reason| SealerError::Certificate { place: authority.to_owned(), reason })?;
+        Ok(Self { services, sources, key, issued: Some(issued) })
+    }
+
+    /// The key that signs.
+    pub fn public_key(&self) -> &PublicKey {
+        self.key.public_key()
+    }
+
+    /// The certificate, where one was issued.
+    pub fn issued(&self) -> Option<&Issued> {
+        self.issued.as_ref()
+    }
+
+    /// The certificates above that of the signer.
+    pub fn chain(&self) -> &[Certificate] {
+        self.issued.as_ref().map_or(&[], |issued| &issued.chain)
+    }
+
+    /// Who signs.
+    pub fn verifier(&self) -> Verifier<'_> {
+        match &self.issued {
+            Some(issued) => Verifier::Certificate(&issued.leaf),
+            None => Verifier::Key(self.key.public_key()),
+        }
+    }
+
+    /// What is written of a proof.
+    pub fn material<'a>(&'a self, proof: &'a Proof) -> Material<'a> {
+        Material {
+            verifier: self.verifier(),
+            chain: self.chain(),
+            entries: &proof.entries,
+            timestamps: &proof.timestamps,
+        }
+    }
+
+    /// Signs the concatenation of `message`, as images are signed.
+    pub fn sign(&self, message: &[&[u8]]) -> Result<Vec<u8>, SealerError> {
+        Ok(keyed::sign(&self.key, message)?)
+    }
+
+    /// Has the signature over the concatenation of `message` entered in the logs and stamped.
+    ///
+    /// # Errors
+    /// Also where nothing proves a time at which the certificate was valid.
+    pub fn prove(&self, what: What<'_>, message: &[&[u8]], signature: &[u8]) -> Result<Proof, SealerError> {
+        let mut proof = Proof::default();
+        self.enter(what, message, signature, &mut proof)?;
+        self.stamp(signature, &mut proof)?;
+        self.judge(&proof)?;
+        Ok(proof)
+    }
+
+    /// The same for an envelope that is kept as a layer: readers take the timestamp over all of its bytes, and the entry
+    /// that was made for the envelope elsewhere counts here too.
+    pub fn prove_layer(&self, envelope: &[u8], earlier: &Proof) -> Result<Proof, SealerError> {
+        let entries = earlier.entries.iter().filter(|entry| entry.annotation.is_some()).cloned().collect();
+        let mut proof = Proof { entries, ..Proof::default() };
+        self.stamp(envelope, &mut proof)?;
+        self.judge(&proof)?;
+        Ok(proof)
+    }
+
+    /// Whether a proof that is kept in annotations can be made at all.
+    pub fn can_annotate(&self, what: What<'_>) -> bool {
+        let promises = self.sources.logs.iter().any(|(_, version)| *version == Version::One)
+            && (self.sources.send_envelopes || !matches!(what, What::Envelope(_)));
+        self.issued.is_none() || promises || !self.sources.timestamps.is_empty()
+    }
+
+    fn enter(&self, what: What<'_>, message: &[&[u8]], signature: &[u8], proof: &mut Proof) -> Result<(), SealerError> {
+        for (url, version) in &self.sources.logs {
+            let envelope = match (version, what) {
+                (Version::Two, What::Annotated) => continue,
+                (Version::One, What::Envelope(envelope)) if self.sources.send_envelopes => Some(envelope),
+                (Version::One, What::Envelope(envelope)) => {
+                    proof.notes.push(format!(
+                        "{url} was not asked: a log of the first generation would be sent the whole statement, {} bytes; `--log rekor1` says that it may",
+                        envelope.len()
+                    ));
+                    continue;
+                }
+                _ => None,
+            };
+            let verifier = self.verifier();
+            let submission = Submission { sha256: sha256_of(message), signature, verifier, envelope };
+            submission.check()?;
+            match self.services.entry(url, *version, &submission) {
+                Ok(entry) => proof.entries.push(entry),
+                Err(error) if error.is_outage && self.sources.on_log_failure == OnLogFailure::TimestampOnly => {
+                    proof.notes.push(format!("no log entry was made ({error}); --on-log-failure timestamp-only"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn stamp(&self, message: &[u8], proof: &mut Proof) -> Result<(), SealerError> {
+        for url in &self.sources.timestamps {
+            let Stamped { response, time } = self.services.timestamp(url, message)?;
+            self.inside("the timestamp authority", time)?;
+            proof.time = proof.time.or(Some(time));
+            proof.timestamps.push(response);
+        }
+        Ok(())
+    }
+
+    /// Whether the times prove that the certificate was valid.
+    fn judge(&self, proof: &Proof) -> Result<(), SealerError> {
+        let mut has_time = !proof.timestamps.is_empty();
+        for time in proof.entries.iter().filter_map(|entry| entry.time) {
+            let time = Timestamp::from_second(time).unwrap_or_default();
+            self.inside("the log", time)?;
+            has_time = true;
+        }
+        if self.issued.is_some() && !has_time { Err(SealerError::NoTime) } else { Ok(()) }
+    }
+
+    fn inside(&self, place: &'static str, time: Timestamp) -> Result<(), SealerError> {
+        let Some(issued) = &self.issued else { return Ok(()) };
+        let (from, until) = (issued.leaf.not_before(), issued.leaf.not_after());
+        // The log's time has no fraction, and the certificate begins in a second too.
+        if time.as_second() < from.as_second() || time > until {
+            return Err(SealerError::OtherTime { place, time, from, until });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Times that authorities of a trusted root vouch for.
+//!
+//! Source: sigstore-oci §10; RFC 3161.
+
+use super::root::Authority;
+use crate::trust::timestamp::{self, ProvenTime};
+
+/// Most timestamps of one signature.
+pub const MAX_TIMESTAMPS: usize = 32;
+
+/// The earliest time that one of the authorities vouches for. `responses` are `TimeStampResp` over `message`.
+pub fn proven_time(responses: &[Vec<u8>], message: &[u8], authorities: &[Authority]) -> Result<ProvenTime, String> {
+    Ok(proven_times(responses, message, authorities)?.swap_remove(0))
+}
+
+/// All times that authorities vouch for, earliest first, at least one. Timestamps that do not hold beside one that does
+/// are nothing: anybody can add them.
+///
+/// # Errors
+/// Why the last one does not hold.
+pub fn proven_times(
+    responses: &[Vec<u8>],
+    message: &[u8],
+    authorities: &[Authority],
+) -> Result<Vec<ProvenTime>, String> {
+    if responses.len() > MAX_TIMESTAMPS {
+        return Err(format!("{} timestamps; {MAX_TIMESTAMPS} are read", responses.len()));
+    }
+    if responses.is_empty() {
+        return Err("it has no timestamp, and one is demanded".to_owned());
+    }
+    let mut why = "the trusted root names no timestamp authority".to_owned();
+    let mut times = Vec::new();
+    for response in responses {
+        let token = match timestamp::token_of_response(response) {
+            Ok(token) => token,
+            Err(error) => {
+                why = error.to_string();
+                continue;
+            }
+        };
+        for authority in authorities {
+            match timestamp::verify(token, message, std::slice::from_ref(&authority.anchor)) {
+                Ok(time) if !authority.window.covers(time.time) => {
+                    let (id, window) = (&authority.anchor.id, authority.window);
+                    why = format!("the authority {id} is not trusted for {}, only {window}", time.time);
+                }
+                Ok(time) => times.push(time),
+                Err(error) => why = error.to_string(),
+            }
+        }
+    }
+    if times.is_empty() {
+        return Err(why);
+    }
+    times.sort();
+    times.dedup();
+    Ok(times)
+}

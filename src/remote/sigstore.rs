@@ -1,0 +1,187 @@
+//! Sigstore's services: a certificate authority, logs, timestamp authorities.
+//!
+//! Only addresses that are named are asked, over `https` (or `http` to this machine), and no redirect is followed: what an
+//! answer says about where to look next is taken as a path of the same service only. What a service does not answer is
+//! asked again within one budget of time for all questions together; what it refuses is not.
+//!
+//! Source: sigstore/fulcio `fulcio.proto`, sigstore/rekor `openapi.yaml`, sigstore/rekor-tiles, RFC 3161; sigstore-oci §7–10.
+
+mod buildkite;
+mod fulcio;
+mod rekor;
+mod tsa;
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+use affiant_core::keyless::fulcio::{Form, Issued, words_of};
+use affiant_core::keyless::rekor::{LogEntry, Submission, Version};
+use affiant_core::keyless::stamp::Stamped;
+use affiant_core::keyless::token::IdentityToken;
+use affiant_core::keyless::{AgentJob, ServiceError, Services};
+use affiant_core::sign::PrivateKey;
+use ureq::http::Method;
+use ureq::http::header::RETRY_AFTER;
+use zeroize::Zeroizing;
+
+use crate::http::exchange::{Answer, NoAnswer, Question};
+use crate::http::{Client, Settings};
+
+/// How long a service may take to answer one question. Logs answer when the entry is in their tree, which may take long.
+const ANSWER: Duration = Duration::from_secs(60);
+/// The pause before the second attempt; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Longest refusal that is read, in bytes.
+const MAX_REFUSAL: usize = 64 * 1024;
+
+/// The services, and how long they may be asked again.
+pub struct Sigstore {
+    client: Client,
+    until: Instant,
+}
+
+/// A question that may be asked again.
+struct Ask<'a> {
+    method: Method,
+    url: &'a str,
+    content_type: &'static str,
+    accept: &'static str,
+    /// The whole header `Authorization`.
+    authorization: Option<String>,
+    body: &'a [u8],
+}
+
+/// What a service answered with a status that is no outage.
+struct Told {
+    status: u16,
+    place: String,
+    location: Option<String>,
+    sct: Option<String>,
+    body: Vec<u8>,
+    /// An attempt before this one may have been heard.
+    is_repeated: bool,
+}
+
+impl Told {
+    /// The error of a refusal.
+    fn refusal(&self, words: &str) -> ServiceError {
+        let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+        let reason = format!("answers {}{words}", self.status);
+        ServiceError {
+            place: self.place.clone(),
+            reason,
+            is_outage: false,
+            is_refusal: (400..500).contains(&self.status),
+        }
+    }
+
+    fn bad(&self, reason: impl ToString) -> ServiceError {
+        ServiceError::bad(self.place.clone(), reason)
+    }
+}
+
+impl Sigstore {
+    /// Services that are reached with these settings; what does not answer is asked again for `retry_for` in all.
+    pub fn new(settings: Settings, retry_for: Duration) -> Self {
+        let client = Client::new(Settings { attempt: ANSWER, keep: true, ..settings });
+        Self { client, until: Instant::now() + retry_for }
+    }
+
+    fn ask(&self, ask: &Ask<'_>, limit: usize) -> Result<Told, ServiceError> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (failed, wait) = match self.once(ask) {
+                Ok(answer) if is_outage(answer.status) => {
+                    let wait = answer.header(RETRY_AFTER.as_str()).and_then(|wait| wait.trim().parse().ok());
+                    let (place, status) = (answer.place.clone(), answer.status);
+                    let reason = format!("answers {status}: it is busy or broken");
+                    (ServiceError { place, reason, is_outage: true, is_refusal: false }, wait.map(Duration::from_secs))
+                }
+                Ok(answer) => match self.told(answer, limit, attempts > 1) {
+                    Ok(told) => return Ok(told),
+                    Err(error) => (error, None),
+                },
+                Err(failed) => {
+                    let NoAnswer { place, reason, again, .. } = failed;
+                    (ServiceError { place, reason, is_outage: again, is_refusal: false }, None)
+                }
+            };
+            // Between half of it and all of it, so that many jobs do not come back at once.
+            let wait = wait.unwrap_or_else(|| pause.mul_f64(0.5 + 0.5 * random()));
+            if !failed.is_outage || Instant::now() + wait >= self.until {
+                let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
+                return Err(ServiceError { reason: format!("{}{times}", failed.reason), ..failed });
+            }
+            std::thread::sleep(wait);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn once(&self, ask: &Ask<'_>) -> Result<Answer, NoAnswer> {
+        let mut bytes = ask.body;
+        let mut headers = vec![("accept", ask.accept.to_owned())];
+        let has_body = ask.method != Method::GET;
+        if has_body {
+            headers.push(("content-type", ask.content_type.to_owned()));
+        }
+        headers.extend(ask.authorization.iter().map(|value| ("authorization", value.clone())));
+        let body: Option<(u64, &mut dyn std::io::Read)> =
+            has_body.then_some((ask.body.len() as u64, &mut bytes as &mut dyn std::io::Read));
+        let question = Question { method: ask.method.clone(), url: ask.url, headers, more: &[], body, expected: 0 };
+        self.client.exchange(question)
+    }
+
+    #[expect(clippy::unused_self, reason = "an answer is the service's")]
+    fn told(&self, answer: Answer, limit: usize, is_repeated: bool) -> Result<Told, ServiceError> {
+        let header = |name: &str| answer.header(name).map(str::to_owned);
+        let (location, sct) = (header("location"), header("sct"));
+        let (status, place) = (answer.status, answer.place.clone());
+        if (300..400).contains(&status) {
+            return Err(ServiceError::bad(place, format!("answers {status}, a redirect; redirects are not followed")));
+        }
+        let limit = if status < 300 { limit } else { MAX_REFUSAL };
+        let body = answer.bytes(limit).map_err(|reason| ServiceError {
+            place: place.clone(),
+            is_outage: !reason.starts_with("answers with more"),
+            reason,
+            is_refusal: false,
+        })?;
+        Ok(Told { status, place, location, sct, body, is_repeated })
+    }
+}
+
+fn is_outage(status: u16) -> bool {
+    status == 429 || status >= 500
+}
+
+/// A number from 0 to 1 on which nothing rests.
+fn random() -> f64 {
+    f64::from(u16::try_from(RandomState::new().build_hasher().finish() & 0xffff).unwrap_or_default()) / 65536.0
+}
+
+impl Services for Sigstore {
+    fn certificate(
+        &self,
+        url: &str,
+        form: Form,
+        token: &IdentityToken,
+        key: &PrivateKey,
+    ) -> Result<Issued, ServiceError> {
+        fulcio::certificate(self, url, form, token, key)
+    }
+
+    fn entry(&self, url: &str, version: Version, submission: &Submission<'_>) -> Result<LogEntry, ServiceError> {
+        rekor::entry(self, url, version, submission)
+    }
+
+    fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError> {
+        tsa::timestamp(self, url, message)
+    }
+
+    fn buildkite(&self, job: &AgentJob, audience: &str) -> Result<Zeroizing<String>, ServiceError> {
+        buildkite::token(self, job, audience)
+    }
+}
