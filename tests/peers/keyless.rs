@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Ended, Place, registry, variable};
 use crate::hosts::{affiant, call, parts, place, push, sh};
-use crate::stack::{GITLAB, Proof, Stack, line, need_sigstore, proofs, with_token};
+use crate::stack::{GITHUB, GITLAB, Proof, Stack, line, need_sigstore, proofs, with_token};
 
 const AFFIANT: &str = env!("CARGO_BIN_EXE_affiant");
 
@@ -189,6 +189,49 @@ fn we_take_what_cosign_signs_without_a_key() {
                 // What is demanded by no flag is demanded by the file.
                 let alone = ["--insecure-ignore-tlog=false"];
                 let _ = judge(&with_root(&stack, &other), &alone).code(12);
+            }
+        }
+    }
+}
+
+#[test]
+fn jobs_and_people_are_told_apart() {
+    need_sigstore!();
+    let (place, stack) = (place(), Stack::new());
+    let person = "jane@example.com";
+    let signers = [
+        ("gitlab", GITLAB, stack.gitlab(&place, &[])),
+        ("github", GITHUB, stack.github(&place, &[])),
+        ("mail", person, stack.person(&place, person)),
+    ];
+    let root = stack.root();
+    for (issuer, identity, token) in &signers {
+        let config = stack.config("tsa");
+        let words =
+            ["image", "sign-blob", "--signing-config", &config, "--trusted-root", &root, "--bundle", "../b.json"];
+        let _ = with_token(&place, token, AFFIANT, &line(&[&words], &[], &["hello.txt"]), &[]).code(0);
+        let check = ["--bundle", "../b.json", "--insecure-ignore-tlog", "--use-signed-timestamps"];
+        for program in [&[AFFIANT, "image", "verify-blob"][..], &["cosign3", "verify-blob"]] {
+            let judge = |flags: &[String], more: &[&str]| {
+                call(&place, program[0], &line(&[&program[1..], &check, more], flags, &["hello.txt"]))
+            };
+            for (other, name, _) in &signers {
+                let taken = judge(&stack.flags(name, &stack.service(other)), &[]);
+                assert_eq!(taken.passed(), other == issuer, "{program:?}: {issuer}, {other}: {}", taken.stderr);
+            }
+            // Of the workflow, only GitHub's jobs have something to say.
+            let flags = stack.flags(identity, &stack.service(issuer));
+            let workflow = [
+                ("--certificate-github-workflow-repository", "example/project"),
+                ("--certificate-github-workflow-ref", "refs/heads/main"),
+                ("--certificate-github-workflow-trigger", "push"),
+                ("--certificate-github-workflow-name", "release"),
+                ("--certificate-github-workflow-sha", "0123456789012345678901234567890123456789"),
+            ];
+            for (flag, value) in workflow {
+                let taken = judge(&flags, &[flag, value]);
+                assert_eq!(taken.passed(), *issuer == "github", "{program:?}: {issuer}, {flag}: {}", taken.stderr);
+                assert!(!judge(&flags, &[flag, "other"]).passed(), "{program:?}: {issuer}, {flag}");
             }
         }
     }

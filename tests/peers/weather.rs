@@ -52,10 +52,15 @@ impl Proxy {
         self.weather.lock().expect("no thread has panicked").0 = weather;
     }
 
-    /// It changes by itself after a while.
+    /// It changes by itself, a while after the next question.
     pub(crate) fn becomes_after(&self, time: Duration, weather: Weather) {
         let state = Arc::clone(&self.weather);
         std::thread::spawn(move || {
+            let asked = || state.lock().expect("no thread has panicked").1;
+            let before = asked();
+            while asked() == before {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             std::thread::sleep(time);
             state.lock().expect("no thread has panicked").0 = weather;
         });
