@@ -101,6 +101,9 @@ pub(crate) struct GetArgs {
     /// `sha256:…` (the first 8 digits are enough), or a gitoid; a server knows gitoids only
     #[arg(value_name = "DIGEST")]
     digest: String,
+    /// Print the trusted root (`trusted_root.json`) that was current when the envelope was stored, instead of it
+    #[arg(long)]
+    trust: bool,
     #[command(flatten)]
     place: Where,
 }
@@ -257,16 +260,37 @@ fn fetch(server: &Archivista, name: &str) -> Result<Vec<u8>, Failure> {
 fn get(args: &GetArgs, output: &Output) -> Result<Ending, Failure> {
     let archive = match args.place.open()? {
         Place::Folder(archive) => archive,
+        Place::Server(_) if args.trust => {
+            return Err(Failure::usage("a server keeps no trusted roots: `--trust` asks a folder"));
+        }
         Place::Server(server) => {
             output.data(&fetch(&server, &args.digest)?)?;
             return Ok(Ending::Done);
         }
     };
+    if args.trust {
+        return root_of(&archive, &args.digest, output);
+    }
     let bytes = archive
         .resolve(&args.digest)
         .and_then(|id| archive.get(&id))
         .map_err(|error| failure(format!("{} cannot be read from the archive", args.digest), &error))?;
     output.data(&bytes)?;
+    Ok(Ending::Done)
+}
+
+/// Prints the trusted root that was current when an envelope was stored; of several the one that was said last.
+fn root_of(archive: &Archive, digest: &str, output: &Output) -> Result<Ending, Failure> {
+    let message = || format!("the trusted root of {digest} cannot be read from the archive");
+    let cannot = |error: StoreError| failure(message(), &error);
+    let links = archive.resolve(digest).and_then(|id| archive.trust_of(&id)).map_err(cannot)?;
+    let Some((link, older)) = links.split_first() else {
+        return Err(Failure::new(Kind::NotFound, format!("no trusted root was kept with {digest}"))
+            .hint("one is kept with what is signed without a key by services whose root is known"));
+    };
+    output.data(&archive.get_trust(&link.root).map_err(cannot)?)?;
+    let more = if older.is_empty() { String::new() } else { format!("; {} others were before", older.len()) };
+    output.message(&format!("{}, current at {}{more}", link.root, link.stored));
     Ok(Ending::Done)
 }
 
@@ -401,6 +425,9 @@ fn line(record: &Record) -> String {
 
 fn report_text(report: &Report) -> String {
     let mut text = format!("{} envelopes, {} bytes\n", report.objects, report.bytes);
+    if report.roots > 0 {
+        let _ = writeln!(text, "{} trusted roots, linked to envelopes {} times", report.roots, report.links);
+    }
     let problems =
         [("changed", &report.mismatched), ("unreadable", &report.unreadable), ("damaged index", &report.damaged)];
     for (what, list) in problems {

@@ -30,6 +30,34 @@ pub(crate) struct HeaderArgs {
     archivista_headers: Vec<String>,
 }
 
+/// A server that is named apart from `--archive`, and its headers.
+#[derive(Args)]
+pub(crate) struct ServerArgs {
+    /// The server of --enable-archivista; none is built in
+    #[arg(
+        long,
+        alias = "archivist-server",
+        value_name = "URL",
+        env = "AFFIANT_ARCHIVISTA_SERVER",
+        hide_env_values = true
+    )]
+    archivista_server: Option<String>,
+    #[command(flatten)]
+    headers: HeaderArgs,
+}
+
+impl ServerArgs {
+    /// Its address.
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.archivista_server.as_deref().map(|url| url.trim_end_matches('/')).filter(|url| !url.is_empty())
+    }
+
+    /// The headers, to be sent to the one server that the command names.
+    pub(crate) fn headers(&self) -> &[String] {
+        self.headers.headers()
+    }
+}
+
 /// A server, in the spelling of witness and cilock as well.
 #[derive(Args)]
 pub(crate) struct ArchivistaArgs {
@@ -46,17 +74,8 @@ pub(crate) struct ArchivistaArgs {
         hide_env_values = true
     )]
     enable_archivista: Option<bool>,
-    /// The server of --enable-archivista; none is built in
-    #[arg(
-        long,
-        alias = "archivist-server",
-        value_name = "URL",
-        env = "AFFIANT_ARCHIVISTA_SERVER",
-        hide_env_values = true
-    )]
-    archivista_server: Option<String>,
     #[command(flatten)]
-    headers: HeaderArgs,
+    server: ServerArgs,
 }
 
 /// What `--archive` names.
@@ -117,14 +136,13 @@ impl HeaderArgs {
 
 impl ArchivistaArgs {
     pub(crate) fn header_args(&self) -> &HeaderArgs {
-        &self.headers
+        &self.server.headers
     }
 
     /// The address of the server, where one is to be used; `named` is the one that `--archive` names.
     pub(crate) fn server(&self, named: Option<String>) -> Result<Option<String>, Failure> {
         let enabled = self.enable_archivista == Some(true);
-        let own = self.archivista_server.as_deref().map(|url| url.trim_end_matches('/')).filter(|url| !url.is_empty());
-        match (enabled.then_some(own).flatten(), named) {
+        match (enabled.then(|| self.server.address()).flatten(), named) {
             (Some(own), Some(named)) if own != named => {
                 Err(Failure::usage("--archive and --archivista-server name two servers").hint("name one"))
             }
@@ -138,7 +156,7 @@ impl ArchivistaArgs {
 
     /// What a server is said to be that is not used.
     pub(crate) fn unused(&self) -> Option<&'static str> {
-        (self.archivista_server.is_some() && self.enable_archivista.is_none())
+        (self.server.address().is_some() && self.enable_archivista.is_none())
             .then_some("--archivista-server alone does nothing: `--enable-archivista` uses it")
     }
 
@@ -149,7 +167,7 @@ impl ArchivistaArgs {
             return Err(Failure::usage("--offline: a server cannot be asked")
                 .hint("name files with `--attestations` or `--outfile`, or a folder with `--archive dir:PATH`"));
         }
-        open(&url, self.headers.headers()).map(Some)
+        open(&url, self.server.headers()).map(Some)
     }
 }
 

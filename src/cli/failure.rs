@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     NoTag,
     /// `image`: what is signed is not what is demanded.
     NoMatch,
+    /// `image`: a certificate is demanded, and the signature has none.
+    NoCertificate,
     /// No answer could be given: a file cannot be read, a store cannot be reached.
     NoAnswer,
 }
@@ -63,6 +65,7 @@ pub(crate) const TABLE: &[(&str, &str, &str)] = &[
     ("image", "10", "nothing is signed, or attested"),
     ("image", "11", "the image is not there"),
     ("image", "12", "what is signed is not what is demanded"),
+    ("image", "13", "a certificate is demanded, and no signature has one"),
     ("kyverno check", "0", "every rule about the image would pass"),
     ("kyverno check", "1", "a rule would fail"),
     ("kyverno check", "3", "no rule is about the image"),
@@ -124,6 +127,7 @@ impl Failure {
             Kind::NoSignature => 10,
             Kind::NoTag => 11,
             Kind::NoMatch => 12,
+            Kind::NoCertificate => 13,
             Kind::Run => 125,
         }
     }

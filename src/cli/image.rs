@@ -17,6 +17,7 @@ mod push;
 mod show;
 mod sign;
 mod targets;
+pub(in crate::cli) mod trust;
 mod types;
 mod verify;
 mod verify_attestation;

@@ -14,6 +14,7 @@ use super::failure::{Failure, Kind};
 use super::image::{TargetArgs, no_answer};
 use super::inspect::read_file_within;
 use super::output::{Output, one_line};
+use super::surroundings;
 
 /// Largest policy file, in bytes.
 const MAX_FILE: usize = 16 << 20;
@@ -89,7 +90,8 @@ fn predict(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
         Ok(found)
     };
     let name = args.name.as_deref().unwrap_or(&args.image);
-    let asked = Asked { name, digest: &digest, is_pinned: name.contains('@') };
+    let now = surroundings::clock()?.now();
+    let asked = Asked { name, digest: &digest, is_pinned: name.contains('@'), now };
     let mut outcomes = Vec::new();
     for policy in &policies {
         for rule in &policy.rules {

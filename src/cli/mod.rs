@@ -24,6 +24,7 @@ mod resume;
 mod run;
 mod sign;
 mod surroundings;
+mod trust;
 mod verify;
 mod vsa;
 
@@ -74,6 +75,9 @@ enum Verb {
     /// Say what Kyverno will say of an image
     #[command(subcommand)]
     Kyverno(kyverno::KyvernoVerb),
+    /// Show, fetch and carry trust roots of keyless signatures
+    #[command(subcommand)]
+    Trust(trust::TrustVerb),
     /// Make, show and convert keys
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -315,6 +319,7 @@ fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {
         Verb::Image(verb) => image::image(&verb, output),
         Verb::Promote(args) => image::promote::promote(&args, output),
         Verb::Kyverno(verb) => kyverno::kyverno(&verb, output),
+        Verb::Trust(verb) => trust::trust(&verb, output),
         Verb::Key(verb) => key::key(verb, output),
         Verb::Inspect(args) => inspect::inspect(&args, output),
         Verb::Attestors(verb) => attestors::attestors(&verb, output),

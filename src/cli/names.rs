@@ -143,8 +143,15 @@ fn cosign(args: &[OsString], before: &[OsString], verb: &str, rest: &[OsString])
     if let Some((_, why)) = COSIGN_OTHER_VERBS.iter().find(|(verbs, _)| verbs.contains(&verb)) {
         return Err(Failure::usage(format!("affiant has no `cosign {verb}`")).hint(*why));
     }
+    if verb == "initialize" && !rest.is_empty() {
+        // What it would write is believed by later calls, and only flags say whom to trust (security rule 8).
+        return Err(Failure::usage("`cosign initialize` of another instance is refused: later checks would believe it")
+            .hint("write `affiant trust update --mirror URL --root FILE -o trusted_root.json`, and name the file with `--trusted-root`"));
+    }
     let verbs: &[&str] = match verb {
         "completion" => &["completions"],
+        "initialize" => &["trust", "update", "public"],
+        "trusted-root" => &["trust"],
         "version" | "help" => &[verb],
         other => &["image", other],
     };

@@ -38,6 +38,15 @@ pub(crate) fn fetched() -> Option<PathBuf> {
     cache.map(|cache| cache.join("affiant/fetched"))
 }
 
+/// The folder of trust roots that were fetched: in `AFFIANT_HOME`, or in the user's data.
+pub(crate) fn trust() -> Option<PathBuf> {
+    if let Some(home) = variable("AFFIANT_HOME").and_then(|home| std::path::absolute(home).ok()) {
+        return Some(home.join("trust"));
+    }
+    let data = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("affiant/trust"))
+}
+
 /// The user's own configuration file, whether it exists or not.
 pub(crate) fn user_config() -> Option<PathBuf> {
     folder("XDG_CONFIG_HOME")

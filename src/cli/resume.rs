@@ -9,14 +9,15 @@ use affiant_core::store::ObjectId;
 use affiant_core::store::spool::{Entry, Kind as Spooled, Spool, Want};
 use clap::Args;
 
-use super::archivista::{self, HeaderArgs};
+use super::archivista::{self, ServerArgs};
 use super::failure::{Failure, Kind};
 use super::output::{Output, one_line};
 use super::{Ending, keys, places, surroundings};
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  affiant resume --list\n  affiant resume\n\nEvidence waits in the spool when its file or archive could not be written, or its key failed."
+    after_help = "Examples:\n  affiant resume --list\n  affiant resume\n\nEvidence waits in the spool when its file or archive could not be written, or its key failed.",
+    mut_arg("archivista_server", |arg| arg.help("The archivista server that --archivista-headers are for, where it is among the places where it should have gone"))
 )]
 pub(crate) struct ResumeArgs {
     /// Only what waits under this digest; needed to sign what is not signed yet
@@ -34,17 +35,8 @@ pub(crate) struct ResumeArgs {
     /// Archive it here instead of where it should have gone: `dir:PATH`, or `archivista+URL` for a server
     #[arg(long, value_name = "dir:PATH")]
     archive: Option<String>,
-    /// The archivista server that --archivista-headers are for, where it is among the places where it should have gone
-    #[arg(
-        long,
-        alias = "archivist-server",
-        value_name = "URL",
-        env = "AFFIANT_ARCHIVISTA_SERVER",
-        hide_env_values = true
-    )]
-    archivista_server: Option<String>,
     #[command(flatten)]
-    headers: HeaderArgs,
+    server: ServerArgs,
     /// The spool folder (default: a folder in the user's state)
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
@@ -137,9 +129,8 @@ fn instead(args: &ResumeArgs, clock: jiff::Timestamp) -> Result<Option<Want>, Fa
 
 /// The server that the headers are for. The spool may have been written by somebody else: what it names gets none.
 fn server(args: &ResumeArgs) -> Result<Option<String>, Failure> {
-    let own = args.archivista_server.as_deref().map(|url| url.trim_end_matches('/').to_owned());
     let named = archivista::named(args.archive.as_slice())?.1;
-    Ok(named.or(own))
+    Ok(named.or_else(|| args.server.address().map(str::to_owned)))
 }
 
 /// Headers without a server go nowhere: that is an error where an envelope is to be sent to one.
@@ -148,7 +139,7 @@ fn headers_have_server(args: &ResumeArgs, entries: &[&Entry]) -> Result<(), Fail
         Some(want) => want.archivista.is_some(),
         None => entries.iter().flat_map(|entry| &entry.wants).any(|want| want.archivista.is_some()),
     };
-    if is_sent && server(args)?.is_none() && !args.headers.headers().is_empty() {
+    if is_sent && server(args)?.is_none() && !args.server.headers().is_empty() {
         return Err(Failure::usage("--archivista-headers: for which server?")
             .hint("name it with `--archivista-server URL`, or with `--archive archivista+URL`"));
     }
@@ -161,8 +152,14 @@ fn upload(
     server: Option<&str>,
     url: &str,
     envelope: &[u8],
+    output: &Output,
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let headers = if server == Some(url) { args.headers.headers() } else { &[] };
+    let is_named = server == Some(url);
+    if !is_named {
+        // Before anything is sent: only the spool says it, and evidence may hold what is not for everybody.
+        output.message(&format!("note: goes to {url}, which the spool names and this command does not"));
+    }
+    let headers = if is_named { args.server.headers() } else { &[] };
     let store = archivista::open(url, headers).map_err(|failure| failure.one_line())?;
     Ok(store.put(envelope)?.gitoid)
 }
@@ -172,7 +169,7 @@ fn deliver(args: &ResumeArgs, spool: &Spool, digest: &ObjectId, output: &Output)
     let server = server(args)?;
     let delivered = spool
         .resume(digest, instead(args, now)?.as_ref(), now, &|url, envelope| {
-            let gitoid = upload(args, server.as_deref(), url, envelope)?;
+            let gitoid = upload(args, server.as_deref(), url, envelope, output)?;
             output.message(&format!("Stored in archivista as {gitoid}"));
             Ok(gitoid)
         })

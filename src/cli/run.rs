@@ -202,7 +202,11 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     let reserve = keep.reserve(output);
     // No thread has been started yet.
     supervise::wipe_variables(&plan.withheld());
-    supervise::wipe_arguments(&headers);
+    if !supervise::wipe_arguments(&headers) {
+        output.message(
+            "warning: the values of --archivista-headers may be in this process's arguments, where others read them: they could not be wiped",
+        );
+    }
     if let Err(error) = supervise::protect_process() {
         output.message(&format!("warning: this process's memory is readable for others of this account: {error}"));
     }

@@ -133,47 +133,51 @@ pub(crate) struct Asking {
     pub(crate) token: Option<String>,
 }
 
-/// What opens repositories of registries. Passwords are those of docker and podman, unless one is given. Those that are
-/// asked in the same way share connections, passwords and tokens, so that many images cost little more than one.
-#[cfg(feature = "remote")]
-pub(crate) fn registries(asking: &Asking) -> Result<impl Fn(&Reference) -> Box<dyn Repository> + use<>, Failure> {
-    use std::sync::{Mutex, PoisonError};
-
-    use affiant_remote::http::{Client, Settings};
-    use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
-    static OPENED: Mutex<Vec<(Asking, Arc<Registries>)>> = Mutex::new(Vec::new());
-    let open = |registries: Arc<Registries>| {
-        move |reference: &Reference| Box::new(registries.repository(reference)) as Box<dyn Repository>
-    };
-    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, registries)) = opened.iter().find(|(one, _)| one == asking) {
-        return Ok(open(Arc::clone(registries)));
-    }
-    let path = |name: &str| variable(name).map(PathBuf::from);
-    let credentials = match (&asking.token, &asking.password) {
-        (Some(token), _) => Credentials::given(Credential::Bearer(token.clone())),
-        (None, Some((user, password))) => {
-            Credentials::given(Credential::Password { user: user.clone(), password: password.clone() })
-        }
-        (None, None) => Credentials::read(&credential_files(
-            path("REGISTRY_AUTH_FILE").as_deref(),
-            path("DOCKER_CONFIG").as_deref(),
-            path("XDG_RUNTIME_DIR").as_deref(),
-            path("XDG_CONFIG_HOME").as_deref(),
-            path("HOME").as_deref(),
-        ))
-        .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))?,
-    };
-    let client = Client::new(Settings { keep: true, plain: asking.plain.clone(), ..http_settings() });
-    let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), None));
-    opened.push((asking.clone(), Arc::clone(&registries)));
-    Ok(open(registries))
+/// Registries that are asked. Those that are asked in the same way share connections, passwords and tokens, so that many
+/// images cost little more than one.
+#[derive(Default)]
+pub(crate) struct OpenRegistries {
+    #[cfg(feature = "remote")]
+    opened: std::sync::Mutex<Vec<(Asking, Arc<affiant_remote::registry::Registries>)>>,
 }
 
-/// A build without the remote crate asks nobody.
-#[cfg(not(feature = "remote"))]
-pub(crate) fn registries(_: &Asking) -> Result<impl Fn(&Reference) -> Box<dyn Repository> + use<>, Failure> {
-    Err::<fn(&Reference) -> Box<dyn Repository>, _>(Failure::usage("this affiant was built without network"))
+impl OpenRegistries {
+    /// A repository in a registry. Passwords are those of docker and podman, unless one is given.
+    #[cfg(feature = "remote")]
+    pub(crate) fn repository(&self, asking: &Asking, reference: &Reference) -> Result<Arc<dyn Repository>, Failure> {
+        use affiant_remote::http::{Client, Settings};
+        use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
+        let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, registries)) = opened.iter().find(|(one, _)| one == asking) {
+            return Ok(Arc::new(registries.repository(reference)));
+        }
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let credentials = match (&asking.token, &asking.password) {
+            (Some(token), _) => Credentials::given(Credential::Bearer(token.clone())),
+            (None, Some((user, password))) => {
+                Credentials::given(Credential::Password { user: user.clone(), password: password.clone() })
+            }
+            (None, None) => Credentials::read(&credential_files(
+                path("REGISTRY_AUTH_FILE").as_deref(),
+                path("DOCKER_CONFIG").as_deref(),
+                path("XDG_RUNTIME_DIR").as_deref(),
+                path("XDG_CONFIG_HOME").as_deref(),
+                path("HOME").as_deref(),
+            ))
+            .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))?,
+        };
+        let client = Client::new(Settings { keep: true, plain: asking.plain.clone(), ..http_settings() });
+        let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), None));
+        opened.push((asking.clone(), Arc::clone(&registries)));
+        Ok(Arc::new(registries.repository(reference)))
+    }
+
+    /// A build without the remote crate asks nobody.
+    #[cfg(not(feature = "remote"))]
+    #[expect(clippy::unused_self, reason = "as where registries are asked")]
+    pub(crate) fn repository(&self, _: &Asking, _: &Reference) -> Result<Arc<dyn Repository>, Failure> {
+        Err(Failure::usage("this affiant was built without network"))
+    }
 }
 
 /// A build without the remote crate asks nobody.

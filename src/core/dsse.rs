@@ -35,6 +35,9 @@ pub const MAX_NAME: usize = 4096;
 
 /// `timestamps[].type` of an RFC 3161 token.
 pub const TIMESTAMP_TSP: &str = "tsp";
+/// `timestamps[].type` of an entry in a transparency log about this signature: `data` is the entry as a Sigstore bundle
+/// has it in `tlogEntries`, JSON. Ours; witness and cilock pass over it.
+pub const TIMESTAMP_LOG_ENTRY: &str = "sigstore-log-entry";
 
 /// An envelope as it was read or made; nothing says yet that a signature holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +68,9 @@ pub struct Signature {
 /// A timestamp over a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timestamp {
-    /// [`TIMESTAMP_TSP`] is the one in use.
+    /// [`TIMESTAMP_TSP`] or [`TIMESTAMP_LOG_ENTRY`].
     pub kind: String,
-    /// For `tsp`: the RFC 3161 `TimeStampToken` in DER.
+    /// For `tsp`: the RFC 3161 `TimeStampToken` in DER. For `sigstore-log-entry`: JSON.
     pub data: Vec<u8>,
 }
 

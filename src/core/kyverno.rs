@@ -8,6 +8,7 @@ mod evidence;
 mod judge;
 mod outcome;
 mod policy;
+mod roots;
 mod rules;
 mod who;
 

@@ -20,6 +20,7 @@ pub mod link;
 pub mod mime;
 pub mod nearest;
 pub mod outfile;
+pub mod packed;
 pub mod policy;
 pub mod product;
 pub mod redact;

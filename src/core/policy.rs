@@ -1,12 +1,15 @@
 //! The policy: which steps there must be, who may sign them, what they must attest, and how they hang together.
 //!
 //! Source: wire-formats §5.1 and §5.2 for the members of witness and cilock. Members of our own, which both peers pass
-//! over: `version`, `minimumVersion`, `notBefore` and `images` of the policy, `threshold`, `exitcode`, `commandRun` and
-//! `perPlatform` of a step, `maxAge` of an attestation. Names are read in any letter case, as Go reads them.
+//! over: `version`, `minimumVersion`, `notBefore`, `images`, `transparencyLogs` and `certificateTransparencyLogs` of the
+//! policy, `start` and `end` of a root or authority, `threshold`, `exitcode`, `commandRun`, `perPlatform` and
+//! `certificateMatches` of a step, `log` and `sct` of a step or external attestation, `maxAge` of an attestation. Names are
+//! read in any letter case, as Go reads them.
 
 pub mod check;
 mod document;
 pub mod init;
+mod keyless;
 mod members;
 mod read;
 pub mod shipped;
@@ -18,9 +21,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use self::document::{Document, SourceError};
+pub use self::keyless::{Demands, Match, NamedLog};
 pub use self::members::strict_json;
 use crate::select::{Glob, GlobError};
 use crate::sign::{KeyError, PublicKey};
+use crate::sigstore::Window;
 
 /// Payload type of a policy as `witness sign` and `cilock sign` write it.
 pub const PAYLOAD_TYPE: &str = "https://witness.testifysec.com/policy/v0.1";
@@ -178,6 +183,10 @@ pub struct Policy {
     pub roots: BTreeMap<String, AnchorText>,
     /// Timestamp authorities, by id.
     pub authorities: BTreeMap<String, AnchorText>,
+    /// Transparency logs whose entries count.
+    pub logs: Vec<NamedLog>,
+    /// Logs of certificates.
+    pub ct_logs: Vec<NamedLog>,
     /// The keys, and by which ids functionaries name them.
     pub keys: Vec<PolicyKey>,
     /// The steps, by name.
@@ -208,6 +217,8 @@ pub struct AnchorText {
     pub certificate: Vec<u8>,
     /// Certificates between it and the leaves, PEM.
     pub intermediates: Vec<Vec<u8>>,
+    /// From when until when it is trusted.
+    pub window: Window,
 }
 
 /// A key of the policy.
@@ -246,6 +257,10 @@ pub struct Step {
     pub command_optional: bool,
     /// Whether each platform of an image must have its own evidence of this step.
     pub per_platform: bool,
+    /// What each of its signatures must have.
+    pub demands: Demands,
+    /// What the signer's certificate and the collection must have in common.
+    pub matches: Vec<Match>,
 }
 
 /// What is asked of an image itself: where it is, and who has signed it, as `affiant image sign` and cosign do.
@@ -259,6 +274,8 @@ pub struct Images {
     pub annotations: BTreeMap<String, String>,
     /// Repositories that it may be in, `host/repository`; empty: any.
     pub names: Vec<Glob>,
+    /// What each of these signatures must have.
+    pub demands: Demands,
 }
 
 /// Who may sign. Where both are given, both must hold.
@@ -325,6 +342,8 @@ pub struct External {
     pub modules: Vec<RegoModule>,
     /// Whether it must be there.
     pub required: bool,
+    /// What each of its signatures must have.
+    pub demands: Demands,
 }
 
 impl Policy {

@@ -8,7 +8,9 @@
 mod body;
 mod check;
 mod entry;
+pub mod identity;
 pub(crate) mod json;
+pub mod judge;
 pub mod note;
 mod root;
 mod sct;

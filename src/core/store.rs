@@ -4,6 +4,7 @@
 //! affiant-archive.json          says that this is an archive, and its format
 //! objects/sha256/ab/cdef…       the exact bytes of each envelope, named by their SHA-256
 //! index/                        what is known of each envelope and its subjects (see `index`)
+//! trust/                        the trusted roots that were current when keyless evidence was stored (see `trust`)
 //! ```
 //! An envelope is stored in this order: its bytes are written aside and flushed; its record goes into the index and
 //! is flushed; it gets its name. So an envelope that has a name is whole and can be found, whenever a process is
@@ -33,16 +34,20 @@ mod query;
 mod segment;
 pub mod spool;
 mod stream;
+mod trust;
 
 pub use check::{Problem, Reindexed, Report};
 pub use extract::{MAX_DIGESTS_OF_SUBJECT, MAX_SUBJECTS, MAX_TEXT, MAX_TYPES};
 pub use put::{Outline, Stored};
 pub use query::{Cursor, Found, MIN_PREFIX, Query, SubjectDigest};
 pub use stream::CheckedReader;
+pub use trust::TrustLink;
 
 use disk::Modes;
 use index::Index;
 use segment::Position;
+
+use crate::sigstore::RootError;
 
 /// Length in bytes of the largest envelope that an archive takes or gives, unless told otherwise: 1 GiB.
 pub const MAX_OBJECT: u64 = 1 << 30;
@@ -102,6 +107,12 @@ pub enum StoreError {
     NotAnEnvelope {
         /// Why, and at which byte.
         reason: String,
+    },
+    /// What was given is no trusted root.
+    #[error("what should be kept as a trusted root is none: {source}")]
+    NotARoot {
+        /// Why.
+        source: RootError,
     },
     /// Whoever should write the envelope failed.
     #[error("the envelope cannot be written: {0}")]
@@ -466,7 +477,7 @@ fn refuse_occupied(root: &Path) -> Result<(), StoreError> {
         let name = entry.map_err(failed)?.file_name();
         // Others may be making the same archive at this moment.
         let ours = name.to_str().is_some_and(|name| {
-            matches!(name, "objects" | "index" | MARKER) || name.starts_with(disk::TEMPORARY_PREFIX)
+            matches!(name, "objects" | "index" | "trust" | MARKER) || name.starts_with(disk::TEMPORARY_PREFIX)
         });
         if !ours {
             return Err(StoreError::Occupied { path: root.to_owned() });

@@ -4,9 +4,13 @@
 //! nothing else. A signature counts in one of two ways:
 //!
 //! * by a **key** that is trusted: one of [`Trust::keys`] made it;
-//! * by a **certificate**: the key of the leaf made it, a timestamp authority vouches for a time of this very signature,
-//!   and at that time the leaf was for signing code and led to one of [`Trust::roots`]. Without a proven time it does not
-//!   count: what the clock says when somebody verifies says nothing about when somebody signed.
+//! * by a **certificate**: the key of the leaf made it, a timestamp authority, or the promise of a transparency log,
+//!   vouches for a time of this very signature, and at that time the leaf was for signing code and led to one of
+//!   [`Trust::roots`]. Without a proven time it does not count: what the clock says when somebody verifies says nothing
+//!   about when somebody signed.
+//!
+//! Entries in transparency logs ride among the timestamps of a signature, in whatever form it comes. Whether there must be
+//! one is the policy's question (security rule 13).
 //!
 //! Sources: DSSE v1, RFC 5280, RFC 3161, wire-formats §1.6, §5.3 and §7; the choices in `docs/decisions/009-chains.md`.
 
@@ -14,6 +18,7 @@ mod certificate;
 mod chain;
 mod constraint;
 mod fulcio;
+mod material;
 mod names;
 mod proof;
 pub mod timestamp;
@@ -25,11 +30,13 @@ pub use self::certificate::{Certificate, CertificateError, MAX_CERTIFICATE, MAX_
 pub use self::chain::{Anchor, Chain, ChainError, MAX_PATH, Purpose, chain};
 pub use self::constraint::{Constraint, ConstraintError, MAX_VALUES, Mismatch};
 pub use self::fulcio::EXTENSIONS;
-pub use self::proof::{Identity, Note, SignerProof, distinct_identities};
-use self::timestamp::{ProvenTime, TimestampError};
+use self::material::{Material, earliest};
+pub use self::proof::{Identity, LogProblem, Note, SignerProof, distinct_identities};
+use self::timestamp::{ProvenTime, TimestampError, Windows};
 use self::work::Work;
-use crate::dsse::{self, Envelope, FailedSignature, Signature, TIMESTAMP_TSP, WrongPayloadType};
+use crate::dsse::{self, Envelope, FailedSignature, Signature, WrongPayloadType};
 use crate::sign::{Message, PublicKey};
+use crate::sigstore::{Log, Verifier, Window};
 
 /// Reading a certificate or token costs at the most about as much as hashing it so many times: one of nothing but names
 /// does.
@@ -44,6 +51,14 @@ pub struct Trust {
     pub roots: Vec<Anchor>,
     /// What the signers of timestamps must lead to.
     pub authorities: Vec<Anchor>,
+    /// When roots are trusted, by id: the proven time must be within; one that is not there always is.
+    pub root_windows: Windows,
+    /// The same of authorities, for the time of the token.
+    pub authority_windows: Windows,
+    /// Transparency logs whose entries count.
+    pub logs: Vec<Log>,
+    /// Logs of certificates. Nothing here asks for them: whoever demands that a certificate be logged does.
+    pub ct_logs: Vec<Log>,
 }
 
 /// A value whose signatures were checked, with those that hold; at least one does. Made only by [`Trust::check`], and from
@@ -114,6 +129,18 @@ pub enum Reason {
         #[source]
         reason: ChainError,
     },
+    /// Its certificate leads to a root that is not trusted for the time.
+    #[error("its certificate (`{subject}`) leads to `{root}`, which is trusted only {window}; it was signed at {at}")]
+    Window {
+        /// The subject of the certificate.
+        subject: String,
+        /// The id of the root.
+        root: String,
+        /// When it is trusted.
+        window: Window,
+        /// The proven time.
+        at: jiff::Timestamp,
+    },
     /// The key of its certificate did not make it.
     #[error("it is not by the key of its certificate (`{subject}`) over this payload: something was altered")]
     NotByCertificate {
@@ -131,6 +158,16 @@ pub enum NoTime {
     /// There is no timestamp.
     #[error("it has no timestamp")]
     NoTimestamp,
+    /// It is in a log, which does not say when.
+    #[error("it has no timestamp, and the log that has it promises no time")]
+    NoPromise,
+    /// There is no timestamp, and the log entry does not hold.
+    #[error("it has no timestamp, and its log entry proves nothing: {first}")]
+    Log {
+        /// What is wrong with the first entry.
+        #[source]
+        first: Box<LogProblem>,
+    },
     /// There is nobody to believe.
     #[error("it has a timestamp, but no timestamp authority is trusted")]
     NoAuthority,
@@ -169,7 +206,11 @@ impl Reason {
             Self::Altered { .. } | Self::NotByCertificate { .. } => "get the file anew from where it was signed",
             Self::Certificate { .. } => "have it signed again with a certificate that is whole",
             Self::NoRoot { .. } => "give the root certificate that the signer's certificate leads to",
-            Self::NoTime { problem: NoTime::NoTimestamp, .. } => {
+            Self::NoTime { problem: NoTime::Log { .. }, .. } => {
+                "name the log in `transparencyLogs` of the policy, or have it signed again with a timestamp"
+            }
+            Self::Window { .. } => "have it signed again with a certificate of a root that is in use",
+            Self::NoTime { problem: NoTime::NoTimestamp | NoTime::NoPromise, .. } => {
                 "have it signed again with a timestamp (`--timestamp-servers`)"
             }
             Self::NoTime { problem: NoTime::NoAuthority, .. } => {
@@ -261,6 +302,8 @@ impl Trust {
         let one = OneEnvelope {
             trust: self,
             message: Message::new(&parts),
+            parts: &parts,
+            envelope,
             payload: envelope.payload.len(),
             work: Work::new(dsse::MAX_COST),
         };
@@ -280,6 +323,9 @@ impl Trust {
 struct OneEnvelope<'a> {
     trust: &'a Trust,
     message: Message<'a>,
+    /// The parts of the message.
+    parts: &'a [&'a [u8]],
+    envelope: &'a Envelope,
     payload: usize,
     work: Work,
 }
@@ -287,10 +333,10 @@ struct OneEnvelope<'a> {
 impl OneEnvelope<'_> {
     fn check(&self, index: usize, signature: &Signature) -> Result<SignerProof, Box<RefusedSignature>> {
         let mut notes = Vec::new();
-        let times = self.times(signature, &mut notes);
+        let material = self.material(signature, &mut notes);
         let mut reason = None;
         if let Some(pem) = &signature.certificate {
-            match self.by_certificate(index, signature, pem, &times, &mut notes) {
+            match self.by_certificate(index, signature, pem, &material, &mut notes) {
                 Ok(proof) => return Ok(SignerProof { notes, ..proof }),
                 Err(why) => reason = Some(why),
             }
@@ -305,13 +351,17 @@ impl OneEnvelope<'_> {
         }
         match dsse::by_keys(&self.message, index, signature, &self.trust.keys) {
             Ok(verified) => {
+                let key = self.trust.keys.iter().find(|key| key.key_id() == verified.key_id);
+                let logged = key.map(|key| self.logged(signature, Verifier::Key(key), &material, &mut notes));
+                let logged = logged.unwrap_or_default();
                 notes.extend(reason.map(|reason| Note::Certificate { reason }));
                 let (key_id, scheme) = (verified.key_id, verified.scheme);
                 Ok(SignerProof {
                     index,
                     key_id,
                     identity: Identity::Key,
-                    time: times.into_iter().next(),
+                    time: earliest(&material.times, &logged).into_iter().next(),
+                    logged,
                     scheme,
                     notes,
                 })
@@ -320,34 +370,12 @@ impl OneEnvelope<'_> {
         }
     }
 
-    /// The times that are proven for a signature, earliest first. A later timestamp can be had by anybody at any time, so
-    /// the earliest one says most.
-    fn times(&self, signature: &Signature, notes: &mut Vec<Note>) -> Vec<ProvenTime> {
-        let mut times = Vec::new();
-        for (place, timestamp) in signature.timestamps.iter().enumerate() {
-            let result = if timestamp.kind != TIMESTAMP_TSP {
-                Err(TimestampError::UnknownKind { kind: timestamp.kind.clone() })
-            } else if self.work.spend(timestamp.data.len() as u64 * COST_OF_READING).is_err() {
-                Err(TimestampError::TooMuchWork)
-            } else {
-                timestamp::verify_within(&timestamp.data, &signature.sig, &self.trust.authorities, &self.work)
-            };
-            match result {
-                Ok(time) => times.push(time),
-                Err(error) => notes.push(Note::Timestamp { place, error }),
-            }
-        }
-        times.sort();
-        times.dedup();
-        times
-    }
-
     fn by_certificate(
         &self,
         index: usize,
         signature: &Signature,
         pem: &[u8],
-        times: &[ProvenTime],
+        material: &Material,
         notes: &mut Vec<Note>,
     ) -> Result<SignerProof, Reason> {
         let too_much = |_| Reason::TooMuchWork;
@@ -356,8 +384,14 @@ impl OneEnvelope<'_> {
         if self.trust.roots.is_empty() {
             return Err(Reason::NoRoot { subject: leaf.label() });
         }
+        let logged = self.logged(signature, Verifier::Certificate(&leaf), material, notes);
+        let times = earliest(&material.times, &logged);
         if times.is_empty() {
-            return Err(Reason::NoTime { subject: leaf.label(), problem: self.no_time(signature, notes) });
+            let problem = match self.no_time(signature, notes) {
+                NoTime::NoTimestamp if !logged.is_empty() => NoTime::NoPromise,
+                problem => problem,
+            };
+            return Err(Reason::NoTime { subject: leaf.label(), problem });
         }
         let mut intermediates = Vec::new();
         for (place, pem) in signature.intermediates.iter().enumerate() {
@@ -367,7 +401,7 @@ impl OneEnvelope<'_> {
                 Err(error) => notes.push(Note::Intermediate { place, error }),
             }
         }
-        let (time, chain) = self.chain_at(&leaf, &intermediates, times)?;
+        let (time, chain) = self.chain_at(&leaf, &intermediates, &times)?;
         if !leaf.public_key().may_have_made(&signature.sig) {
             return Err(Reason::NotByCertificate { subject: leaf.label() });
         }
@@ -379,7 +413,7 @@ impl OneEnvelope<'_> {
             .verify_message(&self.message, &signature.sig)
             .map_err(|_| Reason::NotByCertificate { subject: leaf.label() })?;
         let (key_id, identity) = (leaf.key_id().to_owned(), Identity::Certificate(chain));
-        Ok(SignerProof { index, key_id, identity, time: Some(time), scheme, notes: Vec::new() })
+        Ok(SignerProof { index, key_id, identity, time: Some(time), logged, scheme, notes: Vec::new() })
     }
 
     /// The first proven time at which there is a chain.
@@ -393,23 +427,23 @@ impl OneEnvelope<'_> {
         for time in times {
             let purpose = Purpose::CodeSigning;
             match chain::chain_within(leaf, intermediates, &self.trust.roots, time.time, purpose, &self.work) {
-                Ok(chain) => return Ok((time.clone(), chain)),
-                Err(reason) => first = first.or(Some(reason)),
+                Ok(mut chain) => {
+                    let at = time.time;
+                    let window = |root: &String| self.trust.root_windows.get(root).copied().unwrap_or_default();
+                    let closed = chain.anchors.first().cloned().unwrap_or_default();
+                    chain.anchors.retain(|root| window(root).covers(at));
+                    if !chain.anchors.is_empty() {
+                        return Ok((time.clone(), chain));
+                    }
+                    let (subject, window) = (leaf.label(), window(&closed));
+                    first.get_or_insert(Reason::Window { subject, root: closed, window, at });
+                }
+                Err(reason) => {
+                    first.get_or_insert(Reason::Chain { reason });
+                }
             }
         }
-        let reason = first.unwrap_or_else(|| ChainError::NoAnchor { subject: leaf.label() });
-        Err(Reason::Chain { reason })
-    }
-
-    fn no_time(&self, signature: &Signature, notes: &[Note]) -> NoTime {
-        if self.trust.authorities.is_empty() && !signature.timestamps.is_empty() {
-            return NoTime::NoAuthority;
-        }
-        let first = notes.iter().find_map(|note| match note {
-            Note::Timestamp { error, .. } => Some(error.clone()),
-            _ => None,
-        });
-        first.map_or(NoTime::NoTimestamp, |first| NoTime::NoneHolds { count: signature.timestamps.len(), first })
+        Err(first.unwrap_or_else(|| Reason::Chain { reason: ChainError::NoAnchor { subject: leaf.label() } }))
     }
 }
 

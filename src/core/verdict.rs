@@ -53,6 +53,10 @@ pub enum CheckKind {
     Step,
     /// Who signed is who may.
     Functionary,
+    /// The signatures that count are in a trusted log.
+    Log,
+    /// The signer's certificate is in a trusted log, and says of the run what the evidence says.
+    Certificate,
     /// The signature's proven time is within what the policy allows.
     Time,
     /// The command was run and ended as it should.
@@ -87,6 +91,8 @@ impl CheckKind {
             Self::Payload => "payload",
             Self::Step => "step",
             Self::Functionary => "functionary",
+            Self::Log => "log",
+            Self::Certificate => "certificate",
             Self::Time => "time",
             Self::Command => "command",
             Self::Attestations => "attestations",

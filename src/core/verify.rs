@@ -9,6 +9,7 @@
 
 mod accept;
 mod artifact;
+mod common;
 pub(crate) mod container;
 mod image;
 mod join;
@@ -355,3 +356,6 @@ fn refers_to(policy: &TrustedPolicy, evidence: &Evidence) -> Vec<SubjectDigest> 
     }
     digests
 }
+
+#[cfg(test)]
+mod tests;

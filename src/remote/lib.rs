@@ -6,5 +6,6 @@ mod engine;
 pub mod http;
 pub mod registry;
 pub mod sigstore;
+pub mod tuf;
 
 pub use engine::{DEFAULT_SOCKETS, UnixEngine, socket_of};

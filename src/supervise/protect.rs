@@ -58,13 +58,18 @@ pub fn wipe_variables<S: AsRef<str>>(names: &[S]) {
 /// Overwrites these texts in the arguments of this process where the kernel put them, so that they are not in
 /// `/proc/<pid>/cmdline` any more, which everybody can read. What was parsed of the arguments stays as it is.
 ///
-/// Does nothing when the process has other threads already, or when there is no `/proc` to ask (and to read from).
-pub fn wipe_arguments<S: AsRef<[u8]>>(texts: &[S]) {
-    if !has_one_thread() || texts.is_empty() {
-        return;
+/// Does nothing, and says `false`, when the process has other threads already, or when there is no `/proc` to ask (and to
+/// read from).
+#[must_use]
+pub fn wipe_arguments<S: AsRef<[u8]>>(texts: &[S]) -> bool {
+    if texts.is_empty() {
+        return true;
+    }
+    if !has_one_thread() {
+        return false;
     }
     let Some((start, end)) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(arguments) else {
-        return;
+        return false;
     };
     // SAFETY: the kernel says that the strings of the arguments lie between these two addresses of this process, which are
     // on its stack and stay there as long as it lives. It has one thread, so nobody else reads them meanwhile.
@@ -79,6 +84,7 @@ pub fn wipe_arguments<S: AsRef<[u8]>>(texts: &[S]) {
             }
         }
     }
+    true
 }
 
 /// First address of the arguments, and the one behind them: fields 48 and 49 of `/proc/<pid>/stat` (proc(5)).
@@ -105,6 +111,13 @@ mod tests {
         assert_eq!(end - start, length);
         assert_eq!(arguments("1 (a) b) S 1"), None);
         assert_eq!(arguments(""), None);
+    }
+
+    #[test]
+    fn what_could_not_be_wiped_is_told() {
+        assert!(wipe_arguments::<&[u8]>(&[]), "there is nothing to wipe");
+        // Tests run in threads of their own, so there are two at least.
+        assert!(!wipe_arguments(&["--a text that no argument has"]));
     }
 
     #[test]

@@ -128,6 +128,95 @@ fn what_cannot_be_attached_fails_the_run_and_keeps_the_evidence() {
     }
 }
 
+/// What a run says that could not attach its evidence does it later, from wherever the evidence is.
+#[test]
+fn the_hint_after_a_failed_attachment_attaches_later() {
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let (name, absent) = (format!("{}/team/app:v1", registry.host()), format!("{}/team/app:none", registry.host()));
+    for (more, home, begins) in [
+        (&[][..], true, "it is archived; later: affiant image attach IMAGE sha256:"),
+        (&["--archive", "dir:../kept"], true, "it is archived; later: affiant image attach IMAGE sha256:"),
+        (&["-a", "slsa"], false, "it is written; later: affiant image attach IMAGE "),
+    ] {
+        let place = Place::new();
+        std::fs::write(place.beside("m.json"), metadata(&name, &digest)).expect("written");
+        let attach = format!("--attach={absent}");
+        let mut call = place.capture(["-s", "build", "-a", "docker", &attach]).with(more);
+        call = if home { call } else { call.env_remove("HOME") };
+        let ended = call.with(["--", "sh", "-c", BUILD]).run().code(125).stderr_has(&[begins]);
+        let said = ended.stderr_text();
+        let hint = said.split("later: ").nth(1).and_then(|rest| rest.lines().next()).expect("a hint");
+        assert_eq!(hint.contains(" --archive "), more.contains(&"--archive"), "{hint}");
+        let folder = place.work().parent().expect("a folder").display().to_string();
+        let words: Vec<String> =
+            hint.split(' ').skip(1).map(|word| word.replace("IMAGE", &name).replace("[DIR]", &folder)).collect();
+        assert!(registry.manifest_about("team/app", &digest).is_none());
+        place.affiant(&words).run().code(0).stderr_has(&["attached: "]);
+        attested(&place, &name, COLLECTION).code(0);
+        if !home {
+            attested(&place, &name, PROVENANCE).code(0);
+        }
+        while let Some(kept) = registry.manifest_about("team/app", &digest) {
+            registry.remove("team/app", &kept);
+        }
+    }
+}
+
+#[test]
+fn of_several_images_none_gets_evidence_where_one_may_not() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let is_bare = || registry.manifest_about("team/app", &digest).is_none();
+    // The last of them was not pushed.
+    let names = format!("{0}/team/app:v1,{0}/team/zzz:v1", registry.host());
+    build(&place, &names, &digest, &["--attach"], BUILD).code(125).stderr_has(&["team/zzz@sha256:", "is not there"]);
+    assert!(is_bare());
+    // Nor where nobody may read it.
+    registry.put_image("team/zzz", "v1", "a");
+    let refusing = |asked: &Asked| asked.path().contains("/team/zzz/").then(|| Said::new(403));
+    let strict = Registry::with(Door::Open, true, Some(Box::new(refusing)));
+    strict.put_image("team/app", "v1", "a");
+    let others = format!("{0}/team/app:v1,{0}/team/zzz:v1", strict.host());
+    build(&place, &others, &digest, &["--attach"], BUILD).code(125).stderr_has(&["403"]);
+    assert!(strict.manifest_about("team/app", &digest).is_none());
+    build(&place, &names, &digest, &["--attach"], BUILD).code(0);
+    assert!(!is_bare() && registry.manifest_about("team/zzz", &digest).is_some());
+}
+
+#[test]
+fn a_run_keeps_its_evidence_in_the_repository_for_evidence() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let (name, keeper) = (format!("{}/team/app:v1", registry.host()), format!("{}/team/evidence", registry.host()));
+    std::fs::write(place.beside("m.json"), metadata(&name, &digest)).expect("written");
+    let run = |keeper: &str| {
+        let call = place.capture([
+            "-s",
+            "build",
+            "-a",
+            "docker",
+            "--attach",
+            "--",
+            "sh",
+            "-c",
+            "touch ran; cp ../m.json m.json",
+        ]);
+        call.env("COSIGN_REPOSITORY", keeper).run()
+    };
+    run("oci-archive:x.tar").code(125).stderr_has(&["evidence is kept in a repository", "COSIGN_REPOSITORY"]);
+    assert!(!place.work().join("ran").exists(), "refused before the command");
+    run(&keeper).code(0).stderr_has(&[&format!("kept as bundle {keeper}@sha256:")]);
+    assert!(registry.manifest_about("team/app", &digest).is_none());
+    assert!(registry.manifest_about("team/evidence", &digest).is_some());
+    attested(&place, &name, COLLECTION).code(10);
+    let args =
+        ["verify-attestation", "--key", "../k.pub", "--type", COLLECTION, "--evidence-repository", &keeper, &name];
+    image(&place, &args).code(0);
+}
+
 #[test]
 fn rule_16_nothing_of_a_failed_run_and_nothing_unrelated_is_attached() {
     let place = Place::new();

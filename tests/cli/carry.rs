@@ -296,6 +296,36 @@ fn through_folders_and_archives_and_back() {
     copy(&place, &from, "docker-archive:b.tar", []).code(2).stderr_has(&["read only"]);
 }
 
+/// An image without a variant has a name of its own beside one with a variant, for every verb that chooses.
+#[test]
+fn an_image_without_a_variant_is_chosen_by_its_name() {
+    let place = Place::without_key();
+    let (source, destination) = (Registry::start(), Registry::start());
+    let tree = tree(&source);
+    let mut index = source.manifest("team/app", "v1").expect("there");
+    for (entry, variant) in index["manifests"].as_array_mut().expect("a list").iter_mut().zip([None, Some("v7")]) {
+        entry["platform"] = json!({"os": "linux", "architecture": "arm", "variant": variant});
+    }
+    let list = index["manifests"].as_array_mut().expect("a list");
+    list[0]["platform"].as_object_mut().expect("an object").remove("variant");
+    list.reverse();
+    source.put("team/app", Some("v2"), INDEX, index.to_string().as_bytes());
+    let (from, to) = (format!("{}/team/app:v2", source.host()), format!("{}/team/app:v2", destination.host()));
+    for (wanted, child) in [("linux/arm", 0), ("linux/arm/v7", 1)] {
+        copy(&place, &from, &to, ["--platform", wanted]).code(0).stdout(&format!(
+            "{}/team/app@{}\n",
+            destination.host(),
+            tree.children[child]
+        ));
+        let download = place.affiant(["image", "download", "attestation", "--platform", wanted, &from]).run();
+        let said = format!("no attestations found of {}/team/app@{}", source.host(), tree.children[child]);
+        download.code(10).stderr_has(&[&said]);
+    }
+    copy(&place, &from, &to, ["--platform", "linux/arm/v6"]).code(1).stderr_has(&["it has: linux/arm/v7, linux/arm"]);
+    let one = format!("{}/team/app:one", source.host());
+    copy(&place, &one, &to, ["--platform", "linux/arm"]).code(1).stderr_has(&["a platform chooses nothing"]);
+}
+
 #[test]
 fn an_index_is_carried_whole_or_one_image_of_it() {
     let place = Place::without_key();

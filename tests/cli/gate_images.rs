@@ -15,16 +15,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The rule of the container tutorial.
-const SUBJECT_MATCH: &str = r#"package image.subject_match
-import rego.v1
-deny contains msg if {
-    not input.image_digest == input.cosign_subject
-    msg := sprintf(
-        "image digest mismatch: cilock has %s, cosign signed %s",
-        [input.image_digest, input.cosign_subject]
-    )
-}
-"#;
+const SUBJECT_MATCH: &str = include_str!("../../fixtures/tutorials/subject_match.rego");
 
 fn gz(bytes: &[u8], level: flate2::Compression) -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), level);
@@ -387,6 +378,41 @@ fn attached_evidence_is_judged() {
         // It goes with the image into a folder, where it is found without a network.
         place.affiant(["image", "save", "--dir", "kept", &image]).run().code(0);
         verify(&place, "oci:kept", ["--offline"]).code(0);
+    }
+}
+
+/// A repository for evidence beside the image's own: both are looked into, and the verdict says in which something lies.
+#[test]
+fn evidence_in_a_repository_of_its_own_is_told_by_its_place() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &json!({}), &json!({}), None);
+    let digest = built.push(&registry, Some("v1"), None, 6);
+    let host = registry.host();
+    let image = format!("{host}/team/app:v1");
+    let keeper = format!("{host}/team/evidence");
+    std::fs::remove_dir_all(place.beside("home/.local/share/affiant")).expect("removes the archive");
+    // With the image lies what is no evidence.
+    let strange = gz(&std::fs::read(place.beside("a.json")).expect("read"), flate2::Compression::new(6));
+    let (blob, config) = (registry.put_blob("team/app", &strange), registry.put_blob("team/app", b"{}"));
+    let kind = "application/vnd.dsse.envelope.v1+json";
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kind,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": kind, "digest": blob, "size": strange.len()}],
+        "subject": {"mediaType": MANIFEST, "digest": digest, "size": 1}});
+    registry.put("team/app", None, MANIFEST, manifest.to_string().as_bytes());
+    for format in ["bundle", "att"] {
+        let attach = ["image", "attach", "--key", "../k.pub", "--format", format, "--evidence-repository", &keeper];
+        place.affiant(attach).with([&*image, "../a.json"]).run().code(0);
+        verify(&place, &image, []).code(3);
+        let ended = verify(&place, &image, ["--evidence-repository", &keeper, "-o", "json"]).code(0);
+        let said = ended.stdout_text();
+        let place_of = if format == "att" { digest.tag(".att") } else { "referrer sha256:".to_owned() };
+        assert!(said.contains(&format!("\"{keeper}, {place_of}")), "{said}");
+        let both = said.clone() + &ended.stderr_text();
+        assert!(both.contains(&format!("{host}/team/app, referrer sha256:")), "what is packed is told of: {both}");
+        place.affiant(["image", "clean", "--yes", "--evidence-repository", &keeper, &image]).run().code(0);
     }
 }
 

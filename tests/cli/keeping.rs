@@ -123,6 +123,53 @@ fn what_is_kept_is_taken_away_by_its_kind() {
     }
 }
 
+/// What is too long is passed over with a word, never fetched and never taken away by its kind: nobody knows what it is.
+#[test]
+fn what_is_too_long_is_passed_over() {
+    const LONG: u64 = 128 << 20;
+    const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let place = place();
+    let registry = Registry::start();
+    let (name, digest) = signed(&place, &registry, "v1", "a");
+    let config = registry.put_blob("team/app", b"{}");
+    let manifest = |kind: &str, seed: &str, size: u64| {
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": kind,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+            "layers": [{"mediaType": kind, "digest": Digest::of(seed.as_bytes()), "size": size}]})
+    };
+    let refer = |seed: &str, size: u64| {
+        let mut manifest = manifest(BUNDLE, seed, size);
+        manifest["subject"] = json!({"mediaType": MANIFEST, "digest": digest, "size": 1});
+        registry.put("team/app", None, MANIFEST, manifest.to_string().as_bytes())
+    };
+    let long = refer("long", LONG + 1);
+    let sbom = manifest("text/spdx", "sbom", LONG + 1).to_string();
+    registry.put("team/app", Some(&digest.tag(".sbom")), MANIFEST, sbom.as_bytes());
+    let said = format!("passed over: referrer {long}: {} bytes; {LONG} are read", LONG + 1);
+    let download = |kind: &str| image(&place, &["download", kind, &name]);
+    assert_eq!(lines(&download("bundle").code(0).stderr_has(&[&said])).len(), 2);
+    assert_eq!(lines(&download("signature").code(0).stderr_has(&[&said])).len(), 2);
+    let of_layer = format!("passed over: {}: {} bytes", Digest::of(b"sbom"), LONG + 1);
+    download("sbom").code(10).stdout("").stderr_has(&[&of_layer]);
+    image(&place, &["clean", "--yes", "--type", "signature", &name])
+        .code(0)
+        .stderr_has(&[&said, "deleted: signatures"]);
+    assert!(registry.manifest("team/app", long.as_str()).is_some());
+    let is_fetched = |seed: &str| {
+        let hex = Digest::of(seed.as_bytes());
+        registry.asked().iter().any(|asked| asked.path().contains(hex.hex()))
+    };
+    assert!(!is_fetched("long") && !is_fetched("sbom"));
+    // Each is short enough, and all of them are too much: no answer, rather than a part of one.
+    for number in 0..5 {
+        refer(&number.to_string(), LONG);
+    }
+    let too_much = ["no answer", "all that is kept about"];
+    download("bundle").code(4).stdout("").stderr_has(&too_much);
+    image(&place, &["clean", "--yes", &name]).code(4).stderr_has(&too_much);
+    image(&place, &["verify-attestation", "--key", "c.pub", "--type", KIND, &name]).code(4).stderr_has(&too_much);
+}
+
 /// Tags that look like evidence, and mean images: they stay.
 #[test]
 fn an_image_under_a_tag_of_evidence_stays() {

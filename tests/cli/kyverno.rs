@@ -1,12 +1,14 @@
 //! `affiant kyverno check`, against what the real Kyverno said of the same images and policies.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use affiant_core::image::Digest;
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Place};
 use crate::images::load;
-use crate::registry::Registry;
+use crate::registry::{Asked, Door, Registry, Said};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The image of all recorded layouts.
@@ -118,8 +120,96 @@ fn recorded_verdicts_are_predicted() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The chain, log entry and SCT of a certificate are not judged yet; what it names is.
-    assert_eq!(not_judged, [("keyless".to_owned(), true)]);
+    assert!(not_judged.is_empty(), "{not_judged:?}");
+}
+
+/// Whom the recorded keyless rule wants.
+const SUBJECT: &str = "subject: \"https://gitlab.example.test/mygroup/*\"";
+
+/// What is signed for the recorded rule, and what was changed after that.
+#[test]
+fn each_part_beside_a_keyless_signature_counts() {
+    let registry = Registry::start();
+    let place = Place::without_key();
+    for (layout, code, says_so) in [
+        ("keyless-gitlab-legacy-rekor1", 0, ""),
+        ("keyless-gitlab-legacy-rekor1-tsa", 0, ""),
+        ("neg-legacy-cert", 1, "no matching signatures"),
+        ("neg-legacy-bundle-time", 1, "no matching signatures"),
+        ("neg-legacy-bundle-gone", 4, "no log entry beside it"),
+    ] {
+        load(&registry, &fixtures().join("cosign/layouts").join(layout), &format!("vec/{layout}"));
+        let image = format!("{}/vec/{layout}:v1", registry.host());
+        let ended = check(&place, &image, &policy("keyless"), &["-o", "json"]);
+        let rule = rules(&ended)[0].take();
+        assert_eq!(ended.exit_code(), code, "{layout}: {rule:#}");
+        assert!(says_so.is_empty() || says(&rule["reasons"], says_so), "{layout}: {rule:#}");
+    }
+}
+
+/// The recorded keyless rule, and what becomes of it where one of its parts is another.
+#[test]
+fn each_part_of_a_keyless_rule_counts() {
+    let registry = Registry::start();
+    recorded(&registry);
+    let place = Place::without_key();
+    let image = format!("{}/vec/keyless-gitlab-legacy-rekor1:v1", registry.host());
+    let recorded = std::fs::read_to_string(policy("keyless")).expect("a policy");
+    let between = |text: &str, from: &str, to: &str| {
+        let (_, rest) = text.split_once(from).expect("it begins");
+        rest.split_once(to).expect("it ends").0.to_owned()
+    };
+    let roots = between(&recorded, "            roots: |-\n", "            rekor:");
+    let (log, ct_log) = {
+        let of = |what: &str, text: &str| between(text, &format!("            {what}:"), "-----END PUBLIC KEY-----");
+        (of("rekor", &recorded), of("ctlog", &recorded))
+    };
+    let key = |text: &str| text.split_once("-----BEGIN PUBLIC KEY-----").expect("a key").1.to_owned();
+    let stranger =
+        std::fs::read_to_string(fixtures().join("certificates/openssl/p256-sha256.pem")).expect("a certificate");
+    let stranger: String = stranger.lines().flat_map(|line| ["              ", line, "\n"]).collect();
+    let (intermediate, root) = roots.split_at(roots.match_indices("-----BEGIN").nth(1).expect("two").0 - 14);
+    let with = |line: &str| recorded.replace(SUBJECT, &format!("{SUBJECT}\n            {line}"));
+    let named = |line: &str| recorded.replace(SUBJECT, line);
+    let issued = |line: &str| recorded.replace("issuer: http://127.0.0.1:5558", line);
+    let ignoring = |what: &str, line: &str| {
+        recorded.replace(&format!("            {what}:\n"), &format!("            {what}:\n              {line}\n"))
+    };
+    for (what, text, code, says_so) in [
+        ("as recorded", recorded.clone(), 0, ""),
+        ("the root alone", recorded.replace(&roots, root), 0, ""),
+        ("the intermediate alone", recorded.replace(&roots, intermediate), 0, ""),
+        ("another root", recorded.replace(&roots, &stranger), 1, "leads to none of the `roots`"),
+        ("no roots", recorded.replace(&roots, "").replace("            roots: |-\n", ""), 4, "no `roots`"),
+        ("another log", recorded.replace(&key(&log), &key(&ct_log)), 1, "log"),
+        ("another log of certificates", recorded.replace(&key(&ct_log), &key(&log)), 1, "log of certificates"),
+        ("no log is wanted", ignoring("rekor", "ignoreTlog: true"), 1, "it must be valid now"),
+        ("no SCT is wanted", ignoring("ctlog", "ignoreSCT: true").replace(&key(&ct_log), &key(&log)), 0, ""),
+        ("an expression for a part", named("subjectRegExp: mygroup"), 0, ""),
+        ("an expression besides a pattern", with("subjectRegExp: nobody"), 0, ""),
+        ("a pattern besides an expression", named("subject: nobody\n            subjectRegExp: mygroup"), 0, ""),
+        ("nobody", named("subject: nobody\n            subjectRegExp: nobody"), 1, "subject mismatch"),
+        ("an expression that is none", named("subjectRegExp: '('"), 4, "cannot be read"),
+        ("a pattern of the issuer", issued("issuer: 'http://127.0.0.?:*'"), 0, ""),
+        ("issuers", issued("issuer: '*'\n            issuerRegExp: nobody"), 1, "issuer mismatch"),
+        ("an extension", with("additionalExtensions: {oidcIssuer: 'http://127.*'}"), 0, ""),
+        ("an extension's number", with("additionalExtensions: {1.3.6.1.4.1.57264.1.1: '*:5558'}"), 0, ""),
+        ("an extension's value", with("additionalExtensions: {oidcIssuer: x}"), 1, "extension mismatch"),
+        ("an absent one", with("additionalExtensions: {githubWorkflowRef: main}"), 1, "extension mismatch"),
+        (
+            "an unknown one",
+            with("additionalExtensions: {sourceRepositoryURI: '*'}"),
+            1,
+            "invalid certificate extension",
+        ),
+    ] {
+        assert!(what == "as recorded" || text != recorded, "{what}: nothing was changed");
+        place.write("keyless.yaml", text);
+        let ended = check(&place, &image, "keyless.yaml", &["-o", "json"]);
+        let rule = rules(&ended)[0].take();
+        assert_eq!(ended.exit_code(), code, "{what}: {rule:#}");
+        assert!(says_so.is_empty() || says(&rule["reasons"], says_so), "{what}: {rule:#}");
+    }
 }
 
 #[test]
@@ -160,9 +250,8 @@ fn what_is_looked_for_is_told_with_what_helps() {
     assert!(says(&banned["reasons"], "attestation checks failed for https://cyclonedx.org/bom"), "{banned:#}");
     let stranger = of_json("att-bundle", "bundle-key", &[], 0);
     assert!(says(&stranger["warnings"], "Kyverno takes any bundle for a signature"), "{stranger:#}");
-    // The certificate is told of, though it is not judged.
-    let keyless = of_json("keyless-gitlab-legacy-rekor1", "keyless", &[], 4);
-    assert!(says(&keyless["reasons"], "not judged: the certificate names who is wanted"), "{keyless:#}");
+    let keyless = of_json("keyless-gitlab-legacy-rekor1", "keyless", &[], 0);
+    assert!(says(&keyless["looksFor"], "by a certificate of issuer http://127.0.0.1:5558, subject "), "{keyless:#}");
     // Another name in the cluster, and one that no rule is about.
     let elsewhere = of_json("keyed-legacy", "key", &["--name", "registry.example/app:1"], 3);
     assert_eq!(elsewhere["answer"], "not matched");
@@ -232,6 +321,22 @@ fn traps_are_told() {
     let bundles = |attestors: &str| ask("type: SigstoreBundle", &format!("entries: [{attestors}]"));
     assert_eq!(bundles(&keys(&["c"], "")).0, 0);
     assert_eq!(bundles(&keys(&["d"], "")).0, 1);
+    // An attestation has no annotations: asking for some fails, whoever has attested.
+    place.write("sbom.json", "{}");
+    let attest = ["image", "attest", "--key", "c.key", "--type", "https://a.example/t", "--predicate", "sbom.json"];
+    place.affiant(attest).with([&*image]).run().code(0);
+    let attested = |attestor: &str| {
+        let attestations =
+            format!("attestations: [{{type: https://a.example/t, attestors: [{{entries: [{attestor}]}}]}}]");
+        ask(&attestations, &format!("entries: [{}]", keys(&["c"], "")))
+    };
+    assert_eq!(attested(&keys(&["c"], "")).0, 0);
+    let (code, annotated) = attested(&keys(&["c"], ", annotations: {tag: v1}"));
+    assert_eq!(code, 1);
+    assert!(
+        says(&annotated["reasons"], "annotations mismatch: nothing does not match expected value v1"),
+        "{annotated:#}"
+    );
     // From 40 referrers on one is warned, above 50 nothing passes: whatever they are.
     let mut refer = |number: usize| {
         let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x.test",
@@ -244,12 +349,98 @@ fn traps_are_told() {
     (0..40).for_each(&mut refer);
     let (code, many) = bundles(&keys(&["c"], ""));
     assert_eq!(code, 0);
-    assert!(says(&many["warnings"], "41 referrers"), "{many:#}");
-    (40..50).for_each(&mut refer);
+    assert!(says(&many["warnings"], "42 referrers"), "{many:#}");
+    (40..49).for_each(&mut refer);
     let (code, more) = bundles(&keys(&["c"], ""));
     assert_eq!(code, 1);
     assert!(says(&more["reasons"], "51 referrers"), "{more:#}");
     assert_eq!(one(&keys(&["c"], "")).0, 0, "tags do not mind");
+}
+
+/// A rule by the key in this file.
+fn rule_by(place: &Place, name: &str, kind: &str) -> String {
+    let key = std::fs::read_to_string(place.work().join(format!("{name}.pub"))).expect("a key");
+    let keys = json!({"publicKeys": key, "rekor": {"ignoreTlog": true}, "ctlog": {"ignoreSCT": true}});
+    let file = format!("{name}-{kind}.yaml");
+    let attestors = format!("entries: [{{keys: {keys}}}]");
+    place.write(&file, KEYED.replace("TYPE", &format!("type: {kind}")).replace("ATTESTORS", &attestors));
+    file
+}
+
+/// An image `app:v1` that `c.key` has signed in both forms.
+fn signed_image(registry: &Registry) -> (Place, String, Digest) {
+    let digest = registry.put_image("app", "v1", "a");
+    let image = format!("{}/app:v1", registry.host());
+    let place = Place::without_key();
+    for name in ["c", "d"] {
+        let file = format!("{name}.key");
+        place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", &file]).run().code(0);
+    }
+    place.affiant(["image", "sign", "--key", "c.key", &image]).run().code(0);
+    (place, image, digest)
+}
+
+/// Wherever a registry gives no answer, a rule that fails for it and one that passes are equally unknown.
+#[test]
+fn an_outage_is_no_verdict() {
+    let down: Arc<Mutex<&str>> = Arc::default();
+    let part = Arc::clone(&down);
+    let lie = move |asked: &Asked| {
+        let part = *part.lock().expect("no panic");
+        (!part.is_empty() && asked.path().contains(part)).then(|| Said::new(500))
+    };
+    let registry = Registry::with(Door::Open, true, Some(Box::new(lie)));
+    let (place, image, _) = signed_image(&registry);
+    let by = ["c", "d"].map(|name| rule_by(&place, name, "Cosign"));
+    for (policy, code) in by.iter().zip([0, 1]) {
+        check(&place, &image, policy, &[]).code(code);
+    }
+    for part in ["/manifests/v1", "/manifests/sha256-", "/manifests/sha256:", "/referrers/", "/blobs/"] {
+        *down.lock().expect("no panic") = part;
+        for policy in &by {
+            check(&place, &image, policy, &[]).code(4).stdout("").stderr_has(&["no answer", "500"]);
+        }
+    }
+}
+
+/// What is there and too long to be read might count.
+#[test]
+fn what_is_too_long_is_not_judged() {
+    const LONG: u64 = (128 << 20) + 1;
+    let registry = Registry::start();
+    let (place, image, digest) = signed_image(&registry);
+    let of = |name: &str, kind: &str| {
+        let ended = check(&place, &image, &rule_by(&place, name, kind), &["-o", "json"]);
+        (ended.exit_code(), rules(&ended)[0].take())
+    };
+    let sig = digest.tag(".sig");
+    let mut signatures = registry.manifest("app", &sig).expect("signatures");
+    let mut long = signatures["layers"][0].clone();
+    long["size"] = json!(LONG);
+    signatures["layers"].as_array_mut().expect("a list").push(long);
+    registry.put("app", Some(&sig), MANIFEST, signatures.to_string().as_bytes());
+    registry.forget();
+    for name in ["c", "d"] {
+        let (code, rule) = of(name, "Cosign");
+        assert_eq!((code, rule["answer"].as_str()), (4, Some("not judged")), "{rule:#}");
+        assert!(says(&rule["reasons"], &format!(".sig, layer 1: {LONG} bytes")), "{rule:#}");
+    }
+    // Bundles are elsewhere, and stay what they are.
+    assert_eq!([of("c", "SigstoreBundle").0, of("d", "SigstoreBundle").0], [0, 1]);
+    // A bundle that is too long for Kyverno fails all of them, as it does there.
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST,
+        "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "config": { "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
+            "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" },
+        "layers": [{ "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "size": (10 << 20) + 1,
+            "digest": Digest::of(b"long") }],
+        "subject": { "mediaType": MANIFEST, "digest": digest, "size": 1 } });
+    registry.put("app", None, MANIFEST, manifest.to_string().as_bytes());
+    let (code, rule) = of("c", "SigstoreBundle");
+    assert_eq!(code, 1);
+    assert!(says(&rule["reasons"], "a bundle of 10485761 bytes; Kyverno reads 10485760"), "{rule:#}");
+    let long = Digest::of(b"long");
+    assert!(registry.asked().iter().all(|asked| !asked.path().contains(long.hex())), "it was not fetched");
 }
 
 /// Every policy and command of the page, in a registry in the place of the one that it names.

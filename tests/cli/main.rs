@@ -28,6 +28,8 @@ mod issuer;
 mod keeping;
 #[cfg(feature = "remote")]
 mod keyless;
+#[cfg(feature = "remote")]
+mod keyless_checks;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
@@ -52,3 +54,7 @@ mod stores;
 mod stores_run;
 mod terminal;
 mod transparent;
+#[cfg(feature = "remote")]
+mod trust;
+#[cfg(feature = "remote")]
+mod tuf;

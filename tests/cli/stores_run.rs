@@ -1,5 +1,6 @@
 //! Evidence that goes to an archivista: from a run, by hand, in a bundle, and after an outage.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use affiant_remote::archivista::gitoid;
@@ -191,7 +192,10 @@ fn an_outage_is_finished_by_resume() {
     ]);
     is_secret(&place, &ended);
     assert!(place.beside("a.json").exists(), "the outfile is written all the same");
-    place.affiant(["resume"]).run().code(4).stderr_has(&["still waits", "answers 503"]);
+    let told = format!("note: goes to {base}, which the spool names and this command does not\n");
+    place.affiant(["resume"]).run().code(4).stderr_has(&[&told, "still waits", "answers 503"]);
+    let named = place.affiant(["resume", "--archivista-server", &base]).run().code(4);
+    assert!(!named.stderr_text().contains("note: goes to"), "{}", named.stderr_text());
     // Another server, named instead; headers go nowhere else.
     place.affiant(["resume", "--archivista-headers", &header]).run().code(2).stderr_has(&["for which server?"]);
     let (base, served) = serve(honest);
@@ -213,7 +217,10 @@ fn a_planted_want_gets_no_header() {
     run(&place, &["--archive", &format!("archivista+{base}")]).code(125);
     let header = format!("X-Api-Key: {KEY}");
     let other = ["resume", "--archivista-server", "https://ours.example", "--archivista-headers", &header];
-    place.affiant(other).run().code(4);
+    let told = format!("note: goes to {base}, ");
+    // It is said before anything is sent, and before it fails.
+    let said = place.affiant(other).run().code(4).stderr_has(&[&told]).stderr_text();
+    assert!(said.find(&told) < said.find("still waits"), "{said}");
     assert!(served.lock().expect("no panic").heads.iter().all(|head| !head.contains(KEY)));
     place.affiant(["resume", "--archivista-server", &base, "--archivista-headers", &header]).run().code(4);
     assert!(served.lock().expect("no panic").heads.iter().any(|head| head.contains(KEY)));
@@ -271,6 +278,62 @@ fn archive_verbs_work_on_a_server() {
     bundle(&["--enable-archivista", "--archivista-server", &base]).code(0).stderr("1 envelopes in ../e.tar.gz\n");
     let called = place.called("cilock", ["bundle", "create", "--subject", &app, "--archivista-url", &base]);
     called.with(["--output", "../f.tar.gz"]).run().code(0).stderr("1 envelopes in ../f.tar.gz\n");
+}
+
+/// As many as are wanted, one after the other; what cannot be read is passed over with a word, and does not count.
+#[test]
+fn as_much_as_is_wanted_is_copied() {
+    let (base, served) = serve(honest);
+    let store = format!("archivista+{base}");
+    let place = Place::new();
+    for number in 0..3 {
+        let about = format!("it=sha256:{}", number.to_string().repeat(64));
+        let call = place.affiant(["run", "-k", "../k.pem", "-s", "build", "-a", "environment", "--subjects", &about]);
+        call.with(["--archive", "dir:../kept", "--archive", &store, "--", "true"]).run().code(0);
+    }
+    let all = held(&served);
+    assert_eq!(all.len(), 3);
+    for envelope in &all {
+        finds(&served, envelope, "build");
+    }
+    let find = |archive: &str, more: &[&str]| {
+        place.affiant(["archive", "find", "--step", "build", "--archive", archive]).with(more).run()
+    };
+    let count = |folder: &str| std::fs::read_dir(place.beside(folder)).map_or(0, Iterator::count);
+    let fetched = || served.lock().expect("no panic").asked.iter().filter(|one| one.contains(" /download/")).count();
+    let before = fetched();
+    for (archive, folder) in [("dir:../kept", "a"), (&store, "b")] {
+        let into = place.beside(folder).display().to_string();
+        for (limit, there) in [("0", 0), ("2", 2), ("2", 2), ("9", 3)] {
+            let ended = find(archive, &["--into", &into, "--limit", limit]);
+            assert_eq!(ended.stdout_text().lines().count(), there, "{limit}");
+            assert_eq!(count(folder), there, "{limit}: what was there before is not there twice");
+            ended.code(if there == 0 { 3 } else { 0 });
+        }
+        find(archive, &["--into", &into, "--after", "sha256:0"]).code(2);
+    }
+    assert_eq!(fetched() - before, 2 + 2 + 3, "no more than is wanted");
+    // One that is not what its name says, then all of them.
+    let objects = place.beside("kept/objects");
+    let mut files: Vec<_> = walk(&objects).into_iter().filter(|path| path.is_file()).collect();
+    files.sort();
+    assert_eq!(files.len(), 3, "{files:?}");
+    let spoil = |path: &Path| {
+        std::fs::remove_file(path).expect("removes");
+        std::fs::write(path, "{}").expect("writes");
+    };
+    let into = place.beside("c").display().to_string();
+    spoil(&files[0]);
+    let ended = find("dir:../kept", &["--into", &into, "--limit", "2"]).code(0).stderr_has(&["passed over: sha256:"]);
+    assert_eq!((ended.stdout_text().lines().count(), count("c")), (2, 2));
+    files[1..].iter().for_each(|path| spoil(path));
+    find("dir:../kept", &["--into", &into]).code(4).stdout("").stderr_has(&["none of the 3 envelopes can be read"]);
+}
+
+/// All below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// What the tutorial calls `archivista_fetch_for_image`.

@@ -103,6 +103,7 @@ static TRUST: LazyLock<Trust> = LazyLock::new(|| {
         keys: KEYS.iter().map(|pem| PublicKey::from_file_bytes(pem).expect("a recorded key")).collect(),
         roots: vec![root],
         authorities: authorities(),
+        ..Trust::default()
     }
 });
 

@@ -10,6 +10,7 @@ mod certificates;
 mod chains;
 mod command_line;
 mod flips;
+mod keyless;
 mod kit;
 mod place;
 mod quiet;

@@ -5,16 +5,7 @@ use crate::harness::{Ended, Place, variable};
 use crate::hosts::{affiant, call, need_registries, place, registries, sh};
 
 /// The rule of the tutorial, word for word.
-const SUBJECT_MATCH: &str = r#"package image.subject_match
-import rego.v1
-deny contains msg if {
-not input.image_digest == input.cosign_subject
-msg := sprintf(
-"image digest mismatch: cilock has %s, cosign signed %s",
-[input.image_digest, input.cosign_subject]
-)
-}
-"#;
+const SUBJECT_MATCH: &str = include_str!("../../fixtures/tutorials/subject_match.rego");
 const BRANCH: &str = r#"package git.branch
 import rego.v1
 deny contains msg if {

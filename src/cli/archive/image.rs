@@ -3,12 +3,12 @@
 //! The image is resolved once. Its manifest, the entries of its index and the configs are looked up, and then what the
 //! evidence refers back to, as `bundle create` does: a gate that is handed these files can follow a chain.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use affiant_core::bundle::MAX_ENVELOPES;
-use affiant_core::image::{At, Digest, Kind as ManifestKind, RepositoryError};
+use affiant_core::image::platforms::members_there;
+use affiant_core::image::{Descriptor, Digest, Platform, RepositoryError};
 use affiant_core::outfile::Outfile;
 use affiant_core::store::{Found, ObjectId, SubjectDigest};
 use affiant_core::verify::Source;
@@ -22,10 +22,6 @@ use crate::cli::image::{TargetArgs, no_answer};
 use crate::cli::output::{Output, one_line};
 use crate::cli::places;
 
-/// Most manifests of an index that are looked up.
-const MAX_CHILDREN: usize = 1000;
-/// How deep indexes may lie in each other.
-const MAX_DEPTH: usize = 4;
 /// Rounds of back-references, as many as `bundle create` goes.
 const MAX_ROUNDS: usize = 5;
 
@@ -38,37 +34,22 @@ fn digests(targets: &TargetArgs, name: &str, output: &Output) -> Result<Vec<Subj
         Failure::new(Kind::NoAnswer, format!("{name} is not there"))
             .hint("is the name right, and was the image pushed?")
     })?;
-    let mut all: BTreeSet<Digest> = BTreeSet::new();
-    let mut order = Vec::new();
-    let mut next = vec![(root, 0)];
-    while let Some((stored, depth)) = next.pop() {
-        if !all.insert(stored.digest().clone()) {
-            continue;
-        }
-        order.push(stored.digest().clone());
-        let manifest = stored.manifest().map_err(|error| no_answer(name, &error))?;
-        order.extend(manifest.config.iter().map(|config| config.digest.clone()));
-        if manifest.kind() != ManifestKind::Index {
-            continue;
-        }
-        // What an index says of a build is no image.
-        let images =
-            manifest.entries().iter().filter(|entry| entry.platform.as_ref().is_none_or(|one| !one.is_unknown()));
-        for entry in images {
-            if depth == MAX_DEPTH || all.len() + next.len() >= MAX_CHILDREN {
-                let what = format!("{name}: more than {MAX_CHILDREN} manifests, or deeper than {MAX_DEPTH}");
-                return Err(Failure::new(Kind::NoAnswer, what));
-            }
-            let child = image.repository.manifest(&At::Digest(entry.digest.clone())).map_err(failed)?;
-            if let Some(child) = child {
-                next.push((child, depth + 1));
-            } else {
-                let text = format!("note: {} of the index is not there, and not asked for its config", entry.digest);
-                output.message(&text);
-                order.push(entry.digest.clone());
-            }
-        }
-    }
+    // What an index says of a build is no image.
+    let key = |entry: &Descriptor| {
+        let is_known = !entry.platform.as_ref().is_some_and(Platform::is_unknown);
+        is_known.then(|| entry.digest.clone())
+    };
+    let mut absent = Vec::new();
+    let there = members_there(&*image.repository, &root, key, |entry| {
+        output.message(&format!("note: {} of the index is not there, and not asked for its config", entry.digest));
+        absent.push(entry.digest);
+        Ok(())
+    });
+    let digests = there.map_err(failed)?.into_iter().flat_map(|one| {
+        let config = one.manifest.config.map(|config| config.digest);
+        std::iter::once(one.stored.digest().clone()).chain(config)
+    });
+    let order: Vec<Digest> = digests.chain(absent).collect();
     let seed = |digest: Digest| SubjectDigest { algorithm: Some("sha256".to_owned()), value: digest.hex().to_owned() };
     Ok(order.into_iter().map(seed).collect())
 }

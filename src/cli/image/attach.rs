@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use affiant_core::image::Digest;
 use affiant_core::image::attach::{self, Document, Form, Keeper, Kept, MAX_DOCUMENTS, Part, Refused};
 use affiant_core::image::attached;
 use affiant_core::image::shared::Pace;
-use affiant_core::image::{At, Digest, Manifest};
 use affiant_core::sign::PublicKey;
 use affiant_core::verify::Source as _;
 use clap::{Args, ValueEnum};
@@ -59,7 +59,7 @@ pub(crate) struct AttachArgs {
 
 /// What is attached, and how.
 pub(super) struct Attaching<'a> {
-    pub(super) documents: &'a [Document],
+    pub(super) documents: &'a [&'a Document],
     pub(super) keys: &'a [PublicKey],
     pub(super) forms: &'a [Form],
     pub(super) command_optional: bool,
@@ -70,6 +70,7 @@ pub(super) fn attach(args: &AttachArgs, output: &Output) -> Result<Ending, Failu
     let documents = documents(&args.files, args.archive.as_deref(), &keys)?;
     let image = args.registry.image_to_change(&args.image)?;
     let forms: Vec<Form> = args.format.iter().map(|kind| (*kind).into()).collect();
+    let documents: Vec<&Document> = documents.iter().collect();
     let attaching =
         Attaching { documents: &documents, keys: &keys, forms: &forms, command_optional: args.command_optional };
     let names = attaching.to(&image, output)?;
@@ -140,41 +141,49 @@ fn refused(all: &[(String, Refused)]) -> Failure {
 
 /// An image and all of an index, with their configs.
 pub(super) fn parts(image: &Image) -> Result<Vec<Part>, Failure> {
-    let mut parts = Vec::new();
-    for descriptor in image.with_children()? {
-        let failed = |error: &(dyn std::error::Error + 'static)| no_answer(&image.pinned(), error);
-        let stored = image.repository().need(&At::Digest(descriptor.digest.clone())).map_err(|error| failed(&error))?;
-        let manifest: Manifest = stored.manifest().map_err(|error| failed(&error))?;
-        parts.push(Part::of(descriptor, &manifest));
-    }
-    Ok(parts)
+    Ok(image.members()?.iter().map(|one| Part::of(one.stored.descriptor(), &one.manifest)).collect())
 }
 
-impl Attaching<'_> {
+/// Which document, by its number, is attached to which manifests.
+type Places = Vec<(usize, Vec<Part>)>;
+
+impl<'a> Attaching<'a> {
+    /// The evidence of our own run.
+    fn of_run(documents: &'a [&'a Document], keys: &'a [PublicKey]) -> Self {
+        Self { documents, keys, forms: &[Form::Referrer], command_optional: false }
+    }
+
     /// Attaches all of it, or nothing where one of it may not be. Gives the names of what is new.
-    pub(super) fn to(&self, image: &Image, output: &Output) -> Result<Vec<String>, Failure> {
-        let parts = parts(image)?;
+    fn to(&self, image: &Image, output: &Output) -> Result<Vec<String>, Failure> {
+        self.keep(image, self.judge(&parts(image)?)?, output)
+    }
+
+    /// To what each document is attached; it is refused where one of them may not be.
+    fn judge(&self, parts: &[Part]) -> Result<Places, Failure> {
         let mut places = Vec::new();
         let mut wrong = Vec::new();
         let runs = attach::judge_runs(self.documents, self.command_optional);
-        for (document, run) in self.documents.iter().zip(runs) {
+        for (number, (document, run)) in self.documents.iter().zip(runs).enumerate() {
             let judged =
-                run.and_then(|()| attach::judge_length(document)).and_then(|()| attach::named(document, &parts));
+                run.and_then(|()| attach::judge_length(document)).and_then(|()| attach::named(document, parts));
             match judged {
-                Ok(found) => places.push((document, found)),
+                Ok(found) => places.push((number, found.into_iter().cloned().collect())),
                 Err(error) => wrong.push((document.label.clone(), error)),
             }
         }
-        if !wrong.is_empty() {
-            return Err(refused(&wrong));
-        }
+        if wrong.is_empty() { Ok(places) } else { Err(refused(&wrong)) }
+    }
+
+    /// Attaches what was judged. Gives the names of what is new.
+    fn keep(&self, image: &Image, places: Places, output: &Output) -> Result<Vec<String>, Failure> {
         let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let pace = Pace::default();
         let keeper = Keeper { repository: image.keeper(), prefix: image.prefix(), pace: &pace, created: &created };
         let mut names = Vec::new();
         let mut crowded = BTreeSet::new();
-        for (document, parts) in places {
-            for (part, form) in parts.into_iter().flat_map(|part| self.forms.iter().map(move |form| (part, *form))) {
+        for (number, parts) in places {
+            let document = self.documents[number];
+            for (part, form) in parts.iter().flat_map(|part| self.forms.iter().map(move |form| (part, *form))) {
                 let place = format!("{}@{}", image.name(), part.manifest.digest);
                 let kept = attach::keep(document, &part.manifest, form, self.keys, &keeper).map_err(|error| {
                     Failure::because(
@@ -218,23 +227,24 @@ fn tell(kept: &Kept, keeper: &str) -> (String, Option<String>) {
 }
 
 /// Where a run's evidence goes, besides the archive.
-pub(crate) enum After {
-    /// To this image.
-    Named(String),
-    /// To the images that the command made, by its docker attestation.
-    Made,
+pub(crate) struct After {
+    /// The image; else those that the command made, by its docker attestation.
+    named: Option<String>,
+    registry: RegistryArgs,
 }
 
 impl After {
     /// As `--attach[=IMAGE]` says it.
     pub(crate) fn read(text: &str) -> Result<Self, Failure> {
-        if text.is_empty() {
-            return Ok(Self::Made);
+        let named = (!text.is_empty()).then(|| text.to_owned());
+        if let Some(name) = &named {
+            super::targets::named(name)?;
         }
-        super::targets::named(text).map(|_| Self::Named(text.to_owned()))
+        Ok(Self { named, registry: RegistryArgs::of_variables()? })
     }
 
-    /// Attaches the envelopes of a run, the collection first, as JSON. Gives the names of what is new.
+    /// Attaches the envelopes of a run, the collection first, as JSON: to all the images or, where one is not there or one
+    /// of the envelopes may not be attached to it, to none. Gives the names of what is new.
     pub(crate) fn attach(
         &self,
         envelopes: &[(String, Vec<u8>)],
@@ -245,14 +255,13 @@ impl After {
             Document::read(label.clone(), bytes, keys).map_err(|error| refused(&[(label.clone(), error)]))
         };
         let documents = envelopes.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let registry = RegistryArgs::default();
-        let images = match self {
-            Self::Named(name) => vec![name.clone()],
-            Self::Made => made(envelopes)?,
+        let images = match &self.named {
+            Some(name) => vec![name.clone()],
+            None => made(envelopes)?,
         };
-        let mut names = Vec::new();
+        let mut judged = Vec::new();
         for name in images {
-            let image = registry.image_to_change(&name).map_err(|failure| match failure.kind {
+            let image = self.registry.image_to_change(&name).map_err(|failure| match failure.kind {
                 Kind::NoTag => {
                     failure.hint("evidence is attached to what was pushed: push the image within the command")
                 }
@@ -260,10 +269,14 @@ impl After {
             })?;
             let parts = parts(&image)?;
             // Not every own envelope is about every image: an SBOM names its own.
-            let (about, rest): (Vec<Document>, Vec<Document>) = documents
+            let (about, rest): (Vec<&Document>, Vec<&Document>) = documents
                 .iter()
-                .cloned()
                 .partition(|document| document.is_collection() || attach::named(document, &parts).is_ok());
+            let places = Attaching::of_run(&about, keys).judge(&parts)?;
+            judged.push((image, about, rest, places));
+        }
+        let mut names = Vec::new();
+        for (image, about, rest, places) in judged {
             for document in rest {
                 output.message(&format!(
                     "note: {} is not about {}, and is not attached to it",
@@ -271,8 +284,7 @@ impl After {
                     image.pinned()
                 ));
             }
-            let attaching = Attaching { documents: &about, keys, forms: &[Form::Referrer], command_optional: false };
-            names.extend(attaching.to(&image, output)?);
+            names.extend(Attaching::of_run(&about, keys).keep(&image, places, output)?);
             image.finish()?;
         }
         Ok(names)

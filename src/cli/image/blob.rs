@@ -1,18 +1,19 @@
-//! `affiant image sign-blob` and `verify-blob`: files, with keys.
+//! `affiant image sign-blob` and `verify-blob`: files.
 
 use std::path::{Path, PathBuf};
 
-use affiant_core::image::sigstore::{self, Bundle, Content};
-use affiant_core::image::{keyed, sigstore::MAX_BUNDLE};
+use affiant_core::image::sigstore::{Bundle, Content, MAX_BUNDLE};
+use affiant_core::image::{attached, found};
 use affiant_core::keyless::material::stamp_json;
 use affiant_core::keyless::sealer::{Proof, Sealer, What};
-use affiant_core::sigstore::proven_time;
+use affiant_core::sigstore::OldBundle;
+use affiant_core::sigstore::judge::{Material, Unproven, judge};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
 use super::sign::{SigningArgs, tell};
-use super::verify::TrustArgs;
+use super::trust::{TrustArgs, Trusted};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keyless::not_signed;
@@ -44,7 +45,7 @@ pub(crate) struct SignBlobArgs {
 
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  affiant image verify-blob --key cosign.pub --bundle app.sigstore.json app.tar.gz\n\nExit codes: 0 signed, 2 usage, 4 no answer, 12 the signature does not hold."
+    after_help = "Example:\n  affiant image verify-blob --key cosign.pub --bundle app.sigstore.json app.tar.gz\n\nExit codes: 0 signed, 2 usage, 4 no answer, 12 the signature does not hold, 13 no certificate."
 )]
 pub(crate) struct VerifyBlobArgs {
     /// The file; `-` for stdin
@@ -52,12 +53,38 @@ pub(crate) struct VerifyBlobArgs {
     file: PathBuf,
     #[command(flatten)]
     trust: TrustArgs,
-    /// The Sigstore bundle
-    #[arg(long, value_name = "FILE", conflicts_with = "signature", required_unless_present = "signature")]
+    /// The Sigstore bundle, or cosign's older one
+    #[arg(long, value_name = "FILE", required_unless_present = "signature")]
     bundle: Option<PathBuf>,
     /// The signature: a file, or base64
     #[arg(long, value_name = "SIGNATURE")]
     signature: Option<String>,
+    #[command(flatten)]
+    beside: BesideArgs,
+}
+
+/// What came with a signature in files of its own.
+#[derive(Args)]
+pub(super) struct BesideArgs {
+    /// The timestamp of the signature, where it is beside: as cosign writes it, or `TimeStampResp`
+    #[arg(long, value_name = "FILE", hide = true, alias = "rfc3161-timestamp-bundle")]
+    rfc3161_timestamp: Option<PathBuf>,
+}
+
+impl BesideArgs {
+    /// Adds it.
+    pub(super) fn add_to(&self, material: &mut Material) -> Result<(), Failure> {
+        let Some(file) = &self.rfc3161_timestamp else { return Ok(()) };
+        let bytes = read_file(file)?;
+        let response = match std::str::from_utf8(&bytes) {
+            Ok(text) if text.trim_start().starts_with('{') => attached::timestamp_of(text).map_err(|reason| {
+                Failure::new(Kind::NoAnswer, format!("{} is no timestamp: {reason}", file.display()))
+            })?,
+            _ => bytes,
+        };
+        material.timestamps.push(response);
+        Ok(())
+    }
 }
 
 impl VerifyBlobArgs {
@@ -118,53 +145,62 @@ pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 pub(super) fn verify_blob(args: &VerifyBlobArgs, output: &Output) -> Result<Ending, Failure> {
-    let key = args.trust.key()?;
+    let trusted = args.trust.read()?;
     let no = |reason: String| Failure::new(Kind::NoMatch, format!("{}: {reason}", args.file.display()));
-    let authorities = args.trust.authorities()?;
-    let (signature, has_log, timestamps) = match (&args.bundle, &args.signature) {
-        (Some(file), _) => {
-            let bytes = read_file(file)?;
-            if bytes.len() > MAX_BUNDLE {
-                return Err(no(format!("{} is longer than {MAX_BUNDLE} bytes", file.display())));
+    let given = args.signature.as_deref().map(signature).transpose()?;
+    let (signature, mut material) = match (&args.bundle, given) {
+        (Some(file), given) => {
+            let (signature, material) = of_bundle(file).map_err(no)?;
+            if given.is_some_and(|given| given != signature) {
+                return Err(no(format!("--signature is another than that of {}", file.display())));
             }
-            let bundle = Bundle::parse(&bytes).map_err(|error| no(format!("{}: {error}", file.display())))?;
-            match (bundle.content, bundle.signer) {
-                (Content::Message { signature, .. }, sigstore::Signer::Key { .. }) => {
-                    (signature, !bundle.entries.is_empty(), bundle.timestamps)
-                }
-                (Content::Envelope(_), _) => {
-                    return Err(no("the bundle has an attestation, not a signature".to_owned()));
-                }
-                (_, sigstore::Signer::Certificate { .. }) => {
-                    return Err(no("the bundle is signed by a certificate, not by a key".to_owned()));
-                }
-            }
+            (signature, material)
         }
-        (None, Some(text)) => {
-            let text = match read_file(Path::new(text)) {
-                Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-                Err(_) => text.clone(),
-            };
-            let signature = STANDARD.decode(text.trim());
-            (signature.map_err(|_| Failure::usage("--signature: neither a file nor base64"))?, false, Vec::new())
-        }
+        (None, Some(signature)) => (signature, Material::default()),
         (None, None) => return Err(Failure::usage("no signature is named").hint("write `--bundle FILE`")),
     };
-    if args.trust.demands_log() {
-        let has = if has_log {
-            "its log entry was not checked: this affiant has no keys of logs"
-        } else {
-            "it has no log entry, and one is demanded"
-        };
-        return Err(no(has.to_owned())
-            .hint("signatures of keys need no log: `--insecure-ignore-tlog` says that none is demanded"));
-    }
+    args.beside.add_to(&mut material)?;
     let bytes = read_file(&args.file)?;
-    keyed::holds(&key, &[&bytes], &signature).map_err(|error| no(error.to_string()))?;
-    if let Some(authorities) = authorities {
-        proven_time(&timestamps, &signature, &authorities)
-            .map_err(|reason| no(format!("no timestamp that holds: {reason}")))?;
-    }
+    let message: [&[u8]; 1] = [&bytes];
+    let unproven = Unproven { message: &message, signature: &signature, envelope: None, envelope_bytes: None };
+    judge(&material, &unproven, &trusted.demands()).map_err(|refused| {
+        let failure = Failure::new(Trusted::kind(&refused), format!("{}: {refused}", args.file.display()));
+        trusted.advise(&refused, failure, output)
+    })?;
     output.message("Verified OK");
     Ok(Ending::Done)
+}
+
+/// A signature: a file, or base64.
+fn signature(text: &str) -> Result<Vec<u8>, Failure> {
+    let text = match read_file(Path::new(text)) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => text.to_owned(),
+    };
+    STANDARD.decode(text.trim()).map_err(|_| Failure::usage("--signature: neither a file nor base64"))
+}
+
+/// The signature over bytes in a bundle of either form, with what it brings.
+fn of_bundle(file: &Path) -> Result<(Vec<u8>, Material), String> {
+    let shown = file.display();
+    let bytes = read_file(file).map_err(|failure| failure.one_line())?;
+    if bytes.len() > MAX_BUNDLE {
+        return Err(format!("{shown} is longer than {MAX_BUNDLE} bytes"));
+    }
+    if is_old(&bytes) {
+        let old = OldBundle::parse(&bytes).map_err(|error| format!("{shown}: {error}"))?;
+        let entries = old.entry.into_iter().collect();
+        return Ok((old.signature, Material { certificate: old.certificate, entries, ..Material::default() }));
+    }
+    let bundle = Bundle::parse(&bytes).map_err(|error| format!("{shown}: {error}"))?;
+    let material = found::material_of(&bundle);
+    match bundle.content {
+        Content::Message { signature, .. } => Ok((signature, material)),
+        Content::Envelope(_) => Err("the bundle has an attestation, not a signature".to_owned()),
+    }
+}
+
+/// Whether it says that it is cosign's older form.
+fn is_old(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(bytes).is_ok_and(|value| value.get("base64Signature").is_some())
 }

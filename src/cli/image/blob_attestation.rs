@@ -1,4 +1,4 @@
-//! `affiant image attest-blob` and `verify-blob-attestation`: statements about files, with keys.
+//! `affiant image attest-blob` and `verify-blob-attestation`: statements about files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use affiant_core::dsse::Envelope;
 use affiant_core::image::Digest;
 use affiant_core::image::claim::{self, Claim};
-use affiant_core::image::found::{Content, Demand, Found, Refused, judge_attestation};
+use affiant_core::image::found::{self, Content, Found, Refused, judge_attestation};
 use affiant_core::image::sigstore::{self, Bundle, MAX_BUNDLE};
 use affiant_core::redact::{Redactor, VariableMask};
+use affiant_core::sigstore::judge::{Budget, Material};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
-use super::blob::{write, write_proof};
+use super::blob::{BesideArgs, write, write_proof};
 use super::sign::{SealedStatement, SigningArgs};
+use super::trust::{TrustArgs, Trusted, of_proof};
 use super::types::Named;
-use super::verify::TrustArgs;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::names::Called;
@@ -64,7 +65,7 @@ pub(crate) struct AttestBlobArgs {
 
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  affiant image verify-blob-attestation --key cosign.pub --type cyclonedx --bundle app.att.json app.tar.gz\n\nExit codes: 0 attested, 2 usage, 4 no answer, 12 not what is demanded."
+    after_help = "Example:\n  affiant image verify-blob-attestation --key cosign.pub --type cyclonedx --bundle app.att.json app.tar.gz\n\nExit codes: 0 attested, 2 usage, 4 no answer, 12 not what is demanded, 13 no certificate."
 )]
 pub(crate) struct VerifyBlobAttestationArgs {
     /// The file; `-` for stdin
@@ -87,6 +88,8 @@ pub(crate) struct VerifyBlobAttestationArgs {
     /// The envelope: a file, as JSON or in base64
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
+    #[command(flatten)]
+    beside: BesideArgs,
 }
 
 impl VerifyBlobAttestationArgs {
@@ -161,36 +164,27 @@ pub(super) fn verify_blob_attestation(args: &VerifyBlobAttestationArgs, output: 
     let shown = args.file.as_ref().map_or_else(|| "the digest".to_owned(), |file| file.display().to_string());
     let no = |reason: String| Failure::new(Kind::NoMatch, format!("{shown}: {reason}"));
     let named = Named::read(&args.kind)?;
-    let key = args.trust.key()?;
-    let authorities = args.trust.authorities()?;
-    let found = match (&args.bundle, &args.signature) {
+    let trusted = args.trust.read()?;
+    let mut found = match (&args.bundle, &args.signature) {
         (Some(file), _) => of_bundle(file)?,
         (None, Some(file)) => of_envelope(file)?,
         (None, None) => return Err(Failure::usage("no attestation is named").hint("write `--bundle FILE`")),
     };
+    args.beside.add_to(&mut found.material)?;
     let digest = match (&args.digest, &args.file) {
         (Some(text), _) => digest("--digest", text)?,
         (None, Some(file)) => Digest::of(&read_file(file)?),
         (None, None) => return Err(Failure::usage("no file is named")),
     };
     let wanted = BTreeMap::new();
-    let demand = Demand {
-        digest: &digest,
-        key: &key,
-        annotations: &wanted,
-        log: args.trust.demands_log(),
-        time: authorities.as_deref(),
-        claims: args.trust.checks_claims(),
-    };
-    let accepted = judge_attestation(&found, &demand).map_err(|refused| {
-        let failure = no(match &refused {
-            Refused::Digest { .. } => format!("none of the attestation's subjects is sha256:{}", digest.hex()),
-            other => other.to_string(),
-        });
-        if args.trust.demands_log() {
-            failure.hint("signatures of keys need no log: `--insecure-ignore-tlog` says that none is demanded")
-        } else {
-            failure
+    let budget = Budget::default();
+    let demand = trusted.demand(&digest, &wanted, &budget);
+    let accepted = judge_attestation(&found, &demand).map_err(|refused| match (&refused, of_proof(&refused)) {
+        (Refused::Digest { .. }, _) => no(format!("none of the attestation's subjects is sha256:{}", digest.hex())),
+        (_, None) => no(refused.to_string()),
+        (_, Some(reason)) => {
+            let failure = Failure::new(Trusted::kind(reason), format!("{shown}: {refused}"));
+            trusted.advise(reason, failure, output)
         }
     })?;
     let kind = accepted.statement.map(|said| said.predicate_type).unwrap_or_default();
@@ -211,17 +205,12 @@ fn of_bundle(file: &Path) -> Result<Found, Failure> {
         return Err(refused(file, &format!("longer than {MAX_BUNDLE} bytes")));
     }
     let bundle = Bundle::parse(&bytes).map_err(|error| refused(file, &error.to_string()))?;
-    match (bundle.content, bundle.signer) {
-        (sigstore::Content::Envelope(envelope), sigstore::Signer::Key { .. }) => Ok(Found {
-            place: file.display().to_string(),
-            content: Content::Bundle(envelope),
-            has_log: !bundle.entries.is_empty(),
-            timestamps: bundle.timestamps,
-        }),
-        (sigstore::Content::Message { .. }, _) => Err(refused(file, "the bundle has a signature, and no attestation")),
-        (_, sigstore::Signer::Certificate { .. }) => {
-            Err(refused(file, "the bundle is signed by a certificate, not by a key"))
+    let material = found::material_of(&bundle);
+    match bundle.content {
+        sigstore::Content::Envelope(envelope) => {
+            Ok(Found { place: file.display().to_string(), content: Content::Bundle(envelope), material })
         }
+        sigstore::Content::Message { .. } => Err(refused(file, "the bundle has a signature, and no attestation")),
     }
 }
 
@@ -235,5 +224,5 @@ fn of_envelope(file: &Path) -> Result<Found, Failure> {
     }
     let envelope = Envelope::parse(&bytes, bytes.len()).map_err(|error| refused(file, &error.to_string()))?;
     let place = file.display().to_string();
-    Ok(Found { place, content: Content::Envelope(envelope, bytes), has_log: false, timestamps: Vec::new() })
+    Ok(Found { place, content: Content::Envelope(envelope, bytes), material: Material::default() })
 }

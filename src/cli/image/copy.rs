@@ -15,7 +15,7 @@ use crate::cli::output::Output;
 const SHOWN: usize = 20;
 
 #[derive(Args)]
-pub(super) struct HowArgs {
+struct HowArgs {
     /// Leave signatures, attestations and other referrers behind
     #[arg(long)]
     no_evidence: bool,
@@ -32,6 +32,8 @@ pub(super) struct HowArgs {
     /// What stands before the tags of signatures and attestations
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 #[derive(Args)]
@@ -47,8 +49,6 @@ pub(crate) struct CopyArgs {
     to: String,
     #[command(flatten)]
     how: HowArgs,
-    #[command(flatten)]
-    targets: TargetArgs,
 }
 
 #[derive(Args)]
@@ -61,8 +61,6 @@ pub(crate) struct SaveArgs {
     dir: PathBuf,
     #[command(flatten)]
     how: HowArgs,
-    #[command(flatten)]
-    targets: TargetArgs,
 }
 
 #[derive(Args)]
@@ -75,8 +73,6 @@ pub(crate) struct LoadArgs {
     dir: PathBuf,
     #[command(flatten)]
     how: HowArgs,
-    #[command(flatten)]
-    targets: TargetArgs,
 }
 
 /// Carries, and says on stderr what was carried.
@@ -144,9 +140,9 @@ impl HowArgs {
     }
 }
 
-fn run(from: &str, to: &str, how: &HowArgs, targets: &TargetArgs, output: &Output) -> Result<Ending, Failure> {
-    let source = targets.source(from)?;
-    let destination = targets.destination(to)?;
+fn run(from: &str, to: &str, how: &HowArgs, output: &Output) -> Result<Ending, Failure> {
+    let source = how.targets.source(from)?;
+    let destination = how.targets.destination(to)?;
     // In a layout an image keeps the tag that it was named with.
     let kept = match (&destination.reference, &source.at, &destination.tag) {
         (None, At::Tag(tag), None) => Some(tag.clone()),
@@ -158,15 +154,15 @@ fn run(from: &str, to: &str, how: &HowArgs, targets: &TargetArgs, output: &Outpu
 }
 
 pub(super) fn copy(args: &CopyArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&args.from, &args.to, &args.how, &args.targets, output)
+    run(&args.from, &args.to, &args.how, output)
 }
 
 pub(super) fn save(args: &SaveArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&args.image, &in_folder(&args.dir)?, &args.how, &args.targets, output)
+    run(&args.image, &in_folder(&args.dir)?, &args.how, output)
 }
 
 pub(super) fn load(args: &LoadArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&in_folder(&args.dir)?, &args.image, &args.how, &args.targets, output)
+    run(&in_folder(&args.dir)?, &args.image, &args.how, output)
 }
 
 fn in_folder(folder: &std::path::Path) -> Result<String, Failure> {

@@ -7,6 +7,7 @@ use affiant_core::evidence::Statement;
 use affiant_core::image::attached::{self, CERTIFICATE, LOG, MAX_LAYER, SIGNATURE, TIMESTAMP};
 use affiant_core::image::found::MAX_TOTAL;
 use affiant_core::image::kept::{self, Kept, Place, Sort};
+use affiant_core::image::platforms::choose_entry;
 use affiant_core::image::shared::Pace;
 use affiant_core::image::sigstore::{Bundle, Content};
 use affiant_core::image::{At, Descriptor, Digest};
@@ -337,21 +338,9 @@ impl Image {
     fn platform(&self, wanted: &str) -> Result<Digest, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| no_answer(&self.pinned(), error);
         let manifest = self.stored.manifest().map_err(|error| failed(&error))?;
-        let is_wanted = |entry: &&Descriptor| {
-            entry
-                .platform
-                .as_ref()
-                .is_some_and(|one| one.to_string() == wanted || format!("{}/{}", one.os, one.architecture) == wanted)
-        };
-        let found: Vec<_> = manifest.entries().iter().filter(is_wanted).collect();
-        let [entry] = found[..] else {
-            let known: Vec<String> =
-                manifest.entries().iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
-            return Err(Failure::new(
-                Kind::NoTag,
-                format!("{} has {} images for {wanted}; it has: {}", self.pinned(), found.len(), known.join(", ")),
-            ));
-        };
+        let entry = choose_entry(&self.stored, &manifest, wanted).map_err(|error| {
+            Failure::because(Kind::NoTag, format!("{}: --platform {wanted}", self.pinned()), &error)
+        })?;
         let stored = self.repository().need(&At::Digest(entry.digest.clone())).map_err(|error| failed(&error))?;
         Ok(stored.digest().clone())
     }

@@ -143,14 +143,7 @@ struct There {
 
 fn there(one: &Unsigned, image: &Image, sealer: &Sealer) -> Result<There, Failure> {
     let wanted = BTreeMap::new();
-    let demand = Demand {
-        digest: &one.about.digest,
-        key: sealer.public_key(),
-        annotations: &wanted,
-        log: false,
-        time: None,
-        claims: true,
-    };
+    let demand = Demand::of_key(&one.about.digest, sealer.public_key(), &wanted);
     let mut there = There { under_tag: false, in_bundle: false };
     let look = |found: found::Found| {
         let is_same = judge_attestation(&found, &demand)

@@ -1,17 +1,14 @@
 //! An image in its place, and the places in which something is kept about it.
 
 use affiant_core::image::found::Skipped;
-use affiant_core::image::{At, Descriptor, Digest, Manifest, Reference, Repository, RepositoryError, Stored, Target};
+use affiant_core::image::platforms::{Member, members};
+use affiant_core::image::{At, Descriptor, Digest, Reference, Repository, Stored, Target};
 use clap::Args;
 
 use super::targets::{self, Place, TargetArgs, Use, no_answer};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
-
-/// Most entries of an index that are signed with it.
-const MAX_CHILDREN: usize = 1000;
-/// How deep indexes may lie in each other.
-const MAX_DEPTH: usize = 4;
+use crate::cli::surroundings;
 
 #[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
@@ -22,7 +19,7 @@ pub(in crate::cli) struct RegistryArgs {
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
     /// Repository, or oci:FOLDER, in which signatures and attestations are kept, instead of the image's
-    #[arg(long, value_name = "NAME", env = "COSIGN_REPOSITORY", hide_env_values = true)]
+    #[arg(long, value_name = "NAME", env = EVIDENCE, hide_env_values = true)]
     evidence_repository: Option<String>,
 }
 
@@ -36,7 +33,19 @@ pub(in crate::cli) struct Image {
     asked: String,
 }
 
+/// The variable of `--evidence-repository`, as cosign calls it.
+const EVIDENCE: &str = "COSIGN_REPOSITORY";
+
 impl RegistryArgs {
+    /// As the variables say it, for a verb that has none of these flags itself.
+    pub(super) fn of_variables() -> Result<Self, Failure> {
+        let Some(name) = surroundings::variable(EVIDENCE) else { return Ok(Self::default()) };
+        let name =
+            name.into_string().map_err(|name| Failure::usage(format!("{EVIDENCE}={}: no UTF-8", name.display())))?;
+        TargetArgs::names_keeper(&name).map_err(|failure| failure.hint(format!("{EVIDENCE} says it")))?;
+        Ok(Self { evidence_repository: Some(name), ..Self::default() })
+    }
+
     /// The registry's repository in which evidence is kept, where that is not the image's.
     pub(in crate::cli) fn keeper_elsewhere(&self) -> Option<&str> {
         self.evidence_repository.as_deref().filter(|name| !name.is_empty() && is_elsewhere(name))
@@ -155,31 +164,14 @@ impl Image {
     }
 
     /// The image, and with it all manifests of an index.
+    pub(super) fn members(&self) -> Result<Vec<Member>, Failure> {
+        members(self.repository(), &self.stored, |entry| Some(entry.digest.clone()))
+            .map_err(|error| no_answer(&self.pinned(), &error))
+    }
+
+    /// What points at the image, and at all manifests of an index.
     pub(super) fn with_children(&self) -> Result<Vec<Descriptor>, Failure> {
-        let mut all = Vec::new();
-        let failed = |error: RepositoryError| no_answer(&self.pinned(), &error);
-        let mut next = vec![(self.stored.clone(), 0)];
-        while let Some((stored, depth)) = next.pop() {
-            if all.iter().any(|one: &Descriptor| one.digest == *stored.digest()) {
-                continue;
-            }
-            all.push(stored.descriptor());
-            let manifest: Manifest = stored.manifest().map_err(|error| no_answer(&self.pinned(), &error))?;
-            for entry in manifest.entries().iter().rev() {
-                if depth == MAX_DEPTH || all.len() + next.len() >= MAX_CHILDREN {
-                    return Err(Failure::new(
-                        Kind::NoAnswer,
-                        format!("{}: more than {MAX_CHILDREN} manifests, or deeper than {MAX_DEPTH}", self.pinned()),
-                    ));
-                }
-                let child = self.repository().manifest(&At::Digest(entry.digest.clone())).map_err(failed)?;
-                let child = child.ok_or_else(|| {
-                    Failure::new(Kind::NoAnswer, format!("{} of the index is not there", entry.digest))
-                })?;
-                next.push((child, depth + 1));
-            }
-        }
-        Ok(all)
+        Ok(self.members()?.iter().map(|one| one.stored.descriptor()).collect())
     }
 }
 

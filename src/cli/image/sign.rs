@@ -241,14 +241,7 @@ impl Signed<'_> {
         let pace = Pace::default();
         let (keeper, digest) = (self.image.keeper(), &manifest.digest);
         let place = format!("{}@{digest}", self.image.name());
-        let demand = Demand {
-            digest,
-            key: self.sealer.public_key(),
-            annotations: self.annotations,
-            log: false,
-            time: None,
-            claims: true,
-        };
+        let demand = Demand::of_key(digest, self.sealer.public_key(), self.annotations);
         let failed = |error: SharedError| not_kept(&place, &error);
         let sealer = self.sealer;
         let forms = forms(&self.args.format, sealer, What::Annotated, output);

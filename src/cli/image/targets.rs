@@ -8,7 +8,7 @@ use affiant_core::image::{At, Digest, Layout, Reference, Repository, RepositoryE
 use clap::Args;
 
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::surroundings::{self, Asking};
+use crate::cli::surroundings::{Asking, OpenRegistries};
 
 #[derive(Args, Default)]
 #[command(next_help_heading = "Registry")]
@@ -28,6 +28,9 @@ pub(crate) struct TargetArgs {
     /// Token that the registry takes
     #[arg(long, value_name = "TOKEN", conflicts_with = "registry_username")]
     registry_token: Option<String>,
+    /// What was asked already.
+    #[arg(skip)]
+    opened: OpenRegistries,
 }
 
 /// What a place is opened for.
@@ -187,7 +190,15 @@ impl TargetArgs {
                 let at = At::Tag(String::new());
                 Ok(Place { repository: Arc::new(layout), at, reference: None, shown, known_as: None, edited: None })
             }
-            _ => Err(Failure::usage(format!("{text}: evidence is kept in a repository, or in `oci:FOLDER`"))),
+            _ => Err(no_keeper(text)),
+        }
+    }
+
+    /// Whether a name is one of a place that [`Self::keeper`] opens.
+    pub(super) fn names_keeper(text: &str) -> Result<(), Failure> {
+        match named(text)? {
+            Target::Registry(_) | Target::Layout(_, None) => Ok(()),
+            _ => Err(no_keeper(text)),
         }
     }
 
@@ -242,12 +253,11 @@ impl TargetArgs {
 
     /// The repository that a name means.
     fn open(&self, reference: &Reference) -> Result<Arc<dyn Repository>, Failure> {
-        let open = surroundings::registries(&self.asking(vec![reference.registry.clone()]))?;
-        Ok(open(reference).into())
+        self.opened.repository(&self.asking(vec![reference.registry.clone()]), reference)
     }
 
     /// How these registries are asked.
-    pub(super) fn asking(&self, registries: Vec<String>) -> Asking {
+    fn asking(&self, registries: Vec<String>) -> Asking {
         let may_be_plain = self.allow_http_registry || self.allow_insecure_registry;
         Asking {
             plain: if may_be_plain { registries } else { Vec::new() },
@@ -255,6 +265,10 @@ impl TargetArgs {
             token: self.registry_token.clone(),
         }
     }
+}
+
+fn no_keeper(text: &str) -> Failure {
+    Failure::usage(format!("{text}: evidence is kept in a repository, or in `oci:FOLDER`"))
 }
 
 fn in_layout(layout: Layout, at: Option<At>, shown: String) -> Result<Place, RepositoryError> {

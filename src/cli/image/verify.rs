@@ -2,23 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use affiant_core::image::found::{self, Accepted, Check, Demand, Found, Refused, Skipped, Sought, judge_signature};
-use affiant_core::sign::PublicKey;
-use affiant_core::sigstore::{Authority, TrustedRoot};
+use affiant_core::sigstore::judge::{self, Budget};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::annotations::AnnotationArgs;
 use super::place::{Image, RegistryArgs, tell_skipped};
 use super::targets::no_answer;
+use super::trust::{TrustArgs, Trusted, of_proof};
+use crate::cli::Ending;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::inspect::read_file;
 use crate::cli::names::Called;
 use crate::cli::output::Output;
-use crate::cli::{Ending, keys};
 
 /// Refusals that are shown.
 const SHOWN: usize = 10;
@@ -31,91 +29,9 @@ pub(super) enum Shape {
     Text,
 }
 
-/// Whom a check trusts. Only flags say it (security rule 8).
-#[derive(Args)]
-#[command(next_help_heading = "Trust")]
-pub(super) struct TrustArgs {
-    /// Public key that must have signed
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-    /// Demand no entry in a transparency log
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", conflicts_with = "rekor_url")]
-    insecure_ignore_tlog: Option<bool>,
-    /// The same as --insecure-ignore-tlog
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH")]
-    private_infrastructure: Option<bool>,
-    /// Demand an entry in the log of this file, unless --insecure-ignore-tlog
-    #[arg(long, value_name = "FILE")]
-    trusted_root: Option<PathBuf>,
-    /// Demand an entry in this log
-    #[arg(long, value_name = "URL")]
-    rekor_url: Option<String>,
-    /// Demand a timestamp by an authority of --trusted-root
-    #[arg(long, requires = "trusted_root")]
-    use_signed_timestamps: bool,
-    /// Compare image and annotations with what was signed; `--check-claims=false` does not
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
-    check_claims: Option<bool>,
-    #[arg(skip)]
-    pub(super) called: Called,
-}
-
-impl TrustArgs {
-    pub(super) fn key(&self) -> Result<PublicKey, Failure> {
-        let Some(path) = &self.key else {
-            return Err(Failure::usage(
-                "no key is named, and checking without one (keyless) is a part that this affiant does not have",
-            )
-            .hint("name a public key with `--key FILE`"));
-        };
-        let text = path.to_string_lossy();
-        let schemes =
-            ["env:", "http:", "https:", "awskms:", "gcpkms:", "azurekms:", "hashivault:", "k8s:", "gitlab:", "pkcs11:"];
-        if let Some(scheme) = schemes.iter().find(|scheme| text.starts_with(**scheme)).filter(|_| !path.exists()) {
-            return Err(Failure::usage(format!(
-                "--key {text}: a key to check with is named by a file, not by {scheme}"
-            ))
-            .hint("write the public key into a file"));
-        }
-        let path = text.strip_prefix("file://").map_or(path.as_path(), Path::new);
-        match keys::public_key(path) {
-            // As cosign does: the public half of a private key in the clear.
-            Err(failure) if failure.one_line().contains("private key") => {
-                keys::signing_key(&path.to_string_lossy(), None)
-                    .map(|loaded| {
-                        use affiant_core::sign::Signer as _;
-                        loaded.key.public_key().clone()
-                    })
-                    .map_err(|_| failure)
-            }
-            other => other,
-        }
-    }
-
-    /// Whether an entry in a log is demanded: by naming one, and under cosign's name always, as cosign does.
-    pub(super) fn demands_log(&self) -> bool {
-        let ignored = self.insecure_ignore_tlog == Some(true) || self.private_infrastructure == Some(true);
-        let named = self.rekor_url.is_some() || self.trusted_root.is_some() || self.insecure_ignore_tlog == Some(false);
-        !ignored && (named || self.called == Called::Cosign)
-    }
-
-    /// The authorities that must vouch for the time, where one must.
-    pub(super) fn authorities(&self) -> Result<Option<Vec<Authority>>, Failure> {
-        let Some(file) = self.trusted_root.as_ref().filter(|_| self.use_signed_timestamps) else { return Ok(None) };
-        let bytes = read_file(file)?;
-        let root = TrustedRoot::parse(&bytes)
-            .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), &error))?;
-        Ok(Some(root.timestamp_authorities))
-    }
-
-    pub(super) fn checks_claims(&self) -> bool {
-        self.check_claims != Some(false)
-    }
-}
-
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  affiant image verify --key cosign.pub -a tag=1.2 registry.example/app:1.2 | jq .\n\nExit codes: 0 signed, 2 usage, 4 no answer, 10 no signature, 11 no such image, 12 no signature that has what is demanded."
+    after_help = "Example:\n  affiant image verify --key cosign.pub -a tag=1.2 registry.example/app:1.2 | jq .\n\nExit codes: 0 signed, 2 usage, 4 no answer, 10 no signature, 11 no such image, 12 no signature that has what is demanded, 13 no certificate."
 )]
 pub(crate) struct VerifyArgs {
     /// The image; a tag is resolved once
@@ -140,24 +56,17 @@ impl VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
     let annotations = args.annotations.read(output)?;
-    let key = args.trust.key()?;
-    let authorities = args.trust.authorities()?;
+    let trusted = args.trust.read()?;
     let mut all = Vec::new();
     let look = |name: &String| {
         let image = args.registry.image(name)?;
-        let demand = Demand {
-            digest: image.digest(),
-            key: &key,
-            annotations: &annotations,
-            log: args.trust.demands_log(),
-            time: authorities.as_deref(),
-            claims: args.trust.checks_claims(),
-        };
+        let budget = Budget::default();
+        let demand = trusted.demand(image.digest(), &annotations, &budget);
         let looked = look(&image, &demand, Sought::Signatures, judge_signature)?;
         Ok((image, looked))
     };
     in_order(&args.images, look, |(image, looked)| {
-        let accepted = looked.accepted(&image, "signature", output)?;
+        let accepted = looked.accepted(&image, "signature", &trusted, output)?;
         tell(&image, &accepted, output);
         all.extend(distinct(accepted, &image));
         Ok(())
@@ -239,7 +148,13 @@ pub(super) fn look(
 
 impl Looked {
     /// What has what is demanded; fails, with the reasons, where nothing has.
-    pub(super) fn accepted(self, image: &Image, what: &str, output: &Output) -> Result<Vec<Accepted>, Failure> {
+    pub(super) fn accepted(
+        self,
+        image: &Image,
+        what: &str,
+        trusted: &Trusted,
+        output: &Output,
+    ) -> Result<Vec<Accepted>, Failure> {
         let Self { accepted, refused, skipped } = self;
         tell_skipped(&skipped, output);
         if !accepted.is_empty() {
@@ -257,14 +172,21 @@ impl Looked {
             output.message(&format!("refused: {} more", refused.len() - SHOWN));
         }
         // What came closest says most: a signature that holds, and misses something.
-        let closest = refused.iter().find(|(_, why)| !matches!(why, Refused::Signature(_))).or(refused.first());
-        let reason = closest.map(|(_, why)| why.to_string()).unwrap_or_default();
-        let mut failure = Failure::new(Kind::NoMatch, format!("no matching {what}s of {}: {reason}", image.pinned()));
-        if matches!(closest, Some((_, Refused::Log { .. }))) {
-            failure =
-                failure.hint("signatures of keys need no log: `--insecure-ignore-tlog` says that none is demanded");
-        }
-        Err(failure)
+        let closest = refused.iter().rev().map(|(_, why)| why).max_by_key(|why| nearness(why));
+        let Some(closest) = closest else { return Ok(accepted) };
+        let message = format!("no matching {what}s of {}: {closest}", image.pinned());
+        let Some(reason) = of_proof(closest) else { return Err(Failure::new(Kind::NoMatch, message)) };
+        Err(trusted.advise(reason, Failure::new(Trusted::kind(reason), message), output))
+    }
+}
+
+/// How much a refusal says about what was looked for: one of somebody else's signatures says little.
+fn nearness(refused: &Refused) -> u8 {
+    match refused {
+        Refused::Proof(judge::Refused::NoCertificate { .. }) => 0,
+        Refused::Proof(judge::Refused::Signature(_) | judge::Refused::Certificate { .. }) => 1,
+        Refused::Proof(judge::Refused::Identity(_)) => 2,
+        _ => 3,
     }
 }
 
@@ -278,27 +200,40 @@ pub(super) fn tell(image: &Image, accepted: &[Accepted], output: &Output) {
     if by_all(Check::Claims) {
         output.message("  - The cosign claims were validated");
     }
-    if by_all(Check::Key) {
-        output.message("  - The signatures were verified against the specified public key");
-    }
-    if by_all(Check::Time) {
-        output.message("  - The signed timestamps were verified against the authorities of the trusted root");
+    for (check, text) in [
+        (Check::Log, "Existence of the claims in the transparency log was verified offline"),
+        (Check::Key, "The signatures were verified against the specified public key"),
+        (
+            Check::Certificate,
+            "The code-signing certificate was verified using trusted certificate authority certificates",
+        ),
+        (Check::Transparency, "The code-signing certificate is in a trusted log of certificates"),
+        (Check::Identity, "The identity and issuer of the certificate are those that were demanded"),
+        (Check::Time, "The signed timestamps were verified against trusted authorities"),
+    ] {
+        if by_all(check) {
+            output.message(&format!("  - {text}"));
+        }
     }
 }
 
-/// The payloads, each once: what the same key said in two forms is said once. A bundle has the name that was asked for.
+/// The payloads, each once: what the same signer said in two forms is said once. A bundle has the name that was asked for.
 fn distinct(accepted: Vec<Accepted>, image: &Image) -> Vec<Value> {
-    let mut shown: Vec<(BTreeMap<String, Value>, Value)> = Vec::new();
+    let mut shown: Vec<(Vec<String>, BTreeMap<String, Value>, Value)> = Vec::new();
     for mut one in accepted {
+        let signer =
+            one.proof.identity.iter().flat_map(|signer| std::iter::once(&signer.subject).chain(&signer.issuer));
+        let signer: Vec<String> = signer.cloned().collect();
         let reference = &mut one.payload["critical"]["identity"]["docker-reference"];
         let is_bundle = reference.as_str() == Some("");
-        if is_bundle && shown.iter().any(|(optional, _)| *optional == one.optional) {
+        let is_same = |(other, optional, _): &(Vec<String>, _, _)| *other == signer && *optional == one.optional;
+        if is_bundle && shown.iter().any(is_same) {
             continue;
         }
         if is_bundle {
             *reference = image.asked().into();
         }
-        shown.push((one.optional, one.payload));
+        shown.push((signer, one.optional, one.payload));
     }
-    shown.into_iter().map(|(_, payload)| payload).collect()
+    shown.into_iter().map(|(_, _, payload)| payload).collect()
 }

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use affiant_core::image::found::{Accepted, Demand, Sought, judge_attestation};
+use affiant_core::image::found::{Accepted, Sought, judge_attestation};
 use affiant_core::rego::{Limits, MAX_MODULE, Module, Rules};
+use affiant_core::sigstore::judge::Budget;
 use clap::Args;
 
 use super::place::{Image, RegistryArgs};
+use super::trust::TrustArgs;
 use super::types::Named;
-use super::verify::{Shape, TrustArgs, in_order, look, tell};
+use super::verify::{Shape, in_order, look, tell};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::names::Called;
@@ -21,7 +23,7 @@ const ALLOW: [&str; 2] = ["signature", "allow"];
 
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  affiant image verify-attestation --key cosign.pub --type cyclonedx --policy sbom.rego registry.example/app:1.2\n\nA policy is Rego: package `signature`, whose `allow` must be true; `input` is the statement. All attestations of the type must have it.\nExit codes: 0 attested, 1 a policy says no, 2 usage, 4 no answer, 10 no attestation, 11 no such image, 12 none that has what is demanded."
+    after_help = "Example:\n  affiant image verify-attestation --key cosign.pub --type cyclonedx --policy sbom.rego registry.example/app:1.2\n\nA policy is Rego: package `signature`, whose `allow` must be true; `input` is the statement. All attestations of the type must have it.\nExit codes: 0 attested, 1 a policy says no, 2 usage, 4 no answer, 10 no attestation, 11 no such image, 12 none that has what is demanded, 13 no certificate."
 )]
 pub(crate) struct VerifyAttestationArgs {
     /// The image; a tag is resolved once
@@ -80,25 +82,18 @@ fn policies(files: &[PathBuf]) -> Result<Vec<Policy>, Failure> {
 pub(super) fn verify_attestation(args: &VerifyAttestationArgs, output: &Output) -> Result<Ending, Failure> {
     let named = Named::read(&args.kind)?;
     let policies = policies(&args.policy)?;
-    let key = args.trust.key()?;
-    let authorities = args.trust.authorities()?;
+    let trusted = args.trust.read()?;
     let wanted = BTreeMap::new();
     let mut text = String::new();
     let look = |name: &String| {
         let image = args.registry.image(name)?;
-        let demand = Demand {
-            digest: image.digest(),
-            key: &key,
-            annotations: &wanted,
-            log: args.trust.demands_log(),
-            time: authorities.as_deref(),
-            claims: args.trust.checks_claims(),
-        };
+        let budget = Budget::default();
+        let demand = trusted.demand(image.digest(), &wanted, &budget);
         let looked = look(&image, &demand, Sought::Attestations, judge_attestation)?;
         Ok((image, looked))
     };
     in_order(&args.images, look, |(image, looked)| {
-        let mut accepted = looked.accepted(&image, "attestation", output)?;
+        let mut accepted = looked.accepted(&image, "attestation", &trusted, output)?;
         let kinds = kinds(&accepted);
         accepted.retain(|one| one.statement.as_ref().is_some_and(|said| named.is(&said.predicate_type)));
         if accepted.is_empty() {

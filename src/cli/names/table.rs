@@ -168,7 +168,6 @@ const REPORT: &str = "stdout belongs to the command; `--report FILE` writes what
 const SIGSTORE: Does = Does::Needs(Part::Sigstore, &[""]);
 const NO_SIGSTORE: Does = Does::Needs(Part::Sigstore, &["false"]);
 const BOTH_FORMS: Does = Does::Nothing("both forms are written, and each is found by itself");
-const NO_HOST: Does = Does::Nothing("no host is asked but the registry");
 const FILES: &str = "what is checked is what the registry keeps beside the image";
 
 /// All flags that the peers have and affiant has not, or has under another name.
@@ -259,7 +258,6 @@ pub(super) const FLAGS: &[Flag] = &[
     value("output-file", COSIGN, COSIGN_VERBS, Does::Refused(&[""], "stdout is where data goes", "write `> FILE`")),
     truth("new-bundle-format", COSIGN, COSIGN_VERBS, BOTH_FORMS),
     truth("experimental-oci11", COSIGN, COSIGN_VERBS, BOTH_FORMS),
-    truth("offline", COSIGN, COSIGN_VERBS, NO_HOST),
     truth(
         "upload",
         COSIGN,
@@ -271,22 +269,7 @@ pub(super) const FLAGS: &[Flag] = &[
     value("oidc-redirect-url", COSIGN, COSIGN_VERBS, SIGSTORE),
     value("certificate", COSIGN, COSIGN_VERBS, SIGSTORE),
     value("certificate-chain", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-identity", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-identity-regexp", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-oidc-issuer", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-oidc-issuer-regexp", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-github-workflow-name", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-github-workflow-ref", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-github-workflow-repository", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-github-workflow-sha", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-github-workflow-trigger", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("ca-roots", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("ca-intermediates", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("sct", COSIGN, COSIGN_VERBS, SIGSTORE),
-    truth("insecure-ignore-sct", COSIGN, COSIGN_VERBS, Does::Nothing("a key has no certificate")),
     truth("insecure-skip-verify", COSIGN, COSIGN_VERBS, NO_SIGSTORE),
-    value("timestamp-certificate-chain", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("rfc3161-timestamp", COSIGN, COSIGN_VERBS, SIGSTORE),
     value("rfc3161-timestamp-bundle", COSIGN, COSIGN_VERBS, SIGSTORE),
     truth("sk", COSIGN, COSIGN_VERBS, Does::Needs(Part::Kms, &["false"])),
     value("slot", COSIGN, COSIGN_VERBS, Does::Nothing("only `--sk` would read it")),
@@ -358,10 +341,7 @@ pub(super) const COSIGN_OTHER_VERBS: &[(&[&str], &str)] = &[
         "`affiant image attest` signs an SBOM or any statement; `affiant image attach` keeps evidence of runs",
     ),
     (&["login"], "`docker login` or `podman login` keeps the password"),
-    (
-        &["initialize", "trusted-root", "signing-config"],
-        "it speaks with Sigstore's services, a part that this affiant does not have",
-    ),
+    (&["signing-config"], "a signing configuration is written by hand; `--signing-config FILE` names it"),
     (
         &["piv-tool", "pkcs11-tool", "import-key-pair"],
         "`affiant key convert --form cosign` writes a key in cosign's form",

@@ -7,6 +7,7 @@ use affiant_core::policy::init::{Draft, InitError, NamedKey, Request, draft};
 use affiant_core::policy::source::{Compiled, Folder, compile};
 use affiant_core::policy::{Document, PAYLOAD_TYPE};
 use affiant_core::sign::{KeyKind, PrivateKey, PublicKey, Signer as _};
+use affiant_core::sigstore::TrustedRoot;
 use affiant_core::store::SubjectDigest;
 use affiant_core::trust::{Anchor, Certificate, Trust};
 use affiant_core::verdict::{Answer, Verdict};
@@ -42,6 +43,9 @@ pub(crate) struct InitArgs {
     /// Certificate of the authority that timestamped the evidence (PEM; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     timestamp_authority: Vec<PathBuf>,
+    /// Sigstore's trusted root (`trusted_root.json`) for evidence that was signed without a key
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
     /// When the policy expires: a time, a date, or counted from the day on which it is compiled
     #[arg(long, value_name = "TIME", default_value = "90d")]
     expires: String,
@@ -76,6 +80,7 @@ struct Given<'a> {
     roots: &'a [PathBuf],
     intermediates: &'a [PathBuf],
     authorities: &'a [PathBuf],
+    trusted_root: Option<&'a Path>,
     expires: &'a str,
     prefix: &'a str,
 }
@@ -88,6 +93,7 @@ pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> 
         roots: &args.root,
         intermediates: &args.intermediate,
         authorities: &args.timestamp_authority,
+        trusted_root: args.trusted_root.as_deref(),
         expires: &args.expires,
         prefix: "",
     };
@@ -107,6 +113,7 @@ pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<En
         roots: &[],
         intermediates: &[],
         authorities: &[],
+        trusted_root: None,
         expires: &args.expires,
         prefix: &args.step_prefix,
     };
@@ -128,6 +135,7 @@ fn make(given: &Given<'_>, output: &Output) -> Result<(Draft, Compiled), Failure
         keys: named_keys(given.keys)?,
         roots: anchors(given.roots, &intermediates)?,
         authorities: anchors(given.authorities, &[])?,
+        trusted_root: given.trusted_root.map(trusted_root).transpose()?,
         expires: given.expires.to_owned(),
         prefix: given.prefix.to_owned(),
     };
@@ -146,11 +154,18 @@ fn make(given: &Given<'_>, output: &Output) -> Result<(Draft, Compiled), Failure
     Ok((draft, compiled))
 }
 
+fn trusted_root(file: &Path) -> Result<TrustedRoot, Failure> {
+    TrustedRoot::parse(&read_file(file)?).map_err(|error| {
+        Failure::because(Kind::NoAnswer, format!("{} is no trusted root", file.display()), &error)
+            .hint("name the `trusted_root.json` of the services that signed the evidence")
+    })
+}
+
 fn no_draft(error: &InitError) -> Failure {
     let failure = Failure::because(Kind::Denied, "no policy can be made of this evidence", error);
     match error {
         InitError::Unproven { .. } => failure
-            .hint("name the public key of its signer with `--key FILE`, or `--root FILE` and `--timestamp-authority FILE` for certificates")
+            .hint("name the public key of its signer with `--key FILE`, or `--trusted-root FILE`, or `--root FILE` and `--timestamp-authority FILE`, for certificates")
             .hint("a key id alone proves nothing: anybody can write it"),
         InitError::NoSteps => failure.hint("name the collection of each step with `--from FILE`"),
         _ => failure,

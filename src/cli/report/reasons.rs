@@ -189,6 +189,8 @@ pub(super) fn complaint(kind: CheckKind) -> &'static str {
         CheckKind::Payload => "not the kind of document that is asked for",
         CheckKind::Step => "evidence of another step",
         CheckKind::Functionary => "signed by somebody who may not",
+        CheckKind::Log => "in no transparency log that is trusted",
+        CheckKind::Certificate => "the signer's certificate is not of this run, or in no log",
         CheckKind::Time => "not signed at a proven time that is allowed",
         CheckKind::Command => "the command did not end as it should",
         CheckKind::Attestations => "attestations are missing",
@@ -223,6 +225,8 @@ pub(super) fn advice(check: &Check) -> Cow<'_, str> {
         CheckKind::Functionary => {
             "have it signed by a functionary of the policy, or have the policy's owner add this one"
         }
+        CheckKind::Log => "sign it with a transparency log of the policy, or name the bundle that has its entry",
+        CheckKind::Certificate => "sign the evidence in the very job that made it",
         CheckKind::Time => {
             "have the signature timestamped by an authority of the policy, within the time that the policy allows"
         }

@@ -4,6 +4,7 @@
 //! (cosign v3 does). So nothing is attached of a run that failed, nor what does not name the image (security rule 16),
 //! and nothing that is a signature.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attached::{self, Earlier, Kind as Tagged, Layer, MAX_LAYER, Referrer, envelope_referrer};
@@ -215,19 +216,20 @@ impl Document {
 
 /// Whether the documents may be attached to any image at all, each: not those of a run that failed. `command_optional`
 /// lets collections through in which no command was run.
-pub fn judge_runs(documents: &[Document], command_optional: bool) -> Vec<Result<(), Refused>> {
+pub fn judge_runs<D: Borrow<Document>>(documents: &[D], command_optional: bool) -> Vec<Result<(), Refused>> {
+    let documents = || documents.iter().map(Borrow::<Document>::borrow);
     let own = |document: &Document| match &document.failed {
         Some(reason) => Err(Refused::Failed { reason: reason.clone() }),
         None if document.is_collection && document.no_command && !command_optional => Err(Refused::NoCommand),
         None => Ok(()),
     };
     let collections: BTreeMap<&str, &Document> =
-        documents.iter().filter(|one| one.is_collection).map(|one| (one.payload.as_str(), one)).collect();
+        documents().filter(|one| one.is_collection).map(|one| (one.payload.as_str(), one)).collect();
     let judge = |document: &Document| match &document.run {
         None => own(document),
         Some(run) => collections.get(run.as_str()).map_or(Err(Refused::NoCollection), |collection| own(collection)),
     };
-    documents.iter().map(judge).collect()
+    documents().map(judge).collect()
 }
 
 /// The names and digests of the images that a collection says were made: those of its docker attestation whose digests

@@ -15,6 +15,8 @@ use super::reference::{At, Digest};
 use super::repository::{Put, Repository, RepositoryError};
 use super::shared::{self, Change, Pace, SharedError};
 use super::sigstore::BUNDLE_V03;
+use crate::sigstore::Entry;
+use crate::sigstore::judge::Material;
 
 /// Media type of a layer that is a simple-signing payload.
 pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -26,6 +28,8 @@ pub const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// The annotation of a layer that has the signer's certificate.
 pub const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+/// The annotation of a layer that has the certificates above the signer's.
+pub const CHAIN: &str = "dev.sigstore.cosign/chain";
 /// The annotation of a layer that has a log's promise.
 pub const LOG: &str = "dev.sigstore.cosign/bundle";
 /// The annotation of a layer that has a timestamp.
@@ -116,15 +120,36 @@ pub fn signature_of(layer: &Descriptor) -> Result<Vec<u8>, String> {
     STANDARD.decode(text).map_err(|error| format!("its signature is no base64: {error}"))
 }
 
-/// The timestamps of a layer: what is none is left out, and so proves nothing.
-pub fn timestamps_of(layer: &Descriptor) -> Vec<Vec<u8>> {
+/// What a layer brings besides its signature. Annotations are not proven; what cannot be read is listed, and proves
+/// nothing.
+pub fn material_of(layer: &Descriptor) -> Material {
+    // cosign writes some of them empty.
+    let text = |name: &str| layer.annotation(name).filter(|text| !text.trim().is_empty());
+    let mut material = Material {
+        certificate: text(CERTIFICATE).map(|pem| pem.as_bytes().to_vec()),
+        chain: text(CHAIN).map(|pem| pem.as_bytes().to_vec()).into_iter().collect(),
+        ..Material::default()
+    };
+    match text(LOG).map(Entry::from_annotation).transpose() {
+        Ok(entry) => material.entries.extend(entry),
+        Err(error) => material.unread.push(error.to_string()),
+    }
+    match text(TIMESTAMP).map(timestamp_of).transpose() {
+        Ok(timestamp) => material.timestamps.extend(timestamp),
+        Err(reason) => material.unread.push(format!("its timestamp: {reason}")),
+    }
+    material
+}
+
+/// A timestamp as cosign keeps it: `{"SignedRFC3161Timestamp": base64 of TimeStampResp}`.
+pub fn timestamp_of(text: &str) -> Result<Vec<u8>, String> {
     #[derive(serde::Deserialize)]
     struct Stamped {
         #[serde(rename = "SignedRFC3161Timestamp")]
         response: String,
     }
-    let read = |text: &str| STANDARD.decode(serde_json::from_str::<Stamped>(text).ok()?.response).ok();
-    layer.annotation(TIMESTAMP).and_then(read).into_iter().collect()
+    let stamped: Stamped = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    STANDARD.decode(stamped.response).map_err(|error| error.to_string())
 }
 
 /// The config of a manifest with these layers: nothing in it is compressed.

@@ -226,7 +226,7 @@ fn look(
         let mut tags = BTreeSet::new();
         let take = |found: Found| {
             let counts = options.key.as_ref().is_none_or(|key| {
-                let demand = Demand { digest, key, annotations: &wanted, log: false, time: None, claims: true };
+                let demand = Demand::of_key(digest, key, &wanted);
                 match sought {
                     Sought::Signatures => judge_signature(&found, &demand).is_ok(),
                     Sought::Attestations => judge_attestation(&found, &demand).is_ok(),

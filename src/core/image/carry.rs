@@ -13,7 +13,8 @@ use std::io;
 
 use super::attached::{self, MAX_LAYERS};
 use super::layout::is_evidence_tag;
-use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_MANIFEST, Platform};
+use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_MANIFEST};
+use super::platforms::choose_entry;
 use super::reference::{At, Digest};
 use super::repository::{MAX_REFERRERS, Put, Repository, RepositoryError, Stored};
 use super::shared::{self, Change, Pace, SharedError};
@@ -259,28 +260,10 @@ pub(super) fn fits(entry: &Descriptor, stored: &Stored) -> Result<(), String> {
 fn for_platform(from: &dyn Repository, root: &Stored, wanted: &str) -> Result<Stored, CarryError> {
     let manifest =
         root.manifest().map_err(|source| RepositoryError::Manifest { digest: root.digest().to_string(), source })?;
-    if manifest.kind() != Kind::Index {
-        return Err(CarryError::Image(format!(
-            "{} is one image and no index: --platform chooses nothing",
-            root.digest()
-        )));
-    }
-    let is_wanted = |platform: &Platform| platform.is_called(wanted);
-    let all = manifest.entries();
-    let found: Vec<_> = all.iter().filter(|entry| entry.platform.as_ref().is_some_and(is_wanted)).collect();
-    match found[..] {
-        [entry] => {
-            let child = from.need(&At::Digest(entry.digest.clone()))?;
-            fits(entry, &child).map_err(CarryError::Image)?;
-            Ok(child)
-        }
-        [] => {
-            let known: Vec<String> =
-                all.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
-            Err(CarryError::Image(format!("the index has no image for {wanted}; it has: {}", known.join(", "))))
-        }
-        _ => Err(CarryError::Image(format!("the index has {} images for {wanted}: say which variant", found.len()))),
-    }
+    let entry = choose_entry(root, &manifest, wanted).map_err(|error| CarryError::Image(error.to_string()))?;
+    let child = from.need(&At::Digest(entry.digest.clone()))?;
+    fits(entry, &child).map_err(CarryError::Image)?;
+    Ok(child)
 }
 
 /// Carries what `at` means in `from` to `to`, there under `tag` or under its digest alone.

@@ -3,22 +3,18 @@
 //! Nothing is believed that is not signed: lists and annotations only find. What cannot be read is passed over with a
 //! reason, and the rest is judged (security rule 13: the form never matters).
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde_json::{Value, json};
+mod judged;
 
 use super::attached::{self, ENVELOPE, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
 use super::claim::{Claim, SIGN};
-use super::keyed::{NoSignature, holds};
 use super::manifest::{Descriptor, Kind as ManifestKind, Manifest};
-use super::payload::{Payload, missing_annotation};
 use super::reference::{At, Digest};
 use super::repository::{Repository, RepositoryError, Stored};
 use super::sigstore::{BUNDLE, Bundle, Content as Signed, MAX_BUNDLE, Signer};
-use crate::dsse::{Envelope, pae_header};
-use crate::sign::PublicKey;
-use crate::sigstore::{Authority, proven_time};
-use crate::statement::PAYLOAD_TYPE;
+use crate::dsse::Envelope;
+use crate::sigstore::judge::Material;
+
+pub use self::judged::{Accepted, Check, Demand, Refused, Statement, judge_attestation, judge_signature};
 
 /// Most referrers of one image that are fetched.
 pub const MAX_FETCHED: usize = 2000;
@@ -41,10 +37,8 @@ pub struct Found {
     pub place: String,
     /// What it is.
     pub content: Content,
-    /// Whether it brings something from a log.
-    pub has_log: bool,
-    /// Timestamps that it brings, `TimeStampResp` in DER.
-    pub timestamps: Vec<Vec<u8>>,
+    /// What it brings besides the signature; not proven.
+    pub material: Material,
 }
 
 /// The forms of what is signed.
@@ -178,7 +172,7 @@ impl Kept {
                 .map(|envelope| Content::Envelope(envelope, bytes))
                 .map_err(|error| skip(error.to_string()))
         };
-        let (content, has_log, timestamps) = match form {
+        let (content, material) = match form {
             Form::Layer(kind, layer) => {
                 let content = match kind {
                     Kind::Signature => attached::signature_of(&layer)
@@ -186,32 +180,24 @@ impl Kept {
                         .map_err(skip)?,
                     Kind::Attestation => envelope(bytes)?,
                 };
-                (content, layer.annotation(attached::LOG).is_some(), attached::timestamps_of(&layer))
+                (content, attached::material_of(&layer))
             }
-            Form::Envelope => (envelope(bytes)?, false, Vec::new()),
-            Form::Bundle => match Bundle::parse(&bytes) {
-                Ok(Bundle {
-                    content: Signed::Envelope(envelope),
-                    signer: Signer::Key { .. },
-                    entries,
-                    timestamps,
-                    ..
-                }) => {
-                    // What it is, as it says itself; judged again once its signature holds.
-                    let is_signature = Claim::parse(&envelope.payload).is_ok_and(|claim| claim.predicate_type == SIGN);
-                    if is_signature != (sought == Sought::Signatures) {
-                        return Ok(None);
-                    }
-                    (Content::Bundle(envelope), !entries.is_empty(), timestamps)
-                }
-                Ok(Bundle { content: Signed::Message { .. }, .. }) => {
+            Form::Envelope => (envelope(bytes)?, Material::default()),
+            Form::Bundle => {
+                let bundle = Bundle::parse(&bytes).map_err(|error| skip(error.to_string()))?;
+                let material = material_of(&bundle);
+                let Signed::Envelope(envelope) = bundle.content else {
                     return Err(skip("it signs bytes, not a statement about an image".to_owned()));
+                };
+                // What it is, as it says itself; judged again once its signature holds.
+                let is_signature = Claim::parse(&envelope.payload).is_ok_and(|claim| claim.predicate_type == SIGN);
+                if is_signature != (sought == Sought::Signatures) {
+                    return Ok(None);
                 }
-                Ok(_) => return Err(skip("it is signed by a certificate, not by a key".to_owned())),
-                Err(error) => return Err(skip(error.to_string())),
-            },
+                (Content::Bundle(envelope), material)
+            }
         };
-        Ok(Some(Found { place, content, has_log, timestamps }))
+        Ok(Some(Found { place, content, material }))
     }
 }
 
@@ -345,233 +331,18 @@ impl Search<'_> {
     }
 }
 
-/// What is demanded of something signed.
-#[derive(Clone, Copy, Debug)]
-pub struct Demand<'a> {
-    /// The manifest it must be about.
-    pub digest: &'a Digest,
-    /// The key that must have signed.
-    pub key: &'a PublicKey,
-    /// Annotations that must stand in it.
-    pub annotations: &'a BTreeMap<String, String>,
-    /// Whether it must be in a log.
-    pub log: bool,
-    /// Who must vouch for a time at which it was signed, where somebody must.
-    pub time: Option<&'a [Authority]>,
-    /// Whether what it says is compared with the image and the annotations.
-    pub claims: bool,
-}
-
-/// A check that something signed has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Check {
-    /// The digest is that of the image, the annotations are there.
-    Claims,
-    /// The signature is one of the key.
-    Key,
-    /// An authority vouches for the time of the signature.
-    Time,
-}
-
-/// Something signed that has what was demanded.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// Where it was.
-    pub place: String,
-    /// What was said about the image.
-    pub optional: BTreeMap<String, Value>,
-    /// The payload that was signed, as JSON; for a bundle the one that says the same.
-    pub payload: Value,
-    /// What was checked.
-    pub checks: BTreeSet<Check>,
-    /// An attestation's envelope and statement.
-    pub statement: Option<Statement>,
-}
-
-/// An attestation that has what was demanded.
-#[derive(Clone, Debug)]
-pub struct Statement {
-    /// The envelope.
-    pub envelope: Envelope,
-    /// The bytes of the envelope as it was kept under a tag.
-    pub bytes: Option<Vec<u8>>,
-    /// What it is, as it was signed.
-    pub predicate_type: String,
-}
-
-/// Why something signed does not count.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The signature is not one of the key, or not made as images are signed.
-    #[error(transparent)]
-    Signature(#[from] NoSignature),
-    /// It says something that cannot be read.
-    #[error("{reason}")]
-    Content {
-        /// Why.
-        reason: String,
-    },
-    /// It is about another image.
-    #[error("it is about another image ({found})")]
-    Digest {
-        /// The digest in it.
-        found: String,
-    },
-    /// An annotation is not there, or has another value.
-    #[error("missing or incorrect annotation: {name}={value} is wanted")]
-    Annotation {
-        /// Its name.
-        name: String,
-        /// Its value.
-        value: String,
-    },
-    /// It is an attestation.
-    #[error("an attestation ({}) is not a signature", .predicate_type.escape_debug())]
-    Attestation {
-        /// Its type.
-        predicate_type: String,
-    },
-    /// It is a signature.
-    #[error("a signature is not an attestation")]
-    NoAttestation,
-    /// A timestamp is demanded.
-    #[error("no timestamp that holds: {reason}")]
-    Time {
-        /// Why.
-        reason: String,
-    },
-    /// A log entry is demanded.
-    #[error("{}", if *.has { "its log entry was not checked: this affiant has no keys of logs" } else { "it has no log entry, and one is demanded" })]
-    Log {
-        /// Whether it brings one.
-        has: bool,
-    },
-}
-
-/// Whether a signature has what is demanded.
-pub fn judge_signature(found: &Found, demand: &Demand<'_>) -> Result<Accepted, Refused> {
-    let mut checks = BTreeSet::new();
-    let (reference, said) = match &found.content {
-        Content::Simple { payload, signature } => {
-            holds(demand.key, &[payload], signature)?;
-            checks.insert(Check::Key);
-            let read = Payload::parse(payload).map_err(|error| Refused::Content { reason: error.to_string() })?;
-            if demand.claims && read.digest != *demand.digest {
-                return Err(Refused::Digest { found: read.digest.to_string() });
-            }
-            (Some((read.reference, read.digest)), vec![read.optional])
-        }
-        Content::Bundle(envelope) | Content::Envelope(envelope, _) => {
-            let claim = judge_envelope(envelope, demand)?;
-            checks.insert(Check::Key);
-            if claim.predicate_type != SIGN {
-                return Err(Refused::Attestation { predicate_type: claim.predicate_type });
-            }
-            (None, about(&claim, demand)?)
-        }
+/// What a bundle brings besides its signature.
+pub fn material_of(bundle: &Bundle) -> Material {
+    let mut certificates = match &bundle.signer {
+        Signer::Key { .. } => Vec::new(),
+        Signer::Certificate { chain } => chain.clone(),
     };
-    bounds(found, demand, &mut checks)?;
-    let optional = pick(said, demand)?;
-    if demand.claims {
-        checks.insert(Check::Claims);
+    let chain = certificates.split_off(certificates.len().min(1));
+    Material {
+        certificate: certificates.pop(),
+        chain,
+        entries: bundle.entries.clone(),
+        timestamps: bundle.timestamps.clone(),
+        ..Material::default()
     }
-    let shown = if optional.is_empty() { Value::Null } else { json!(optional) };
-    let (reference, digest, kind) = match reference {
-        Some((reference, digest)) => (reference, digest, super::payload::TYPE),
-        None => (String::new(), demand.digest.clone(), SIGN),
-    };
-    let payload = json!({
-        "critical": {
-            "identity": { "docker-reference": reference },
-            "image": { "docker-manifest-digest": digest },
-            "type": kind,
-        },
-        "optional": shown,
-    });
-    Ok(Accepted { place: found.place.clone(), optional, payload, checks, statement: None })
-}
-
-/// Whether an attestation has what is demanded, whatever its type.
-pub fn judge_attestation(found: &Found, demand: &Demand<'_>) -> Result<Accepted, Refused> {
-    let (envelope, bytes) = match &found.content {
-        Content::Simple { .. } => return Err(Refused::NoAttestation),
-        Content::Bundle(envelope) => (envelope, None),
-        Content::Envelope(envelope, bytes) => (envelope, Some(bytes.clone())),
-    };
-    let claim = judge_envelope(envelope, demand)?;
-    if claim.predicate_type == SIGN {
-        return Err(Refused::NoAttestation);
-    }
-    let optional = pick(about(&claim, demand)?, demand)?;
-    let mut checks = BTreeSet::from([Check::Key]);
-    bounds(found, demand, &mut checks)?;
-    if demand.claims {
-        checks.insert(Check::Claims);
-    }
-    let statement = Statement { envelope: envelope.clone(), bytes, predicate_type: claim.predicate_type };
-    Ok(Accepted { place: found.place.clone(), optional, payload: Value::Null, checks, statement: Some(statement) })
-}
-
-/// What must vouch for a signature besides its key.
-fn bounds(found: &Found, demand: &Demand<'_>, checks: &mut BTreeSet<Check>) -> Result<(), Refused> {
-    if let Some(authorities) = demand.time {
-        let message = match &found.content {
-            Content::Simple { signature, .. } => signature,
-            // cosign stamps the whole envelope there.
-            Content::Envelope(_, bytes) => bytes,
-            Content::Bundle(envelope) => {
-                envelope.signatures.first().map_or(&found.place.as_bytes()[..0], |one| &one.sig)
-            }
-        };
-        proven_time(&found.timestamps, message, authorities).map_err(|reason| Refused::Time { reason })?;
-        checks.insert(Check::Time);
-    }
-    if demand.log { Err(Refused::Log { has: found.has_log }) } else { Ok(()) }
-}
-
-/// The statement of an envelope that the key has signed.
-fn judge_envelope(envelope: &Envelope, demand: &Demand<'_>) -> Result<Claim, Refused> {
-    let header = pae_header(&envelope.payload_type, envelope.payload.len());
-    let message: [&[u8]; 2] = [&header, &envelope.payload];
-    let mut refused = NoSignature::Bad;
-    // Each of them is tried with one key: a stranger's thousand cost a thousand checks.
-    let is_signed = envelope.signatures.iter().any(|signature| match holds(demand.key, &message, &signature.sig) {
-        Ok(()) => true,
-        Err(why) => {
-            refused = why;
-            false
-        }
-    });
-    if !is_signed {
-        return Err(refused.into());
-    }
-    if envelope.payload_type != PAYLOAD_TYPE {
-        let reason = format!("the payload type is `{}`", envelope.payload_type.escape_debug());
-        return Err(Refused::Content { reason });
-    }
-    Claim::parse(&envelope.payload).map_err(|error| Refused::Content { reason: error.to_string() })
-}
-
-/// What a statement says of the image, subject by subject.
-fn about(claim: &Claim, demand: &Demand<'_>) -> Result<Vec<BTreeMap<String, Value>>, Refused> {
-    let said = claim.about(demand.digest);
-    match said.is_empty() {
-        true if demand.claims => Err(Refused::Digest { found: "none of its subjects is this one".to_owned() }),
-        true => Ok(vec![BTreeMap::new()]),
-        false => Ok(said),
-    }
-}
-
-/// The set of annotations that has all that are wanted.
-fn pick(said: Vec<BTreeMap<String, Value>>, demand: &Demand<'_>) -> Result<BTreeMap<String, Value>, Refused> {
-    let mut refused = Refused::Content { reason: "it says nothing".to_owned() };
-    for one in said {
-        match missing_annotation(&one, demand.annotations) {
-            Some((name, value)) if demand.claims => {
-                refused = Refused::Annotation { name: name.to_owned(), value: value.to_owned() };
-            }
-            _ => return Ok(one),
-        }
-    }
-    Err(refused)
 }

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::who::Material;
 use crate::dsse::Envelope;
-use crate::image::attached::{self, CERTIFICATE, Kind, LOG, MAX_LAYER, SIGNATURE_ARTIFACT};
+use crate::image::attached::{self, CERTIFICATE, Kind, LOG, MAX_LAYER, SIGNATURE_ARTIFACT, TIMESTAMP};
 use crate::image::claim::Claim;
 use crate::image::found::MAX_TOTAL;
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::sigstore::{BUNDLE, Bundle, Content, Signer};
 use crate::image::{At, Digest, Repository, RepositoryError, Stored};
+use crate::keyless::material::CHAIN;
 
 /// More referrers than these, of any kind, and Kyverno refuses to look for bundles.
 pub const MAX_REFERRERS: usize = 50;
@@ -24,9 +26,7 @@ const MAX_FETCHED: usize = 200;
 pub(super) struct Legacy {
     pub(super) payload: Vec<u8>,
     pub(super) signature: Vec<u8>,
-    /// PEM.
-    pub(super) certificate: Option<String>,
-    pub(super) has_log: bool,
+    pub(super) material: Material,
 }
 
 /// An attestation, and what it says that it is.
@@ -34,7 +34,9 @@ pub(super) struct Legacy {
 pub(super) struct Attested {
     pub(super) envelope: Envelope,
     pub(super) predicate_type: String,
-    pub(super) certificate: Option<String>,
+    /// The envelope as it lies under the tag; nothing for a bundle.
+    pub(super) bytes: Vec<u8>,
+    pub(super) material: Material,
     pub(super) by_certificate: bool,
     pub(super) has_log: bool,
 }
@@ -194,8 +196,7 @@ impl Evidence {
                 }
             };
             let Some(payload) = self.blob(repository, (spot, &place), &layer)? else { continue };
-            let certificate = layer.annotation(CERTIFICATE).map(str::to_owned);
-            all.push(Legacy { payload, signature, certificate, has_log: layer.annotation(LOG).is_some() });
+            all.push(Legacy { payload, signature, material: material(&layer) });
         }
         Ok(all)
     }
@@ -206,10 +207,9 @@ impl Evidence {
             let Some(bytes) = self.blob(repository, (spot, &place), &layer)? else { continue };
             match Envelope::parse(&bytes, bytes.len()) {
                 Ok(envelope) => {
-                    let certificate = layer.annotation(CERTIFICATE).map(str::to_owned);
-                    let has_log = layer.annotation(LOG).is_some();
-                    let by_certificate = certificate.is_some();
-                    self.attestations.push(Attested { certificate, by_certificate, has_log, ..attested(envelope) });
+                    let material = material(&layer);
+                    let (by_certificate, has_log) = (material.certificate.is_some(), material.log.is_some());
+                    self.attestations.push(Attested { bytes, material, by_certificate, has_log, ..attested(envelope) });
                 }
                 Err(error) => self.problem(&place, error),
             }
@@ -304,9 +304,27 @@ fn is_outage(error: &RepositoryError) -> bool {
     matches!(error, RepositoryError::Refused { .. } | RepositoryError::Io { .. })
 }
 
+/// What a layer's annotations have beside its signature.
+fn material(layer: &Descriptor) -> Material {
+    let text = |name: &str| layer.annotation(name).filter(|text| !text.is_empty()).map(str::to_owned);
+    Material {
+        certificate: text(CERTIFICATE),
+        chain: text(CHAIN),
+        log: text(LOG),
+        has_timestamp: text(TIMESTAMP).is_some(),
+    }
+}
+
 fn attested(envelope: Envelope) -> Attested {
     let predicate_type = Claim::parse(&envelope.payload).map(|claim| claim.predicate_type).unwrap_or_default();
-    Attested { envelope, predicate_type, certificate: None, by_certificate: false, has_log: false }
+    Attested {
+        envelope,
+        predicate_type,
+        bytes: Vec::new(),
+        material: Material::default(),
+        by_certificate: false,
+        has_log: false,
+    }
 }
 
 fn read_bundle(bytes: &[u8]) -> Result<Attested, String> {

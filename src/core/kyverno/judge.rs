@@ -9,7 +9,8 @@ use super::condition::{self, CONTEXT, Held};
 use super::evidence::{Attested, Evidence, Legacy, MAX_REFERRERS, Spot, WARN_REFERRERS};
 use super::outcome::{Answer, Asked, Outcome, Part};
 use super::policy::{Attestation, Attestor, AttestorSet, Keyless, Kind, Policy, Rule, VerifyImages};
-use super::who::{NO_LOG, Signed, Who};
+use super::roots::Roots;
+use super::who::{Made, NO_LOG, Signed, Unknown, Who};
 use super::{Version, rules};
 use crate::dsse::pae_header;
 use crate::image::claim::{Claim, SIGN};
@@ -23,6 +24,9 @@ const CUSTOM: &str = "https://cosign.sigstore.dev/attestation/v1";
 
 /// Gives what lies beside an image in its own repository, or in the one of this name.
 pub type Beside<'a, E> = &'a mut dyn FnMut(Option<&str>) -> Result<Rc<Evidence>, E>;
+
+/// What a payload says besides, by name.
+type Optional = BTreeMap<String, Value>;
 
 /// What a rule will say. `evidence` gives what lies beside the image in its own repository, or in one that the rule
 /// names.
@@ -256,7 +260,7 @@ impl<E> Judge<'_, E> {
                 if !keyless.additional_extensions.is_empty() {
                     self.outcome.warn("`additionalExtensions` knows 1.3.6.1.4.1.57264.1.1 to .6 and their names only");
                 }
-                Who::Identity(keyless)
+                Who::Identity(keyless, Roots::of(keyless), self.asked.now)
             }
             (None, None, Some(_)) => {
                 look("by the certificate in the policy");
@@ -265,7 +269,9 @@ impl<E> Judge<'_, E> {
             }
             (None, None, None) => {
                 look("by a certificate of any identity of the public Fulcio");
-                return Ok(vec![self.signed(&Who::Identity(&Keyless::default()), about, attestor, &evidence)]);
+                let anybody = Keyless::default();
+                let who = Who::Identity(&anybody, Ok(Roots::default()), self.asked.now);
+                return Ok(vec![self.signed(&who, about, attestor, &evidence)]);
             }
         };
         Ok(vec![self.signed(&who, about, attestor, &evidence)])
@@ -395,13 +401,25 @@ impl<E> Judge<'_, E> {
     /// Whether payloads of cosign have what is wanted.
     fn simple(&mut self, who: &Who<'_>, notes: &BTreeMap<String, String>, all: &[Legacy]) -> Part {
         let mut closest = Part::Fail("no matching signatures".into());
-        let mut passed: Vec<(BTreeMap<String, Value>, Option<String>)> = Vec::new();
+        // All that verify, whoever they are by: with what is not judged, and why it is by somebody else.
+        let mut passed: Vec<(Optional, Option<Unknown>, Option<String>)> = Vec::new();
         for one in all {
-            let certificate = one.certificate.as_deref();
-            match who.signed(&[&one.payload], &one.signature, certificate, one.has_log) {
+            let made = Made {
+                message: &[&one.payload],
+                signature: &one.signature,
+                material: &one.material,
+                has_log: one.material.log.is_some(),
+                envelope: None,
+            };
+            match who.signed(made) {
                 Signed::No(why) => closest = Part::Fail(format!("no matching signatures: {why}")),
-                Signed::Yes(unknown) => match Payload::parse(&one.payload) {
-                    Ok(payload) if payload.digest == *self.asked.digest => passed.push((payload.optional, unknown)),
+                Signed::Yes { unknown, other } => match Payload::parse(&one.payload) {
+                    Ok(payload) if payload.digest == *self.asked.digest => {
+                        if let Some(why) = &other {
+                            closest = Part::Fail(format!("no matching signatures: {why}"));
+                        }
+                        passed.push((payload.optional, unknown, other));
+                    }
                     Ok(payload) => {
                         closest = Part::Fail(format!("no matching signatures: it is about {}", payload.digest));
                     }
@@ -410,10 +428,10 @@ impl<E> Judge<'_, E> {
             }
         }
         self.explain(who, &closest);
-        if passed.is_empty() {
+        if passed.iter().all(|(.., other)| other.is_some()) {
             return closest;
         }
-        let misses = |optional: &BTreeMap<String, Value>| {
+        let misses = |optional: &Optional| {
             notes.iter().find_map(|(name, value)| match optional.get(name) {
                 Some(Value::String(found)) if found == value => None,
                 found => {
@@ -425,7 +443,7 @@ impl<E> Judge<'_, E> {
                 }
             })
         };
-        let missed: Vec<_> = passed.iter().map(|(optional, _)| misses(optional)).collect();
+        let missed: Vec<_> = passed.iter().map(|(optional, ..)| misses(optional)).collect();
         match (missed.iter().flatten().next(), missed.iter().all(Option::is_some)) {
             (Some(why), true) => {
                 let flags: Vec<_> = notes.iter().map(|(name, value)| format!("-a '{name}={value}'")).collect();
@@ -433,12 +451,15 @@ impl<E> Judge<'_, E> {
                 Part::Fail(why.clone())
             }
             (Some(_), false) => {
-                Part::NotJudged("one signature has the annotations, another by the same signer has not".into())
+                Part::NotJudged("one signature has the annotations, another that verifies has not".into())
             }
-            (None, _) => match passed.into_iter().map(|(_, unknown)| unknown).min() {
-                Some(Some(unknown)) => Part::NotJudged(unknown),
-                _ => Part::Pass,
-            },
+            (None, _) => {
+                let theirs = passed.into_iter().filter(|(.., other)| other.is_none());
+                match theirs.map(|(_, unknown, _)| unknown).min() {
+                    Some(Some(Unknown(why))) => Part::NotJudged(why),
+                    _ => Part::Pass,
+                }
+            }
         }
     }
 
@@ -461,26 +482,33 @@ impl<E> Judge<'_, E> {
             if one.envelope.payload_type != PAYLOAD_TYPE {
                 continue;
             }
-            if one.by_certificate && one.certificate.is_none() {
+            if one.by_certificate && one.material.certificate.is_none() {
                 // A bundle: who signed it needs its trust root.
-                verified.push((*one, Some("bundles that are signed by certificates (keyless)".to_owned())));
+                let unknown = Unknown("bundles that are signed by certificates (keyless)".to_owned());
+                verified.push((*one, Some(unknown), None));
                 continue;
             }
             let header = pae_header(&one.envelope.payload_type, one.envelope.payload.len());
             let message: [&[u8]; 2] = [&header, &one.envelope.payload];
             let mut signed = Signed::No("it has no signature".into());
             for signature in &one.envelope.signatures {
-                signed = who.signed(&message, &signature.sig, one.certificate.as_deref(), one.has_log);
-                if matches!(signed, Signed::Yes(_)) {
+                signed = who.signed(Made {
+                    message: &message,
+                    signature: &signature.sig,
+                    material: &one.material,
+                    has_log: one.has_log,
+                    envelope: Some((&one.envelope, &one.bytes)),
+                });
+                if matches!(signed, Signed::Yes { .. }) {
                     break;
                 }
             }
             match signed {
                 Signed::No(why) => closest = format!("no matching {what}: {why}"),
-                Signed::Yes(unknown) => {
+                Signed::Yes { unknown, other } => {
                     let claim = Claim::parse(&one.envelope.payload);
                     if claim.is_ok_and(|claim| !claim.about(self.asked.digest).is_empty()) {
-                        verified.push((*one, unknown));
+                        verified.push((*one, unknown, other));
                     } else {
                         closest = format!("no matching {what}: it is about another image");
                     }
@@ -496,19 +524,26 @@ impl<E> Judge<'_, E> {
             if !notes.is_empty() {
                 return Part::NotJudged("annotations of bundles".into());
             }
-            if verified.iter().all(|(one, _)| one.predicate_type != SIGN) {
+            if verified.iter().all(|(one, ..)| one.predicate_type != SIGN) {
                 self.outcome
                     .warn("what passes is an attestation by the same signer: Kyverno takes any bundle for a signature");
             }
-            return match verified.into_iter().map(|(_, unknown)| unknown).min() {
-                Some(Some(unknown)) => Part::NotJudged(unknown),
+            return match verified.into_iter().map(|(_, unknown, _)| unknown).min() {
+                Some(Some(Unknown(why))) => Part::NotJudged(why),
                 _ => Part::Pass,
             };
         };
+        if let Some((name, value)) = notes.iter().next().filter(|_| self.entry.kind != Kind::SigstoreBundle) {
+            // It compares them with those of a payload of `sign`, which an envelope is not.
+            self.outcome.fix("take `annotations` away from the attestor of the attestation");
+            return Part::Fail(format!(
+                "annotations mismatch: nothing does not match expected value {value} for key {name}: an attestation has none"
+            ));
+        }
         let wanted = attestation.predicate_type();
         let found: BTreeSet<_> =
-            verified.iter().map(|(one, _)| one.predicate_type.escape_debug().to_string()).collect();
-        verified.retain(|(one, _)| one.predicate_type == wanted);
+            verified.iter().map(|(one, ..)| one.predicate_type.escape_debug().to_string()).collect();
+        verified.retain(|(one, ..)| one.predicate_type == wanted);
         if verified.is_empty() {
             let found: Vec<_> = found.into_iter().collect();
             self.outcome.fix(format!(
@@ -522,8 +557,15 @@ impl<E> Judge<'_, E> {
                 found.join(", ")
             ));
         }
-        let mut unknown = verified.iter().find_map(|(_, unknown)| unknown.clone());
-        for (one, _) in &verified {
+        // Each of the type that verifies must be by whom is wanted.
+        if let Some((unknown, why)) = verified.iter().find_map(|(_, unknown, other)| Some((unknown, other.as_ref()?))) {
+            if unknown.is_none() || verified.iter().all(|(.., other)| other.is_some()) {
+                return Part::Fail(format!("no matching attestations: {why}"));
+            }
+            return Part::NotJudged(format!("whether one by somebody else verifies: {why}"));
+        }
+        let mut unknown = verified.iter().find_map(|(_, unknown, _)| unknown.clone().map(|Unknown(why)| why));
+        for (one, ..) in &verified {
             let predicate = predicate(one);
             if let Some(hidden) =
                 predicate.as_object().and_then(|members| CONTEXT.iter().find(|name| members.contains_key(**name)))

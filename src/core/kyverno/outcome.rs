@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use crate::image::Digest;
 
 /// What a rule will say.
@@ -26,6 +28,8 @@ pub struct Asked<'a> {
     pub digest: &'a Digest,
     /// Whether the name has the digest.
     pub is_pinned: bool,
+    /// What time it is.
+    pub now: Timestamp,
 }
 
 /// What a rule will say of an image, and why.

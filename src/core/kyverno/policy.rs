@@ -182,6 +182,10 @@ pub(super) struct Keyless {
     pub(super) roots: Option<String>,
     #[serde(default)]
     pub(super) additional_extensions: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) rekor: Rekor,
+    #[serde(default)]
+    pub(super) ctlog: CtLog,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -189,12 +193,19 @@ pub(super) struct Keyless {
 pub(super) struct Rekor {
     #[serde(default)]
     pub(super) ignore_tlog: bool,
+    /// The log's key, in PEM.
+    pub(super) pubkey: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct CtLog {
     #[serde(rename = "ignoreSCT", default)]
     pub(super) ignore_sct: bool,
+    /// The key of the log of certificates, in PEM.
+    pub(super) pubkey: Option<String>,
+    /// Timestamp authorities.
+    #[serde(rename = "tsaCertChain")]
+    pub(super) tsa_cert_chain: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -71,30 +71,58 @@ pub(super) fn wanted(keyless: &Keyless) -> String {
     if parts.is_empty() { "any identity".to_owned() } else { parts.join(", ") }
 }
 
+/// What `additionalExtensions` knows: the numbers of 1.3.6.1.4.1.57264.1, cosign's names, and ours.
+const EXTENSIONS: [(&str, &str, &str); 6] = [
+    ("1.3.6.1.4.1.57264.1.1", "oidcIssuer", "Issuer"),
+    ("1.3.6.1.4.1.57264.1.2", "githubWorkflowTrigger", "GithubWorkflowTrigger"),
+    ("1.3.6.1.4.1.57264.1.3", "githubWorkflowSha", "GithubWorkflowSHA"),
+    ("1.3.6.1.4.1.57264.1.4", "githubWorkflowName", "GithubWorkflowName"),
+    ("1.3.6.1.4.1.57264.1.5", "githubWorkflowRepository", "GithubWorkflowRepository"),
+    ("1.3.6.1.4.1.57264.1.6", "githubWorkflowRef", "GithubWorkflowRef"),
+];
+
 /// Whether a certificate names the identity; else what it names. An error says that it cannot be compared.
+///
+/// As Kyverno compares: patterns and expressions of the issuer must all hold, of the subject's one is enough, for any of
+/// the certificate's names; expressions match a part of the text.
 pub(super) fn names(certificate: &Certificate, keyless: &Keyless) -> Result<Result<(), String>, String> {
-    let issuer = certificate.extension("Issuer").unwrap_or_default();
-    let mut subjects = certificate.emails().iter().chain(certificate.uris()).chain(certificate.dns_names());
-    let fits = |pattern: &str, expression: &str, text: &str| -> Result<bool, String> {
-        let is_match = |expression: &str| {
-            Regex::builder()
-                .configure(Regex::config().nfa_size_limit(Some(MAX_AUTOMATON)))
-                .build(expression)
-                .map(|regex| regex.is_match(text))
-                .map_err(|_| format!("the expression `{}` cannot be read", expression.escape_debug()))
-        };
-        Ok((pattern.is_empty() || is_like(pattern, text)) && (expression.is_empty() || is_match(expression)?))
+    let is_match = |expression: &str, text: &str| -> Result<bool, String> {
+        Regex::builder()
+            .configure(Regex::config().nfa_size_limit(Some(MAX_AUTOMATON)))
+            .build(expression)
+            .map(|regex| regex.is_match(text))
+            .map_err(|_| format!("the expression `{}` cannot be read", expression.escape_debug()))
     };
-    if !fits(&keyless.issuer, &keyless.issuer_reg_exp, issuer)? {
+    let wants_subject = !keyless.subject.is_empty() || !keyless.subject_reg_exp.is_empty();
+    let subjects: Vec<&String> =
+        certificate.emails().iter().chain(certificate.uris()).chain(certificate.dns_names()).collect();
+    if wants_subject && subjects.is_empty() {
+        return Err("the certificate has no name of a kind that is read here".to_owned());
+    }
+    let mut found = !wants_subject;
+    for one in &subjects {
+        found |= !keyless.subject.is_empty() && is_like(&keyless.subject, one);
+        found |= !keyless.subject_reg_exp.is_empty() && is_match(&keyless.subject_reg_exp, one)?;
+    }
+    if !found {
+        let all: Vec<String> = subjects.iter().map(|one| one.escape_debug().to_string()).collect();
+        return Ok(Err(format!("subject mismatch: its certificate has {}", all.join(", "))));
+    }
+    let issuer = certificate.extension("Issuer").unwrap_or_default();
+    if (!keyless.issuer.is_empty() && !is_like(&keyless.issuer, issuer))
+        || (!keyless.issuer_reg_exp.is_empty() && !is_match(&keyless.issuer_reg_exp, issuer)?)
+    {
         return Ok(Err(format!("issuer mismatch: its certificate has {}", issuer.escape_debug())));
     }
-    let all: Vec<_> = subjects.clone().map(|one| one.escape_debug().to_string()).collect();
-    let found = subjects.try_fold(false, |found, one| {
-        Ok::<_, String>(found || fits(&keyless.subject, &keyless.subject_reg_exp, one)?)
-    })?;
-    let wants_subject = !keyless.subject.is_empty() || !keyless.subject_reg_exp.is_empty();
-    if wants_subject && !found {
-        return Ok(Err(format!("subject mismatch: its certificate has {}", all.join(", "))));
+    for (name, wanted) in &keyless.additional_extensions {
+        let Some((.., ours)) = EXTENSIONS.iter().find(|(oid, theirs, _)| name == oid || name == theirs) else {
+            return Ok(Err(format!("invalid certificate extension {}", name.escape_debug())));
+        };
+        let value = certificate.extension(ours).unwrap_or_default();
+        if !is_like(wanted, value) {
+            let (name, value) = (name.escape_debug(), value.escape_debug());
+            return Ok(Err(format!("extension mismatch: its certificate has {value} for {name}")));
+        }
     }
     Ok(Ok(()))
 }

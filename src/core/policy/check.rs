@@ -2,6 +2,7 @@
 //!
 //! `verify` refuses a policy that cannot be relied on; this also says what it would accept and nobody may have meant.
 
+mod keyless;
 mod peers;
 
 use std::collections::BTreeSet;
@@ -109,6 +110,7 @@ pub fn check(policy: &Policy, value: &Value, around: &Surroundings<'_>) -> Vec<F
     for step in policy.steps.values() {
         check.step(step);
     }
+    check.logs();
     check.joins();
     for external in policy.external.values() {
         check.external(external);
@@ -223,6 +225,10 @@ impl Check<'_> {
                         "name the root, unless only this intermediate is to be trusted",
                     );
                 }
+                if let Some(end) = text.window.end.filter(|end| self.around.now > *end) {
+                    let message = format!("trusted until {end} only: older signatures alone lead to it");
+                    self.add(Severity::Note, &format!("{at}.end"), message, "add its successor");
+                }
                 if self.around.now > certificate.not_after() {
                     self.warning(
                         &at,
@@ -300,11 +306,11 @@ impl Check<'_> {
             self.kind(requirement);
             let wrapped = !step.attestations_from.is_empty() || !step.external_from.is_empty();
             self.rules(&requirement.at, &requirement.kind, &requirement.modules, wrapped);
-            if requirement.max_age.is_some() && self.policy.authorities.is_empty() {
+            if requirement.max_age.is_some() && !self.proves_times() {
                 self.untimed(&format!("{}.maxAge", requirement.at));
             }
         }
-        if !step.time.is_empty() && self.policy.authorities.is_empty() {
+        if !step.time.is_empty() && !self.proves_times() {
             self.untimed(&format!("{at}.timestampConstraint"));
         }
         self.exit_code(&at, step);
@@ -323,7 +329,7 @@ impl Check<'_> {
     fn untimed(&mut self, at: &str) {
         self.error(
             at,
-            "asks for a proven time, and the policy has no `timestampauthorities`: no evidence can satisfy it",
+            "asks for a proven time, and the policy has neither `timestampauthorities` nor `transparencyLogs`: no evidence can satisfy it",
             "add the authority that timestamps the signatures",
         );
     }
@@ -432,10 +438,11 @@ impl Check<'_> {
                 alive = false;
             }
         }
-        if self.policy.authorities.is_empty() {
+        self.issuer(&at, &constraint, value);
+        if !self.proves_times() {
             self.error(
                 &at,
-                "a certificate counts only at a proven time, and the policy has no `timestampauthorities`: nobody is this functionary",
+                "a certificate counts only at a proven time, and the policy has neither `timestampauthorities` nor `transparencyLogs`: nobody is this functionary",
                 "add the authority that timestamps the signatures",
             );
             alive = false;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::source::keyless::anchors_of;
 use crate::collection::FAILED_SUFFIX;
 use crate::digest::sha256_hex;
 use crate::dsse::Envelope;
@@ -15,8 +16,10 @@ use crate::evidence::files::Files;
 use crate::evidence::{CollectionView, EvidenceError, Statement, kinds};
 use crate::run::RUN_SUBJECT;
 use crate::sign::PublicKey;
+use crate::sigstore::{Authority, TrustedRoot};
 use crate::statement::PAYLOAD_TYPE;
 use crate::store::SubjectDigest;
+use crate::trust::timestamp::Windows;
 use crate::trust::{Anchor, CheckError, Checked, Constraint, Trust};
 use crate::verify::container;
 
@@ -94,6 +97,8 @@ pub struct Request {
     pub roots: Vec<Anchor>,
     /// Timestamp authorities.
     pub authorities: Vec<Anchor>,
+    /// Authorities and logs of Sigstore besides.
+    pub trusted_root: Option<TrustedRoot>,
     /// `expires`, as it stands in the source.
     pub expires: String,
     /// Put before the name of each step.
@@ -199,11 +204,7 @@ struct Plan {
 }
 
 fn gather(request: &Request) -> Result<Gathered, InitError> {
-    let trust = Trust {
-        keys: request.keys.iter().map(|named| named.key.clone()).collect(),
-        roots: request.roots.clone(),
-        authorities: request.authorities.clone(),
-    };
+    let trust = trust(request);
     let mut gathered = Gathered::default();
     let mut count = 0;
     let mut seen = BTreeSet::new();
@@ -230,6 +231,27 @@ fn gather(request: &Request) -> Result<Gathered, InitError> {
         }
     }
     Ok(gathered)
+}
+
+/// Whom the evidence is checked with. Ids of roots are those that they get in the policy.
+fn trust(request: &Request) -> Trust {
+    let mut trust = Trust {
+        keys: request.keys.iter().map(|named| named.key.clone()).collect(),
+        roots: request.roots.clone(),
+        authorities: request.authorities.clone(),
+        ..Trust::default()
+    };
+    let Some(root) = &request.trusted_root else { return trust };
+    trust.logs.clone_from(&root.logs);
+    let add = |list: &mut Vec<Anchor>, windows: &mut Windows, from: &[Authority]| {
+        for (anchor, window) in anchors_of(from, list) {
+            windows.insert(anchor.id.clone(), window);
+            list.push(anchor);
+        }
+    };
+    add(&mut trust.roots, &mut trust.root_windows, &root.authorities);
+    add(&mut trust.authorities, &mut trust.authority_windows, &root.timestamp_authorities);
+    trust
 }
 
 /// The envelopes of a file: one, or one on each line.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::keyless;
 use super::members::{Members, Seen, base64, below};
 use super::{
     AnchorText, External, Functionary, Images, Policy, PolicyError, PolicyKey, RegoModule, Requirement, Step,
@@ -22,7 +23,7 @@ pub(super) fn policy(value: &Value) -> Result<Policy, PolicyError> {
         "",
         value,
         &["expires", "roots", "timestampauthorities", "publickeys", "steps", "externalAttestations"],
-        &["version", "minimumVersion", "notBefore", "images"],
+        &["version", "minimumVersion", "notBefore", "images", "transparencyLogs", "certificateTransparencyLogs"],
         &mut seen,
     )?;
     let policy = Policy {
@@ -32,6 +33,8 @@ pub(super) fn policy(value: &Value) -> Result<Policy, PolicyError> {
         minimum_version: top.number("minimumVersion")?,
         roots: anchors(&top, "roots", &mut seen)?,
         authorities: anchors(&top, "timestampauthorities", &mut seen)?,
+        logs: keyless::logs(&top, "transparencyLogs", &mut seen)?,
+        ct_logs: keyless::logs(&top, "certificateTransparencyLogs", &mut seen)?,
         keys: keys(&top, &mut seen)?,
         steps: steps(&top, &mut seen)?,
         external: external(&top, &mut seen)?,
@@ -51,7 +54,7 @@ fn anchors(top: &Members<'_>, name: &str, seen: &mut Seen) -> Result<BTreeMap<St
     let mut anchors = BTreeMap::new();
     for (id, value) in top.map(name)? {
         let at = below(&top.at(name), id);
-        let members = Members::read(&at, value, &["certificate", "intermediates"], &[], seen)?;
+        let members = Members::read(&at, value, &["certificate", "intermediates"], &["start", "end"], seen)?;
         let certificate = members
             .base64("certificate")?
             .filter(|pem| !pem.is_empty())
@@ -64,7 +67,7 @@ fn anchors(top: &Members<'_>, name: &str, seen: &mut Seen) -> Result<BTreeMap<St
                 base64(&at, text)
             })
             .collect::<Result<_, _>>()?;
-        anchors.insert(id.clone(), AnchorText { certificate, intermediates });
+        anchors.insert(id.clone(), AnchorText { certificate, intermediates, window: keyless::window(&members)? });
     }
     Ok(anchors)
 }
@@ -111,7 +114,7 @@ fn step(key: &str, at: &str, value: &Value, seen: &mut Seen) -> Result<Step, Pol
             "allowedUntracked",
             "timestampConstraint",
         ],
-        &["threshold", "exitcode", "commandRun", "perPlatform"],
+        &["threshold", "exitcode", "commandRun", "perPlatform", "log", "sct", "certificateMatches"],
         seen,
     )?;
     let name = members.text("name")?.unwrap_or(key);
@@ -141,6 +144,8 @@ fn step(key: &str, at: &str, value: &Value, seen: &mut Seen) -> Result<Step, Pol
         exit_codes: exit_codes(&members)?,
         command_optional: command_optional(&members)?,
         per_platform: members.flag("perPlatform")?.unwrap_or(false),
+        demands: keyless::demands(&members)?,
+        matches: keyless::matches(&members)?,
     })
 }
 
@@ -155,7 +160,7 @@ fn threshold(members: &Members<'_>) -> Result<usize, PolicyError> {
 /// What is asked of an image; all members are ours.
 fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyError> {
     let Some(value) = top.get("images") else { return Ok(None) };
-    let own = ["functionaries", "threshold", "annotations", "names"];
+    let own = ["functionaries", "threshold", "annotations", "names", "log", "sct"];
     let members = Members::read("images", value, &[], &own, seen)?;
     let annotation = |(name, value): (&String, &Value)| match value {
         Value::String(text) => Ok((name.clone(), text.clone())),
@@ -166,14 +171,19 @@ fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyEr
         threshold: threshold(&members)?,
         annotations: members.map("annotations")?.into_iter().map(annotation).collect::<Result<_, _>>()?,
         names: compiled(&members, "names", Glob::of_names)?,
+        demands: keyless::demands(&members)?,
     };
     if images.functionaries.is_empty() {
         if members.get("functionaries").is_some() {
             let reason = "an empty list: leave it out if no signature is asked for".to_owned();
             return Err(PolicyError::Value { at: members.at("functionaries"), reason });
         }
-        let without =
-            [("annotations", !images.annotations.is_empty()), ("threshold", members.get("threshold").is_some())];
+        let without = [
+            ("annotations", !images.annotations.is_empty()),
+            ("threshold", members.get("threshold").is_some()),
+            ("log", images.demands.log),
+            ("sct", images.demands.sct),
+        ];
         // A demand without anybody who could meet it was meant to be one.
         if let Some((name, _)) = without.into_iter().find(|(_, is_there)| *is_there) {
             let reason = "asks something of signatures, and `images.functionaries` names nobody".to_owned();
@@ -304,7 +314,7 @@ fn external(top: &Members<'_>, seen: &mut Seen) -> Result<BTreeMap<String, Exter
             &at,
             value,
             &["name", "predicateType", "functionaries", "regopolicies", "aipolicies", "required"],
-            &[],
+            &["log", "sct"],
             seen,
         )?;
         refuse_ai(&members)?;
@@ -318,6 +328,7 @@ fn external(top: &Members<'_>, seen: &mut Seen) -> Result<BTreeMap<String, Exter
             functionaries: functionaries(&members, seen)?,
             modules: modules(&members, seen)?,
             required: members.flag("required")?.unwrap_or(true),
+            demands: keyless::demands(&members)?,
         };
         external.insert(key.clone(), entry);
     }

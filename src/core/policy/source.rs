@@ -8,12 +8,15 @@
 //! | `publickeys` | `NAME: FILE` or `NAME: {key: FILE}`, or the PEM text | key id and key |
 //! | functionary | `key: NAME` or `key: FILE` | `type`, `publickeyid`; the key is added to `publickeys` |
 //! | `roots`, `timestampauthorities` | `NAME: FILE` or `certificate: FILE`, or the PEM text | base64 of PEM |
+//! | `transparencyLogs`, `certificateTransparencyLogs` | `NAME: FILE` or `key: FILE`, or the PEM text | base64 of PEM |
+//! | `trustedRoot` | the file of a Sigstore trusted root, or several | what it says, added to the four |
 //! | attestation | a short name of [`SHORT_TYPES`]; `rego:` a file, a list of files, `affiant:NAME` ([`shipped`]), or the text itself | `type`, `regopolicies` |
 //! | step, external attestation | without `name` | `name` |
 //!
 //! What is compiled already stays as it is, so a policy is a source of itself.
 
 mod folder;
+pub(super) mod keyless;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -77,6 +80,9 @@ const TOP: &[&str] = &[
     "minimumVersion",
     "notBefore",
     "images",
+    "transparencyLogs",
+    "certificateTransparencyLogs",
+    "trustedRoot",
 ];
 const STEP: &[&str] = &[
     "name",
@@ -91,13 +97,17 @@ const STEP: &[&str] = &[
     "exitcode",
     "commandRun",
     "perPlatform",
+    "log",
+    "sct",
+    "certificateMatches",
 ];
-const EXTERNAL: &[&str] = &["name", "predicateType", "functionaries", "regopolicies", "aipolicies", "required", "rego"];
+const EXTERNAL: &[&str] =
+    &["name", "predicateType", "functionaries", "regopolicies", "aipolicies", "required", "rego", "log", "sct"];
 const ATTESTATION: &[&str] = &["type", "regopolicies", "aipolicies", "maxAge", "rego"];
 const FUNCTIONARY: &[&str] = &["type", "publickeyid", "certConstraint", "key"];
-const IMAGES: &[&str] = &["functionaries", "threshold", "annotations", "names"];
+const IMAGES: &[&str] = &["functionaries", "threshold", "annotations", "names", "log", "sct"];
 const KEY: &[&str] = &["keyid", "key"];
-const ANCHOR: &[&str] = &["certificate", "intermediates"];
+const ANCHOR: &[&str] = &["certificate", "intermediates", "start", "end"];
 
 /// A compiled policy.
 #[derive(Clone, Debug)]
@@ -200,6 +210,11 @@ impl Compiler<'_> {
                 "steps" => self.entries(written, value, Self::step)?,
                 "externalAttestations" => self.entries(written, value, Self::external)?,
                 "images" => self.images(written, value)?,
+                "transparencyLogs" | "certificateTransparencyLogs" => self.logs(written, value)?,
+                "trustedRoot" => {
+                    self.trusted_roots(written, value, &mut out)?;
+                    continue;
+                }
                 _ => value.clone(),
             };
             out.insert((*name).to_owned(), value);
@@ -261,6 +276,9 @@ impl Compiler<'_> {
                 let value = match value {
                     Value::String(text) if name.eq_ignore_ascii_case("certificate") => {
                         this.certificate(&at, text)?.into()
+                    }
+                    value if ["start", "end"].iter().any(|one| name.eq_ignore_ascii_case(one)) => {
+                        this.time(&at, value)?
                     }
                     Value::String(text) => vec![this.certificate(&at, text)?].into(),
                     Value::Array(list) => {
@@ -341,7 +359,9 @@ impl Compiler<'_> {
             let value = match STEP.iter().find(|one| one.eq_ignore_ascii_case(member)).copied().unwrap_or_default() {
                 "functionaries" => self.functionaries(&at, value)?,
                 "attestations" => self.list(&at, value, Self::attestation)?,
-                "artifactsFrom" | "attestationsFrom" | "externalFrom" | "allowedUntracked" if value.is_string() => {
+                "artifactsFrom" | "attestationsFrom" | "externalFrom" | "allowedUntracked" | "certificateMatches"
+                    if value.is_string() =>
+                {
                     json!([value])
                 }
                 _ => value.clone(),

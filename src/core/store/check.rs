@@ -34,7 +34,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(path: &Path, reason: &dyn ToString) -> Self {
+    pub(super) fn new(path: &Path, reason: &dyn ToString) -> Self {
         Self { path: shown(path), reason: reason.to_string() }
     }
 }
@@ -50,9 +50,13 @@ pub struct Report {
     pub objects: u64,
     /// Their length in bytes, all together.
     pub bytes: u64,
-    /// Envelopes whose bytes are not those that they are named by.
+    /// Trusted roots that are whole.
+    pub roots: u64,
+    /// How often one of them is linked to an envelope.
+    pub links: u64,
+    /// Envelopes and trusted roots whose bytes are not those that they are named by.
     pub mismatched: Vec<Problem>,
-    /// Objects that cannot be read, or are no envelopes.
+    /// Objects that cannot be read, or are no envelopes; links to trusted roots that lead nowhere.
     pub unreadable: Vec<Problem>,
     /// Whole envelopes that the index does not know. [`Archive::reindex`] adds them.
     pub unindexed: Vec<ObjectId>,
@@ -121,6 +125,12 @@ impl Archive {
         let temporary = objects.temporary.len() + listing.temporary.len();
         report.temporary = temporary as u64;
         report.foreign = objects.foreign.iter().chain(&listing.foreign).map(|path| shown(path)).collect();
+
+        let trust = self.check_trust()?;
+        (report.roots, report.links) = (trust.roots, trust.links);
+        report.mismatched.extend(trust.mismatched);
+        report.unreadable.extend(trust.unreadable);
+        report.foreign.extend(trust.foreign.iter().map(|path| shown(path)));
 
         let mut known = BTreeSet::new();
         for (name, segment) in self.open_leniently(&mut report.damaged)? {

@@ -50,7 +50,7 @@ fn digest_of(number: u64) -> String {
 }
 
 /// Envelope `number` of a series: two subjects, the second one shared by all.
-fn numbered(number: u64) -> Vec<u8> {
+pub(super) fn numbered(number: u64) -> Vec<u8> {
     collection("build", &[("file", "sha256", &digest_of(number)), ("commit", "sha1", "c0ffee")])
 }
 
@@ -67,7 +67,7 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder for the test")
 }
 
-fn archive() -> (tempfile::TempDir, Archive) {
+pub(super) fn archive() -> (tempfile::TempDir, Archive) {
     let folder = folder();
     let archive = Archive::create(&folder.path().join("archive"), Access::Shared).expect("a new archive");
     (folder, archive)

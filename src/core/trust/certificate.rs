@@ -359,6 +359,15 @@ impl Certificate {
         &self.0.uris
     }
 
+    /// The name of a signer in a certificate of Fulcio: its only alternative name, an e-mail address, a URI as it stands
+    /// there, or a user's name.
+    ///
+    /// # Errors
+    /// What it has instead.
+    pub fn signer_name(&self) -> Result<String, String> {
+        super::fulcio::signer_name(&self.0.alternative_names)
+    }
+
     /// The value of a Fulcio extension by its Go field name ([`super::EXTENSIONS`]), letters in any case.
     pub fn extension(&self, name: &str) -> Option<&str> {
         self.0.fulcio.get(name)

@@ -5,11 +5,15 @@
 use der::asn1::{AnyRef, Ia5StringRef, ObjectIdentifier, PrintableStringRef, Utf8StringRef};
 use der::{Decode as _, Tag, Tagged as _};
 use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::name::GeneralName;
 
 use super::certificate::CertificateError;
+use super::names;
 
 /// Arc of the extensions.
 const ARC: &str = "1.3.6.1.4.1.57264.1.";
+/// Kind of an alternative name that is a user's name.
+const USERNAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 /// Number of the old form of `Issuer`, and of the new one.
 const ISSUER: (u8, u8) = (1, 8);
 /// Highest number whose value is the bare text; later ones hold a text in DER.
@@ -73,6 +77,21 @@ impl Fulcio {
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         EXTENSIONS.iter().zip(&self.0).filter_map(|((name, _), value)| Some((*name, value.as_deref()?)))
     }
+}
+
+/// The one name among the alternative names; what is there instead, where it is not one.
+pub(super) fn signer_name(names: &[GeneralName]) -> Result<String, String> {
+    let [name] = names else {
+        return Err(format!("the certificate has {} alternative names, and a signer has exactly one", names.len()));
+    };
+    let text = match name {
+        GeneralName::Rfc822Name(name) => Some(name.as_str().to_owned()),
+        GeneralName::UniformResourceIdentifier(name) => Some(name.as_str().to_owned()),
+        GeneralName::OtherName(other) if other.type_id == USERNAME => names::text(&other.value),
+        _ => None,
+    };
+    text.filter(|text| !text.is_empty())
+        .ok_or_else(|| "the certificate's name is no e-mail address, URI or user's name".to_owned())
 }
 
 fn number(oid: ObjectIdentifier) -> Option<u8> {

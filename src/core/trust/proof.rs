@@ -7,6 +7,7 @@ use super::certificate::{Certificate, CertificateError};
 use super::chain::Chain;
 use super::timestamp::{ProvenTime, TimestampError};
 use crate::sign::Scheme;
+use crate::sigstore::{EntryError, EntryMalformed, Logged};
 
 /// A signature that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +19,10 @@ pub struct SignerProof {
     pub key_id: String,
     /// Who the signer is.
     pub identity: Identity,
-    /// When it existed, if an authority vouches for it; always there with a certificate.
+    /// When it existed, if an authority or a log vouches for it; always there with a certificate.
     pub time: Option<ProvenTime>,
+    /// The entries about it in trusted logs, each once.
+    pub logged: Vec<Logged>,
     /// How it was made, for callers that allow less.
     pub scheme: Scheme,
     /// What was there and did not hold.
@@ -47,6 +50,15 @@ pub enum Note {
         #[source]
         error: TimestampError,
     },
+    /// A log entry proves nothing.
+    #[error("log entry {place}: {error}")]
+    Log {
+        /// Its place at the signature, among the timestamps.
+        place: usize,
+        /// Why.
+        #[source]
+        error: LogProblem,
+    },
     /// An intermediate certificate cannot be read.
     #[error("intermediate certificate {place}: {error}")]
     Intermediate {
@@ -63,6 +75,20 @@ pub enum Note {
         #[source]
         reason: Reason,
     },
+}
+
+/// Why a log entry proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogProblem {
+    /// It cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] EntryMalformed),
+    /// It is about something else, or no trusted log has it.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The work for one envelope is used up.
+    #[error("checking the log entry would take too long")]
+    TooMuchWork,
 }
 
 impl SignerProof {

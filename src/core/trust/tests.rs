@@ -5,6 +5,8 @@ use std::path::PathBuf;
 mod chains;
 mod constraints;
 mod envelopes;
+mod keyless;
+pub(crate) mod logs;
 pub(crate) mod make;
 mod properties;
 mod tokens;
@@ -54,6 +56,7 @@ fn policy(path: &str) -> (Trust, Value) {
         keys: Vec::new(),
         roots: anchors(&policy["roots"]),
         authorities: anchors(&policy["timestampauthorities"]),
+        ..Trust::default()
     };
     (trust, policy)
 }

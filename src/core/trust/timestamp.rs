@@ -5,6 +5,8 @@
 
 mod token;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use self::token::{SignerId, Token};
@@ -12,11 +14,15 @@ use super::certificate::{Certificate, CertificateError};
 use super::chain::{Anchor, ChainError, Purpose, chain_within};
 use super::work::Work;
 use crate::sign::authority::{Algorithm, Hash};
+use crate::sigstore::Window;
 
 /// Largest token that is read, in bytes. One with a chain of four certificates has less than 10 kB.
 pub const MAX_TOKEN: usize = 128 * 1024;
 /// Most certificates in the bag of a token.
 pub const MAX_BAG: usize = 32;
+/// From when until when authorities are trusted, by [`Anchor::id`]; one that is not there always is.
+pub type Windows = BTreeMap<String, Window>;
+
 /// What one token may cost when nobody counts over several.
 const COST_OF_ONE: u64 = 1024 * 1024 * 1024;
 
@@ -88,6 +94,16 @@ pub enum TimestampError {
         #[source]
         reason: ChainError,
     },
+    /// The authority is trusted, but not for the time of the token.
+    #[error("the authority `{authority}` is trusted only {window}, and the token is of {time}")]
+    Window {
+        /// The id of the authority.
+        authority: String,
+        /// When it is trusted.
+        window: Window,
+        /// The time of the token.
+        time: Timestamp,
+    },
     /// The work for one envelope is used up.
     #[error("checking the token would take too long")]
     TooMuchWork,
@@ -98,13 +114,14 @@ pub enum TimestampError {
 /// The token has one signer, whose certificate is the one its id names, is for timestamps alone and leads to one of
 /// `authorities` at the time of the token. The imprint is over SHA-256, SHA-384 or SHA-512.
 pub fn verify(token_der: &[u8], message: &[u8], authorities: &[Anchor]) -> Result<ProvenTime, TimestampError> {
-    verify_within(token_der, message, authorities, &Work::new(COST_OF_ONE))
+    verify_within(token_der, message, authorities, &Windows::new(), &Work::new(COST_OF_ONE))
 }
 
 pub(super) fn verify_within(
     token_der: &[u8],
     message: &[u8],
     authorities: &[Anchor],
+    windows: &Windows,
     work: &Work,
 ) -> Result<ProvenTime, TimestampError> {
     if authorities.is_empty() {
@@ -135,7 +152,7 @@ pub(super) fn verify_within(
     // Several only where somebody put a second certificate with the same issuer and number into the token.
     let mut failure = None;
     for signer in signers {
-        match check_signer(&token, signer, &bag, authorities, work) {
+        match check_signer(&token, signer, &bag, authorities, windows, work) {
             Ok(proven) => return Ok(proven),
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -199,6 +216,7 @@ fn check_signer(
     signer: &Certificate,
     bag: &[Certificate],
     authorities: &[Anchor],
+    windows: &Windows,
     work: &Work,
 ) -> Result<ProvenTime, TimestampError> {
     if token.named_sha1.as_ref().is_some_and(|named| **named != sha1_of(signer.der())[..]) {
@@ -218,8 +236,13 @@ fn check_signer(
         .public_key()
         .verify_as(token.algorithm, &token.signed_attributes, token.signature)
         .map_err(|_| TimestampError::BadSignature)?;
-    let authority = chain.anchors.into_iter().next().unwrap_or_default();
-    Ok(ProvenTime { time, authority })
+    let window = |id: &str| windows.get(id).copied().unwrap_or_default();
+    let authority = chain.anchors.iter().find(|id| window(id).covers(time));
+    match (authority, chain.anchors.first()) {
+        (Some(authority), _) => Ok(ProvenTime { time, authority: authority.clone() }),
+        (None, Some(id)) => Err(TimestampError::Window { authority: id.clone(), window: window(id), time }),
+        (None, None) => Err(TimestampError::NoAuthority),
+    }
 }
 
 /// The first version of the attribute names certificates by SHA-1 (RFC 2634 §5.4); the signature covers it.

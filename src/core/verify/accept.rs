@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::artifact::Made;
+use super::common::certificates;
 use super::image;
 use super::join::has_made;
 use super::rules::rules;
 use super::time::{ages, time_constraint};
-use super::trusted::{TrustedPolicy, Who, describe};
+use super::trusted::{Refusal, TrustedPolicy, Who, accepting_fix, claims, describe};
 use crate::collection::FAILED_SUFFIX;
 use crate::digest::{DigestSet, sha256_hex};
 use crate::dsse::Envelope;
@@ -241,6 +242,7 @@ fn judge(
     checks.pass(CheckKind::Step, format!("`{name}`"));
 
     let signers = functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, label, checks)?;
+    certificates(step, &signers, &collection, label, checks)?;
     time_constraint(step, &signers, at, label, checks)?;
     command(step, &collection, failed, label, checks)?;
 
@@ -325,12 +327,14 @@ pub(super) fn functionaries<'a>(
 ) -> Judged<Vec<&'a SignerProof>> {
     let mut fitting = Vec::new();
     let mut reasons = Vec::new();
+    let mut lacking = None;
     for signer in checked.signers() {
         let mut is_functionary = false;
         for who in who {
             match who.is(signer) {
                 Ok(()) => is_functionary = true,
-                Err(reason) => reasons.push(reason),
+                Err(Refusal::Somebody(reason)) => reasons.push(reason),
+                Err(refusal) => lacking = lacking.or(Some(refusal)),
             }
         }
         if is_functionary {
@@ -340,7 +344,37 @@ pub(super) fn functionaries<'a>(
     let count = distinct_identities(fitting.iter().copied());
     if count >= threshold && count > 0 {
         checks.pass(CheckKind::Functionary, format!("{count} of {threshold} needed"));
+        let demands = who.first().map(Who::demands).unwrap_or_default();
+        if demands.log {
+            checks.pass(CheckKind::Log, format!("{} signatures are in a log", fitting.len()));
+        }
+        if demands.sct {
+            checks.pass(CheckKind::Certificate, "logged");
+        }
         return Ok(fitting);
+    }
+    match lacking {
+        None => {}
+        Some(Refusal::NotLogged(found)) => {
+            return fail(
+                Check::failed(CheckKind::Log, "a signature with an entry in a log of `transparencyLogs`, as the policy demands", found)
+                    .at(label)
+                    .fix("name its bundle, which has the entry, or finish an upload that waits with `affiant resume`; else sign with a log"),
+            );
+        }
+        Some(Refusal::Certificate(found) | Refusal::Somebody(found)) => {
+            return fail(
+                Check::failed(
+                    CheckKind::Certificate,
+                    "a certificate in a log of `certificateTransparencyLogs`, as the policy demands",
+                    found,
+                )
+                .at(label)
+                .fix(
+                    "sign with a certificate of an authority that logs what it issues, and name its log in the policy",
+                ),
+            );
+        }
     }
     let expected = match who {
         [] => "a functionary, but the policy names none".to_owned(),
@@ -356,11 +390,15 @@ pub(super) fn functionaries<'a>(
         found = vec![format!("only {count} of them")];
     } else if !reasons.is_empty() {
         found.push(format!("({})", reasons.join("; ")));
+        found.extend(
+            checked.signers().iter().find_map(claims).map(|claims| format!("; its certificate says: {claims}")),
+        );
     }
-    fail(Check::failed(CheckKind::Functionary, expected, found.join(" ")).at(label).fix(
+    let accepting = accepting_fix(checked.signers()).unwrap_or_default();
+    fail(Check::failed(CheckKind::Functionary, expected, found.join(" ")).at(label).fix(format!(
         "have the step signed by one of its functionaries, or name the signer as a functionary of the step and \
-             sign the policy again",
-    ))
+         sign the policy again{accepting}"
+    )))
 }
 
 fn command(step: &Step, collection: &CollectionView<'_>, failed: bool, label: &str, checks: &mut Checks) -> Judged<()> {

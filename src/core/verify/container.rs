@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::source::MAX_ENVELOPE;
-use crate::dsse::{Envelope, ParseError, TIMESTAMP_TSP, Timestamp};
+use crate::dsse::{Envelope, MAX_TIMESTAMPS, ParseError, TIMESTAMP_LOG_ENTRY, TIMESTAMP_TSP, Timestamp};
 use crate::sign::pem;
 use crate::statement;
 use crate::trust::timestamp::token_of_response;
@@ -69,18 +69,20 @@ pub(crate) fn nested_in(outer: &Envelope) -> Option<Vec<u8>> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Bundle<'a> {
-    #[serde(default)]
-    verification_material: Material,
+    #[serde(borrow, default)]
+    verification_material: Material<'a>,
     #[serde(borrow)]
     dsse_envelope: &'a RawValue,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Material {
+struct Material<'a> {
     certificate: Option<Certificate>,
     x509_certificate_chain: Option<Chain>,
-    timestamp_verification_data: Stamps,
+    timestamp_verification_data: Option<Stamps>,
+    #[serde(borrow)]
+    tlog_entries: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -129,12 +131,23 @@ impl Bundle<'_> {
             certificates.push(as_pem(&bytes("x509CertificateChain", &one.raw_bytes)?));
         }
         let mut timestamps = Vec::new();
-        for stamp in &self.verification_material.timestamp_verification_data.rfc3161_timestamps {
+        let stamps = self.verification_material.timestamp_verification_data.unwrap_or_default();
+        let entries = self.verification_material.tlog_entries.unwrap_or_default();
+        if stamps.rfc3161_timestamps.len().max(entries.len()) > MAX_TIMESTAMPS {
+            let member = "verificationMaterial".to_owned();
+            return Err(ParseError::TooMany { member, limit: MAX_TIMESTAMPS, unit: "timestamps or log entries" });
+        }
+        for stamp in &stamps.rfc3161_timestamps {
             let data = bytes("timestampVerificationData", &stamp.signed_timestamp)?;
             // A bundle has whole responses, an envelope the tokens in them.
             let data = token_of_response(&data).map(<[u8]>::to_vec).unwrap_or(data);
             timestamps.push(Timestamp { kind: TIMESTAMP_TSP.to_owned(), data });
         }
+        timestamps.extend(
+            entries
+                .into_iter()
+                .map(|entry| Timestamp { kind: TIMESTAMP_LOG_ENTRY.to_owned(), data: entry.get().as_bytes().to_vec() }),
+        );
         // A bundle has one signature, and its material is that signature's.
         if let [signature] = envelope.signatures.as_mut_slice() {
             let mut certificates = certificates.into_iter();
@@ -149,6 +162,7 @@ impl Bundle<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sigstore::Entry;
     use crate::trust::Certificate;
 
     #[test]
@@ -158,9 +172,28 @@ mod tests {
         let [signature] = envelope.signatures.as_slice() else { panic!("one signature") };
         let pem = signature.certificate.as_deref().expect("a certificate");
         assert!(Certificate::read(pem).expect("reads").may_sign_messages());
-        let [stamp] = signature.timestamps.as_slice() else { panic!("one timestamp") };
+        let [stamp, entry] = signature.timestamps.as_slice() else { panic!("timestamp and entry") };
+        assert_eq!(entry.kind, TIMESTAMP_LOG_ENTRY);
         assert_eq!(stamp.kind, TIMESTAMP_TSP);
         // The token, not the answer that it came in.
         assert!(token_of_response(&stamp.data).is_err());
+    }
+
+    #[test]
+    fn the_log_entries_of_a_bundle_are_those_of_its_signature() {
+        let bundle = include_bytes!("../../../fixtures/cosign/bundles/attblob-keyless-rekor2.sigstore.json");
+        let envelope = open(bundle).expect("a recorded bundle");
+        let [stamp, entry] = envelope.signatures[0].timestamps.as_slice() else { panic!("timestamp and entry") };
+        assert_eq!((stamp.kind.as_str(), entry.kind.as_str()), (TIMESTAMP_TSP, TIMESTAMP_LOG_ENTRY));
+        assert_eq!(Entry::parse(&entry.data).expect("reads").version, "0.0.2");
+        // The same in an envelope: written and read, nothing is lost.
+        let again = open(&envelope.to_json()).expect("reads");
+        assert_eq!(again, envelope);
+        let text = std::str::from_utf8(bundle).expect("text");
+        let start = text.find("\"tlogEntries\":[").expect("entries") + "\"tlogEntries\":[".len();
+        let many = format!("{}{}{}", &text[..start], "{},".repeat(MAX_TIMESTAMPS), &text[start..]);
+        assert!(matches!(open(many.as_bytes()), Err(ParseError::TooMany { .. })));
+        let null = text.replacen("\"tlogEntries\":[", "\"tlogEntries\":null,\"x\":[", 1);
+        assert_eq!(open(null.as_bytes()).expect("reads").signatures[0].timestamps.len(), 1);
     }
 }

@@ -15,7 +15,7 @@ use crate::digest::DigestSet;
 use crate::evidence::input::ImageFacts;
 use crate::image::compare::layers_unproven;
 use crate::image::found::{self, Demand, Found, MAX_TOTAL, Skipped, Sought};
-use crate::image::platforms::{Runnable, runnable};
+use crate::image::platforms::{NoChoice, Runnable, choose, runnable};
 use crate::image::{Digest, Kind, Platform, Repository, RepositoryError, Stored};
 use crate::policy::Functionary;
 use crate::select::Glob;
@@ -65,15 +65,11 @@ impl<'a> Image<'a> {
         let mut runnable = runnable(repository, stored)?;
         if let Some(wanted) = platform {
             if !is_index {
-                return Err(refused(format!("{root} is one image and no index: a platform chooses nothing")));
+                return Err(refused(NoChoice::NoIndex(root).to_string()));
             }
-            let known: Vec<String> = runnable.iter().map(label).collect();
-            runnable.retain(|one| one.platform.as_ref().is_some_and(|platform| platform.is_called(wanted)));
-            match runnable.len() {
-                1 => {}
-                0 => return Err(refused(format!("no image for {wanted}; it has: {}", known.join(", ")))),
-                more => return Err(refused(format!("{more} images for {wanted}: say which variant"))),
-            }
+            let platforms: Vec<_> = runnable.iter().map(|one| one.platform.as_ref()).collect();
+            let number = choose(&platforms, wanted).map_err(|error| refused(error.to_string()))?;
+            runnable = vec![runnable.swap_remove(number)];
         }
         if runnable.is_empty() {
             return Err(refused(format!("{root} is an index without an image that a machine could run")));
@@ -360,7 +356,7 @@ impl<'a> Signature<'a> {
         let mut signers: BTreeMap<&str, &str> = BTreeMap::new();
         let mut reasons: Vec<String> = Vec::new();
         for (id, key) in &self.keys {
-            let demand = Demand { digest, key, annotations: self.annotations, log: false, time: None, claims: true };
+            let demand = Demand::of_key(digest, key, self.annotations);
             for one in found {
                 match found::judge_signature(one, &demand) {
                     Ok(_) => {

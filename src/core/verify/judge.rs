@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::{self, Accepted, Checks, Evidence, candidate};
 use super::artifact::Made;
-use super::join::{self, Broken, ExternalEvidence, Pool};
+use super::join::{self, Broken, Chain, ExternalEvidence, Pool};
 use super::trusted::TrustedPolicy;
 use super::{Artifact, Gathered, Question, image, rules, step_of};
 use crate::digest::DigestSet;
@@ -56,7 +56,7 @@ pub(super) fn judge(
             Err(reason) => broken = Some(reason),
         }
     }
-    for (artifact, why) in &targets(policy, question, images, &pool, complete) {
+    for Target { artifact, why, chain } in targets(policy, question, images, &pool, complete) {
         let mut part = ArtifactPart {
             name: artifact.name.clone(),
             digest: artifact.digest(),
@@ -68,16 +68,17 @@ pub(super) fn judge(
             chain: Vec::new(),
         };
         if complete {
-            match pool.chain(Some(artifact)) {
+            match chain.map_or_else(|| pool.chain(Some(&artifact)), Ok) {
                 Ok(chain) => {
-                    let made = chain.iter().find(|(step, number)| join::proves(&pool.steps[*step][**number], artifact));
+                    let made =
+                        chain.iter().find(|(step, number)| join::proves(&pool.steps[*step][**number], &artifact));
                     let by = made.map_or_else(|| "by the chain".to_owned(), |(step, _)| format!("by step {step}"));
                     part.check = Check::passed(CheckKind::Product, format!("made {by}"));
                     part.chain = pool.links(&chain);
                     chains.push(chain);
                 }
                 Err(reason) => {
-                    part.check = unproven(artifact, why.as_deref(), &pool, &reason);
+                    part.check = unproven(&artifact, why.as_deref(), &pool, &reason);
                     // An unproven layer breaks no chain: the rest of it would only distract.
                     if reason.check.is_some() && why.is_none() {
                         broken.get_or_insert(reason);
@@ -122,25 +123,36 @@ pub(super) fn judge(
     }
 }
 
-/// What must be proven, each by a chain: the artifacts, and of each image the index as a whole where that is enough, else
-/// every image in it; with why a config does not stand for its image.
+/// Something that must be proven by a chain.
+struct Target<'a> {
+    artifact: Artifact,
+    /// Why a config does not stand for its image.
+    why: Option<String>,
+    /// The chain that proves it, where that was looked for already.
+    chain: Option<Chain<'a>>,
+}
+
+/// What must be proven: the artifacts, and of each image the index as a whole where that is enough, else every image in
+/// it.
 fn targets<'a>(
     policy: &TrustedPolicy,
     question: &Question<'_>,
     images: &[image::Judged<'_>],
     pool: &'a Pool<'a>,
     complete: bool,
-) -> Vec<(Artifact, Option<String>)> {
-    let mut targets: Vec<(Artifact, Option<String>)> =
-        question.artifacts.iter().map(|artifact| (artifact.clone(), None)).collect();
+) -> Vec<Target<'a>> {
+    let target = |(artifact, why): (Artifact, Option<String>)| Target { artifact, why, chain: None };
+    let mut targets: Vec<Target<'a>> =
+        question.artifacts.iter().map(|artifact| target((artifact.clone(), None))).collect();
     let per_platform = policy.policy.steps.values().any(|step| step.per_platform);
     let is_image_id =
         |digests: &DigestSet| pool.steps.values().flatten().any(|accepted| accepted.has_made(digests, Made::ImageId));
     for judged in images {
-        let whole = judged.whole().filter(|whole| complete && !per_platform && pool.chain(Some(whole)).is_ok());
-        match whole {
-            Some(whole) => targets.push((whole, None)),
-            None => targets.extend(judged.images(&is_image_id)),
+        let whole = judged.whole().filter(|_| complete && !per_platform);
+        let proven = whole.and_then(|whole| pool.chain(Some(&whole)).ok().map(|chain| (whole, chain)));
+        match proven {
+            Some((artifact, chain)) => targets.push(Target { artifact, why: None, chain: Some(chain) }),
+            None => targets.extend(judged.images(&is_image_id).into_iter().map(target)),
         }
     }
     targets

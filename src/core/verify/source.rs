@@ -460,6 +460,32 @@ mod tests {
         parts.join(&b'\n')
     }
 
+    /// What a stranger may have put beside an image is one envelope, as long as it is: nothing that grows when it is read.
+    #[test]
+    fn what_was_attached_is_not_unpacked() {
+        let (build, test) = (run("build", "a"), run("test", "b"));
+        let subjects = [digest("a"), digest("b")];
+        let both = lines(&[&build, &test]);
+        let mut packed = Vec::new();
+        let bundle =
+            Bundle::make(vec![("1".to_owned(), build.clone()), ("2".to_owned(), test)], "file", Vec::new(), noon())
+                .expect("a bundle");
+        bundle.write(&mut packed).expect("written");
+        for (content, count) in [(packed, 2), (both, 2), (build.clone(), 1)] {
+            let (mut named, mut attached) = (Files::default(), Files::default());
+            named.add("x", content.clone());
+            assert_eq!(named.about(&subjects).expect("found").len(), count);
+            attached.add_one("x", content);
+            let found = attached.about(&subjects).expect("found").len();
+            assert_eq!((found, attached.unreadable().len()), if count == 1 { (1, 0) } else { (0, 1) });
+        }
+        // The envelope inside an envelope is no longer than that: it counts.
+        let inside: Value = serde_json::from_slice(&build).expect("JSON");
+        let mut attached = Files::default();
+        attached.add_one("x", statement("custom", "c", &inside));
+        assert_eq!(attached.about(&[digest("a")]).expect("found").len(), 1);
+    }
+
     #[test]
     fn each_envelope_of_a_file_is_found() {
         let (build, test, sbom) = (run("build", "a"), run("test", "b"), statement("sbom", "c", &json!({})));

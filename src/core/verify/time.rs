@@ -175,6 +175,7 @@ mod tests {
             key_id: key_id.to_owned(),
             identity: Identity::Key,
             time: time.map(proven),
+            logged: Vec::new(),
             scheme: Scheme::Ed25519,
             notes: Vec::new(),
         }

@@ -10,14 +10,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::accept::chain;
+use super::accept::chain as chain_of;
 use super::{Question, VerifyError, container};
 use crate::digest::sha256_hex;
 use crate::nearest::nearest;
-use crate::policy::{self, External, Functionary, Policy, RegoModule, Step};
+use crate::policy::{self, Demands, External, Functionary, Policy, RegoModule, Step};
 use crate::rego;
+use crate::sigstore::{Log, check_scts};
+use crate::trust::timestamp::ProvenTime;
 use crate::trust::{
-    Anchor, Certificate, CertificateError, CheckError, Checked, Constraint, EXTENSIONS, Identity, SignerProof, Trust,
+    Anchor, Certificate, CertificateError, CheckError, Checked, Constraint, EXTENSIONS, Identity, Note, SignerProof,
+    Trust,
 };
 use crate::verdict::{Check, CheckKind, PolicyPart};
 
@@ -73,7 +76,7 @@ impl Rules {
             if matches!(error, rego::RegoError::Time { .. } | rego::RegoError::Memory { .. }) {
                 self.patience.set(self.patience.get() / 2);
             }
-            chain(&error)
+            chain_of(&error)
         })?;
         Ok(judgement.denials.iter().map(|denial| format!("{}: {}", denial.package, denial.message)).collect())
     }
@@ -84,9 +87,17 @@ pub(super) fn shown(constraint: &Constraint) -> String {
     serde_json::to_string(constraint).unwrap_or_default()
 }
 
-/// A signer, as a policy can name it.
+/// Claims of a certificate that are told in one text, and the longest.
+const CLAIMS: usize = 24;
+const MAX_CLAIM: usize = 160;
+
+/// A signer, as a policy can name it; when that was, who says so, and in which log it is.
 pub(super) fn describe(signer: &SignerProof) -> String {
-    let time = signer.time.as_ref().map(|proven| format!(" at {}", proven.time)).unwrap_or_default();
+    let mut time = signer.time.as_ref().map(proven).unwrap_or_default();
+    for logged in &signer.logged {
+        let sure = if logged.included { "" } else { ", promised" };
+        time = format!("{time}, entry {} of the log {}{sure}", logged.index, logged.log);
+    }
     match signer.certificate() {
         None => format!("key {}{time}", signer.key_id),
         Some(certificate) => {
@@ -94,9 +105,53 @@ pub(super) fn describe(signer: &SignerProof) -> String {
             for list in [certificate.dns_names(), certificate.emails(), certificate.uris()] {
                 names.extend(list.iter().filter(|name| **name != names[0]).cloned().collect::<Vec<_>>());
             }
-            format!("certificate of {}{time}", names.join(", "))
+            let issuer = certificate.extension("Issuer").map(|issuer| format!(" by {}", cut(issuer)));
+            format!("certificate of {}{}{time}", names.join(", "), issuer.unwrap_or_default())
         }
     }
+}
+
+/// A proven time and who proves it.
+fn proven(proven: &ProvenTime) -> String {
+    format!(" at {} by {}", proven.time, proven.authority)
+}
+
+fn cut(text: &str) -> String {
+    text.escape_debug().take(MAX_CLAIM).collect()
+}
+
+/// What the certificate authority says of the identity behind a certificate, in one text; `None` without any.
+pub(super) fn claims(signer: &SignerProof) -> Option<String> {
+    let claims: Vec<String> = signer
+        .certificate()?
+        .extensions()
+        .take(CLAIMS)
+        .map(|(name, value)| format!("{name} `{}`", cut(value)))
+        .collect();
+    (!claims.is_empty()).then(|| claims.join(", "))
+}
+
+/// A constraint that the signer's certificate meets, without what differs from run to run.
+fn accepting(signer: &SignerProof) -> Option<String> {
+    let certificate = signer.certificate()?;
+    let issuer = certificate.extension("Issuer")?;
+    let mut value = serde_json::json!({
+        "commonname": certificate.common_name().unwrap_or_default(), "dnsnames": certificate.dns_names(),
+        "emails": certificate.emails(), "organizations": certificate.organizations(), "uris": certificate.uris(),
+        "roots": signer.roots(),
+    });
+    value
+        .as_object_mut()?
+        .retain(|_, value| value.as_str() != Some("") && value.as_array().is_none_or(|list| !list.is_empty()));
+    value["extensions"] = serde_json::json!({ "Issuer": issuer });
+    let (constraint, _) = Constraint::read(&value).ok()?;
+    constraint.check(signer).is_ok().then(|| value.to_string())
+}
+
+/// What would make one of the signers a functionary, for a denial.
+pub(super) fn accepting_fix(signers: &[SignerProof]) -> Option<String> {
+    let constraint = signers.iter().find_map(accepting)?;
+    Some(format!("; `\"certConstraint\": {constraint}` would accept it: review that before use"))
 }
 
 fn anchor(id: &str, text: &policy::AnchorText) -> Result<Anchor, CertificateError> {
@@ -114,11 +169,52 @@ pub(super) struct Who<'a> {
     functionary: &'a Functionary,
     constraint: Option<&'a Constraint>,
     policy: &'a Policy,
+    demands: Demands,
+    /// Logs that the certificate must be in where that is demanded.
+    ct_logs: &'a [Log],
+}
+
+/// Why a signature does not count for a functionary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is by somebody else.
+    Somebody(String),
+    /// It is by the functionary, and in no log.
+    NotLogged(String),
+    /// It is by the functionary, and its certificate is in no log.
+    Certificate(String),
 }
 
 impl Who<'_> {
     /// Whether `signer` is this functionary, or why not. Where key and certificate are named, both must hold.
-    pub(super) fn is(&self, signer: &SignerProof) -> Result<(), String> {
+    pub(super) fn is(&self, signer: &SignerProof) -> Result<(), Refusal> {
+        self.is_somebody(signer).map_err(Refusal::Somebody)?;
+        if self.demands.log && signer.logged.is_empty() {
+            let why = signer.notes.iter().find(|note| matches!(note, Note::Log { .. }));
+            let why = why.map_or_else(|| "it has no log entry".to_owned(), |note| chain_of(note));
+            return Err(Refusal::NotLogged(format!("{}: {why}", describe(signer))));
+        }
+        if self.demands.sct {
+            let why = match &signer.identity {
+                Identity::Key => Err("a key is in no log of certificates".to_owned()),
+                Identity::Certificate(chain) => match chain.path.as_slice() {
+                    [leaf, issuer, ..] => {
+                        check_scts(leaf, issuer, self.ct_logs, None).map_err(|error| chain_of(&error))
+                    }
+                    _ => Err("it is trusted by itself, and has no issuer".to_owned()),
+                },
+            };
+            why.map_err(|why| Refusal::Certificate(format!("{}: {why}", describe(signer))))?;
+        }
+        Ok(())
+    }
+
+    /// What it demands of every signature.
+    pub(super) fn demands(&self) -> Demands {
+        self.demands
+    }
+
+    fn is_somebody(&self, signer: &SignerProof) -> Result<(), String> {
         let Functionary { key_id, constraint, .. } = self.functionary;
         if key_id.is_none() && constraint.is_none() {
             return Err("the functionary names nobody".to_owned());
@@ -165,7 +261,7 @@ impl TrustedPolicy {
             if let Some(text) = &functionary.constraint {
                 let member = format!("{}.certConstraint", functionary.at);
                 let (constraint, unknown) =
-                    Constraint::read(text).map_err(|error| value(member.clone(), chain(&error)))?;
+                    Constraint::read(text).map_err(|error| value(member.clone(), chain_of(&error)))?;
                 // Passed over, it would let in whom it was meant to keep out.
                 if let Some(name) = unknown.first() {
                     let known = MEMBERS.into_iter().chain(EXTENSIONS.iter().map(|(name, _)| *name));
@@ -187,48 +283,61 @@ impl TrustedPolicy {
         for step in policy.steps.values() {
             for (index, requirement) in step.attestations.iter().enumerate() {
                 let compiled = Rules::compile(&requirement.modules, at, &patience)
-                    .map_err(|error| value(format!("{}.regopolicies", requirement.at), chain(&error)))?;
+                    .map_err(|error| value(format!("{}.regopolicies", requirement.at), chain_of(&error)))?;
                 rules.extend(compiled.map(|compiled| ((step.name.clone(), index), compiled)));
             }
         }
         let mut external_rules = BTreeMap::new();
         for external in policy.external.values() {
             let compiled = Rules::compile(&external.modules, at, &patience).map_err(|error| {
-                value(format!("externalAttestations.{}.regopolicies", external.name), chain(&error))
+                value(format!("externalAttestations.{}.regopolicies", external.name), chain_of(&error))
             })?;
             external_rules.extend(compiled.map(|compiled| (external.name.clone(), compiled)));
         }
         let anchors = |name: &str, anchors: &BTreeMap<String, policy::AnchorText>| {
             anchors
                 .iter()
-                .map(|(id, text)| anchor(id, text).map_err(|error| value(format!("{name}.{id}"), chain(&error))))
+                .map(|(id, text)| anchor(id, text).map_err(|error| value(format!("{name}.{id}"), chain_of(&error))))
                 .collect::<Result<Vec<_>, _>>()
+        };
+        let windows = |anchors: &BTreeMap<String, policy::AnchorText>| {
+            anchors.iter().map(|(id, text)| (id.clone(), text.window)).collect()
         };
         let trust = Trust {
             keys: policy.public_keys(),
             roots: anchors("roots", &policy.roots)?,
             authorities: anchors("timestampauthorities", &policy.authorities)?,
+            root_windows: windows(&policy.roots),
+            authority_windows: windows(&policy.authorities),
+            logs: policy.logs.iter().flat_map(|named| named.logs.iter().cloned()).collect(),
+            ct_logs: policy.ct_logs.iter().flat_map(|named| named.logs.iter().cloned()).collect(),
         };
         Ok(Self { policy, trust, constraints, rules, external_rules })
     }
 
-    fn who<'a>(&'a self, functionaries: &'a [Functionary]) -> Vec<Who<'a>> {
+    fn who<'a>(&'a self, functionaries: &'a [Functionary], demands: Demands) -> Vec<Who<'a>> {
         let who = |functionary: &'a Functionary| Who {
             functionary,
             constraint: self.constraints.get(&functionary.at),
             policy: &self.policy,
+            demands,
+            ct_logs: &self.trust.ct_logs,
         };
         functionaries.iter().map(who).collect()
     }
 
     /// Who may sign for a step.
     pub(super) fn functionaries_of(&self, step: &str) -> Vec<Who<'_>> {
-        self.policy.steps.get(step).map(|step| self.who(&step.functionaries)).unwrap_or_default()
+        self.policy.steps.get(step).map(|step| self.who(&step.functionaries, step.demands)).unwrap_or_default()
     }
 
     /// Who may sign an external attestation.
     pub(super) fn functionaries_of_external(&self, external: &External) -> Vec<Who<'_>> {
-        self.policy.external.get(&external.name).map(|one| self.who(&one.functionaries)).unwrap_or_default()
+        self.policy
+            .external
+            .get(&external.name)
+            .map(|one| self.who(&one.functionaries, one.demands))
+            .unwrap_or_default()
     }
 
     /// The rules of a step's requirement.
@@ -317,6 +426,17 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
     });
     if let Some(member) = unsupported.filter(|_| question.images.is_empty()) {
         return Err(VerifyError::Unsupported { member });
+    }
+    if policy.images.as_ref().is_some_and(|images| images.demands != Demands::default()) {
+        let check = Check::failed(
+            CheckKind::Support,
+            "a demand that can be judged",
+            "a log is demanded of the signatures of images, which is not judged yet",
+        )
+        .at(format!("{label}, `images`"))
+        .fix("take `log` and `sct` out of `images` until it is");
+        part.checks.push(check);
+        return Ok((part, None));
     }
     TrustedPolicy::prepare(policy, question.at).map(|policy| (part, Some(policy)))
 }
@@ -425,6 +545,7 @@ mod tests {
             key_id: key_id.clone(),
             identity,
             time: None,
+            logged: Vec::new(),
             scheme: Scheme::EcdsaSha256,
             notes: Vec::new(),
         };
@@ -438,7 +559,8 @@ mod tests {
             let constraint = value.as_ref().map(|value| Constraint::read(value).expect("a constraint").0);
             let functionary =
                 Functionary { key_id: key.map(str::to_owned), constraint: value, at: "functionaries[0]".to_owned() };
-            Who { functionary: &functionary, constraint: constraint.as_ref(), policy: &policy }.is(signer).is_ok()
+            let (constraint, demands) = (constraint.as_ref(), Demands::default());
+            Who { functionary: &functionary, constraint, policy: &policy, demands, ct_logs: &[] }.is(signer).is_ok()
         };
         for (key, common_name, holds) in [
             (Some(key_id.as_str()), Some("leaf"), true),

@@ -117,9 +117,13 @@ fn a_store_is_believed_in_nothing() {
 
 #[test]
 fn refusals_are_told_in_one_line_without_secrets() {
-    let cases: [(Lie, &str); 6] = [
+    let cases: [(Lie, &str); 9] = [
         (|_| Some((400, "who is secret-0123456789?".to_owned())), "answers 400"),
         (|_| Some((200, "{\"errors\":[{\"message\":\"Bearer secret-0123456789\"}]}".to_owned())), "cannot search"),
+        // The reader of JSON says what it found.
+        (|_| Some((200, "\"secret-0123456789\"".to_owned())), "does not answer as archivista does"),
+        (|_| Some((200, "{\"data\":\"Bearer secret-0123456789\"}".to_owned())), "does not answer as archivista does"),
+        (|_| Some((200, "{\"data\":\"a\\nb\"}".to_owned())), "invalid type: string \"a"),
         (|_| Some((401, "no".to_owned())), "does not permit"),
         (|_| Some((404, "no".to_owned())), "is that the address of an archivista?"),
         (|_| Some((400, "bad\nrequest\u{1b}[31m".to_owned())), "answers 400: bad request [31m"),
@@ -130,6 +134,9 @@ fn refusals_are_told_in_one_line_without_secrets() {
         let error = store.about(&[SubjectDigest::parse("x")]).expect_err(says).to_string();
         assert!(error.contains(says) && !error.contains("secret-0123456789") && !error.contains('\n'), "{error}");
     }
+    let long = store(&serve(|_| Some((400, "x".repeat(5000)))).0);
+    let error = long.about(&[SubjectDigest::parse("x")]).expect_err("long").to_string();
+    assert!(error.len() < 500 && error.contains("xxx"), "{} bytes", error.len());
     for header in ["hunter2", "a b: hunter2", "a: hunter2\r\nx: y"] {
         let error = Archivista::new(client(), "https://a.example", &[header.to_owned()]).err().expect("no header");
         assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -1,6 +1,6 @@
 //! An OCI layout as a tar file: equal layouts give equal bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Read, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -118,8 +118,23 @@ impl Edited {
         let new = blobs(&over.folder)?;
         let rest: BTreeSet<&str> =
             over.left().into_iter().chain(&new).map(String::as_str).filter(|name| !first.contains(name)).collect();
-        for name in first.into_iter().chain(rest) {
+        // What has several names in the old file has its bytes once in the new one: a stranger's links must not make it
+        // grow with every signature.
+        let mut written: BTreeMap<(u64, u64), &str> = BTreeMap::new();
+        // Where a blob has other names as well, its own is the one that has the bytes: not all readers follow links.
+        let (own, others): (Vec<&str>, Vec<&str>) = rest.into_iter().partition(|name| name.starts_with(BLOBS));
+        for name in first.into_iter().chain(own).chain(others) {
             // A name in the folder takes the place of one in the file.
+            let is_old = !first.contains(&name) && !new.contains(name);
+            if let Some(place) = over.files.get(name).filter(|_| is_old) {
+                if let Some(target) = written.get(place) {
+                    let mut header = plain_header(0, 0o644);
+                    header.set_entry_type(tar::EntryType::Link);
+                    archive.append_link(&mut header, name, target)?;
+                    continue;
+                }
+                written.insert(*place, name);
+            }
             let Some((size, reader)) = self.layout.files.open(name)? else { continue };
             archive.append_data(&mut plain_header(size, 0o644), name, reader.take(size))?;
         }

@@ -293,6 +293,62 @@ fn odd_archives_are_refused() {
 }
 
 #[test]
+fn what_is_linked_is_written_once() {
+    use tar::EntryType::{Link, Regular, Symlink};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.tar");
+    let long = vec![b'x'; 1 << 20];
+    let blob = blob_name(&Digest::of(&long));
+    let index = index_of(&[]);
+    let names: Vec<String> = (0..50).map(|number| format!("a/{number}")).collect();
+    let symbolic = format!("../{blob}");
+    let mut entries: Vec<(&str, tar::EntryType, &[u8])> =
+        vec![("oci-layout", Regular, MARKER), ("index.json", Regular, &index), (&blob, Regular, &long)];
+    let links = names.iter().enumerate().map(|(number, name)| {
+        let (kind, to) = if number % 2 == 0 { (Symlink, &symbolic) } else { (Link, &blob) };
+        (name.as_str(), kind, to.as_bytes())
+    });
+    entries.extend(links);
+    entries.push(("z", Symlink, b"oci-layout"));
+    tar_of(&path, &entries);
+    let before = fs::metadata(&path).expect("there").len();
+    let edit = |change: &dyn Fn(&Layout)| {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let edited = Edited::open(&path, scratch.path()).expect("an archive");
+        change(edited.layout());
+        edited.finish().expect("written");
+    };
+    let has = |name: &str| {
+        let Files::Tar(_, files) = Files::of_tar(&path).expect("an archive") else { panic!("it is a tar file") };
+        files.get(name).map(|(_, size)| *size)
+    };
+    for seed in ["one", "two"] {
+        edit(&|layout| drop(image(layout, Some(seed), seed, None)));
+        let after = fs::metadata(&path).expect("there").len();
+        assert!(after < before + (64 << 10), "{before} bytes became {after}");
+        assert!(names.iter().chain([&blob]).all(|name| has(name) == Some(1 << 20)));
+        assert_eq!(has("z"), Some(MARKER.len() as u64));
+    }
+    let read = Layout::open_archive(&path).expect("an archive");
+    assert_eq!(dynamic(&read).blob_bytes(&Digest::of(&long), 1 << 20).expect("read"), long);
+    // Readers that take it apart need what a link leads to before the link, and the name of a blob is no link.
+    let mut seen = BTreeMap::new();
+    for entry in tar::Archive::new(File::open(&path).expect("there")).entries().expect("entries") {
+        let entry = entry.expect("an entry");
+        let name = entry.path().expect("a name").display().to_string();
+        if let Some(to) = entry.link_name().expect("a link") {
+            assert_eq!(seen.get(&to.display().to_string()), Some(&false), "{name}");
+        }
+        seen.insert(name, entry.header().entry_type().is_hard_link());
+    }
+    assert_eq!((seen[&blob], seen["a/0"]), (false, true));
+    // What the links lead to is taken away, and they stay.
+    edit(&|layout| layout.delete(&At::Digest(Digest::of(&long))).expect("deleted"));
+    assert_eq!(has(&blob), None);
+    assert!(names.iter().all(|name| has(name) == Some(1 << 20)));
+}
+
+#[test]
 fn what_docker_saves_is_an_image_with_one_digest() {
     use tar::EntryType::{Regular, Symlink};
     let folder = tempfile::tempdir().expect("a folder");

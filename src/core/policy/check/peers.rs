@@ -38,15 +38,29 @@ fn members_of(value: &Value, ours: &mut Vec<String>, cilock: &mut Vec<String>) {
             }
         }
     };
-    note(ours, "", value, &["version", "minimumVersion", "notBefore", "images"]);
+    let top = ["version", "minimumVersion", "notBefore", "images", "transparencyLogs", "certificateTransparencyLogs"];
+    note(ours, "", value, &top);
     note(cilock, "", value, &["externalAttestations"]);
     let member = |value: &Value, name: &str| -> Option<Value> {
         let object = value.as_object()?;
         object.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
     };
+    for list in ["roots", "timestampauthorities"] {
+        for (name, anchor) in member(value, list).as_ref().and_then(Value::as_object).into_iter().flatten() {
+            note(ours, &format!("{list}.{name}."), anchor, &["start", "end"]);
+        }
+    }
+    for (name, one) in member(value, "externalAttestations").as_ref().and_then(Value::as_object).into_iter().flatten() {
+        note(ours, &format!("externalAttestations.{name}."), one, &["log", "sct"]);
+    }
     for (name, step) in member(value, "steps").as_ref().and_then(Value::as_object).into_iter().flatten() {
         let at = format!("steps.{name}.");
-        note(ours, &at, step, &["threshold", "exitcode", "commandRun", "perPlatform"]);
+        note(
+            ours,
+            &at,
+            step,
+            &["threshold", "exitcode", "commandRun", "perPlatform", "log", "sct", "certificateMatches"],
+        );
         note(cilock, &at, step, &["attestationsFrom", "externalFrom", "timestampConstraint"]);
         // cilock knows the member and enforces it nowhere.
         note(ours, &at, step, &["allowedUntracked"]);

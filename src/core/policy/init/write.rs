@@ -265,6 +265,17 @@ fn anchors(out: &mut String, request: &Request, plan: &Plan) {
         }
         out.push('\n');
     }
+    if let Some(root) = &request.trusted_root
+        && let Ok(value) = serde_json::from_slice::<Value>(&root.to_json())
+    {
+        out.push_str(
+            "# Whom Sigstore's services are trusted as: authorities of certificates and of times, and logs. A file below this\n\
+             # one does as well as the text. `log: required` in a step demands an entry in one of the logs.\n\
+             trustedRoot: |\n",
+        );
+        block(out, 2, &format!("{value:#}"));
+        out.push('\n');
+    }
 }
 
 fn keys(out: &mut String, request: &Request, plan: &Plan) {
@@ -288,6 +299,11 @@ fn functionaries(out: &mut String, indent: usize, who: &BTreeSet<Who>) {
                 let _ = writeln!(out, "{:indent$}- key: {}", "", scalar(name));
             }
             Who::Certificate(constraint) => {
+                let _ = writeln!(
+                    out,
+                    "{:indent$}# Found in the evidence: review who this is, and whether whoever can get such a certificate may sign.",
+                    ""
+                );
                 let _ = writeln!(
                     out,
                     "{:indent$}# `*` stands for anything; an empty list means that the certificate has none.",

@@ -244,6 +244,7 @@ fn what_sigstore_signs_counts() {
             intermediates: Vec::new(),
         }],
         authorities: vec![Anchor { id: "tsa".to_owned(), certificate: root, intermediates: times }],
+        ..Trust::default()
     };
     let checked = trust.check(envelope).expect("counts");
     let signer = checked.signers()[0].certificate().expect("a certificate");
@@ -315,7 +316,8 @@ fn work_is_limited() {
     let parts: [&[u8]; 2] = [&header, &envelope.payload];
     let check = |limit: u64| {
         let work = Work::new(limit);
-        let one = OneEnvelope { trust: &trust, message: Message::new(&parts), payload: envelope.payload.len(), work };
+        let (message, payload) = (Message::new(&parts), envelope.payload.len());
+        let one = OneEnvelope { trust: &trust, message, parts: &parts, envelope: &envelope, payload, work };
         one.check(0, &envelope.signatures[0]).map(|_| one.work.left()).map_err(|refused| refused.reason)
     };
     let limit = 64 * 1024 * 1024;

@@ -6,7 +6,7 @@ use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Encode as _};
 
 use super::super::*;
-use crate::dsse::Timestamp;
+use crate::dsse::{TIMESTAMP_TSP, Timestamp};
 use crate::sign::authority::Hash;
 use crate::sign::{KeyKind, PrivateKey, Signer as _};
 
@@ -348,7 +348,8 @@ impl World {
     }
 
     pub(super) fn trust(&self) -> Trust {
-        Trust { keys: Vec::new(), roots: vec![self.root.anchor("r")], authorities: vec![self.time_root.anchor("t")] }
+        let (roots, authorities) = (vec![self.root.anchor("r")], vec![self.time_root.anchor("t")]);
+        Trust { roots, authorities, ..Trust::default() }
     }
 
     pub(crate) fn stamp(&self, message: &[u8]) -> Stamp {
@@ -357,8 +358,24 @@ impl World {
 
     /// An envelope that counts in [`World::trust`].
     pub(super) fn envelope(&self) -> Envelope {
+        self.sealed(b"{}")
+    }
+
+    /// The leaf says this, by the last number of Sigstore's extensions.
+    pub(crate) fn saying(mut self, claims: &[(&'static str, &str)]) -> Self {
+        self.leaf.more.extend(claims.iter().map(|(id, value)| (*id, false, utf8(value))));
+        self
+    }
+
+    /// The roots of signers and of timestamps, PEM.
+    pub(crate) fn roots(&self) -> [String; 2] {
+        [&self.root, &self.time_root].map(|root| root.self_signed().to_pem())
+    }
+
+    /// An envelope with this payload that counts in [`World::trust`].
+    pub(crate) fn sealed(&self, payload: &[u8]) -> Envelope {
         let mut envelope =
-            Envelope::seal(b"{}".to_vec(), "application/vnd.in-toto+json", &[key(self.leaf.key)]).expect("signs");
+            Envelope::seal(payload.to_vec(), "application/vnd.in-toto+json", &[key(self.leaf.key)]).expect("signs");
         let signature = &mut envelope.signatures[0];
         signature.certificate = Some(self.leaf.certificate(&self.intermediate).to_pem().into_bytes());
         signature.intermediates = vec![self.intermediate.certificate(&self.root).to_pem().into_bytes()];

@@ -1,0 +1,378 @@
+//! Whether a signature holds with all that must vouch for it, in the order of sigstore-oci §12: logs, times, certificate,
+//! certificate transparency, identity, and the signature itself. What it says is judged by whoever asks.
+//!
+//! The clock is never asked: a certificate counts at the times that a log or a timestamp authority has signed, at each of
+//! them. Logs and timestamps are demanded by whoever judges, never by the form in which a signature came (security rule
+//! 13).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+
+use super::identity::{Identity, Mismatch, Wanted};
+use super::{Entry, EntryError, Logged, Signed, TrustedRoot, Verifier, check, check_scts, proven_times};
+use crate::dsse::Envelope;
+use crate::image::keyed::{NoSignature, holds};
+use crate::sign::PublicKey;
+use crate::trust::timestamp::ProvenTime;
+use crate::trust::{Anchor, Certificate, CertificateError, ChainError, Purpose, chain};
+
+/// Most log entries and timestamps that are checked for one image.
+pub const MAX_CHECKS: usize = 8192;
+/// Most certificates that a signature brings besides the signer's.
+pub const MAX_CHAIN: usize = 32;
+
+/// What a signature brings besides itself; nothing of it is proven.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Material {
+    /// The signer's certificate, PEM or DER.
+    pub certificate: Option<Vec<u8>>,
+    /// Certificates between it and a root, PEM (one or several) or DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Entries of logs.
+    pub entries: Vec<Entry>,
+    /// Timestamps, `TimeStampResp` in DER.
+    pub timestamps: Vec<Vec<u8>>,
+    /// Proof of certificate transparency that is not in the certificate: Fulcio's JSON.
+    pub detached_sct: Option<Vec<u8>>,
+    /// What of it could not be read, and why.
+    pub unread: Vec<String>,
+}
+
+/// A signature and the bytes that it is said to be over.
+#[derive(Clone, Copy, Debug)]
+pub struct Unproven<'a> {
+    /// The bytes, in parts: a payload, or the pre-authentication encoding of an envelope.
+    pub message: &'a [&'a [u8]],
+    /// The signature.
+    pub signature: &'a [u8],
+    /// The envelope that the message was made of.
+    pub envelope: Option<&'a Envelope>,
+    /// The envelope's bytes as they are kept under a tag, which logs and authorities may have seen instead.
+    pub envelope_bytes: Option<&'a [u8]>,
+}
+
+/// Who must have signed.
+#[derive(Clone, Copy, Debug)]
+pub enum Signer<'a> {
+    /// A key.
+    Key(&'a PublicKey),
+    /// The holder of a certificate.
+    Certificate(&'a Keyless),
+}
+
+/// Which certificates count.
+#[derive(Clone, Debug)]
+pub struct Keyless {
+    /// Whose.
+    pub wanted: Wanted,
+    /// The certificate itself, where it is known: a signature that brings another does not count.
+    pub certificate: Option<Certificate>,
+    /// Whether certificate transparency must vouch for it.
+    pub sct: bool,
+    /// Its proof that it was seen by a log of certificates, where that was kept beside: Fulcio's JSON.
+    pub detached_sct: Option<Vec<u8>>,
+}
+
+/// What is demanded of a signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Demands<'a> {
+    /// Who must have signed.
+    pub signer: Signer<'a>,
+    /// Which logs and authorities are believed.
+    pub root: &'a TrustedRoot,
+    /// In how many logs of it the signature must be.
+    pub logs: usize,
+    /// How many of its timestamp authorities must have seen the signature.
+    pub timestamps: usize,
+    /// What may still be spent on checks, where strangers decide how many there are.
+    pub budget: Option<&'a Budget>,
+}
+
+/// How many log entries and timestamps may still be checked; for everything that is kept about one image.
+#[derive(Debug)]
+pub struct Budget(AtomicUsize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(AtomicUsize::new(MAX_CHECKS))
+    }
+}
+
+impl Budget {
+    fn spend(&self, count: usize) -> Result<(), Refused> {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count));
+        left.map(drop).map_err(|_| Refused::Budget)
+    }
+}
+
+/// What holds of a signature.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// Whose certificate it is; nothing where a key has signed.
+    pub identity: Option<Identity>,
+    /// The certificate and those above it, the trusted one last; empty where a key has signed.
+    pub path: Vec<Certificate>,
+    /// The entries that hold: their places in [`Material::entries`], and what they prove.
+    pub logged: Vec<(usize, Logged)>,
+    /// The timestamps that hold: their places in [`Material::timestamps`], and what they prove.
+    pub stamped: Vec<(usize, ProvenTime)>,
+    /// How many logs of certificates vouch for the certificate.
+    pub scts: usize,
+    /// What was there, does not hold, and was not needed.
+    pub notes: Vec<String>,
+}
+
+impl Proof {
+    /// All times that are proven, earliest first.
+    pub fn times(&self) -> BTreeSet<Timestamp> {
+        let logged = self.logged.iter().filter_map(|(_, logged)| logged.time);
+        logged.chain(self.stamped.iter().map(|(_, proven)| proven.time)).collect()
+    }
+}
+
+/// A signature does not have what is demanded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A certificate is demanded.
+    #[error("it has no certificate, and one is demanded{}", also(.unread))]
+    NoCertificate {
+        /// What could not be read.
+        unread: Vec<String>,
+    },
+    /// The certificate cannot be read.
+    #[error("its certificate cannot be read: {reason}")]
+    Certificate {
+        /// Why.
+        #[source]
+        reason: CertificateError,
+    },
+    /// A certificate was named, and it brings another.
+    #[error("it brings another certificate than the one that was given")]
+    OtherCertificate,
+    /// It is not in the logs that are demanded.
+    #[error("no entry of a trusted log that holds: {reason}")]
+    Log {
+        /// Whether it brings an entry.
+        has: bool,
+        /// Why.
+        reason: String,
+    },
+    /// A timestamp is demanded.
+    #[error("no timestamp that holds: {reason}")]
+    Time {
+        /// Why.
+        reason: String,
+    },
+    /// A certificate counts only at a proven time.
+    #[error("nothing proves when it was signed, so its certificate does not count: {reason}")]
+    NoTime {
+        /// Why.
+        reason: String,
+    },
+    /// No certificate authority is believed at a time that is proven.
+    #[error("no certificate authority is trusted at {at}{}", when(.windows))]
+    Authority {
+        /// The time.
+        at: Timestamp,
+        /// When those that there are would be.
+        windows: Vec<String>,
+    },
+    /// The certificate leads to no authority, or was not valid then.
+    #[error("its certificate does not count at {at}: {reason}")]
+    Chain {
+        /// The time that is proven.
+        at: Timestamp,
+        /// Why.
+        #[source]
+        reason: ChainError,
+    },
+    /// No log of certificates vouches for the certificate.
+    #[error("no log of certificates vouches for its certificate: {reason}")]
+    Sct {
+        /// Why.
+        reason: String,
+    },
+    /// The certificate is of somebody else.
+    #[error(transparent)]
+    Identity(#[from] Box<Mismatch>),
+    /// The signature is not one of the key.
+    #[error(transparent)]
+    Signature(#[from] NoSignature),
+    /// Strangers keep more about the image than is checked.
+    #[error("more than {MAX_CHECKS} log entries and timestamps are kept about the image; no more are checked")]
+    Budget,
+}
+
+fn also(unread: &[String]) -> String {
+    unread.iter().map(|one| format!("; {one}")).collect()
+}
+
+fn when(windows: &[String]) -> String {
+    if windows.is_empty() { ": the trusted root has none".to_owned() } else { format!("; {}", windows.join(", ")) }
+}
+
+/// Judges a signature with what it brings.
+pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>) -> Result<Proof, Refused> {
+    if let Some(budget) = demands.budget {
+        budget.spend(material.entries.len() + material.timestamps.len())?;
+    }
+    let leaf = match demands.signer {
+        Signer::Key(_) => None,
+        Signer::Certificate(keyless) => Some(leaf(material, keyless)?),
+    };
+    let (verifier, key) = match (demands.signer, &leaf) {
+        (Signer::Key(key), _) => (Verifier::Key(key), key),
+        (Signer::Certificate(_), Some(leaf)) => (Verifier::Certificate(leaf), leaf.public_key()),
+        (Signer::Certificate(_), None) => return Err(Refused::NoCertificate { unread: material.unread.clone() }),
+    };
+    let mut proof = Proof { notes: material.unread.clone(), ..Proof::default() };
+    // Logs without promises prove no time: whether their key was trusted is asked for the times of timestamps.
+    let mut no_stamp = None;
+    for (place, response) in material.timestamps.iter().enumerate() {
+        match stamped(response, unproven, demands.root) {
+            Ok(time) => proof.stamped.push((place, time)),
+            Err(reason) => {
+                proof.notes.push(format!("timestamp {place}: {reason}"));
+                no_stamp.get_or_insert(reason);
+            }
+        }
+    }
+    logs(material, unproven, verifier, demands, &mut proof)?;
+    let no_stamp = no_stamp.unwrap_or_else(|| "it has no timestamp".to_owned());
+    let authorities: BTreeSet<&str> = proof.stamped.iter().map(|(_, time)| time.authority.as_str()).collect();
+    if authorities.len() < demands.timestamps {
+        let reason = match authorities.len() {
+            0 => no_stamp,
+            found => format!("{} authorities must vouch for the time, and {found} does", demands.timestamps),
+        };
+        return Err(Refused::Time { reason });
+    }
+    if let (Signer::Certificate(keyless), Some(leaf)) = (demands.signer, leaf.as_ref()) {
+        certificate(material, leaf, keyless, demands.root, no_stamp, &mut proof)?;
+    }
+    // Before the identity: what a mismatch tells is then who has really signed.
+    holds(key, unproven.message, unproven.signature)?;
+    if let (Signer::Certificate(keyless), Some(leaf)) = (demands.signer, leaf.as_ref()) {
+        proof.identity = Some(keyless.wanted.check(leaf)?);
+    }
+    Ok(proof)
+}
+
+/// The signer's certificate.
+fn leaf(material: &Material, keyless: &Keyless) -> Result<Certificate, Refused> {
+    let brought = material.certificate.as_ref().map(|bytes| Certificate::read(bytes));
+    match (brought.transpose().map_err(|reason| Refused::Certificate { reason })?, &keyless.certificate) {
+        (Some(brought), Some(given)) if brought != *given => Err(Refused::OtherCertificate),
+        (Some(leaf), _) => Ok(leaf),
+        (None, Some(given)) => Ok(given.clone()),
+        (None, None) => Err(Refused::NoCertificate { unread: material.unread.clone() }),
+    }
+}
+
+/// The time that an authority vouches for. Under a tag the whole envelope may have been stamped, as cosign v2 does, or
+/// the signature, as v3 does.
+fn stamped(response: &[u8], unproven: &Unproven<'_>, root: &TrustedRoot) -> Result<ProvenTime, String> {
+    let responses = [response.to_vec()];
+    let earliest = |message: &[u8]| {
+        let times = proven_times(&responses, message, &root.timestamp_authorities)?;
+        times.into_iter().next().ok_or_else(|| "it proves nothing".to_owned())
+    };
+    let over_signature = earliest(unproven.signature);
+    match (over_signature, unproven.envelope_bytes) {
+        (Err(reason), Some(bytes)) => earliest(bytes).map_err(|_| reason),
+        (result, _) => result,
+    }
+}
+
+/// Checks every entry. One of a trusted log that does not hold is an error where logs are demanded, even beside one that
+/// does: nobody writes such a thing.
+fn logs(
+    material: &Material,
+    unproven: &Unproven<'_>,
+    verifier: Verifier<'_>,
+    demands: &Demands<'_>,
+    proof: &mut Proof,
+) -> Result<(), Refused> {
+    let refused = |reason: String| Refused::Log { has: !material.entries.is_empty(), reason };
+    let mut signed = Signed::new(unproven.message, unproven.signature, verifier);
+    if let Some(envelope) = unproven.envelope {
+        signed = signed.with_envelope(envelope);
+    }
+    if let Some(bytes) = unproven.envelope_bytes {
+        signed = signed.with_envelope_bytes(bytes);
+    }
+    let times: Vec<Timestamp> = proof.stamped.iter().map(|(_, proven)| proven.time).collect();
+    let mut why = None;
+    for (place, entry) in material.entries.iter().enumerate() {
+        match check(entry, &signed, &demands.root.logs, &times) {
+            Ok(logged) => proof.logged.push((place, logged)),
+            Err(error) => {
+                let is_stranger = matches!(error, EntryError::NoLogs | EntryError::UnknownLog { .. });
+                if demands.logs > 0 && !is_stranger {
+                    return Err(refused(error.to_string()));
+                }
+                proof.notes.push(format!("log entry {place}: {error}"));
+                why.get_or_insert(error.to_string());
+            }
+        }
+    }
+    let logs: BTreeSet<&[u8]> = proof.logged.iter().map(|(_, logged)| &*logged.log_id).collect();
+    if logs.len() >= demands.logs {
+        return Ok(());
+    }
+    let unread = material.unread.first().cloned();
+    Err(refused(match logs.len() {
+        0 => why.or(unread).unwrap_or_else(|| "it has no log entry, and one is demanded".to_owned()),
+        found => format!("it must be in {} logs, and it is in {found}", demands.logs),
+    }))
+}
+
+/// Whether the certificate counts: at every proven time, and seen by a log of certificates.
+fn certificate(
+    material: &Material,
+    leaf: &Certificate,
+    keyless: &Keyless,
+    root: &TrustedRoot,
+    no_stamp: String,
+    proof: &mut Proof,
+) -> Result<(), Refused> {
+    let times = proof.times();
+    if times.is_empty() {
+        let reason = match (material.timestamps.is_empty(), proof.logged.is_empty()) {
+            (false, _) => no_stamp,
+            (true, true) => "it has no timestamp, and no log entry with a signed time that holds".to_owned(),
+            (true, false) => "its log entry has no signed time, and there is no timestamp".to_owned(),
+        };
+        return Err(Refused::NoTime { reason });
+    }
+    let mut intermediates = Vec::new();
+    for bytes in &material.chain {
+        match Certificate::read_all(bytes) {
+            Ok(read) if intermediates.len() + read.len() <= MAX_CHAIN => intermediates.extend(read),
+            Ok(_) => proof.notes.push(format!("more than {MAX_CHAIN} certificates beside the signer's")),
+            Err(error) => proof.notes.push(format!("a certificate beside the signer's: {error}")),
+        }
+    }
+    for at in times {
+        let believed = root.authorities.iter().filter(|authority| authority.window.covers(at));
+        let anchors: Vec<Anchor> = believed.map(|authority| authority.anchor.clone()).collect();
+        if anchors.is_empty() {
+            let window = |authority: &super::Authority| format!("{} is from {}", authority.anchor.id, authority.window);
+            return Err(Refused::Authority { at, windows: root.authorities.iter().map(window).collect() });
+        }
+        let chain = chain(leaf, &intermediates, &anchors, at, Purpose::CodeSigning)
+            .map_err(|reason| Refused::Chain { at, reason })?;
+        if proof.path.is_empty() {
+            proof.path = chain.path;
+        }
+    }
+    if keyless.sct {
+        let refused = |reason: String| Refused::Sct { reason };
+        let issuer = proof.path.get(1).ok_or_else(|| refused("its issuer is not known".to_owned()))?;
+        let detached = keyless.detached_sct.as_deref().or(material.detached_sct.as_deref());
+        proof.scts = check_scts(leaf, issuer, &root.ct_logs, detached).map_err(|error| refused(error.to_string()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! The gate on evidence whose certificates were made for the test.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::dsse::Envelope;
+use crate::sign::Signer as _;
+use crate::trust::tests::logs::{FakeLog, logged};
+use crate::trust::tests::make::{World, key, noon};
+
+const PRODUCT: &str = "https://witness.dev/attestations/product/v0.1";
+const GIT: &str = "https://witness.dev/attestations/git/v0.1";
+const GITHUB: &str = "https://witness.dev/attestations/github/v0.1";
+const GITLAB: &str = "https://witness.dev/attestations/gitlab/v0.1";
+const REPOSITORY: &str = "1.3.6.1.4.1.57264.1.12";
+const DIGEST: &str = "1.3.6.1.4.1.57264.1.13";
+const RUN: &str = "1.3.6.1.4.1.57264.1.21";
+const APP: &[u8] = b"the application";
+
+fn commit() -> String {
+    "b1".repeat(20)
+}
+
+/// A certificate for a job of GitLab.
+fn job() -> Vec<(&'static str, String)> {
+    vec![
+        (REPOSITORY, "https://gitlab.example.test/group/project".to_owned()),
+        (DIGEST, commit()),
+        (RUN, "https://gitlab.example.test/group/project/-/jobs/302".to_owned()),
+    ]
+}
+
+fn git() -> Value {
+    json!({"commithash": commit(), "remotes": ["git@gitlab.example.test:group/project.git"]})
+}
+
+fn gitlab() -> Value {
+    json!({"joburl": "https://gitlab.example.test/group/project/-/jobs/302",
+        "projecturl": "https://gitlab.example.test/group/project", "pipelineurl": "https://gitlab.example.test/group/project/-/pipelines/1"})
+}
+
+fn payload(attestations: &[(&str, Value)]) -> Vec<u8> {
+    let digest = sha256_hex(APP);
+    let mut list = vec![
+        json!({"type": "https://witness.dev/attestations/command-run/v0.1", "attestation": {"cmd": ["make"], "exitcode": 0}}),
+        json!({"type": PRODUCT, "attestation": {"app": {"mime_type": "x", "digest": {"sha256": digest}}}}),
+    ];
+    list.extend(attestations.iter().map(|(kind, value)| json!({"type": kind, "attestation": value})));
+    json!({"_type": "https://in-toto.io/Statement/v0.1",
+        "subject": [{"name": format!("{PRODUCT}/file:app"), "digest": {"sha256": digest}}],
+        "predicateType": "https://witness.testifysec.com/attestation-collection/v0.1",
+        "predicate": {"name": "build", "attestations": list}})
+    .to_string()
+    .into_bytes()
+}
+
+fn sealed(world: &World, claims: &[(&'static str, String)], attestations: &[(&str, Value)]) -> Envelope {
+    let claims: Vec<(&'static str, &str)> = claims.iter().map(|(id, value)| (*id, value.as_str())).collect();
+    world.clone().saying(&claims).sealed(&payload(attestations))
+}
+
+fn policy(world: &World, demands: &Value) -> Value {
+    let [root, authority] = world.roots().map(|pem| json!({"certificate": STANDARD.encode(pem)}));
+    let any = json!({"commonname": "*", "dnsnames": ["*"], "emails": ["*"], "organizations": ["*"], "uris": ["*"], "roots": ["*"]});
+    let functionary = key(6).public_key();
+    let mut step = json!({"name": "build", "attestations": [{"type": PRODUCT}],
+        "functionaries": [{"certConstraint": any}, {"publickeyid": functionary.key_id()}]});
+    for (name, value) in demands.as_object().expect("members") {
+        step[name] = value.clone();
+    }
+    json!({"expires": "2036-01-01T00:00:00Z", "roots": {"r": root}, "timestampauthorities": {"t": authority},
+        "publickeys": {functionary.key_id(): {"keyid": functionary.key_id(), "key": STANDARD.encode(functionary.to_pem())}},
+        "steps": {"build": step}})
+}
+
+fn ask(policy: &Value, evidence: &Envelope) -> Verdict {
+    let signed = Envelope::seal(policy.to_string().into_bytes(), crate::policy::PAYLOAD_TYPE, &[key(7)])
+        .expect("signs")
+        .to_json();
+    let mut files = Files::default();
+    files.add("build.json", evidence.to_json());
+    verify(&Question {
+        policy: PolicyFile { label: "policy.json", bytes: &signed },
+        policy_trust: PolicyTrust {
+            trust: Trust { keys: vec![key(7).public_key().clone()], ..Trust::default() },
+            ..PolicyTrust::default()
+        },
+        artifacts: vec![Artifact::of("app", crate::digest::DigestSet::sha256_hex(sha256_hex(APP)))],
+        images: Vec::new(),
+        image_trust: ImageTrust::default(),
+        seeds: Vec::new(),
+        sources: vec![&files],
+        at: noon(),
+        origins: Vec::new(),
+    })
+    .expect("an answer")
+}
+
+fn denial(verdict: &Verdict) -> (CheckKind, String) {
+    assert_ne!(verdict.answer, Answer::Passed);
+    let reasons = verdict.reasons();
+    let (_, check) = reasons.first().expect("a reason");
+    (check.kind, format!("{}; {}", check.expected, check.found))
+}
+
+#[test]
+fn a_certificate_must_be_of_the_very_run() {
+    let world = World::new();
+    let all = policy(&world, &json!({"certificateMatches": ["repository", "commit", "run"]}));
+    let good = sealed(&world, &job(), &[(GIT, git()), (GITLAB, gitlab())]);
+    let verdict = ask(&all, &good);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
+    let git_with = |name: &str, value: Value| {
+        let mut git = git();
+        git[name] = value;
+        git
+    };
+    let gitlab_with = |name: &str, value: &str| {
+        let mut gitlab = gitlab();
+        gitlab[name] = json!(value);
+        gitlab
+    };
+    for (attestations, texts) in [
+        (
+            vec![(GIT, git_with("commithash", json!("c2".repeat(20)))), (GITLAB, gitlab())],
+            vec![commit(), "c2".repeat(20), "git.commithash".to_owned()],
+        ),
+        (
+            vec![
+                (GIT, git_with("remotes", json!(["https://gitlab.example.test/group/other.git"]))),
+                (GITLAB, gitlab()),
+            ],
+            vec!["gitlab.example.test/group/project".to_owned(), "group/other.git".to_owned()],
+        ),
+        // Each attestation that says something must agree, not only one.
+        (
+            vec![(GIT, git()), (GITLAB, gitlab_with("projecturl", "https://gitlab.example.test/group/other"))],
+            vec!["gitlab.projecturl".to_owned(), "group/other".to_owned()],
+        ),
+        (
+            vec![(GIT, git()), (GITLAB, gitlab_with("joburl", "https://gitlab.example.test/group/project/-/jobs/303"))],
+            vec!["jobs/302".to_owned(), "jobs/303".to_owned()],
+        ),
+        // Missing in the evidence.
+        (vec![(GIT, git())], vec!["no attestation of the collection says of which run it is".to_owned()]),
+        (vec![(GITLAB, gitlab())], vec!["says of which commit".to_owned()]),
+        (
+            vec![(GIT, git_with("remotes", json!([]))), (GITLAB, gitlab_with("projecturl", ""))],
+            vec!["says of which repository".to_owned()],
+        ),
+    ] {
+        let (kind, text) = denial(&ask(&all, &sealed(&world, &job(), &attestations)));
+        assert_eq!(kind, CheckKind::Certificate, "{text}");
+        for part in texts {
+            assert!(text.contains(&part), "{part}: {text}");
+        }
+    }
+    // Missing in the certificate.
+    for place in 0..3 {
+        let mut claims = job();
+        let (id, _) = claims.remove(place);
+        let (kind, text) = denial(&ask(&all, &sealed(&world, &claims, &[(GIT, git()), (GITLAB, gitlab())])));
+        assert_eq!(kind, CheckKind::Certificate, "{id}: {text}");
+        assert!(text.contains("a certificate that names the"), "{text}");
+    }
+    // A key has none; where nothing is demanded, it is a functionary like another.
+    let keyed = Envelope::seal(payload(&[(GIT, git()), (GITLAB, gitlab())]), "application/vnd.in-toto+json", &[key(6)])
+        .expect("signs");
+    let (kind, text) = denial(&ask(&all, &keyed));
+    assert!(kind == CheckKind::Certificate && text.contains("which has no certificate"), "{text}");
+    assert_eq!(ask(&policy(&world, &json!({})), &keyed).answer, Answer::Passed);
+    // Only what is demanded is looked at.
+    let only = policy(&world, &json!({"certificateMatches": ["commit"]}));
+    assert_eq!(ask(&only, &sealed(&world, &job()[1..2], &[(GIT, git())])).answer, Answer::Passed);
+}
+
+#[test]
+fn a_run_of_github_matches_in_each_attempt() {
+    let world = World::new();
+    let all = policy(&world, &json!({"certificateMatches": ["repository", "commit", "run"]}));
+    let claims = vec![
+        (REPOSITORY, "https://github.com/o/r".to_owned()),
+        (DIGEST, commit()),
+        (RUN, "https://github.com/o/r/actions/runs/17/attempts/2".to_owned()),
+    ];
+    let github = |run: &str, sha: &str| {
+        json!({"projecturl": "https://github.com/o/r", "pipelineurl": format!("https://github.com/o/r/actions/runs/{run}"),
+            "jwt": {"claims": {"sha": sha}}})
+    };
+    assert_eq!(ask(&all, &sealed(&world, &claims, &[(GITHUB, github("17", &commit()))])).answer, Answer::Passed);
+    for (run, sha) in [("170", commit()), ("17", "c2".repeat(20))] {
+        let (kind, text) = denial(&ask(&all, &sealed(&world, &claims, &[(GITHUB, github(run, &sha))])));
+        assert_eq!(kind, CheckKind::Certificate, "{text}");
+    }
+}
+
+#[test]
+fn a_log_is_demanded_of_each_signature_that_counts() {
+    let world = World::new();
+    let log = FakeLog { key: 9 };
+    let mut demanding = policy(&world, &json!({"log": "required"}));
+    demanding["transparencyLogs"] =
+        json!({"l": {"key": STANDARD.encode(log.log().key.to_pem()), "url": log.log().base_url}});
+    let bare = sealed(&world, &[], &[]);
+    let (kind, text) = denial(&ask(&demanding, &bare));
+    assert!(kind == CheckKind::Log && text.contains("it has no log entry"), "{text}");
+    let pem = String::from_utf8(bare.signatures[0].certificate.clone().expect("a certificate")).expect("text");
+    let mut with = bare.clone();
+    with.signatures[0].timestamps.push(logged(&log.entry(&bare, &pem, noon())));
+    let verdict = ask(&demanding, &with);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
+    // Its own, not that of another signature; and of two functionaries each one's.
+    let other = sealed(&world, &[], &[(GIT, git())]);
+    let mut foreign = bare.clone();
+    foreign.signatures[0].timestamps.push(logged(&log.entry(&other, &pem, noon())));
+    let (kind, text) = denial(&ask(&demanding, &foreign));
+    assert!(kind == CheckKind::Log && text.contains("about another"), "{text}");
+    let mut two = demanding.clone();
+    two["steps"]["build"]["threshold"] = json!(2);
+    let mut both = with.clone();
+    let keyed = Envelope::seal(both.payload.clone(), &both.payload_type, &[key(6)]).expect("signs");
+    both.signatures.extend(keyed.signatures.clone());
+    let (kind, text) = denial(&ask(&two, &both));
+    assert!(kind == CheckKind::Log && text.contains(key(6).public_key().key_id()), "{text}");
+    let entry = log.entry(&keyed, &key(6).public_key().to_pem(), noon());
+    both.signatures[1].timestamps.push(logged(&entry));
+    let verdict = ask(&two, &both);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
+    // What a policy does not trust is no log.
+    demanding["transparencyLogs"]["l"]["end"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(denial(&ask(&demanding, &with)).0, CheckKind::Log);
+}
