@@ -387,7 +387,7 @@ fn services_are_named_or_nobody_is_asked() {
     let public = ["--fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers", "http://127.0.0.1:1"];
     sign(&public).run().code(2).stderr_has(&["no public registry", "--log-public-ok"]);
     world.place.called("cosign", ["sign", "--yes", &image]).run().code(4).stderr_has(&["there is no identity token"]);
-    world.place.called("cosign", ["sign", &image]).run().code(2).stderr_has(&["https://fulcio.sigstore.dev is public"]);
+    world.place.called("cosign", ["sign", &image]).run().code(2).stderr_has(&["fulcio.sigstore.dev is public"]);
     assert!(world.sigstore.asked().is_empty());
     // By flags, and by cosign's name and variables.
     let (fulcio, tsa, rekor) = (world.sigstore.fulcio(), world.sigstore.tsa(), world.sigstore.rekor(1));
