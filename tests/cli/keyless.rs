@@ -43,9 +43,10 @@ impl World {
     /// `affiant image sign` with a good token.
     fn sign(&self, more: &[&str]) -> Call {
         self.place
-            .affiant(["image", "sign", "--signing-config", "config.json", "--retry-for", "3s"])
+            .affiant(["image", "sign", "--signing-config", "config.json"])
             .with(more)
             .with([self.image().as_str()])
+            .env("AFFIANT_RETRY_FOR", "3s")
             .env("SIGSTORE_ID_TOKEN", token(&json!({})))
     }
 
