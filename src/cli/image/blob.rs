@@ -145,7 +145,7 @@ pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 pub(super) fn verify_blob(args: &VerifyBlobArgs, output: &Output) -> Result<Ending, Failure> {
-    let trusted = args.trust.read()?;
+    let trusted = args.trust.read(output)?;
     let no = |reason: String| Failure::new(Kind::NoMatch, format!("{}: {reason}", args.file.display()));
     let given = args.signature.as_deref().map(signature).transpose()?;
     let (signature, mut material) = match (&args.bundle, given) {
