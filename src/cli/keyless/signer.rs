@@ -140,7 +140,15 @@ impl SignerArgs {
         if keys.is_empty() && self.key_certificate.is_some() {
             return Err(Failure::usage("a certificate is named, and no key").hint("name its key with `--key FILE`"));
         }
-        let Some(authority) = authority else { return Ok((signers, consumed)) };
+        let Some(authority) = authority else {
+            if keys.is_empty() && self.is_keyless() {
+                return Err(Failure::usage(
+                    "the signing configuration names no certificate authority, and there is no key",
+                )
+                .hint("name a key with `--key FILE`, or a configuration with `caUrls`"));
+            }
+            return Ok((signers, consumed));
+        };
         if timestamps.is_empty() {
             return Err(no_time());
         }
