@@ -33,14 +33,14 @@ pub use self::fulcio::EXTENSIONS;
 use self::material::{Material, earliest};
 pub use self::proof::{Identity, LogProblem, Note, SignerProof, distinct_identities};
 use self::timestamp::{ProvenTime, TimestampError, Windows};
-use self::work::Work;
+pub(crate) use self::work::Work;
 use crate::dsse::{self, Envelope, FailedSignature, Signature, WrongPayloadType};
 use crate::sign::{Message, PublicKey};
 use crate::sigstore::{Log, Verifier, Window};
 
 /// Reading a certificate or token costs at the most about as much as hashing it so many times: one of nothing but names
 /// does.
-const COST_OF_READING: u64 = 64;
+pub(crate) const COST_OF_READING: u64 = 64;
 
 /// Who is believed.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use affiant_core::store::{Archive, ObjectId};
 use serde_json::Value;
 
 use crate::harness::{Place, left_out, statement_of};
@@ -223,6 +224,30 @@ fn the_archive_keeps_finds_and_gives_back() {
     place.affiant(["archive", "list", "--archive", "dir:../none"]).run().code(3).stdout("");
     place.affiant(["archive", "check"]).run().code(0);
     place.affiant(["inspect", "--key", "../k.pub", &digest]).run().code(0);
+}
+
+#[test]
+fn the_archive_gives_the_roots_of_the_day_back() {
+    let place = Place::new();
+    let envelope = fixtures().join("gate/good.json");
+    let here = ["--archive", "dir:../arch"];
+    let kept = place.affiant(["archive", "put"]).with([&envelope]).with(here).run().code(0).stdout_text();
+    let digest = kept.split_whitespace().next().expect("a digest").to_owned();
+    let get = || place.affiant(["archive", "get", "--trust", &digest]).with(here).run();
+    let check = || place.affiant(["archive", "check"]).with(here).run();
+    get().code(3).stdout("").stderr_has(&["no trusted root was kept with"]);
+    let root = std::fs::read(fixtures().join("cosign/trust/trusted_root.json")).expect("a root");
+    let archive = Archive::open(&place.beside("arch")).expect("opens");
+    let id = ObjectId::parse(&digest).expect("a digest");
+    let kept = archive.put_trust(&id, &root, "2026-11-21T12:00:00Z".parse().expect("a time")).expect("keeps");
+    let ended = get().code(0).stderr_has(&[&kept.to_string(), "current at 2026-11-21T12:00:00Z"]);
+    assert_eq!(ended.stdout_text().as_bytes(), root);
+    let checked = check().code(0).stdout_text();
+    assert!(checked.contains("1 trusted roots, linked to envelopes 1 times"), "{checked}");
+    std::fs::write(archive.trust_path(&kept), "{}").expect("writes");
+    get().code(1).stdout("").stderr_has(&["the content has changed"]);
+    let checked = check().code(1).stdout_text();
+    assert!(checked.contains("changed: ") && checked.contains("NOT SOUND"), "{checked}");
 }
 
 #[test]

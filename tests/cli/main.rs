@@ -30,6 +30,8 @@ mod keeping;
 mod keyless;
 #[cfg(feature = "remote")]
 mod keyless_checks;
+#[cfg(feature = "remote")]
+mod keyless_evidence;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;

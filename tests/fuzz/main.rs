@@ -1,5 +1,6 @@
 //! Every file of the corpus through the functions that the fuzzer calls, with the stable compiler.
 
+mod sigstore;
 mod targets;
 
 use std::path::PathBuf;
@@ -39,4 +40,24 @@ fn corpus_of_trees() {
 #[test]
 fn corpus_of_timestamps() {
     each("timestamp", targets::timestamp);
+}
+
+#[test]
+fn corpus_of_bundles_and_roots() {
+    each("bundle", sigstore::bundle);
+}
+
+#[test]
+fn corpus_of_log_entries() {
+    each("entry", sigstore::entry);
+}
+
+#[test]
+fn corpus_of_checkpoints() {
+    each("checkpoint", sigstore::checkpoint);
+}
+
+#[test]
+fn corpus_of_certificates() {
+    each("certificate", sigstore::certificate);
 }

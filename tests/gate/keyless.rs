@@ -2,11 +2,12 @@
 //! logs and timestamp authority, as external statements beside the evidence of a build, in every form.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use affiant_core::dsse::TIMESTAMP_LOG_ENTRY;
 use affiant_core::policy::source::{Folder, compile};
 use affiant_core::policy::{Document, Policy};
-use affiant_core::sign::PublicKey;
+use affiant_core::sign::{PublicKey, Signer as _};
 use affiant_core::store::{Access, Archive};
 use affiant_core::verdict::{Answer, CheckKind, Verdict};
 use affiant_core::verify::open_envelope;
@@ -15,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::kit::{AT, COMMIT, Case, PRODUCT, PROVENANCE, Run, builder, fixtures, is_denied, policy, step, told};
+use super::place::{Place, run};
 
 /// Who signed what was recorded.
 const IDENTITY: &str = "https://gitlab.example.test/mygroup/myproject//.gitlab-ci.yml@refs/heads/main";
@@ -76,8 +78,8 @@ fn external(mut policy: Value, member: &str, value: &str) -> Value {
 /// A question about the recorded file with this statement beside the build's evidence.
 fn case(policy: &Value, statement: Vec<u8>) -> Case {
     let blob = text("bundles/blob.txt");
-    let run = Run::of("build", COMMIT, &[("main.c", "int main;\n")], &[("blob.txt", &blob)]);
-    Case::of(policy).about(&[("blob.txt", &blob)]).build(&run).with(statement)
+    let made = Run::of("build", COMMIT, &[("main.c", "int main;\n")], &[("blob.txt", &blob)]);
+    Case::of(policy).about(&[("blob.txt", &blob)]).build(&made).with(statement)
 }
 
 fn edited(name: &str, edit: impl FnOnce(&mut Value)) -> Vec<u8> {
@@ -131,8 +133,8 @@ fn rule_13_the_form_of_keyless_evidence_never_matters() {
             case(policy, read(name)).passes();
             case(policy, as_envelope(name)).passes();
             let blob = text("bundles/blob.txt");
-            let run = Run::of("build", COMMIT, &[], &[("blob.txt", &blob)]);
-            archive.put(&run.signed(&[&builder()]), AT.parse().expect("a time")).expect("stores");
+            let made = Run::of("build", COMMIT, &[], &[("blob.txt", &blob)]);
+            archive.put(&made.signed(&[&builder()]), AT.parse().expect("a time")).expect("stores");
             let case = Case::of(policy).about(&[("blob.txt", &blob)]);
             let verdict = case.ask_of(&archive).expect("an answer");
             assert_eq!(verdict.answer, Answer::Passed, "{}", told(&verdict));
@@ -338,4 +340,39 @@ fn a_trusted_root_becomes_a_policy_s_members() {
         let error = compile(&document, &Folder::of(&path("policy.yaml")), at).expect_err(wrong);
         assert!(error.to_string().contains(text) && error.line() == Some(2), "{error}");
     }
+}
+
+#[test]
+fn a_policy_is_made_from_keyless_evidence() {
+    let place = Place::new();
+    let blob = text("bundles/blob.txt");
+    let build = Run::of("build", COMMIT, &[], &[("blob.txt", &blob)]);
+    place.write("build.json", build.signed(&[&builder()]));
+    place.write("builder.pub", builder().public_key().to_pem());
+    place.write("blob.txt", &blob);
+    place.write("trusted_root.json", read("trust/trusted_root.json"));
+    place.write("empty.json", "{}");
+    let affiant = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_affiant"));
+        command.args(args).current_dir(place.work()).env_clear().env("HOME", place.home());
+        run(command)
+    };
+    let files = "build.json,provenance.json";
+    let from = ["policy", "init", "--from", files, "--key", "builder.pub", "--expires", "2036-01-01"];
+    for name in [REKOR1, REKOR2] {
+        place.write("provenance.json", read(name));
+        affiant(&[&from[..], &["--trusted-root", "trusted_root.json", "-o", "policy.yaml"]].concat()).code(0);
+        let source = std::fs::read_to_string(place.work().join("policy.yaml")).expect("reads");
+        for part in [IDENTITY, ISSUER, "Issuer:", "review who this is", "trustedRoot: |"] {
+            assert!(source.contains(part), "{part}: {source}");
+        }
+        affiant(&["policy", "check", "policy.yaml"]).code(0);
+        // It accepts what it was made from, and without the root nothing proves the signer.
+        let document = Document::parse(source.as_bytes()).expect("reads");
+        let at = AT.parse().expect("a time");
+        let compiled = compile(&document, &Folder::of(&place.work().join("policy.yaml")), at).expect("compiles");
+        case(&compiled.value, read(name)).passes();
+        affiant(&from).code(1).says("nothing that was given proves its signature");
+    }
+    affiant(&[&from[..], &["--trusted-root", "empty.json"]].concat()).says("is no trusted root");
 }

@@ -258,14 +258,9 @@ fn outage(place: &Place, stack: &Stack, service: &str) {
     let passed = verify(place, "good", &name("cut"), "made");
     assert!(passed.passed(), "{}{}", passed.stdout, passed.stderr);
 
-    // For good: the command's success is not the run's, and what is known of it waits.
+    // A command's own failure stays its own.
     proxy.becomes(Weather::Broken);
     let spool_at = format!("../{service}-spool");
-    let spool = ["--spool", &spool_at, "--retry-for", "3s"];
-    let ended = run(place, stack, &config, &spool, &name("never"), &made).code(125);
-    assert!(ended.stderr.contains("502"), "{}", ended.stderr);
-    assert!(place.work().join("made").exists() && !place.beside(&name("never")).exists());
-    // A command's own failure stays its own.
     let failed = run(
         place,
         stack,
@@ -275,6 +270,11 @@ fn outage(place: &Place, stack: &Stack, service: &str) {
         &["sh", "-c", "exit 7"],
     );
     let _ = failed.code(7);
+    // For good: the command's success is not the run's, and what is known of it waits.
+    let spool = ["--spool", &spool_at, "--retry-for", "3s"];
+    let ended = run(place, stack, &config, &spool, &name("never"), &made).code(125);
+    assert!(ended.stderr.contains("502"), "{}", ended.stderr);
+    assert!(place.work().join("made").exists() && !place.beside(&name("never")).exists());
     let waiting: Vec<_> = std::fs::read_dir(place.beside(&format!("{service}-spool")))
         .expect("a spool")
         .flatten()

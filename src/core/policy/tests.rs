@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Policy, String> {
@@ -67,6 +70,21 @@ fn each_mistake_names_its_member() {
         (r#","threshhold":1"#, r#","version":1"#, "`steps.a.threshhold` is not known, did you mean `threshold`?"),
         ("", r#","publickeys":{"k":{"keyid":"k","key":"AA=="}}"#, "`publickeys.k.key` is no public key: "),
         ("", r#","roots":{"r":{}}"#, "`roots.r.certificate` is missing"),
+        (r#","log":"maybe""#, "", "`steps.a.log` is not `required`"),
+        (r#","sct":true"#, "", "`steps.a.sct` is not a text"),
+        (r#","certificateMatches":["branch"]"#, "", "`steps.a.certificateMatches[0]` is not `repository`, `commit` or"),
+        (r#","certificateMatches":["run","run"]"#, "", "`steps.a.certificateMatches[1]` stands there twice"),
+        (r#","certificateMatches":[]"#, "", "`steps.a.certificateMatches`: an empty list"),
+        (r#","certificateMatch":["run"]"#, "", "`steps.a.certificateMatch` is not known, did you mean `certificateM"),
+        ("", r#","transparencyLogs":{"l":{}}"#, "`transparencyLogs.l.key` is missing"),
+        ("", r#","transparencyLogs":{"l":{"key":"AA=="}}"#, "`transparencyLogs.l.key` is no public key"),
+        ("", r#","roots":{"r":{"certificate":"AA==","start":""}}"#, "`roots.r.start`: is empty"),
+        (
+            "",
+            r#","roots":{"r":{"certificate":"AA==","start":"2026-01-02T00:00:00Z","end":"2026-01-01T00:00:00Z"}}"#,
+            "`roots.r.end`: it ends before it begins",
+        ),
+        ("", r#","images":{"names":["a"],"log":"required"}"#, "`images.log`: asks something of signatures"),
     ] {
         let error = with(step, top).expect_err(step);
         assert!(error.starts_with(expected), "{error}\n{expected}");
@@ -154,4 +172,33 @@ fn durations_are_those_of_go_and_days_and_weeks() {
     for text in ["0s", "h", "1", "1x", "-1h", "1e9h", "9999999999999999999999w"] {
         assert_eq!(duration(text), None, "{text}");
     }
+}
+
+#[test]
+fn a_log_has_the_id_that_is_written_or_that_its_key_has() {
+    let pem = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/cosign").join(name);
+        STANDARD.encode(std::fs::read(path).expect("a key"))
+    };
+    let logs = |member: &str| {
+        let text = format!(r#"{{"steps":{{"a":{{}}}},"transparencyLogs":{{"l":{{{member}}}}}}}"#);
+        Policy::parse(text.as_bytes()).map(|mut policy| policy.logs.remove(0).logs).map_err(|error| error.to_string())
+    };
+    let ecdsa = format!(r#""key":"{}","url":"https://log.example""#, pem("trust/rekor1.pub"));
+    let one = logs(&ecdsa).expect("a log");
+    assert_eq!((one.len(), one[0].id.len(), one[0].base_url.as_str()), (1, 32, "https://log.example"));
+    // A key of a log of tiles may as well be that of one of the older sort: its entries decide.
+    let ed25519 = format!(r#""key":"{}","url":"http://localhost:3003""#, pem("trust/rekor2.pub"));
+    let two = logs(&ed25519).expect("a log");
+    assert_eq!(two.len(), 2);
+    assert_ne!(two[0].id, two[1].id);
+    let written = hex::encode(&two[1].id);
+    let named = logs(&format!(r#"{ed25519},"logID":"{written}""#)).expect("a log");
+    assert_eq!((named.len(), &named[0].id), (1, &two[1].id));
+    for wrong in ["", "0", "zz", &"ab".repeat(65)] {
+        let error = logs(&format!(r#"{ecdsa},"logID":"{wrong}""#)).expect_err(wrong);
+        assert!(error.contains("`transparencyLogs.l.logID` is not an id in hex digits"), "{error}");
+    }
+    let error = logs(&format!(r#"{ecdsa},"ur":"x""#)).expect_err("a slip");
+    assert!(error.contains("did you mean `url`"), "{error}");
 }

@@ -5,7 +5,7 @@
 //!
 //! Source: sigstore/fulcio, `docs/oid-info.md` and `docs/oidc.md`; sigstore-oci §7, §12.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use regex_automata::meta::Regex;
 
@@ -145,7 +145,9 @@ impl Pattern {
                 '*' => expression.push_str("[^/@]*"),
                 '?' => expression.push_str("[^/@]"),
                 other if other.is_ascii_alphanumeric() || !other.is_ascii() => expression.push(other),
-                other => expression.push_str(&format!(r"\x{{{:x}}}", u32::from(other))),
+                other => {
+                    let _ = write!(expression, r"\x{{{:x}}}", u32::from(other));
+                }
             }
         }
         expression.push_str(r"\z");

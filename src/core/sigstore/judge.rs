@@ -206,7 +206,7 @@ pub enum Refused {
 }
 
 fn also(unread: &[String]) -> String {
-    unread.iter().map(|one| format!("; {one}")).collect()
+    unread.iter().flat_map(|one| ["; ", one]).collect()
 }
 
 fn when(windows: &[String]) -> String {

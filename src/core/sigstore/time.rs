@@ -3,10 +3,13 @@
 //! Source: sigstore-oci §10; RFC 3161.
 
 use super::root::Authority;
-use crate::trust::timestamp::{self, ProvenTime};
+use crate::trust::timestamp::{self, ProvenTime, TimestampError, Windows};
+use crate::trust::{COST_OF_READING, Work};
 
 /// Most timestamps of one signature.
 pub const MAX_TIMESTAMPS: usize = 32;
+/// What checking the timestamps of one signature may cost, in bytes hashed: some seconds.
+const COST: u64 = 4 * 1024 * 1024 * 1024;
 
 /// The earliest time that one of the authorities vouches for. `responses` are `TimeStampResp` over `message`.
 pub fn proven_time(responses: &[Vec<u8>], message: &[u8], authorities: &[Authority]) -> Result<ProvenTime, String> {
@@ -31,6 +34,7 @@ pub fn proven_times(
     }
     let mut why = "the trusted root names no timestamp authority".to_owned();
     let mut times = Vec::new();
+    let work = Work::new(COST);
     for response in responses {
         let token = match timestamp::token_of_response(response) {
             Ok(token) => token,
@@ -40,7 +44,12 @@ pub fn proven_times(
             }
         };
         for authority in authorities {
-            match timestamp::verify(token, message, std::slice::from_ref(&authority.anchor)) {
+            let anchors = std::slice::from_ref(&authority.anchor);
+            let proven = match work.spend(token.len() as u64 * COST_OF_READING) {
+                Ok(()) => timestamp::verify_within(token, message, anchors, &Windows::new(), &work),
+                Err(_) => Err(TimestampError::TooMuchWork),
+            };
+            match proven {
                 Ok(time) if !authority.window.covers(time.time) => {
                     let (id, window) = (&authority.anchor.id, authority.window);
                     why = format!("the authority {id} is not trusted for {}, only {window}", time.time);

@@ -85,8 +85,7 @@ pub(super) fn signer_name(names: &[GeneralName]) -> Result<String, String> {
         return Err(format!("the certificate has {} alternative names, and a signer has exactly one", names.len()));
     };
     let text = match name {
-        GeneralName::Rfc822Name(name) => Some(name.as_str().to_owned()),
-        GeneralName::UniformResourceIdentifier(name) => Some(name.as_str().to_owned()),
+        GeneralName::Rfc822Name(name) | GeneralName::UniformResourceIdentifier(name) => Some(name.as_str().to_owned()),
         GeneralName::OtherName(other) if other.type_id == USERNAME => names::text(&other.value),
         _ => None,
     };

@@ -195,3 +195,46 @@ fn a_policy_key_that_builds_have_is_told() {
     let found = check(&compiled.policy, &compiled.value, &around);
     assert!(found.iter().any(|one| one.message.contains("signs the policy and is a functionary")), "{found:#?}");
 }
+
+#[test]
+fn what_keyless_evidence_needs_is_asked_for() {
+    let logs = "transparencyLogs:\n  l: cosign/trust/rekor1.pub\n";
+    let with = |functionary: &str, member: &str, top: &str| {
+        let step = format!("functionaries: [ci, {{{functionary}}}]\n    {member}");
+        format!("roots:\n  r: cosign/trust/fulcio-root.pem\n{top}{}", SOUND.replacen("functionaries: [ci]", &step, 1))
+    };
+    let named = "certConstraint: {uris: [x], roots: [r], extensions: {Issuer: 'https://i.example'}}";
+    let nameless = "certConstraint: {uris: [x], roots: [r]}";
+    let keys = |member: &str, top: &str| {
+        format!("{top}{}", SOUND.replacen("functionaries: [ci]", &format!("functionaries: [ci]\n    {member}"), 1))
+    };
+    let ended = "transparencyLogs:\n  l: {key: cosign/trust/rekor1.pub, end: 2020-01-01}\n";
+    let old_root = "r: {certificate: cosign/trust/fulcio-root.pem, end: 2026-01-01}";
+    let mut missed = Vec::new();
+    for (source, expected) in [
+        (keys("log: required", ""), "error 7 steps.build.log: a log entry is demanded, and the policy has no"),
+        (keys("sct: required", ""), "error 7 steps.build.sct: a logged certificate is demanded, and the policy has no"),
+        (keys("sct: required", ""), "error 7 steps.build.sct: a logged certificate is demanded, and all functionaries"),
+        (keys("certificateMatches: [run]", ""), "error 7 steps.build.certificateMatches: asks for what a certificate"),
+        (keys("threshold: 1", logs), "note 1 transparencyLogs: no step demands a log entry"),
+        (
+            with(nameless, "log: required", logs),
+            "warning 10 steps.build.functionaries[1].certConstraint.extensions: no issuer is named",
+        ),
+        (with(named, "log: required", ended), "note 4 transparencyLogs.l.end: trusted until 2020-01-01T00:00:00Z only"),
+        (
+            with(named, "log: required", "").replace("r: cosign/trust/fulcio-root.pem", old_root),
+            "note 2 roots.r.end: trusted until 2026-01-01T00:00:00Z only",
+        ),
+    ] {
+        let list: Vec<String> = found_in(&source).iter().map(shown).collect();
+        if !list.iter().any(|line| line.starts_with(expected)) {
+            missed.push(format!("{expected}\n{list:#?}"));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+    // A log that promises times is enough to prove one, and with an issuer there is nothing to complain of.
+    let found = found_in(&with(named, "log: required", logs));
+    assert!(found.iter().all(|one| one.severity == Severity::Note), "{found:#?}");
+    assert!(found.iter().any(|one| one.message.contains("`transparencyLogs`, ")), "{found:#?}");
+}
