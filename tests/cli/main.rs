@@ -59,4 +59,5 @@ mod transparent;
 #[cfg(feature = "remote")]
 mod trust;
 #[cfg(feature = "remote")]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod tuf;

@@ -3,7 +3,7 @@
 //! Source: sigstore-oci §10; RFC 3161.
 
 use super::root::Authority;
-use crate::trust::timestamp::{self, ProvenTime, TimestampError, Windows};
+use crate::trust::timestamp::{self, ProvenTime, TimestampError};
 use crate::trust::{COST_OF_READING, Work};
 
 /// Most timestamps of one signature.
@@ -46,7 +46,7 @@ pub fn proven_times(
         for authority in authorities {
             let anchors = std::slice::from_ref(&authority.anchor);
             let proven = match work.spend(token.len() as u64 * COST_OF_READING) {
-                Ok(()) => timestamp::verify_within(token, message, anchors, &Windows::new(), &work),
+                Ok(()) => timestamp::verify_within(token, message, anchors, &work),
                 Err(_) => Err(TimestampError::TooMuchWork),
             };
             match proven {
