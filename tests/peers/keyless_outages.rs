@@ -12,17 +12,25 @@ use crate::weather::{Proxy, Weather};
 
 const AFFIANT: &str = env!("CARGO_BIN_EXE_affiant");
 
-/// A signing configuration in which the log is behind the proxy; its file.
-pub(crate) fn config_through(place: &Place, stack: &Stack, proxy: &Proxy, log: &str) -> String {
+/// A signing configuration in which a service is behind the proxy; its file.
+pub(crate) fn config_through(place: &Place, stack: &Stack, proxy: &Proxy, log: &str, service: &str) -> String {
     let mut config: Value = serde_json::from_slice(&std::fs::read(stack.config(log)).expect("read")).expect("JSON");
-    config["rekorTlogUrls"][0]["url"] = proxy.url(&stack.service(log)).into();
-    let path = place.beside("through.json");
+    let url = stack.service(service);
+    let list = match service {
+        "fulcio" => "caUrls",
+        "tsa" => "tsaUrls",
+        _ => "rekorTlogUrls",
+    };
+    // An authority's URL is that of its server, or of its questions.
+    let entry = config[list][0]["url"].take();
+    config[list][0]["url"] = entry.as_str().expect("a URL").replace(&url, &proxy.url(&url)).into();
+    let path = place.beside(&format!("through-{service}.json"));
     std::fs::write(&path, config.to_string()).expect("written");
     path.to_str().expect("UTF-8").to_owned()
 }
 
 fn sign(place: &Place, stack: &Stack, proxy: &Proxy, log: &str, more: &[&str], image: &str) -> Ended {
-    let (config, root) = (config_through(place, stack, proxy, log), stack.root());
+    let (config, root) = (config_through(place, stack, proxy, log, log), stack.root());
     let services = ["--signing-config", &config, "--trusted-root", &root];
     let line = line(&[&["image", "sign", "--format", "bundle"], more, &services], &[], &[image]);
     with_token(place, &stack.gitlab(place, &[]), AFFIANT, &line, &[])

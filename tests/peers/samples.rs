@@ -27,9 +27,9 @@ fn kept_evidence_is_read_and_names_the_products_beside_it() {
     let mut cases = 0;
     for entry in std::fs::read_dir(fixture("samples")).expect("fixtures").flatten() {
         let folder = entry.path();
-        // `verdict` holds what the gate says, not evidence, and `attached` evidence beside an image: tests of their own
-        // read them.
-        if !folder.is_dir() || folder.ends_with("verdict") || folder.ends_with("attached") {
+        // `verdict` holds what the gate says, not evidence, `attached` evidence beside an image, and `keyless` is by no key:
+        // tests of their own read them.
+        if !folder.is_dir() || ["verdict", "attached", "keyless"].iter().any(|name| folder.ends_with(name)) {
             continue;
         }
         cases += 1;
@@ -75,4 +75,42 @@ fn kept_evidence_is_read_and_names_the_products_beside_it() {
         assert_eq!(beside, products.keys().cloned().collect(), "{name}");
     }
     assert_eq!(cases, 18);
+}
+
+/// What was signed by an identity years ago is judged by the times that were proven then, with the roots beside it.
+#[test]
+fn kept_evidence_without_a_key_holds() {
+    let place = Place::on_the_real_clock();
+    let kept = fixture("samples/keyless");
+    let (at, root) = (kept.display(), kept.join("trusted_root.json").display().to_string());
+    let issuer = std::fs::read_to_string(kept.join("issuer")).expect("read");
+    let flags = |identity: &str| {
+        format!("--trusted-root {root} --certificate-oidc-issuer {} --certificate-identity {identity}", issuer.trim())
+    };
+    for (identity, code) in [(crate::stack::GITLAB, 0), (crate::stack::GITHUB, 12)] {
+        let flags = flags(identity);
+        for check in [
+            format!("image verify {flags} -a tag=1 oci:{at}/layout:1"),
+            format!("image verify-attestation {flags} --type https://a.example/t oci:{at}/layout:1"),
+            format!("image verify-blob {flags} --bundle {at}/hello.txt.bundle.json {at}/hello.txt"),
+        ] {
+            place.affiant(&check).code(code);
+        }
+    }
+    place.affiant("key generate --no-password -o ../policy.key").code(0);
+    let policy = format!(
+        "expires: 30d\nroots: {{fulcio: {{certificate: fulcio-root.pem, intermediates: [fulcio-issuer.pem]}}}}\n\
+         timestampauthorities: {{tsa: tsa-root.pem}}\nsteps:\n  docker-build:\n    functionaries:\n      - certConstraint:\n          \
+         uris: ['{}']\n          roots: [fulcio]\n          extensions: {{Issuer: '{}'}}\n    attestations: [{{type: oci}}]\n",
+        crate::stack::GITLAB,
+        issuer.trim()
+    );
+    std::fs::write(place.beside("policy.yaml"), policy).expect("written");
+    place.sh(&format!(
+        "cd .. && cp {at}/*.pem . && affiant policy compile policy.yaml -o policy.json && affiant sign -k policy.key -f policy.json -o signed.json"
+    ));
+    let ended = place
+        .affiant(&format!("verify -p ../signed.json -k ../policy.pub -a {at}/evidence.json -f {at}/image.tar"))
+        .code(0);
+    ended.stdout_has(&["PASSED: "]);
 }

@@ -44,8 +44,9 @@ impl Proxy {
 
     /// As the service's, with the same name of the host.
     pub(crate) fn url(&self, url: &str) -> String {
-        let (host, _) = url.rsplit_once(':').expect("a port");
-        format!("{host}:{}", self.port)
+        let authority = url.split('/').nth(2).expect("a host");
+        let (host, _) = authority.rsplit_once(':').expect("a port");
+        url.replace(authority, &format!("{host}:{}", self.port))
     }
 
     pub(crate) fn becomes(&self, weather: Weather) {
