@@ -69,13 +69,13 @@ const TABLE: &[(&str, Becomes)] = &[
     ("attestor-slsa-export", Switch("--attestor-slsa-export")),
     ("trace", Needs(Part::Tracing)),
     ("key", Flag("--key")),
-    ("certificate", Needs(Part::Certificates)),
-    ("intermediates", Needs(Part::Certificates)),
+    ("certificate", Flag("--key-certificate")),
+    ("intermediates", List("--key-certificate-chain")),
     ("kms-ref", Needs(Part::Kms)),
-    ("fulcio-url", Nothing),
-    ("fulcio-oidc-client-id", Nothing),
+    ("fulcio-url", With("enable-sigstore", "--fulcio-url")),
+    ("fulcio-oidc-client-id", With("enable-sigstore", "--oidc-client-id")),
     ("fulcio-oidc-issuer", Nothing),
-    ("timestamp-servers", Needs(Part::Timestamps)),
+    ("timestamp-servers", List("--timestamp-servers")),
     ("enable-archivista", Switch("--enable-archivista")),
     ("archivista-server", With("enable-archivista", "--archivista-server")),
     ("archivista-headers", With("enable-archivista", "--archivista-headers")),
@@ -85,7 +85,7 @@ const TABLE: &[(&str, Becomes)] = &[
     ("evidence-folder", Own),
     ("command", Own),
     ("summary", Own),
-    ("enable-sigstore", Needs(Part::Keyless)),
+    ("enable-sigstore", Own),
     ("binary", Own),
     ("binary-sha256", Own),
     ("cilock-binary-url", Own),
@@ -237,6 +237,9 @@ fn run(
     let get = |name: &str| inputs.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     let truth = |name: &'static str| truth(get(name)).map_err(|why| (name, why));
     let step = get("step").ok_or(("step", "is needed".to_owned()))?;
+    if truth("enable-sigstore")? && get("fulcio-url").is_none() {
+        return Err(("enable-sigstore", "it needs fulcio-url, the address of the authority".to_owned()));
+    }
     let mut words = Vec::new();
     for (name, becomes) in TABLE {
         let Some(value) = get(name) else { continue };

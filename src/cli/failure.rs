@@ -61,7 +61,11 @@ pub(crate) const TABLE: &[(&str, &str, &str)] = &[
     ("image", "0", "done; the answer is yes"),
     ("image", "1", "a policy says no; or what should be signed holds a secret, so nothing was signed"),
     ("image", "2", "usage: the command line is wrong"),
-    ("image", "4", "no answer possible: a registry, key or file cannot be used; or what was signed could not be kept"),
+    (
+        "image",
+        "4",
+        "no answer possible: a registry, key, token, service or file cannot be used; or what was signed could not be kept",
+    ),
     ("image", "10", "nothing is signed, or attested"),
     ("image", "11", "the image is not there"),
     ("image", "12", "what is signed is not what is demanded"),

@@ -1,5 +1,7 @@
 //! Signing with services: which there are, whose token is shown, and what is said when they do not do.
 
+mod root;
+mod signer;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -21,8 +23,11 @@ use super::names::Called;
 use super::output::Output;
 use super::run::duration;
 use super::surroundings;
+use super::trust::{self, Getting};
 
-pub(crate) use token::TokenArgs;
+use root::RootArgs;
+pub(crate) use signer::{SignerArgs, Signers};
+use token::TokenArgs;
 
 /// How long a service that does not answer is asked again, when nothing else is said.
 const RETRY_FOR: Duration = Duration::from_secs(120);
@@ -118,6 +123,8 @@ pub(crate) struct ServiceArgs {
     #[arg(long, value_enum, default_value = "key", hide = true)]
     fulcio_request: Request,
     #[command(flatten)]
+    root: RootArgs,
+    #[command(flatten)]
     token: TokenArgs,
 }
 
@@ -148,16 +155,17 @@ fn is_public(url: &str) -> bool {
 }
 
 impl ServiceArgs {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.token.call(called);
+    }
+
     /// The services that are named, chosen for now.
     fn chosen(&self) -> Result<Chosen, Failure> {
         let timestamps: Vec<String> = self.timestamp_servers.iter().filter_map(|url| named(Some(url))).collect();
         let flags =
             [("--fulcio-url", named(self.fulcio_url.as_ref())), ("--rekor-url", named(self.rekor_url.as_ref()))];
-        let version = match self.log {
-            Log::Rekor1 => Some(Version::One),
-            Log::Rekor2 => Some(Version::Two),
-            Log::Auto | Log::None => None,
-        };
+        let version = self.generation();
         let config = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty());
         let mut chosen = match config {
             Some(file) if self.use_signing_config != Some(false) => {
@@ -166,11 +174,7 @@ impl ServiceArgs {
                     return Err(Failure::usage(format!("{flag} beside --signing-config: which of them is meant?"))
                         .hint("leave one of them out, or write `--use-signing-config=false`"));
                 }
-                let cannot = |error: &dyn std::error::Error| {
-                    Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), error)
-                };
-                let config = SigningConfig::parse(&read_file(file)?).map_err(|error| cannot(&error))?;
-                config.choose(surroundings::now(), version).map_err(|error| cannot(&error))?
+                configured(file, version)?
             }
             _ => {
                 let [(_, authority), (_, log)] = flags;
@@ -212,8 +216,9 @@ impl ServiceArgs {
     ) -> Result<Sealer, Failure> {
         let mut chosen = self.chosen()?;
         let wants_certificate = key.is_none() || self.issue_certificate == Some(true);
-        if wants_certificate && chosen.authority.is_none() {
-            chosen = public_services(subject.called, chosen)?;
+        let is_public = wants_certificate && chosen.authority.is_none();
+        if is_public {
+            chosen = self.public_services(&chosen, subject, output)?;
         }
         self.permit(&chosen, wants_certificate, subject)?;
         let sources = self.sources(&chosen);
@@ -221,8 +226,12 @@ impl ServiceArgs {
             let key = key.ok_or_else(no_key)?;
             return Ok(Sealer::keyed(key, sources, Arc::new(NoServices)));
         }
-        let services = services(self.retry_for.unwrap_or(RETRY_FOR))?;
-        let Some(authority) = chosen.authority.filter(|_| wants_certificate) else {
+        let (services, unchecked) =
+            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, is_public, output)?;
+        let authority = chosen.authority.filter(|_| wants_certificate);
+        let logs = sources.logs.iter().map(|(url, _)| url);
+        permitted(services.as_ref(), authority.iter().chain(logs).chain(&sources.timestamps))?;
+        let Some(authority) = authority else {
             return Ok(Sealer::keyed(key.ok_or_else(no_key)?, sources, services));
         };
         if sources.timestamps.is_empty() && !sources.logs.iter().any(|(_, version)| *version == Version::One) {
@@ -240,13 +249,51 @@ impl ServiceArgs {
         };
         let sealer = sealer.map_err(|error| not_certified(&error, token.claims()))?;
         if let Some(issued) = sealer.issued() {
-            output.message(&format!(
-                "signing as {} (identified by {}); what its SCT says is not checked: no trusted root is named",
-                issued.leaf.label(),
-                issued.leaf.extension("Issuer").unwrap_or_default()
-            ));
+            let (label, issuer) = (issued.leaf.label(), issued.leaf.extension("Issuer").unwrap_or_default());
+            output.message(&format!("signing as {label}, identified by {issuer}"));
+            if !unchecked.is_empty() {
+                output.message(&format!(
+                    "note: not checked, for no trusted root says whom to believe: {}",
+                    unchecked.join(", ")
+                ));
+            }
         }
         Ok(sealer)
+    }
+
+    /// The services that everybody may use, for whoever calls us by the name of the tool that uses them. Who they are is
+    /// asked last: when there is somebody to sign, and it may become known.
+    fn public_services(&self, named: &Chosen, subject: &Subject<'_>, output: &Output) -> Result<Chosen, Failure> {
+        let failure = Failure::usage("no key is named, and no certificate authority (keyless signing)");
+        let has_named = !named.logs.is_empty() || !named.timestamps.is_empty();
+        if subject.called != Called::Cosign || self.use_signing_config == Some(false) || has_named {
+            return Err(failure.hint(
+                "add `--fulcio-url URL --timestamp-servers URL`, or `--signing-config FILE`; or name a key with `--key FILE`",
+            ));
+        }
+        let sigstore = Chosen { authority: Some(format!("https://fulcio.{PUBLIC}")), ..Chosen::default() };
+        self.permit(&sigstore, true, subject)?;
+        self.token.find()?;
+        let getting = Getting { flag: "--signing-config", offline: false };
+        let bytes = trust::public_signing_config(getting, output)?;
+        let cannot = |error: &dyn std::error::Error| {
+            Failure::because(Kind::NoAnswer, "the signing configuration of the public instance cannot be used", error)
+        };
+        let config = SigningConfig::parse(&bytes).map_err(|error| cannot(&error))?;
+        let mut chosen = config.choose(surroundings::now(), self.generation()).map_err(|error| cannot(&error))?;
+        if self.log == Log::None || self.tlog_upload == Some(false) {
+            chosen.logs.clear();
+        }
+        Ok(chosen)
+    }
+
+    /// The generation of logs that is demanded.
+    fn generation(&self) -> Option<Version> {
+        match self.log {
+            Log::Rekor1 => Some(Version::One),
+            Log::Rekor2 => Some(Version::Two),
+            Log::Auto | Log::None => None,
+        }
     }
 
     /// Names of private places go to public services only where somebody said so.
@@ -269,16 +316,19 @@ impl ServiceArgs {
     }
 }
 
-/// The services that everybody may use, for whoever calls us by the name of the tool that uses them.
-fn public_services(called: Called, _: Chosen) -> Result<Chosen, Failure> {
-    let failure = Failure::usage("no key is named, and no certificate authority (keyless signing)");
-    Err(match called {
-        Called::Cosign => failure.hint(
-            "the public services are not known to this affiant: name them with `--signing-config FILE`, or with `--fulcio-url URL` and `--timestamp-server-url URL`",
-        ),
-        _ => failure.hint(
-            "add `--fulcio-url URL --timestamp-servers URL`, or `--signing-config FILE`; or name a key with `--key FILE`",
-        ),
+/// The services of a signing configuration.
+fn configured(file: &Path, version: Option<Version>) -> Result<Chosen, Failure> {
+    let cannot = |error: &dyn std::error::Error| {
+        Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), error)
+    };
+    let config = SigningConfig::parse(&read_file(file)?).map_err(|error| cannot(&error))?;
+    config.choose(surroundings::now(), version).map_err(|error| cannot(&error))
+}
+
+/// Refuses addresses that may not be asked, before anything is.
+fn permitted<'a>(services: &dyn Services, urls: impl IntoIterator<Item = &'a String>) -> Result<(), Failure> {
+    urls.into_iter().try_for_each(|url| {
+        services.check(url).map_err(|error| Failure::because(Kind::Usage, "a service cannot be asked", &error))
     })
 }
 

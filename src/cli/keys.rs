@@ -8,6 +8,8 @@ use affiant_core::sign::{KeyError, PrivateKey, PublicKey};
 use clap::Args;
 
 use super::failure::{Failure, Kind};
+use super::keyless::{SignerArgs, Signers};
+use super::output::Output;
 use super::surroundings::variable;
 
 /// The longest key or password file.
@@ -38,6 +40,20 @@ pub(crate) struct KeyArgs {
         hide_env_values = true
     )]
     pub(crate) key_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) signer: SignerArgs,
+}
+
+impl KeyArgs {
+    /// Whether anybody signs.
+    pub(crate) fn names_signer(&self) -> bool {
+        !self.key.is_empty() || self.signer.is_keyless()
+    }
+
+    /// Those who sign; `is_plan`: nobody will.
+    pub(crate) fn signers(&self, is_plan: bool, output: &Output) -> Result<Signers, Failure> {
+        self.signer.signers(&self.key, self.key_password_file.as_deref(), is_plan, output)
+    }
 }
 
 /// A signing key, and the variables that were consumed for it.

@@ -284,8 +284,11 @@ fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Fa
     if let Verb::Verify(verify) = &mut app.command {
         verify.called = called;
     }
-    if let Verb::Image(verb) = &mut app.command {
-        verb.call(called);
+    match &mut app.command {
+        Verb::Image(verb) => verb.call(called),
+        Verb::Sign(args) => args.keys.signer.call(called),
+        Verb::Policy(verb) => verb.call(called),
+        _ => {}
     }
     let capture = match &mut app.command {
         Verb::Run(run) => Some(&mut run.capture),

@@ -334,7 +334,7 @@ pub(crate) fn apply(
     args: &mut CaptureArgs,
     output: &Output,
 ) -> Result<(), Failure> {
-    args.called = called;
+    args.call(called);
     for flag in called.flags() {
         let Does::Means(_, meaning) = flag.does else { continue };
         let Some(value) = values(matches, flag).pop() else { continue };

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::failure::{Failure, Kind};
 use super::inspect::read_file;
+use super::names::Called;
 use super::output::Output;
 use super::sign::{self, Order, POLICY_TYPE};
 use super::{Ending, keys, surroundings, verify};
@@ -59,10 +60,7 @@ pub(crate) struct CompileArgs {
 }
 
 #[derive(Args)]
-#[command(
-    mut_arg("key", |key| key.required(true)),
-    after_help = "Example:\n  affiant policy sign policy.yaml --key policy.key -o policy.signed.json"
-)]
+#[command(after_help = "Example:\n  affiant policy sign policy.yaml --key policy.key -o policy.signed.json")]
 pub(crate) struct SignArgs {
     /// The policy: a source in YAML or JSON, or what `policy compile` made of one
     #[arg(value_name = "FILE")]
@@ -72,6 +70,15 @@ pub(crate) struct SignArgs {
     outfile: Option<PathBuf>,
     #[command(flatten)]
     keys: keys::KeyArgs,
+}
+
+impl PolicyVerb {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        if let Self::Sign(args) = self {
+            args.keys.signer.call(called);
+        }
+    }
 }
 
 pub(crate) fn policy(verb: &PolicyVerb, output: &Output) -> Result<Ending, Failure> {

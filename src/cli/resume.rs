@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::archivista::{self, ServerArgs};
 use super::failure::{Failure, Kind};
+use super::keyless::SignerArgs;
 use super::output::{Output, one_line};
 use super::{Ending, keys, places, surroundings};
 
@@ -29,6 +30,8 @@ pub(crate) struct ResumeArgs {
     /// File whose first line is the password of the signing key
     #[arg(long, value_name = "FILE", env = "AFFIANT_KEY_PASSWORD_FILE", hide_env_values = true)]
     key_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    signer: SignerArgs,
     /// Write it here instead of where it should have gone
     #[arg(short, long, value_name = "FILE")]
     outfile: Option<PathBuf>,
@@ -193,16 +196,12 @@ fn sign(args: &ResumeArgs, spool: &Spool, entry: &Entry, named: bool, output: &O
         return Err(Failure::new(Kind::NoAnswer, format!("{digest} is not signed, so it must be named"))
             .hint(format!("affiant resume --key KEY --digest {digest}")));
     }
-    if args.key.is_empty() {
+    if args.key.is_empty() && !args.signer.is_keyless() {
         return Err(Failure::usage(format!("{digest} is not signed, and there is no signing key"))
             .hint("name one with --key KEY"));
     }
-    let keys = args
-        .key
-        .iter()
-        .map(|key| keys::signing_key(key, args.key_password_file.as_deref()))
-        .collect::<Result<Vec<_>, _>>()?;
-    let signers: Vec<&dyn Signer> = keys.iter().map(|loaded| &loaded.key as &dyn Signer).collect();
+    let (signers, _) = args.signer.signers(&args.key, args.key_password_file.as_deref(), false, output)?;
+    let signers: Vec<&dyn Signer> = signers.iter().map(AsRef::as_ref).collect();
     let cannot = |error: &(dyn std::error::Error + 'static)| {
         Failure::because(Kind::NoAnswer, format!("{digest} cannot be signed"), error)
     };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::{Failure, Kind, nearest};
 use super::image::After;
+use super::keyless::Signers;
 use super::names::{needs, part_of};
 use super::output::Output;
 use super::{Ending, archivista, ci, keys, surroundings};
@@ -17,7 +18,6 @@ use affiant_core::form::Form;
 use affiant_core::redact::{MaskOptions, Redactor, VariableMask};
 use affiant_core::run::{self, AtRest, Observation, ObservationLevel, Outcome, Plan, PlanError, Request};
 use affiant_core::select::{Glob, Selection};
-use affiant_core::sign::Signer;
 use affiant_core::snapshot;
 use affiant_core::statement::Subject;
 use affiant_core::step;
@@ -166,7 +166,7 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
             .hint("take it out, or say with --env-allow-sensitive-key NAME that the variable is no secret"));
         }
     }
-    let (signers, mut consumed) = signers(work, !args.plan)?;
+    let (signers, mut consumed) = signers(work, !args.plan, output)?;
     let headers = args.archivista.header_args().secrets();
     consumed.extend(surroundings::holders(archivista::HEADERS, &headers));
     let keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
@@ -300,13 +300,10 @@ fn working_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The opened signing keys.
-type Signers = Vec<Box<dyn Signer>>;
-
-/// Loads and probes the keys. Without a key there is nothing to seal with, so nothing is done.
-fn signers(work: Work<'_>, needed: bool) -> Result<(Signers, Vec<String>), Failure> {
+/// Loads and probes the keys. Without a key or identity there is nothing to seal with, so nothing is done.
+fn signers(work: Work<'_>, needed: bool, output: &Output) -> Result<Signers, Failure> {
     let args = work.args();
-    if args.keys.key.is_empty() && needed {
+    if !args.keys.names_signer() && needed {
         let (tool, flag) = args.called.spelled_key();
         let rest = match work {
             Work::Command(args) => {
@@ -319,23 +316,10 @@ fn signers(work: Work<'_>, needed: bool) -> Result<(Signers, Vec<String>), Failu
         let not_done = work.not_done();
         return Err(Failure::new(Kind::Run, format!("there is no signing key, so {not_done}"))
             .hint("make one:  affiant key generate")
-            .hint(format!("then:      {tool} {rest}")));
+            .hint(format!("then:      {tool} {rest}"))
+            .hint("or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`"));
     }
-    let mut signers: Signers = Vec::new();
-    let mut consumed = Vec::new();
-    for name in &args.keys.key {
-        let loaded = keys::signing_key(name, args.keys.key_password_file.as_deref())?;
-        loaded
-            .key
-            .sign(&[b"affiant probes its key before the command runs"])
-            .map_err(|error| Failure::because(Kind::Run, format!("the signing key {name} cannot sign"), &error))?;
-        if signers.iter().any(|signer| signer.public_key().key_id() == loaded.key.public_key().key_id()) {
-            return Err(Failure::usage(format!("the signing key {name} is named twice")));
-        }
-        consumed.extend(loaded.consumed);
-        signers.push(Box::new(loaded.key));
-    }
-    Ok((signers, consumed))
+    args.keys.signers(!needed, output)
 }
 
 #[allow(clippy::too_many_arguments)] // each is one value of the request, made where it is checked

@@ -18,7 +18,7 @@ use super::{Ending, keys, surroundings, verify};
 pub(crate) const POLICY_TYPE: &str = "https://witness.testifysec.com/policy/v0.1";
 
 #[derive(Args)]
-#[command(mut_arg("key", |key| key.required(true)), after_help = "Example:\n  affiant sign --key affiant.key -f policy.json -o policy.signed.json")]
+#[command(after_help = "Example:\n  affiant sign --key affiant.key -f policy.json -o policy.signed.json")]
 pub(crate) struct SignArgs {
     /// The document to sign; `-` for stdin
     #[arg(value_name = "FILE", required_unless_present = "infile")]
@@ -40,7 +40,7 @@ pub(crate) struct SignArgs {
     #[arg(short = 't', long, value_name = "TYPE", default_value = POLICY_TYPE, env = "AFFIANT_DATATYPE", hide_env_values = true)]
     datatype: String,
     #[command(flatten)]
-    keys: keys::KeyArgs,
+    pub(crate) keys: keys::KeyArgs,
     /// Read settings from this file, instead of the user's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -102,15 +102,18 @@ pub(crate) fn seal(
         )
         .hint("take the value out of the document, or the variable out of the environment"));
     }
-    let mut signers = Vec::new();
-    for key in &order.keys.key {
-        let loaded = keys::signing_key(key, order.keys.key_password_file.as_deref()).map_err(|mut failure| {
-            failure.kind = Kind::NoAnswer;
-            failure
-        })?;
-        signers.push(loaded.key);
+    if !order.keys.names_signer() {
+        return Err(Failure::usage("there is no signing key").hint(
+            "name one with `--key FILE`, or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`",
+        ));
     }
-    let signers: Vec<&dyn Signer> = signers.iter().map(|key| key as &dyn Signer).collect();
+    let (signers, _) = order.keys.signers(false, output).map_err(|mut failure| {
+        if failure.kind == Kind::Run {
+            failure.kind = Kind::NoAnswer;
+        }
+        failure
+    })?;
+    let signers: Vec<&dyn Signer> = signers.iter().map(AsRef::as_ref).collect();
     let envelope = Envelope::seal(document, order.datatype, &signers)
         .map_err(|error| Failure::because(Kind::NoAnswer, "the document cannot be signed", &error))?;
     let mut bytes = envelope.to_json();

@@ -85,13 +85,8 @@ impl Envelope {
     /// check will pass it.
     pub fn seal(payload: Vec<u8>, payload_type: &str, signers: &[&dyn Signer]) -> Result<Self, SignError> {
         let header = pae_header(payload_type, payload.len());
-        let signatures = signers
-            .iter()
-            .map(|signer| {
-                let sig = signer.sign(&[&header, &payload])?;
-                Ok(Signature { key_id: signer.public_key().key_id().to_owned(), sig, ..Signature::default() })
-            })
-            .collect::<Result<_, SignError>>()?;
+        let signatures =
+            signers.iter().map(|signer| signer.seal(&[&header, &payload])).collect::<Result<_, SignError>>()?;
         Ok(Self { payload, payload_type: payload_type.to_owned(), signatures })
     }
 

@@ -6,6 +6,7 @@
 //!
 //! | module | what | source |
 //! |---|---|---|
+//! | [`checking`] | what they answer, checked with a root of trust | `docs/decisions/021-sigstore-checks.md` |
 //! | [`config`] | which services there are | sigstore `protobuf-specs`, `sigstore_trustroot.proto`, `SigningConfig` v0.2 |
 //! | [`token`] | whether a token can do before anybody is asked | RFC 7519 |
 //! | [`fulcio`] | certificates | sigstore/fulcio, `fulcio.proto` v2, its API v1 |
@@ -13,7 +14,9 @@
 //! | [`stamp`] | timestamps | RFC 3161 |
 //! | [`material`] | what is written of it | `sigstore_bundle.proto`, cosign's `SIGNATURE_SPEC.md` |
 //! | [`sealer`] | all of it in its order | |
+//! | [`vouched`] | the same for evidence, as witness and cilock write it | wire-formats §1, §7 |
 
+pub mod checking;
 pub mod config;
 pub mod fulcio;
 pub mod material;
@@ -21,6 +24,7 @@ pub mod rekor;
 pub mod sealer;
 pub mod stamp;
 pub mod token;
+pub mod vouched;
 
 use zeroize::Zeroizing;
 
@@ -33,6 +37,9 @@ use self::token::IdentityToken;
 
 /// Asks the services that are named, and nobody else.
 pub trait Services: Send + Sync {
+    /// Whether an address may be asked: `https`, or `http` on this machine. Asks nobody.
+    fn check(&self, url: &str) -> Result<(), ServiceError>;
+
     /// A certificate for `key` and the identity of `token`.
     fn certificate(
         &self,
@@ -53,6 +60,7 @@ pub trait Services: Send + Sync {
 }
 
 /// A Buildkite job, as its agent tells of it.
+#[derive(Clone)]
 pub struct AgentJob {
     /// The address of the agents' service.
     pub endpoint: String,
@@ -66,6 +74,10 @@ pub struct AgentJob {
 pub struct NoServices;
 
 impl Services for NoServices {
+    fn check(&self, url: &str) -> Result<(), ServiceError> {
+        Err(ServiceError::bad(url, NOBODY))
+    }
+
     fn certificate(
         &self,
         url: &str,
@@ -104,12 +116,21 @@ pub struct ServiceError {
     pub is_outage: bool,
     /// It refused the question.
     pub is_refusal: bool,
+    /// A log that has this entry already, and does not give it again.
+    pub is_duplicate: bool,
 }
 
 impl ServiceError {
     /// An answer that cannot be used.
-    pub fn bad(place: impl Into<String>, reason: impl ToString) -> Self {
-        Self { place: place.into(), reason: reason.to_string(), is_outage: false, is_refusal: false }
+    #[allow(clippy::needless_pass_by_value)] // what is shown is mostly made for it
+    pub fn bad(place: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self {
+            place: place.into(),
+            reason: reason.to_string(),
+            is_outage: false,
+            is_refusal: false,
+            is_duplicate: false,
+        }
     }
 }
 
@@ -124,12 +145,11 @@ fn der_element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut out = vec![tag];
     let length = content.len().to_be_bytes();
     let short = &length[length.iter().take_while(|byte| **byte == 0).count()..];
-    match content.len() {
-        0..128 => out.push(u8::try_from(content.len()).unwrap_or_default()),
-        _ => {
-            out.push(0x80 | u8::try_from(short.len()).unwrap_or_default());
-            out.extend(short);
-        }
+    if content.len() < 128 {
+        out.push(u8::try_from(content.len()).unwrap_or_default());
+    } else {
+        out.push(0x80 | u8::try_from(short.len()).unwrap_or_default());
+        out.extend(short);
     }
     out.extend(content);
     out

@@ -28,6 +28,8 @@ use std::str::FromStr;
 
 use sha2::Digest as _;
 
+use crate::dsse::Signature;
+
 pub use self::private::PrivateKey;
 pub use self::public::PublicKey;
 pub(crate) use self::random::{fill as fill_random, number as some_number};
@@ -47,6 +49,12 @@ pub trait Signer: Send + Sync {
 
     /// Signs the concatenation of `message` with the default scheme of the key.
     fn sign(&self, message: &[&[u8]]) -> Result<Vec<u8>, SignError>;
+
+    /// Signs the same for an envelope, with what proves whose the key is and when it signed, where the signer has that.
+    fn seal(&self, message: &[&[u8]]) -> Result<Signature, SignError> {
+        let sig = self.sign(message)?;
+        Ok(Signature { key_id: self.public_key().key_id().to_owned(), sig, ..Signature::default() })
+    }
 }
 
 /// A signature could not be made.
@@ -66,6 +74,9 @@ pub enum SignError {
         /// What was asked for.
         scheme: Scheme,
     },
+    /// What proves whose the key is, or when it signed, was not had.
+    #[error("what vouches for the signature was not had: {0}")]
+    Vouching(String),
 }
 
 /// The signature is not one of this key over this message.

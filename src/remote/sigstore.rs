@@ -68,15 +68,10 @@ impl Told {
     fn refusal(&self, words: &str) -> ServiceError {
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         let reason = format!("answers {}{words}", self.status);
-        ServiceError {
-            place: self.place.clone(),
-            reason,
-            is_outage: false,
-            is_refusal: (400..500).contains(&self.status),
-        }
+        ServiceError { is_refusal: (400..500).contains(&self.status), ..ServiceError::bad(self.place.clone(), reason) }
     }
 
-    fn bad(&self, reason: impl ToString) -> ServiceError {
+    fn bad(&self, reason: impl std::fmt::Display) -> ServiceError {
         ServiceError::bad(self.place.clone(), reason)
     }
 }
@@ -98,15 +93,18 @@ impl Sigstore {
                     let wait = answer.header(RETRY_AFTER.as_str()).and_then(|wait| wait.trim().parse().ok());
                     let (place, status) = (answer.place.clone(), answer.status);
                     let reason = format!("answers {status}: it is busy or broken");
-                    (ServiceError { place, reason, is_outage: true, is_refusal: false }, wait.map(Duration::from_secs))
+                    (
+                        ServiceError { is_outage: true, ..ServiceError::bad(place, reason) },
+                        wait.map(Duration::from_secs),
+                    )
                 }
-                Ok(answer) => match self.told(answer, limit, attempts > 1) {
+                Ok(answer) => match Self::told(answer, limit, attempts > 1) {
                     Ok(told) => return Ok(told),
                     Err(error) => (error, None),
                 },
                 Err(failed) => {
                     let NoAnswer { place, reason, again, .. } = failed;
-                    (ServiceError { place, reason, is_outage: again, is_refusal: false }, None)
+                    (ServiceError { is_outage: again, ..ServiceError::bad(place, reason) }, None)
                 }
             };
             // Between half of it and all of it, so that many jobs do not come back at once.
@@ -134,8 +132,7 @@ impl Sigstore {
         self.client.exchange(question)
     }
 
-    #[expect(clippy::unused_self, reason = "an answer is the service's")]
-    fn told(&self, answer: Answer, limit: usize, is_repeated: bool) -> Result<Told, ServiceError> {
+    fn told(answer: Answer, limit: usize, is_repeated: bool) -> Result<Told, ServiceError> {
         let header = |name: &str| answer.header(name).map(str::to_owned);
         let (location, sct) = (header("location"), header("sct"));
         let (status, place) = (answer.status, answer.place.clone());
@@ -144,10 +141,8 @@ impl Sigstore {
         }
         let limit = if status < 300 { limit } else { MAX_REFUSAL };
         let body = answer.bytes(limit).map_err(|reason| ServiceError {
-            place: place.clone(),
             is_outage: !reason.starts_with("answers with more"),
-            reason,
-            is_refusal: false,
+            ..ServiceError::bad(place.clone(), reason)
         })?;
         Ok(Told { status, place, location, sct, body, is_repeated })
     }
@@ -163,6 +158,10 @@ fn random() -> f64 {
 }
 
 impl Services for Sigstore {
+    fn check(&self, url: &str) -> Result<(), ServiceError> {
+        self.client.check(url).map_err(|(place, reason)| ServiceError::bad(place, reason))
+    }
+
     fn certificate(
         &self,
         url: &str,

@@ -289,7 +289,7 @@ fn a_log_that_is_demanded_is_not_forgotten() {
     cosign(&["--insecure-ignore-tlog=true"]).code(0);
     let keyless = place.called("cosign", ["verify", "--certificate-identity", "x", &image]).run().code(2).stdout("");
     keyless.stderr_has(&["which issuer", "--certificate-oidc-issuer URL"]);
-    place.called("cosign", ["sign", "--yes", &image]).run().code(2).stderr_has(&["keyless"]);
+    place.called("cosign", ["sign", "--yes", &image]).run().code(4).stderr_has(&["there is no identity token"]);
     // Trust is not taken from the environment.
     let env = place.affiant(["image", "verify", &image]).env("AFFIANT_KEY", "c.pub").run();
     env.code(2).stdout("");

@@ -30,6 +30,8 @@ mod keeping;
 mod keyless;
 #[cfg(feature = "remote")]
 mod keyless_checks;
+#[cfg(feature = "remote")]
+mod keyless_evidence;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
@@ -57,4 +59,5 @@ mod transparent;
 #[cfg(feature = "remote")]
 mod trust;
 #[cfg(feature = "remote")]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod tuf;

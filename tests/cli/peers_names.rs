@@ -366,7 +366,7 @@ impl Peers {
             text if text.contains("awskms") => has("--signer-kms-ref needs keys in key management services"),
             text if text.contains("fulcio") => {
                 nothing_ran("test.json");
-                has("needs keyless signing (Fulcio)");
+                has("there is no identity token");
             }
             text if text.contains(" sign ") => {
                 assert!(self.there("policy.signed.json") || self.there("policy-signed.json"));
@@ -433,7 +433,7 @@ fn flags_of_the_peers_are_written_as_they_are_there() {
         ),
         ("witness run -s b -k key.pem --ignore-command-exit-code=false -- sh -c 'exit 3'", 3, "b#failed"),
         ("witness run -s b -r -k key.pem -- make", 125, "--trace needs tracing"),
-        ("witness run -s b -t https://tsa.example -k key.pem -- make", 125, "--timestamp-servers needs timestamps"),
+        ("witness run -s b -t http://tsa.example -k key.pem -- make", 125, "only https is spoken"),
         ("witness run -s b --signer-vault-url https://vault.example -- make", 125, "needs certificates from Vault"),
         ("witness -l debug run -s b -k key.pem -- make", 0, "affiant: b:"),
         ("witness run --log-level=debug -s b -k key.pem -- make", 0, "affiant: b:"),

@@ -22,11 +22,19 @@ mod in_toto;
 #[allow(dead_code, reason = "of the tests of the command line")]
 #[path = "../cli/issuer.rs"]
 mod issuer;
+mod keyless;
+mod keyless_offline;
+mod keyless_outages;
+mod keyless_runs;
+mod keyless_tampered;
+mod keyless_tutorials;
 mod layouts;
 mod rego;
 mod release;
 mod samples;
 mod signatures;
+mod stack;
 mod tampered;
 mod tutorials;
+mod weather;
 mod writers;

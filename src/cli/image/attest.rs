@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
 use affiant_core::image::claim;
 use affiant_core::image::shared::{Pace, SharedError};
-use affiant_core::keyless::sealer::What;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
 use super::place::RegistryArgs;
-use super::sign::{Format, SealedStatement, SigningArgs, forms, not_kept};
+use super::sign::{Format, SealedStatement, SigningArgs, not_kept};
 use super::types::Named;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
@@ -78,10 +77,10 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             let place = format!("{}@{digest}", image.name());
             let failed = |error: SharedError| not_kept(&place, &error);
             let statement = claim::attestation(&identity, digest, &named.written, &predicate);
-            let forms = forms(&args.format, &sealer, What::Envelope(&[]), output);
             let sealed = SealedStatement::new(&sealer, statement, output)?;
             // All is proven before any of it is kept.
-            let layer = forms.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;
+            let layer =
+                args.format.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;
             if let Some(layer) = layer {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
                 let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
@@ -89,7 +88,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
                 let word = if new { "kept as" } else { "the same is already in" };
                 output.message(&format!("attested: {place}; {word} {}:{tag}", image.keeper_name()));
             }
-            if forms.contains(&Format::Bundle) {
+            if args.format.contains(&Format::Bundle) {
                 let bundle = sealed.bundle(&sealer);
                 let referrer = attached::bundle_referrer(&bundle, &named.written, &now);
                 let kept = attached::refer(image.keeper(), manifest, &referrer, &pace).map_err(failed)?;

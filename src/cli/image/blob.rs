@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use affiant_core::image::sigstore::{Bundle, Content, MAX_BUNDLE};
 use affiant_core::image::{attached, found};
 use affiant_core::keyless::material::stamp_json;
-use affiant_core::keyless::sealer::{Proof, Sealer, What};
+use affiant_core::keyless::sealer::{Kind as Sealed, Proof, Sealer};
 use affiant_core::sigstore::OldBundle;
 use affiant_core::sigstore::judge::{Material, Unproven, judge};
 use base64::Engine as _;
@@ -96,8 +96,8 @@ impl VerifyBlobArgs {
 pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, Failure> {
     let bytes = read_file(&args.file)?;
     let sealer = args.signing.load(&[], output)?;
-    let signature = sealer.sign(&[&bytes]).map_err(|error| not_signed(&error))?;
-    let proof = sealer.prove(What::Message, &[&bytes], &signature).map_err(|error| not_signed(&error))?;
+    let (signature, proof) =
+        sealer.seal(Sealed::Message, &[&bytes], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
     tell(&proof, output);
     write_proof(&sealer, &proof, args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref())?;
     if let Some(file) = &args.bundle {
@@ -145,7 +145,7 @@ pub(super) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 pub(super) fn verify_blob(args: &VerifyBlobArgs, output: &Output) -> Result<Ending, Failure> {
-    let trusted = args.trust.read()?;
+    let trusted = args.trust.read(output)?;
     let no = |reason: String| Failure::new(Kind::NoMatch, format!("{}: {reason}", args.file.display()));
     let given = args.signature.as_deref().map(signature).transpose()?;
     let (signature, mut material) = match (&args.bundle, given) {

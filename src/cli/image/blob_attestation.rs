@@ -164,7 +164,7 @@ pub(super) fn verify_blob_attestation(args: &VerifyBlobAttestationArgs, output: 
     let shown = args.file.as_ref().map_or_else(|| "the digest".to_owned(), |file| file.display().to_string());
     let no = |reason: String| Failure::new(Kind::NoMatch, format!("{shown}: {reason}"));
     let named = Named::read(&args.kind)?;
-    let trusted = args.trust.read()?;
+    let trusted = args.trust.read(output)?;
     let mut found = match (&args.bundle, &args.signature) {
         (Some(file), _) => of_bundle(file)?,
         (None, Some(file)) => of_envelope(file)?,

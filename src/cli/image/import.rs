@@ -8,12 +8,12 @@ use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
 use affiant_core::image::buildkit::{self, BuildKitError, Unsigned};
 use affiant_core::image::found::{self, Demand, Sought, judge_attestation};
 use affiant_core::image::shared::{Pace, SharedError};
-use affiant_core::keyless::sealer::{Sealer, What};
+use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
 use super::place::{Image, RegistryArgs};
-use super::sign::{Format, SealedStatement, SigningArgs, forms, not_kept};
+use super::sign::{Format, SealedStatement, SigningArgs, not_kept};
 use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -113,7 +113,7 @@ fn keep(
     let kind = &one.predicate_type;
     let there = there(one, image, sealer)?;
     let sealed = SealedStatement::new(sealer, one.statement.clone(), output)?;
-    for format in &forms(&args.format, sealer, What::Envelope(&[]), output) {
+    for format in &args.format {
         let said = match format {
             Format::Tag if there.under_tag => "this key has signed it already under the tag".to_owned(),
             Format::Bundle if there.in_bundle => "this key has signed it already in a bundle".to_owned(),

@@ -8,7 +8,7 @@ use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature}
 use affiant_core::image::payload::Payload;
 use affiant_core::image::shared::{Pace, SharedError};
 use affiant_core::image::{Descriptor, Target, claim, keyed, sigstore};
-use affiant_core::keyless::sealer::{Proof, Sealer, What};
+use affiant_core::keyless::sealer::{Kind, Proof, Sealer};
 use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::sign::{PrivateKey, Signer as _};
 use affiant_core::statement::PAYLOAD_TYPE;
@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use super::annotations::AnnotationArgs;
 use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
-use crate::cli::failure::{Failure, Kind};
+use crate::cli::failure::{Failure, Kind as Fails};
 use crate::cli::keyless::{ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
@@ -61,6 +61,7 @@ impl SigningArgs {
     /// Says by which name affiant was called.
     pub(super) fn call(&mut self, called: Called) {
         self.called = called;
+        self.services.call(called);
     }
 
     /// Loads the key, or gets a certificate. `images` are those that are to be signed, if any.
@@ -69,7 +70,7 @@ impl SigningArgs {
             None => None,
             Some(key) => {
                 let loaded = keys::signing_key(key, self.key_password_file.as_deref()).map_err(|mut failure| {
-                    failure.kind = Kind::NoAnswer;
+                    failure.kind = Fails::NoAnswer;
                     failure
                 })?;
                 if loaded.key.public_key().kind() == affiant_core::sign::KeyKind::Ed25519 {
@@ -133,7 +134,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     // What is signed is public from then on (security rule 4).
     if let Some((name, _)) = annotations.iter().find(|(_, value)| redactor.hits_document(value.as_bytes())) {
         return Err(Failure::new(
-            Kind::Denied,
+            Fails::Denied,
             format!(
                 "the annotation {name} holds the value of a secret variable of this environment, so it is not signed"
             ),
@@ -166,14 +167,14 @@ struct Signed<'a> {
 
 /// A tag or a list was not written.
 pub(super) fn not_kept(place: &str, error: &SharedError) -> Failure {
-    Failure::because(Kind::NoAnswer, format!("{place}: it was signed, and could not be kept"), error)
+    Failure::because(Fails::NoAnswer, format!("{place}: it was signed, and could not be kept"), error)
 }
 
 /// A statement in an envelope of one signature without key id, and its bundle, by a key alone.
 pub(super) fn sealed_by_key(key: &PrivateKey, statement: Vec<u8>) -> Result<(Envelope, Vec<u8>), Failure> {
     let header = pae_header(PAYLOAD_TYPE, statement.len());
     let sig = keyed::sign(key, &[&header, &statement])
-        .map_err(|error| Failure::because(Kind::NoAnswer, "the key cannot sign", &error))?;
+        .map_err(|error| Failure::because(Fails::NoAnswer, "the key cannot sign", &error))?;
     let signature = Signature { sig, ..Signature::default() };
     let envelope =
         Envelope { payload: statement, payload_type: PAYLOAD_TYPE.to_owned(), signatures: vec![signature.clone()] };
@@ -193,14 +194,15 @@ impl SealedStatement {
     /// Signs a statement, without key id, and has it entered and stamped.
     pub(super) fn new(sealer: &Sealer, statement: Vec<u8>, output: &Output) -> Result<Self, Failure> {
         let header = pae_header(PAYLOAD_TYPE, statement.len());
-        let sig = sealer.sign(&[&header, &statement]).map_err(|error| not_signed(&error))?;
-        let signatures = vec![Signature { sig, ..Signature::default() }];
-        let envelope = Envelope { payload: statement, payload_type: PAYLOAD_TYPE.to_owned(), signatures };
-        let json = envelope.to_json();
-        let signature = &envelope.signatures[0].sig;
-        let proof = sealer
-            .prove(What::Envelope(&json), &[&header, &envelope.payload], signature)
+        let enveloped = |sig: &[u8]| {
+            let signatures = vec![Signature { sig: sig.to_vec(), ..Signature::default() }];
+            Envelope { payload: statement.clone(), payload_type: PAYLOAD_TYPE.to_owned(), signatures }
+        };
+        let (sig, proof) = sealer
+            .seal(Kind::Envelope, &[&header, &statement], &|sig| enveloped(sig).to_json())
             .map_err(|error| not_signed(&error))?;
+        let envelope = enveloped(&sig);
+        let json = envelope.to_json();
         tell(&proof, output);
         Ok(Self { envelope, json, proof })
     }
@@ -226,12 +228,20 @@ pub(super) fn tell(proof: &Proof, output: &Output) {
     }
 }
 
-/// The forms that are written: of those that are asked for, the ones that can be proven. All are, where one alone is
-/// asked for: what cannot be proven fails then.
-pub(super) fn forms(asked: &[Format], sealer: &Sealer, what: What<'_>, output: &Output) -> Vec<Format> {
-    if asked.len() > 1 && asked.contains(&Format::Tag) && !sealer.can_annotate(what) {
-        output.message("note: nothing is kept under the tag: what is kept there has no room for what proves the time");
-        return asked.iter().copied().filter(|form| *form != Format::Tag).collect();
+/// The forms that are written: of those that are asked for, the ones whose time can be proven. Where one alone is asked
+/// for, it fails.
+fn forms(asked: &[Format], sealer: &Sealer, output: &Output) -> Vec<Format> {
+    let can = |form: &Format| {
+        sealer.can_prove(match form {
+            Format::Tag => Kind::Annotated,
+            Format::Bundle => Kind::Envelope,
+        })
+    };
+    if asked.len() > 1 && asked.contains(&Format::Bundle) && !can(&Format::Bundle) {
+        output.message(
+            "note: no bundle is written: nothing would prove its time; `--log rekor1` sends the log the whole statement",
+        );
+        return asked.iter().copied().filter(can).collect();
     }
     asked.to_vec()
 }
@@ -244,13 +254,13 @@ impl Signed<'_> {
         let demand = Demand::of_key(digest, self.sealer.public_key(), self.annotations);
         let failed = |error: SharedError| not_kept(&place, &error);
         let sealer = self.sealer;
-        let forms = forms(&self.args.format, sealer, What::Annotated, output);
+        let forms = forms(&self.args.format, sealer, output);
         // All is proven before any of it is kept.
         let layer = if forms.contains(&Format::Tag) {
             let name = self.image.identity(self.args.sign_container_identity.as_deref())?;
             let payload = Payload::new(name, digest.clone(), self.annotations).to_json();
-            let signature = sealer.sign(&[&payload]).map_err(|error| not_signed(&error))?;
-            let proof = sealer.prove(What::Annotated, &[&payload], &signature).map_err(|error| not_signed(&error))?;
+            let (signature, proof) =
+                sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
             tell(&proof, output);
             let mut layer = Layer::signature(payload, &signature);
             sealer.material(&proof).annotate(&mut layer.annotations);

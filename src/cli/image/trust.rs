@@ -18,6 +18,7 @@ use crate::cli::keys;
 use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::surroundings::variable;
+use crate::cli::trust::{self, Getting};
 
 /// Variables that cosign takes trust from, with the flags that take their place: a build step can write them, so at
 /// checking they are refused (security rule 8).
@@ -130,7 +131,7 @@ pub(super) struct TrustArgs {
     /// Public key that must have signed
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Logs and authorities that are believed (`trusted_root.json`); an entry in one of its logs is demanded, unless --insecure-ignore-tlog
+    /// Logs and authorities that are believed: `trusted_root.json`, or `public` for Sigstore's public instance; an entry in one of its logs is demanded, unless --insecure-ignore-tlog
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
     /// Demand no entry in a transparency log
@@ -195,13 +196,13 @@ pub(super) struct Trusted {
 
 impl TrustArgs {
     /// Reads everything that says whom to trust.
-    pub(super) fn read(&self) -> Result<Trusted, Failure> {
+    pub(super) fn read(&self, output: &Output) -> Result<Trusted, Failure> {
         refuse_trust_from_environment()?;
         let who = self.who()?;
         let is_keyless = matches!(who, Who::Keyless(_));
         let logs = usize::from(self.demands_log(is_keyless));
         let stamped = self.use_signed_timestamps || self.timestamp_certificate_chain.is_some();
-        let root = self.root(is_keyless, logs > 0)?;
+        let root = self.root(is_keyless, logs > 0, output)?;
         if stamped && root.timestamp_authorities.is_empty() {
             return Err(Failure::usage("a timestamp is demanded, and no timestamp authority is trusted")
                 .hint("name one with `--timestamp-certificate-chain FILE`, or a `--trusted-root FILE` that has one"));
@@ -246,9 +247,14 @@ impl TrustArgs {
     }
 
     /// The logs and authorities that are believed.
-    fn root(&self, is_keyless: bool, needs_log: bool) -> Result<TrustedRoot, Failure> {
+    fn root(&self, is_keyless: bool, needs_log: bool, output: &Output) -> Result<TrustedRoot, Failure> {
+        let own = self.certificate_chain.is_some() || self.ca_roots.is_some();
+        // The name stands for the public instance where the line names no other (DESIGN §5).
+        let public = self.called == Called::Cosign && is_keyless && !own;
+        let offline = self.offline == Some(true);
         let mut root = match &self.trusted_root {
-            Some(file) => TrustedRoot::parse(&read_file(file)?).map_err(|error| unusable(file, &error))?,
+            Some(file) => trust::load(&file.to_string_lossy(), Getting { flag: "--trusted-root", offline }, output)?,
+            None if public => trust::load(trust::PUBLIC, Getting { flag: "the trusted root", offline }, output)?,
             None => TrustedRoot::default(),
         };
         if let Some(file) = &self.certificate_chain {

@@ -56,7 +56,7 @@ impl VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
     let annotations = args.annotations.read(output)?;
-    let trusted = args.trust.read()?;
+    let trusted = args.trust.read(output)?;
     let mut all = Vec::new();
     let look = |name: &String| {
         let image = args.registry.image(name)?;

@@ -82,7 +82,7 @@ fn policies(files: &[PathBuf]) -> Result<Vec<Policy>, Failure> {
 pub(super) fn verify_attestation(args: &VerifyAttestationArgs, output: &Output) -> Result<Ending, Failure> {
     let named = Named::read(&args.kind)?;
     let policies = policies(&args.policy)?;
-    let trusted = args.trust.read()?;
+    let trusted = args.trust.read(output)?;
     let wanted = BTreeMap::new();
     let mut text = String::new();
     let look = |name: &String| {

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::is_file;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::names::Called;
 use crate::cli::surroundings::{self, variable};
 
 /// The variable that GitLab and CircleCI jobs have a token in.
@@ -28,17 +29,30 @@ const BUILDKITE_ENDPOINT: &str = "https://agent.buildkite.com/v3";
 const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Whose identity it is.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct TokenArgs {
     /// Identity token (OIDC), or a file with it
-    #[arg(long, value_name = "TOKEN", env = "AFFIANT_IDENTITY_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        aliases = ["signer-fulcio-token", "signer-fulcio-token-path"],
+        value_name = "TOKEN",
+        env = "AFFIANT_IDENTITY_TOKEN",
+        hide_env_values = true
+    )]
     pub(crate) identity_token: Option<String>,
     /// Demand that the token is by this issuer
-    #[arg(long, value_name = "URL", env = "AFFIANT_OIDC_ISSUER", hide_env_values = true)]
+    #[arg(
+        long,
+        alias = "signer-fulcio-oidc-issuer",
+        value_name = "URL",
+        env = "AFFIANT_OIDC_ISSUER",
+        hide_env_values = true
+    )]
     pub(crate) oidc_issuer: Option<String>,
     /// Audience of the token
     #[arg(
         long,
+        alias = "signer-fulcio-oidc-client-id",
         value_name = "NAME",
         default_value = AUDIENCE,
         env = "AFFIANT_OIDC_CLIENT_ID",
@@ -51,9 +65,12 @@ pub(crate) struct TokenArgs {
     /// Take no token that is not named
     #[arg(long, env = "AFFIANT_OIDC_DISABLE_AMBIENT_PROVIDERS", hide_env_values = true)]
     pub(crate) oidc_disable_ambient_providers: bool,
+    #[arg(skip)]
+    called: Called,
 }
 
 /// A token, or whom to ask for one.
+#[derive(Clone)]
 enum Source {
     /// A token that is here.
     Here(Zeroizing<String>),
@@ -64,6 +81,7 @@ enum Source {
 }
 
 /// A token that was found, or whom to ask for one.
+#[derive(Clone)]
 pub(crate) struct Found {
     source: Source,
     /// Where it was found.
@@ -90,11 +108,15 @@ const PROVIDERS: [(&str, Provider); 5] = [
 ];
 
 impl TokenArgs {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.called = called;
+    }
+
+    /// The peers name with this flag where to log in, whoever made the token that they take in the end.
     fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            audience: &self.oidc_client_id,
-            issuer: self.oidc_issuer.as_deref().filter(|issuer| !issuer.is_empty()),
-        }
+        let issuer = self.oidc_issuer.as_deref().filter(|issuer| !issuer.is_empty() && self.called == Called::Affiant);
+        Wanted { audience: &self.oidc_client_id, issuer }
     }
 
     /// Looks at a token.
@@ -215,26 +237,24 @@ fn nothing() -> Failure {
 impl Found {
     /// The token: what is here, or what is given for it now.
     pub(crate) fn fetch(&self, services: &dyn Services, args: &TokenArgs) -> Result<IdentityToken, Failure> {
+        args.look(&self.text(services, &args.oidc_client_id)?, &self.from)
+    }
+
+    /// The token as it was given.
+    fn text(&self, services: &dyn Services, audience: &str) -> Result<Zeroizing<String>, Failure> {
         let cannot =
             |reason: String| Failure::new(Kind::NoAnswer, format!("no identity token from {}: {reason}", self.from));
-        let fetched;
-        let text = match &self.source {
-            Source::Here(text) => text,
+        match &self.source {
+            Source::Here(text) => Ok(text.clone()),
             Source::GitHub(url, bearer) => {
                 let Network::Open(network) = surroundings::network(false, WAIT) else {
                     return Err(cannot("this affiant was built without network".to_owned()));
                 };
-                let token = github_token(network.as_ref(), url, bearer, &args.oidc_client_id);
-                fetched = Zeroizing::new(
-                    token.map_err(|reason| cannot(reason).hint("the job needs `permissions: id-token: write`"))?,
-                );
-                &fetched
+                github_token(network.as_ref(), url, bearer, audience)
+                    .map(Zeroizing::new)
+                    .map_err(|reason| cannot(reason).hint("the job needs `permissions: id-token: write`"))
             }
-            Source::Buildkite(job) => {
-                fetched = services.buildkite(job, &args.oidc_client_id).map_err(|error| cannot(error.to_string()))?;
-                &fetched
-            }
-        };
-        args.look(text, &self.from)
+            Source::Buildkite(job) => services.buildkite(job, audience).map_err(|error| cannot(error.to_string())),
+        }
     }
 }

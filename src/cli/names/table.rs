@@ -9,12 +9,10 @@ use super::Called;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Platform,
-    Keyless,
     Sigstore,
     Kms,
     Vault,
     Spiffe,
-    Certificates,
     Timestamps,
     Tracing,
     Providers,
@@ -27,12 +25,10 @@ impl Part {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Platform => "services behind one URL (keyless signing, timestamps, archivista)",
-            Self::Keyless => "keyless signing (Fulcio)",
             Self::Sigstore => "keyless signing and transparency logs (Fulcio, Rekor)",
             Self::Kms => "keys in key management services",
             Self::Vault => "certificates from Vault",
             Self::Spiffe => "SPIFFE identities",
-            Self::Certificates => "signing with a certificate",
             Self::Timestamps => "timestamps (RFC 3161)",
             Self::Tracing => "tracing",
             Self::Providers => "attestors of CI providers",
@@ -47,9 +43,7 @@ impl Part {
             Self::Platform => {
                 "write `--platform-url \"\"` or `--offline`, and name a key with `--signer-file-key-path FILE`"
             }
-            Self::Keyless | Self::Kms | Self::Vault | Self::Spiffe | Self::Certificates => {
-                "name a key file with `--signer-file-key-path FILE`"
-            }
+            Self::Kms | Self::Vault | Self::Spiffe => "name a key file with `--signer-file-key-path FILE`",
             Self::Sigstore => "name a key with `--key FILE`, and leave the flag out",
             Self::Timestamps => "leave the flag out: a key needs no timestamp",
             Self::Tracing => "leave the flag out: materials and products are found by looking at the folder twice",
@@ -89,7 +83,6 @@ pub(crate) const ATTESTORS: &[(&[&str], Part)] = &[
 
 /// Flags that begin like this, by what they need.
 pub(super) const PREFIXES: &[(&str, Part)] = &[
-    ("signer-fulcio-", Part::Keyless),
     ("signer-kms-", Part::Kms),
     ("signer-vault-", Part::Vault),
     ("signer-spiffe-", Part::Spiffe),
@@ -150,7 +143,7 @@ pub(super) const VERBS: &[&str] = &["run", "attest", "sign", "verify", "policy",
 pub(super) const COSIGN_VERBS: &[&str] = &["image"];
 const CAPTURE: &[&str] = &["run", "attest"];
 const STORES: &[&str] = &["run", "attest", "verify"];
-const SIGN: &[&str] = &["sign"];
+const SIGNERS: &[&str] = &["run", "attest", "sign"];
 const VERIFY: &[&str] = &["verify"];
 
 const fn truth(long: &'static str, of: &'static [Called], verbs: &'static [&'static str], does: Does) -> Flag {
@@ -195,11 +188,14 @@ pub(super) const FLAGS: &[Flag] = &[
     value("cache-add-pattern", CILOCK, CAPTURE, WITH_TRACE),
     value("cache-allow-pattern", CILOCK, CAPTURE, WITH_TRACE),
     truth("diagnose", CILOCK, CAPTURE, WITH_TRACE),
-    Flag { short: Some('t'), ..value("timestamp-servers", BOTH, CAPTURE, Does::Needs(Part::Timestamps, &[""])) },
-    value("timestamp-servers", BOTH, SIGN, Does::Needs(Part::Timestamps, &[""])),
+    truth("signer-fulcio-use-http", BOTH, SIGNERS, Does::Nothing("HTTP is what is spoken")),
+    value(
+        "signer-fulcio-oidc-redirect-url",
+        BOTH,
+        SIGNERS,
+        Does::Nothing("only a login in a browser would read it, and none is opened"),
+    ),
     value("vsa-timestamp-servers", CILOCK, VERIFY, Does::Needs(Part::Timestamps, &[""])),
-    value("signer-file-cert-path", BOTH, &["run", "attest", "sign"], Does::Needs(Part::Certificates, &[""])),
-    value("signer-file-intermediate-paths", BOTH, &["run", "attest", "sign"], Does::Needs(Part::Certificates, &[""])),
     value(
         "signer-file-key-passphrase",
         CILOCK,

@@ -61,6 +61,9 @@ pub(crate) struct CaptureArgs {
     /// be named
     #[arg(help_heading = PLACES, long, value_name = "dir:PATH", env = "AFFIANT_ARCHIVE", hide_env_values = true)]
     pub(super) archive: Vec<String>,
+    /// Where evidence waits that cannot be signed or kept (default: a folder in the user's state)
+    #[arg(help_heading = PLACES, long, value_name = "DIR", env = "AFFIANT_SPOOL", hide_env_values = true)]
+    pub(super) spool: Option<PathBuf>,
     #[command(flatten, next_help_heading = PLACES)]
     pub(super) archivista: ArchivistaArgs,
     /// Write a report of the run as JSON, also when it fails; FORM is json, markdown, junit or env (repeatable)
@@ -146,6 +149,7 @@ pub(crate) struct CaptureArgs {
     after_help = EXAMPLES,
     mut_arg("key", |arg| arg.help_heading(PLACES)),
     mut_arg("key_password_file", |arg| arg.help_heading(PLACES)),
+    mut_arg("timestamp_servers", |arg| arg.short('t')),
     mut_arg("enable_archivista", |arg| arg.hide(true)),
     mut_arg("archivista_server", |arg| arg.hide(true)),
     mut_arg("archivista_headers", |arg| arg.hide(true))
@@ -184,6 +188,7 @@ pub(crate) struct RunArgs {
     after_help = ATTEST_EXAMPLES,
     mut_arg("key", |arg| arg.help_heading(PLACES)),
     mut_arg("key_password_file", |arg| arg.help_heading(PLACES)),
+    mut_arg("timestamp_servers", |arg| arg.short('t')),
     mut_arg("enable_archivista", |arg| arg.hide(true)),
     mut_arg("archivista_server", |arg| arg.hide(true)),
     mut_arg("archivista_headers", |arg| arg.hide(true)),
@@ -307,6 +312,12 @@ impl CaptureArgs {
                     .insert(option.name.replace('-', "_"), value);
             }
         }
+    }
+
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.called = called;
+        self.keys.signer.call(called);
     }
 
     /// As `--plan` says.

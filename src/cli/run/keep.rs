@@ -39,6 +39,8 @@ pub(super) struct Keep {
     archive_named: bool,
     server: Option<Server>,
     spool: Option<Spool>,
+    /// Whether the user named it: then `resume` must be told.
+    spool_named: bool,
     reports: Vec<PathBuf>,
     /// Classic metadata of in-toto.
     links: Option<Links>,
@@ -46,6 +48,8 @@ pub(super) struct Keep {
     attach: Option<After>,
     /// The public key beside the signing key, for the next command.
     public_key: Option<PathBuf>,
+    /// How `resume` is told who signs, where that is no key.
+    signer: String,
     /// What is not as it should be, but does not stop a run.
     warnings: Vec<String>,
 }
@@ -79,6 +83,9 @@ impl Keep {
         };
         let mut warnings: Vec<String> = args.archivista.unused().map(str::to_owned).into_iter().collect();
         let mut folders = places::places();
+        if let Some(spool) = &args.spool {
+            folders.spool = Some(absolute(spool));
+        }
         let (named, server) = archivista::named(&args.archive)?;
         let named = named.map(|folder| absolute(&folder));
         let archive_named = named.is_some();
@@ -116,9 +123,16 @@ impl Keep {
             }),
         };
         // A plan needs none.
-        let spool = folders.spool.filter(|_| !args.plan).and_then(|folder| {
-            Spool::create(&folder).map_err(|error| warnings.push(format!("there is no spool: {error}"))).ok()
-        });
+        let spool = match folders.spool.filter(|_| !args.plan).map(|folder| Spool::create(&folder)).transpose() {
+            Ok(spool) => spool,
+            Err(error) if args.spool.is_some() => {
+                return Err(refuse("the spool that is named cannot be used".to_owned(), &error));
+            }
+            Err(error) => {
+                warnings.push(format!("there is no spool: {error}"));
+                None
+            }
+        };
         if outfile.is_none() && archive.is_none() && server.is_none() {
             let failure = Failure::new(Kind::Run, "there is nowhere to keep the evidence, so nothing was run")
                 .hint("name a file with `--outfile FILE`, or a folder with `--archive dir:PATH` or AFFIANT_HOME");
@@ -133,10 +147,12 @@ impl Keep {
             archive_named,
             server,
             spool,
+            spool_named: args.spool.is_some(),
             links: Links::check(args, step, signers)?,
             attach,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
+            signer: if args.keys.key.is_empty() { args.keys.signer.resume_flags() } else { String::new() },
             warnings,
         })
     }
@@ -370,8 +386,9 @@ impl Keep {
             (None, Some(spool)) => Some(spool.save_with(kind, want, &produce)),
             (None, None) => None,
         };
+        let named = self.spool.as_ref().filter(|_| self.spool_named).map(|spool| spool.folder().to_owned());
         let (saved, folder) = match first {
-            Some(Ok(saved)) => (saved, None),
+            Some(Ok(saved)) => (saved, named),
             failed => {
                 if let Some(Err(error)) = failed {
                     output.message(&format!("warning: the evidence cannot be spooled: {error}"));
@@ -393,7 +410,8 @@ impl Keep {
             let _ = write!(resume, " --spool {}", folder.display());
         }
         if kind == Spooled::Payload {
-            let _ = write!(resume, " --key KEY --digest {}", saved.digest);
+            let signer = if self.signer.is_empty() { " --key KEY" } else { &self.signer };
+            let _ = write!(resume, "{signer} --digest {}", saved.digest);
         }
         if want.archivista.is_some() {
             resume.extend(self.server.as_ref().map(Server::resume_flags));

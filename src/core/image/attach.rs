@@ -17,16 +17,22 @@ use super::repository::{Repository, RepositoryError};
 use super::shared::{Pace, SharedError};
 use super::sigstore::{self, MAX_BUNDLE};
 use crate::collection::FAILED_SUFFIX;
-use crate::dsse::{Envelope, Signature, pae_header};
+use crate::dsse::{Envelope, Signature, TIMESTAMP_TSP, pae_header};
 use crate::evidence::links::{Standing, is_real_external, standing};
 use crate::evidence::{EvidenceError, Statement, SubjectView};
+use crate::keyless::material::Material;
+use crate::keyless::rekor::Verifier;
+use crate::keyless::stamp;
 use crate::run::RUN_SUBJECT;
 use crate::sign::{PublicKey, Scheme};
 use crate::statement::PAYLOAD_TYPE;
+use crate::trust::Certificate;
 use crate::vsa;
 
 /// Most documents that are attached together.
 pub const MAX_DOCUMENTS: usize = 1000;
+/// Most subjects of a statement in a bundle (sigstore-go).
+const MAX_SUBJECTS: usize = 1024;
 
 /// Why a document is not attached.
 #[derive(Debug, thiserror::Error)]
@@ -342,11 +348,18 @@ pub struct Keeper<'a> {
 
 /// Why a signature is in no bundle; `None` where it can be.
 fn no_bundle(envelope: &Envelope, signature: &Signature, keys: &[PublicKey]) -> Option<String> {
-    if signature.certificate.is_some() || !signature.timestamps.is_empty() {
-        return Some("it has a certificate or a timestamp".to_owned());
+    if signature.certificate.is_some() && certificate_of(signature).is_none() {
+        return Some("its certificate cannot be read".to_owned());
+    }
+    if signature.certificate.is_some() && signature.timestamps.is_empty() {
+        return Some("nothing proves when its certificate signed".to_owned());
     }
     if let Err(error) = Claim::parse(&envelope.payload) {
         return Some(error.to_string());
+    }
+    let subjects = subjects_of(&envelope.payload);
+    if subjects > MAX_SUBJECTS {
+        return Some(format!("it has {subjects} subjects, and readers of bundles take {MAX_SUBJECTS}"));
     }
     if envelope.payload.len() > MAX_BUNDLE / 2 {
         return Some("it is too long for a bundle".to_owned());
@@ -354,6 +367,37 @@ fn no_bundle(envelope: &Envelope, signature: &Signature, keys: &[PublicKey]) -> 
     let header = pae_header(&envelope.payload_type, envelope.payload.len());
     let scheme = keys.iter().find_map(|key| key.verify(&[&header, &envelope.payload], &signature.sig).ok());
     (scheme == Some(Scheme::RsaPssSha256)).then(|| format!("its signature is {}", Scheme::RsaPssSha256))
+}
+
+/// How many subjects a statement has.
+fn subjects_of(payload: &[u8]) -> usize {
+    #[derive(serde::Deserialize)]
+    struct Statement {
+        #[serde(default)]
+        subject: Vec<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<Statement>(payload).map_or(0, |statement| statement.subject.len())
+}
+
+/// The certificate of a signature.
+fn certificate_of(signature: &Signature) -> Option<Certificate> {
+    Certificate::read(signature.certificate.as_deref()?).ok()
+}
+
+/// The bundle of a signature, with its certificate and timestamps.
+fn bundle_of(envelope: &Envelope, signature: &Signature, keys: &[PublicKey]) -> Vec<u8> {
+    let tokens = signature.timestamps.iter().filter(|one| one.kind == TIMESTAMP_TSP);
+    let timestamps: Vec<Vec<u8>> = tokens.map(|one| stamp::response_of(&one.data)).collect();
+    let material = |verifier| Material { verifier, chain: &[], entries: &[], timestamps: &timestamps };
+    if let Some(leaf) = certificate_of(signature) {
+        return material(Verifier::Certificate(&leaf)).bundle_of_envelope(envelope, signature);
+    }
+    let header = pae_header(&envelope.payload_type, envelope.payload.len());
+    let made = |key: &&PublicKey| holds(key, &[&header, &envelope.payload], &signature.sig).is_ok();
+    match keys.iter().find(made) {
+        Some(key) => material(Verifier::Key(key)).bundle_of_envelope(envelope, signature),
+        None => sigstore::of_envelope(envelope, signature, &signature.key_id),
+    }
 }
 
 /// Keeps a document with a manifest. The signatures are not made anew.
@@ -381,10 +425,7 @@ pub fn keep(
         } else if there.contains(&signature.sig) {
             kept.push(Kept::Already);
         } else {
-            let header = pae_header(&envelope.payload_type, envelope.payload.len());
-            let made = |key: &&PublicKey| holds(key, &[&header, &envelope.payload], &signature.sig).is_ok();
-            let hint = keys.iter().find(made).map_or_else(|| signature.key_id.clone(), sigstore::hint);
-            let bundle = sigstore::of_envelope(envelope, signature, &hint);
+            let bundle = bundle_of(envelope, signature, keys);
             let referrer = attached::bundle_referrer(&bundle, &document.predicate_type, keeper.created);
             kept.push(Kept::Bundle(refer(to, &referrer, keeper)?));
         }

@@ -81,13 +81,21 @@ pub enum OnLogFailure {
 }
 
 /// What is signed.
-#[derive(Clone, Copy)]
-pub enum What<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     /// Bytes whose proof is kept in a bundle or in files.
     Message,
     /// Bytes whose proof is kept in annotations, which have no room for an entry of Rekor 2.
     Annotated,
-    /// An envelope, as it is stored.
+    /// The payload of an envelope.
+    Envelope,
+}
+
+/// The same, with the envelope as it is stored.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    Message,
+    Annotated,
     Envelope(&'a [u8]),
 }
 
@@ -192,16 +200,41 @@ impl Sealer {
         }
     }
 
-    /// Signs the concatenation of `message`, as images are signed.
-    pub fn sign(&self, message: &[&[u8]]) -> Result<Vec<u8>, SealerError> {
-        Ok(keyed::sign(&self.key, message)?)
+    /// Signs the concatenation of `message`, as images are signed, and has the signature entered and stamped. A log that
+    /// has this very entry already, maybe since an attempt whose answer was lost, and does not give it again, is told
+    /// another signature over the same. `envelope` makes an envelope as it is stored of a signature, where one is signed.
+    pub fn seal(
+        &self,
+        what: Kind,
+        message: &[&[u8]],
+        envelope: &dyn Fn(&[u8]) -> Vec<u8>,
+    ) -> Result<(Vec<u8>, Proof), SealerError> {
+        let once = |signature: Vec<u8>| {
+            let stored;
+            let what = match what {
+                Kind::Message => What::Message,
+                Kind::Annotated => What::Annotated,
+                Kind::Envelope => {
+                    stored = envelope(&signature);
+                    What::Envelope(&stored)
+                }
+            };
+            self.prove(what, message, &signature).map(|proof| (signature, proof))
+        };
+        match once(keyed::sign(&self.key, message)?) {
+            Err(SealerError::Service(error)) if error.is_duplicate => match self.key.sign_anew(message) {
+                Some(signature) => once(signature?),
+                None => Err(error.into()),
+            },
+            sealed => sealed,
+        }
     }
 
     /// Has the signature over the concatenation of `message` entered in the logs and stamped.
     ///
     /// # Errors
     /// Also where nothing proves a time at which the certificate was valid.
-    pub fn prove(&self, what: What<'_>, message: &[&[u8]], signature: &[u8]) -> Result<Proof, SealerError> {
+    fn prove(&self, what: What<'_>, message: &[&[u8]], signature: &[u8]) -> Result<Proof, SealerError> {
         let mut proof = Proof::default();
         self.enter(what, message, signature, &mut proof)?;
         self.stamp(signature, &mut proof)?;
@@ -219,10 +252,10 @@ impl Sealer {
         Ok(proof)
     }
 
-    /// Whether a proof that is kept in annotations can be made at all.
-    pub fn can_annotate(&self, what: What<'_>) -> bool {
+    /// Whether anything could prove when this was signed, or nothing need.
+    pub fn can_prove(&self, what: Kind) -> bool {
         let promises = self.sources.logs.iter().any(|(_, version)| *version == Version::One)
-            && (self.sources.send_envelopes || !matches!(what, What::Envelope(_)));
+            && (self.sources.send_envelopes || what != Kind::Envelope);
         self.issued.is_none() || promises || !self.sources.timestamps.is_empty()
     }
 
@@ -241,7 +274,7 @@ impl Sealer {
                 _ => None,
             };
             let verifier = self.verifier();
-            let submission = Submission { sha256: sha256_of(message), signature, verifier, envelope };
+            let submission = Submission { message, sha256: sha256_of(message), signature, verifier, envelope };
             submission.check()?;
             match self.services.entry(url, *version, &submission) {
                 Ok(entry) => proof.entries.push(entry),

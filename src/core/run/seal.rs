@@ -107,10 +107,11 @@ fn seal(
             if error.is_some() {
                 break;
             }
-            let key_id = signer.public_key().key_id().to_owned();
-            match signer.sign(&[&header, &payload]) {
-                Ok(sig) => signatures.push(Signature { key_id, sig, ..Signature::default() }),
-                Err(source) => *error = Some(SealError::Sign { key_id, source }),
+            match signer.seal(&[&header, &payload]) {
+                Ok(signature) => signatures.push(signature),
+                Err(source) => {
+                    *error = Some(SealError::Sign { key_id: signer.public_key().key_id().to_owned(), source });
+                }
             }
         }
         other.and_then(|other| other.join().ok()).unwrap_or_else(outline)

@@ -6,8 +6,11 @@
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding,
+};
 use der::asn1::OctetStringRef;
 use der::{Decode as _, Encode as _};
 use ed25519_dalek::SigningKey as Ed25519Key;
@@ -191,6 +194,18 @@ impl PrivateKey {
             (Key::Rsa(key), Scheme::RsaPkcs1Sha256) => self.sign_rsa(key, &RSA_PKCS1_SHA256, message.sha256()),
             _ => Err(SignError::WrongScheme { kind: self.public.kind(), scheme }),
         }
+    }
+
+    /// Signs the concatenation of `message` as [`Scheme::EcdsaSha256`] with another random number than RFC 6979 makes, so
+    /// that the signature is a new one: for a log that takes none twice. `None` for keys whose signatures repeat.
+    pub fn sign_anew(&self, message: &[&[u8]]) -> Option<Result<Vec<u8>, SignError>> {
+        let Key::P256(_) = &self.key else { return None };
+        let sign = || {
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.pkcs8).ok()?;
+            let signature = pair.sign(&SystemRandom::new(), &message.concat()).ok()?;
+            Some(signature.as_ref().to_vec())
+        };
+        Some(sign().ok_or_else(|| self.failed()))
     }
 
     fn failed(&self) -> SignError {

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{Digest, SHA256, SHA384};
 use aws_lc_rs::signature::{
-    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPssSaltLength, VerificationAlgorithm as _,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
+    EcdsaVerificationAlgorithm, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPssSaltLength,
+    VerificationAlgorithm as _,
 };
 use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
 use der::{Decode as _, Encode as _, Reader as _, SliceReader};
@@ -243,15 +246,26 @@ impl PublicKey {
     }
 
     /// Checks an ECDSA signature over a hash of 32, 48 or 64 bytes; other keys have none.
+    ///
+    /// The DER is read by the crates of the curves, which are stricter; AWS-LC computes where it has curve and hash, because
+    /// it is several times faster (chains of certificates are on P-384).
     pub(super) fn verify_ecdsa_prehash(&self, prehash: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         match &self.key {
             Key::P256(key) => {
-                let signature = p256::ecdsa::DerSignature::try_from(signature).map_err(|_| BadSignature)?;
-                key.verify_prehash(prehash, &signature).map_err(|_| BadSignature)
+                let read = p256::ecdsa::DerSignature::try_from(signature).map_err(|_| BadSignature)?;
+                match prehash.len() {
+                    32 => self.by_aws_lc(&ECDSA_P256_SHA256_ASN1, prehash, signature),
+                    48 => self.by_aws_lc(&ECDSA_P256_SHA384_ASN1, prehash, signature),
+                    _ => key.verify_prehash(prehash, &read).map_err(|_| BadSignature),
+                }
             }
             Key::P384(key) => {
-                let signature = p384::ecdsa::DerSignature::try_from(signature).map_err(|_| BadSignature)?;
-                key.verify_prehash(prehash, &signature).map_err(|_| BadSignature)
+                let read = p384::ecdsa::DerSignature::try_from(signature).map_err(|_| BadSignature)?;
+                match prehash.len() {
+                    32 => self.by_aws_lc(&ECDSA_P384_SHA256_ASN1, prehash, signature),
+                    48 => self.by_aws_lc(&ECDSA_P384_SHA384_ASN1, prehash, signature),
+                    _ => key.verify_prehash(prehash, &read).map_err(|_| BadSignature),
+                }
             }
             Key::P521(key) => {
                 let signature = p521::ecdsa::DerSignature::try_from(signature).map_err(|_| BadSignature)?;
@@ -261,6 +275,18 @@ impl PublicKey {
             }
             Key::Ed25519(_) | Key::Rsa { .. } => Err(BadSignature),
         }
+    }
+
+    /// The same by AWS-LC; the hash is the one of the algorithm, of 32 or 48 bytes.
+    fn by_aws_lc(
+        &self,
+        algorithm: &'static EcdsaVerificationAlgorithm,
+        prehash: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        let hash = if prehash.len() == 32 { &SHA256 } else { &SHA384 };
+        let digest = Digest::import_less_safe(prehash, hash).map_err(|_| BadSignature)?;
+        algorithm.verify_digest_sig(&self.spki, &digest, signature).map_err(|_| BadSignature)
     }
 
     /// The `RSAPublicKey`, if it is an RSA key.

@@ -31,10 +31,9 @@ pub(super) fn entry(
         })?,
         (409, Version::Two) => {
             let again = if told.is_repeated { ", maybe since an attempt whose answer was lost" } else { "" };
-            return Err(told.bad(format!(
-                "it has this entry already{again}, and does not give it again: {}",
-                words_of(&told.body)
-            )));
+            let words = words_of(&told.body);
+            let reason = format!("it has this entry already{again}, and does not give it again: {words}");
+            return Err(ServiceError { is_duplicate: true, ..told.bad(reason) });
         }
         (413, _) => {
             return Err(told.refusal(&format!("{} bytes are too many for this log", body.len())));

@@ -1,0 +1,215 @@
+//! Who signs evidence, documents and policies: keys, what vouches for them, or an identity without a key.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use affiant_core::keyless::NoServices;
+use affiant_core::keyless::fulcio::Form;
+use affiant_core::keyless::vouched::{Issue, Vouched};
+use affiant_core::sign::{KeyKind, PrivateKey, Signer};
+use affiant_core::trust::Certificate;
+use clap::Args;
+
+use super::root::RootArgs;
+use super::token::{Found, TokenArgs};
+use super::{RETRY_FOR, configured, named, no_time, permitted, services};
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::inspect::read_file;
+use crate::cli::keys::{self, Loaded};
+use crate::cli::names::Called;
+use crate::cli::output::Output;
+use crate::cli::run::duration;
+
+/// What vouches for signatures of evidence.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Certificates and timestamps")]
+pub(crate) struct SignerArgs {
+    /// Certificate authority (Fulcio): without --key, an identity token signs
+    #[arg(long, alias = "signer-fulcio-url", value_name = "URL", env = "AFFIANT_FULCIO_URL", hide_env_values = true)]
+    fulcio_url: Option<String>,
+    /// Timestamp authority (RFC 3161; repeatable)
+    #[arg(long, value_name = "URL", env = "AFFIANT_TIMESTAMP_SERVERS", value_delimiter = ',', hide_env_values = true)]
+    timestamp_servers: Vec<String>,
+    /// File that names the services, instead of the flags above
+    #[arg(long, value_name = "FILE", env = "AFFIANT_SIGNING_CONFIG", hide_env_values = true)]
+    signing_config: Option<PathBuf>,
+    /// Certificate of the key, as PEM
+    #[arg(
+        long,
+        alias = "signer-file-cert-path",
+        value_name = "FILE",
+        env = "AFFIANT_CERTIFICATE",
+        hide_env_values = true
+    )]
+    key_certificate: Option<PathBuf>,
+    /// Certificates between it and a root (repeatable)
+    #[arg(
+        long,
+        alias = "signer-file-intermediate-paths",
+        value_name = "FILE",
+        env = "AFFIANT_CERTIFICATE_CHAIN",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    key_certificate_chain: Vec<PathBuf>,
+    /// How long a service that does not answer is asked again, in all (default: 2m)
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_RETRY_FOR", hide_env_values = true)]
+    retry_for: Option<Duration>,
+    #[command(flatten)]
+    root: RootArgs,
+    #[command(flatten)]
+    token: TokenArgs,
+}
+
+/// Those who sign, and the variables that were consumed for it (security rule 2).
+pub(crate) type Signers = (Vec<Box<dyn Signer>>, Vec<String>);
+
+impl SignerArgs {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.token.call(called);
+    }
+
+    /// Whether an identity is to sign, where no key does.
+    pub(crate) fn is_keyless(&self) -> bool {
+        named(self.fulcio_url.as_ref()).is_some() || self.signing_config.is_some()
+    }
+
+    /// How `resume` is told the same.
+    pub(crate) fn resume_flags(&self) -> String {
+        let mut flags = String::new();
+        let mut add = |flag: &str, value: &str| flags.push_str(&format!(" {flag} {value}"));
+        if let Some(url) = named(self.fulcio_url.as_ref()) {
+            add("--fulcio-url", &url);
+        }
+        for url in self.timestamp_servers.iter().filter_map(|url| named(Some(url))) {
+            add("--timestamp-servers", &url);
+        }
+        if let Some(file) = &self.signing_config {
+            add("--signing-config", &file.display().to_string());
+        }
+        flags
+    }
+
+    /// Those who sign: each of `keys` with what vouches for it, or an identity where there is none. Every token that is
+    /// here is looked at, and every key tried, before anything is done that cannot be done again; a token that is to be
+    /// asked for, and the certificate, are had when the first signature is made. `is_plan`: nobody will sign.
+    pub(crate) fn signers(
+        &self,
+        keys: &[String],
+        password: Option<&Path>,
+        is_plan: bool,
+        output: &Output,
+    ) -> Result<Signers, Failure> {
+        let (authority, timestamps) = self.services()?;
+        let services = if timestamps.is_empty() && authority.is_none() {
+            Arc::new(NoServices)
+        } else {
+            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?.0
+        };
+        permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
+        let mut signers: Vec<Box<dyn Signer>> = Vec::new();
+        let mut consumed = Vec::new();
+        for name in keys {
+            let Loaded { key, consumed: more } = keys::signing_key(name, password)?;
+            key.sign(&[b"affiant probes its key before the command runs"])
+                .map_err(|error| Failure::because(Kind::Run, format!("the signing key {name} cannot sign"), &error))?;
+            if signers.iter().any(|signer| signer.public_key().key_id() == key.public_key().key_id()) {
+                return Err(Failure::usage(format!("the signing key {name} is named twice")));
+            }
+            consumed.extend(more);
+            let certificate = self.certificate(&key, keys.len())?;
+            if certificate.is_none() && timestamps.is_empty() {
+                signers.push(Box::new(key));
+                continue;
+            }
+            let vouched = Vouched::new(key, certificate, timestamps.clone(), Arc::clone(&services));
+            signers.push(Box::new(vouched.map_err(|error| {
+                Failure::because(
+                    Kind::Run,
+                    format!("the certificate cannot be used with the signing key {name}"),
+                    &error,
+                )
+            })?));
+        }
+        // A configuration also says where a key's timestamps come from; an authority that is named itself is to sign too.
+        if !keys.is_empty() && named(self.fulcio_url.as_ref()).is_none() {
+            return Ok((signers, consumed));
+        }
+        if keys.is_empty() && self.key_certificate.is_some() {
+            return Err(Failure::usage("a certificate is named, and no key").hint("name its key with `--key FILE`"));
+        }
+        let Some(authority) = authority else { return Ok((signers, consumed)) };
+        if timestamps.is_empty() {
+            return Err(no_time());
+        }
+        if is_plan {
+            return Ok((signers, consumed));
+        }
+        let found = self.token.find()?;
+        consumed.extend(found.consumed.iter().cloned());
+        let key = PrivateKey::generate(KeyKind::P256)
+            .map_err(|error| Failure::because(Kind::Run, "no key for the certificate can be made", &error))?;
+        let issue = self.issue(authority, found, &services);
+        signers.push(Box::new(Vouched::later(key, issue, timestamps, services)));
+        Ok((signers, consumed))
+    }
+
+    /// Where certificates and timestamps come from.
+    fn services(&self) -> Result<(Option<String>, Vec<String>), Failure> {
+        let authority = named(self.fulcio_url.as_ref());
+        let timestamps: Vec<String> = self.timestamp_servers.iter().filter_map(|url| named(Some(url))).collect();
+        let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) else {
+            return Ok((authority, timestamps));
+        };
+        if authority.is_some() || !timestamps.is_empty() {
+            return Err(Failure::usage("a service is named beside --signing-config: which of them is meant?")
+                .hint("leave one of them out"));
+        }
+        // Envelopes of evidence have no room for entries of logs.
+        let chosen = configured(file, None)?;
+        Ok((chosen.authority, chosen.timestamps))
+    }
+
+    fn certificate(&self, key: &PrivateKey, keys: usize) -> Result<Option<(Certificate, Vec<Certificate>)>, Failure> {
+        let Some(file) = self.key_certificate.as_deref().filter(|file| !file.as_os_str().is_empty()) else {
+            return if self.key_certificate_chain.is_empty() {
+                Ok(None)
+            } else {
+                Err(Failure::usage("certificates above that of the key are named, and not its own")
+                    .hint("name it with `--key-certificate FILE`"))
+            };
+        };
+        if keys > 1 {
+            return Err(Failure::usage("one certificate is named, and several keys").hint("name one key"));
+        }
+        let read = |file: &Path| {
+            Certificate::read_all(&read_file(file)?).map_err(|error| {
+                Failure::because(Kind::Run, format!("the certificate {} cannot be used", file.display()), &error)
+            })
+        };
+        let mut own = read(file)?;
+        // A file may have the whole chain, the key's certificate first.
+        let leaf = own.remove(0);
+        let mut chain = own;
+        for file in &self.key_certificate_chain {
+            chain.extend(read(file)?);
+        }
+        if leaf.public_key() != key.public_key() {
+            return Err(Failure::new(Kind::Run, format!("the certificate {} is for another key", file.display())));
+        }
+        Ok(Some((leaf, chain)))
+    }
+
+    /// What gets the certificate when the first signature is made.
+    fn issue(&self, authority: String, found: Found, services: &Arc<dyn affiant_core::keyless::Services>) -> Issue {
+        let (services, token) = (Arc::clone(services), self.token.clone());
+        Box::new(move |key| {
+            let token = found.fetch(services.as_ref(), &token).map_err(|failure| failure.one_line())?;
+            let issued = services.certificate(&authority, Form::Key, &token, key).map_err(|error| error.to_string())?;
+            issued.check(key.public_key(), token.claims()).map_err(|error| format!("{authority}: {error}"))?;
+            Ok(issued)
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools pins the version of the peer that is built from this module.
+package tools
+
+import _ "github.com/sigstore/rekor/cmd/rekor-server"
