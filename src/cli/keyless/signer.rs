@@ -79,7 +79,7 @@ impl SignerArgs {
     /// How `resume` is told the same.
     pub(crate) fn resume_flags(&self) -> String {
         let mut flags = String::new();
-        let mut add = |flag: &str, value: &str| flags.push_str(&format!(" {flag} {value}"));
+        let mut add = |flag: &str, value: &str| flags.extend([" ", flag, " ", value]);
         if let Some(url) = named(self.fulcio_url.as_ref()) {
             add("--fulcio-url", &url);
         }
