@@ -325,6 +325,12 @@ fn the_policy_says_who_must_have_signed_and_where_an_image_may_be() {
     denied(verify(&place, &image, []), &["env=prod is wanted"]);
     sign(&place, &image, &["-a", "env=prod"]);
     verify(&place, &image, []).code(0);
+    // What is not judged of images is no demand that passes.
+    let mut logged = demand.clone();
+    logged["images"]["log"] = json!("required");
+    policy(&place, &logged, &json!({}), None);
+    denied(verify(&place, &image, []), &["which is not judged yet"]);
+    policy(&place, &demand, &json!({}), None);
     // The command line demands more.
     verify(&place, &image, ["--image-key", "other.pub"]).code(0);
     verify(&place, &image, ["--image-key", "other.pub", "--image-annotations", "env=prod"]).code(0);
