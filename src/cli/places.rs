@@ -39,6 +39,7 @@ pub(crate) fn fetched() -> Option<PathBuf> {
 }
 
 /// The folder of trust roots that were fetched: in `AFFIANT_HOME`, or in the user's data.
+#[cfg(feature = "remote")]
 pub(crate) fn trust() -> Option<PathBuf> {
     if let Some(home) = variable("AFFIANT_HOME").and_then(|home| std::path::absolute(home).ok()) {
         return Some(home.join("trust"));
