@@ -271,7 +271,7 @@ impl ServiceArgs {
                 "add `--fulcio-url URL --timestamp-servers URL`, or `--signing-config FILE`; or name a key with `--key FILE`",
             ));
         }
-        let sigstore = Chosen { authority: Some(format!("https://fulcio.{PUBLIC}")), ..Chosen::default() };
+        let sigstore = Chosen { authority: Some(format!("fulcio.{PUBLIC}")), ..Chosen::default() };
         self.permit(&sigstore, true, subject)?;
         self.token.find()?;
         let getting = Getting { flag: "--signing-config", offline: false };
@@ -377,6 +377,7 @@ pub(crate) fn not_signed(error: &SealerError) -> Failure {
 
 /// The way to services.
 #[cfg(feature = "remote")]
+#[allow(clippy::unnecessary_wraps)] // a build without the remote crate has none
 pub(crate) fn services(retry_for: Duration) -> Result<Arc<dyn Services>, Failure> {
     Ok(Arc::new(affiant_remote::sigstore::Sigstore::new(surroundings::http_settings(), retry_for)))
 }

@@ -131,11 +131,8 @@ pub(crate) struct Getting<'a> {
 /// The trusted root that a flag names: a file, or `public`. With `public` the mirror of the public instance is asked when
 /// it was not for a day, unless nobody may be.
 pub(crate) fn load(root: &str, getting: Getting<'_>, output: &Output) -> Result<TrustedRoot, Failure> {
-    let bytes = if root == PUBLIC && !Path::new(root).exists() {
-        fetched::public(getting, output)?.0
-    } else {
-        bounded(Path::new(root))?
-    };
+    // A file of that name is `./public`: what lies in the working directory is never believed by its name.
+    let bytes = if root == PUBLIC { fetched::public(getting, output)?.0 } else { bounded(Path::new(root))? };
     TrustedRoot::parse(&bytes)
         .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} {root} cannot be used", getting.flag), &error))
 }
@@ -158,7 +155,7 @@ fn bounded(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn show(args: &ShowArgs, output: &Output) -> Result<Ending, Failure> {
-    let (root, expires) = if args.root == PUBLIC && !Path::new(PUBLIC).exists() {
+    let (root, expires) = if args.root == PUBLIC {
         fetched::shown()?
     } else {
         let bytes = bounded(Path::new(&args.root))?;
@@ -274,6 +271,14 @@ mod fetched {
 
     /// The trusted root of the public instance, and its signing configuration.
     pub(super) fn public(getting: Getting<'_>, output: &Output) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+        // Whoever asks wants an answer about something else: that there is none is no denial of it.
+        roots(getting, output).map_err(|mut failure| {
+            failure.kind = Kind::NoAnswer;
+            failure
+        })
+    }
+
+    fn roots(getting: Getting<'_>, output: &Output) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
         let instance = instance()?;
         let now = surroundings::now();
         let is_fresh = std::fs::read_to_string(instance.copy.join(ASKED))
@@ -283,16 +288,29 @@ mod fetched {
         let copy = || instance.get(From::Copy, &TARGETS, now);
         let got = if getting.offline {
             let got = copy().map_err(|error| failed(&error))?;
-            if got.expires < now {
+            if got.expires < now || got.root_expires < now {
                 output.message(&format!(
                     "note: the public trust roots on this machine are of before {}; `affiant trust update public` gets newer ones",
-                    got.expires
+                    got.expires.min(got.root_expires)
                 ));
             }
             got
         } else {
             match copy() {
-                Ok(got) if is_fresh && got.expires > now && got.root_expires > now => got,
+                Ok(got) if got.expires > now && got.root_expires > now => {
+                    if is_fresh {
+                        got
+                    } else {
+                        match ask(&instance) {
+                            Ok(newer) => newer,
+                            Err(failure) if failure.kind == Kind::NoAnswer => {
+                                output.message("note: the mirror of the public instance does not answer; the copy on this machine is still valid");
+                                got
+                            }
+                            Err(failure) => return Err(failure),
+                        }
+                    }
+                }
                 _ => ask(&instance)?,
             }
         };

@@ -30,13 +30,28 @@ use super::{Ending, places};
 /// Files in one folder that is named for evidence.
 const MAX_FOLDER: usize = 1_000_000;
 /// Flags that say whom to trust or what a denial does, besides those that start with `--policy`.
-const TRUST_FLAGS: [&str; 9] =
-    ["publickey", "public-key", "keys", "mode", "at", "offline", "platform", "image-key", "image-annotations"];
+const TRUST_FLAGS: [&str; 15] = [
+    "publickey",
+    "public-key",
+    "keys",
+    "mode",
+    "at",
+    "offline",
+    "platform",
+    "image-key",
+    "image-annotations",
+    "image-identity",
+    "image-identity-regexp",
+    "image-identity-glob",
+    "image-issuer",
+    "image-issuer-regexp",
+    "image-trusted-root",
+];
 /// Variables that peers take trust from; a build step can write them, so they are refused (security rule 8).
 const PEERS_TRUST: [(&str, &str); 7] = [
     ("SIGSTORE_ROOT_FILE", "--policy-ca-roots"),
-    ("SIGSTORE_REKOR_PUBLIC_KEY", "--policy-ca-roots"),
-    ("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", "--policy-ca-roots"),
+    ("SIGSTORE_REKOR_PUBLIC_KEY", "--image-trusted-root"),
+    ("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", "--image-trusted-root"),
     ("SIGSTORE_TSA_CERTIFICATE_FILE", "--policy-timestamp-servers"),
     ("CILOCK_POLICY_HARDENING", "--mode"),
     ("WITNESS_POLICY", "--policy"),

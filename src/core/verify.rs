@@ -36,6 +36,8 @@ use crate::evidence::{kinds, links};
 use crate::image::RepositoryError;
 use crate::policy::PolicyError;
 use crate::sign::PublicKey;
+use crate::sigstore::TrustedRoot;
+use crate::sigstore::judge::Keyless;
 use crate::store::SubjectDigest;
 use crate::trust::{Constraint, Trust};
 use crate::verdict::{Answer, ArtifactPart, Check, CheckKind, Outcome, SourcePart, TrustInput, Verdict, Walk};
@@ -114,8 +116,21 @@ pub struct PolicyTrust {
 pub struct ImageTrust {
     /// Any of these keys; none: nobody.
     pub keys: Vec<PublicKey>,
+    /// The holder of such a certificate.
+    pub keyless: Option<ImageKeyless>,
     /// What the signature must say.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// A signature without a key that is demanded of an image.
+#[derive(Clone)]
+pub struct ImageKeyless {
+    /// Whose certificates count.
+    pub keyless: Keyless,
+    /// Which logs and authorities are believed.
+    pub root: TrustedRoot,
+    /// In how many logs it must be.
+    pub logs: usize,
 }
 
 /// What is asked.

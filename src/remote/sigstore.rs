@@ -12,6 +12,7 @@ mod rekor;
 mod tsa;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use affiant_core::keyless::fulcio::{Form, Issued, words_of};
@@ -38,7 +39,8 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// The services, and how long they may be asked again.
 pub struct Sigstore {
     client: Client,
-    until: Instant,
+    /// What is left of the time for outages: one budget for all questions together.
+    left: Mutex<Duration>,
 }
 
 /// A question that may be asked again.
@@ -80,10 +82,12 @@ impl Sigstore {
     /// Services that are reached with these settings; what does not answer is asked again for `retry_for` in all.
     pub fn new(settings: Settings, retry_for: Duration) -> Self {
         let client = Client::new(Settings { attempt: ANSWER, keep: true, ..settings });
-        Self { client, until: Instant::now() + retry_for }
+        Self { client, left: Mutex::new(retry_for) }
     }
 
     fn ask(&self, ask: &Ask<'_>, limit: usize) -> Result<Told, ServiceError> {
+        let begun = Instant::now();
+        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         loop {
@@ -99,7 +103,10 @@ impl Sigstore {
                     )
                 }
                 Ok(answer) => match Self::told(answer, limit, attempts > 1) {
-                    Ok(told) => return Ok(told),
+                    Ok(told) => {
+                        self.spend(begun, attempts);
+                        return Ok(told);
+                    }
                     Err(error) => (error, None),
                 },
                 Err(failed) => {
@@ -109,12 +116,22 @@ impl Sigstore {
             };
             // Between half of it and all of it, so that many jobs do not come back at once.
             let wait = wait.unwrap_or_else(|| pause.mul_f64(0.5 + 0.5 * random()));
-            if !failed.is_outage || Instant::now() + wait >= self.until {
+            let may_wait = begun.elapsed().checked_add(wait).is_some_and(|after| after < left);
+            if !failed.is_outage || !may_wait {
+                self.spend(begun, attempts);
                 let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
                 return Err(ServiceError { reason: format!("{}{times}", failed.reason), ..failed });
             }
             std::thread::sleep(wait);
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Takes what an outage lasted from what all of them may: the command that runs meanwhile costs nothing.
+    fn spend(&self, begun: Instant, attempts: u32) {
+        if attempts > 1 {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            *left = left.saturating_sub(begun.elapsed());
         }
     }
 

@@ -207,9 +207,8 @@ impl Instance {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let is_file = entry.file_type().map_err(failed)?.is_file();
-                let is_json = Path::new(&name).extension().is_some_and(|end| end == "json");
                 let is_older = folder.is_empty() && name.starts_with(|c: char| c.is_ascii_digit());
-                if !is_file || !is_json || is_older || name.starts_with('.') || files.len() == MAX_FILES {
+                if !is_file || !is_json(&name) || is_older || name.starts_with('.') || files.len() == MAX_FILES {
                     continue;
                 }
                 let bytes = std::fs::read(entry.path()).map_err(failed)?;
@@ -224,7 +223,7 @@ impl Instance {
     pub fn take(&self, files: &BTreeMap<String, Vec<u8>>, names: &[&str]) -> Result<Got, TufError> {
         let plain = |name: &String| {
             let base = name.strip_prefix("root_history/").or(name.strip_prefix("targets/")).unwrap_or(name);
-            !base.contains('/') && !base.starts_with('.') && base.ends_with(".json")
+            !base.contains('/') && !base.starts_with('.') && is_json(base)
         };
         if files.len() > MAX_FILES {
             return Err(TufError::NotOne(format!("{} files; {MAX_FILES} are taken", files.len())));
@@ -238,6 +237,10 @@ impl Instance {
         }
         self.keeping(StoreRepository::new(Versions(memory)), names, Timestamp::UNIX_EPOCH)
     }
+}
+
+fn is_json(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == "json")
 }
 
 /// Whether a target is not where it should be; its metadata hold.
@@ -288,7 +291,7 @@ impl<S: MetadataStore> MetadataStore for Versions<S> {
         // `5.snapshot.json` and `targets/<digest>.trusted_root.json` are kept without what stands before.
         let (folder, base) = name.rsplit_once('/').map_or(("", name), |(folder, base)| (folder, base));
         match base.split_once('.') {
-            Some((_, plain)) if plain.ends_with(".json") && plain != "root.json" => {
+            Some((_, plain)) if is_json(plain) && plain != "root.json" => {
                 let plain = if folder.is_empty() { plain.to_owned() } else { format!("{folder}/{plain}") };
                 self.0.load(&plain)
             }

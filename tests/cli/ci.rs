@@ -94,7 +94,10 @@ fn inputs_that_mean_nothing_here_are_refused_by_name() {
     for (inputs, said) in [
         (json!({ "command": "true" }), "the input step: is needed"),
         (json!({ "step": "s" }), "the input command: is needed"),
-        (json!({ "step": "s", "command": "touch ../ran", "enable-sigstore": "true" }), "there is no signing key"),
+        (
+            json!({ "step": "s", "command": "touch ../ran", "enable-sigstore": "true" }),
+            "the input enable-sigstore: it needs fulcio-url",
+        ),
         (
             json!({ "step": "s", "command": "touch ../ran", "product": "x" }),
             "the input product: affiant does not take it",

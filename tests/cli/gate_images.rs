@@ -10,6 +10,7 @@ use crate::carry::tar_of;
 use crate::harness::{Call, Ended, Place};
 use crate::issuer::{Issuer, Lies};
 use crate::registry::Registry;
+use crate::sigstore_services::{Sigstore, token};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -324,6 +325,12 @@ fn the_policy_says_who_must_have_signed_and_where_an_image_may_be() {
     denied(verify(&place, &image, []), &["env=prod is wanted"]);
     sign(&place, &image, &["-a", "env=prod"]);
     verify(&place, &image, []).code(0);
+    // What is not judged of images is no demand that passes.
+    let mut logged = demand.clone();
+    logged["images"]["log"] = json!("required");
+    policy(&place, &logged, &json!({}), None);
+    denied(verify(&place, &image, []), &["which is not judged yet"]);
+    policy(&place, &demand, &json!({}), None);
     // The command line demands more.
     verify(&place, &image, ["--image-key", "other.pub"]).code(0);
     verify(&place, &image, ["--image-key", "other.pub", "--image-annotations", "env=prod"]).code(0);
@@ -337,6 +344,71 @@ fn the_policy_says_who_must_have_signed_and_where_an_image_may_be() {
     Built::of("two", "amd64").push(&registry, Some("v2"), None, 6);
     let second = format!("{}/team/app:v2", registry.host());
     denied(verify(&place, &image, ["--image", &second]), &[&second]);
+}
+
+/// The command line can ask whose certificate signed the image, besides whom the policy asks for.
+#[test]
+fn the_command_line_says_whose_certificate_must_have_signed() {
+    const IDENTITY: &str = "https://gitlab.example/group/app//.gitlab-ci.yml@refs/heads/main";
+    let (place, registry, sigstore) = (place(), Registry::start(), Sigstore::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &signers(), &json!({}), Some(SUBJECT_MATCH));
+    built.push(&registry, Some("v1"), None, 9);
+    let image = format!("{}/team/app:v1", registry.host());
+    sign(&place, &image, &[]);
+    place.write("config.json", sigstore.signing_config(2, true));
+    place.write("root.json", sigstore.trusted_root());
+    let ask = |more: &[&'static str]| {
+        let root = ["--image-trusted-root", "root.json"];
+        verify(&place, &image, root.into_iter().chain(more.iter().copied()))
+    };
+    let signer = ["--image-identity", IDENTITY, "--image-issuer", "https://gitlab.example"];
+    denied(ask(&signer), &["(--image-identity)", "no certificate"]);
+    let keyless = ["image", "sign", "--signing-config", "config.json", "-a", "tag=v1", &image];
+    place.affiant(keyless).env("SIGSTORE_ID_TOKEN", token(&json!({}))).run().code(0);
+    let passed = ask(&[&signer[..], &["-o", "json"]].concat()).code(0);
+    let verdict: Value = serde_json::from_str(&passed.stdout_text()).expect("JSON");
+    assert!(verdict["images"][0]["signers"].to_string().contains(IDENTITY), "{verdict}");
+    assert!(verdict.to_string().contains("--image-trusted-root root.json"), "the verdict says where trust came from");
+    ask(&["--image-identity-regexp", ".*/group/app//.*", "--image-issuer", "https://gitlab.example"]).code(0);
+    ask(&[
+        "--image-identity-glob",
+        "https://gitlab.example/group/*//.gitlab-ci.yml@refs/heads/*",
+        signer[2],
+        signer[3],
+    ])
+    .code(0);
+    ask(&[&signer[..], &["--image-annotations", "tag=v1"]].concat()).code(0);
+    for bad in [
+        ["--image-identity", "https://gitlab.example/group/app", signer[2], signer[3]],
+        ["--image-identity-regexp", "group/app", signer[2], signer[3]],
+        [signer[0], IDENTITY, "--image-issuer", "https://gitlab.example/"],
+        [signer[0], IDENTITY, "--image-issuer-regexp", "gitlab"],
+    ] {
+        denied(ask(&bad), &["(--image-identity)", "signed by", "wants"]);
+    }
+    denied(ask(&[&signer[..], &["--image-annotations", "tag=v2"]].concat()), &["tag=v2 is wanted"]);
+    // The log is demanded.
+    let mut root: Value = serde_json::from_str(&sigstore.trusted_root()).expect("JSON");
+    root["tlogs"] = json!([]);
+    place.write("no-log.json", root.to_string());
+    let no_log = |more: &[&'static str]| {
+        let flags = ["--image-trusted-root", "no-log.json"].into_iter().chain(signer).chain(more.iter().copied());
+        verify(&place, &image, flags)
+    };
+    denied(no_log(&[]), &["no entry of a trusted log"]);
+    no_log(&["--image-insecure-ignore-tlog"]).code(0);
+    // Half of it is a mistake, and so is nothing.
+    for half in [&signer[..2], &signer[2..], &[], &["--image-identity", "", signer[2], signer[3]]] {
+        ask(half).code(2).stdout("");
+    }
+    verify(&place, &image, signer).code(2).stdout("").stderr_has(&["--image-trusted-root is missing"]);
+    verify(&place, &image, ["--image-annotations", "a=b"]).code(2).stdout("").stderr_has(&["nothing says who"]);
+    for name in ["AFFIANT_IMAGE_IDENTITY", "AFFIANT_IMAGE_ISSUER", "AFFIANT_IMAGE_TRUSTED_ROOT"] {
+        let args = ["verify", "-p", "../policy.signed.json", "-k", "../policy.pub", "--image", &image];
+        place.affiant(args).env(name, "x").run().code(2).stdout("").stderr_has(&[name]);
+    }
 }
 
 #[test]

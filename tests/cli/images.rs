@@ -299,7 +299,7 @@ fn a_log_that_is_demanded_is_not_forgotten() {
 fn an_index_is_signed_with_its_manifests_or_without() {
     let registry = Registry::start();
     let (one, two) = (registry.put_image("app", "one", "a"), registry.put_image("app", "two", "b"));
-    let entry = |digest: &Digest| json!({"mediaType": MANIFEST, "digest": digest, "size": 1});
+    let entry = |digest: &Digest| json!({"mediaType": MANIFEST, "digest": digest, "size": 395});
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(&one), entry(&two)]});
     registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes());
     let place = place();
@@ -472,7 +472,7 @@ fn keys_of_cosign_are_made_and_used() {
         &image,
     ]);
     assert_eq!(json_of(&said.code(0))[0]["optional"]["name"], "Doe, Jane");
-    cosign(&["initialize"]).code(2).stdout("").stderr_has(&["affiant has no `cosign initialize`"]);
+    cosign(&["signing-config", "create"]).code(2).stdout("").stderr_has(&["affiant has no `cosign signing-config`"]);
     // Files.
     place.write("f", "bytes");
     cosign(&["sign-blob", "--yes", "--tlog-upload=false", "--key", "cosign.key", "--bundle", "b.json", "f"]).code(0);

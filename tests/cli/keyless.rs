@@ -43,9 +43,10 @@ impl World {
     /// `affiant image sign` with a good token.
     fn sign(&self, more: &[&str]) -> Call {
         self.place
-            .affiant(["image", "sign", "--signing-config", "config.json", "--retry-for", "3s"])
+            .affiant(["image", "sign", "--signing-config", "config.json"])
             .with(more)
             .with([self.image().as_str()])
+            .env("AFFIANT_RETRY_FOR", "3s")
             .env("SIGSTORE_ID_TOKEN", token(&json!({})))
     }
 
@@ -387,7 +388,7 @@ fn services_are_named_or_nobody_is_asked() {
     let public = ["--fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers", "http://127.0.0.1:1"];
     sign(&public).run().code(2).stderr_has(&["no public registry", "--log-public-ok"]);
     world.place.called("cosign", ["sign", "--yes", &image]).run().code(4).stderr_has(&["there is no identity token"]);
-    world.place.called("cosign", ["sign", &image]).run().code(2).stderr_has(&["https://fulcio.sigstore.dev is public"]);
+    world.place.called("cosign", ["sign", &image]).run().code(2).stderr_has(&["fulcio.sigstore.dev is public"]);
     assert!(world.sigstore.asked().is_empty());
     // By flags, and by cosign's name and variables.
     let (fulcio, tsa, rekor) = (world.sigstore.fulcio(), world.sigstore.tsa(), world.sigstore.rekor(1));

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Ended, Place, left_out};
 use crate::images::load;
 use crate::registry::Registry;
+use crate::sigstore_services::{Sigstore, token};
 
 const SUBJECT: &str = "https://gitlab.example.test/mygroup/myproject//.gitlab-ci.yml@refs/heads/main";
 const ISSUER: &str = "http://127.0.0.1:5558";
@@ -686,5 +687,40 @@ fn nothing_is_asked_of_anybody() {
         let args = [&["image", verb, "--offline"], flags, &ROOT, &of[..]].concat();
         let output = alone(&args).expect("runs");
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// What affiant signs without a key it checks, in both forms and of both generations of logs.
+#[test]
+fn what_was_signed_by_a_token_is_checked() {
+    const IDENTITY: &str = "https://gitlab.example/group/app//.gitlab-ci.yml@refs/heads/main";
+    let signer = ["--certificate-identity", IDENTITY, "--certificate-oidc-issuer", "https://gitlab.example"];
+    for (generation, stamped, format) in [(1, false, "tag"), (2, true, "bundle")] {
+        let (registry, sigstore, place) = (Registry::start(), Sigstore::start(), place());
+        registry.put_image("app", "v1", "a");
+        let image = format!("{}/app:v1", registry.host());
+        place.write("config.json", sigstore.signing_config(generation, stamped));
+        place.write("root.json", sigstore.trusted_root());
+        place.write("p.json", "{\"a\": 1}");
+        let sign = |args: &[&str]| {
+            let services = ["--signing-config", "config.json", "--format", format];
+            place.affiant(args).with(services).with([&image]).env("SIGSTORE_ID_TOKEN", token(&json!({}))).run().code(0);
+        };
+        sign(&["image", "sign", "-a", "tag=v1"]);
+        let check = |verb: &str, root: &str, more: &[&str]| {
+            call(&place, verb, &[&signer[..], &["--trusted-root", root], more].concat(), &[&image])
+        };
+        let said = check("verify", "root.json", &["-a", "tag=v1"]).code(0);
+        let payloads: Vec<Value> = serde_json::from_str(&said.stdout_text()).expect("one array");
+        assert_eq!(payloads[0]["optional"]["Subject"], IDENTITY, "{generation} {format}");
+        check("verify", "trusted_root.json", &[]).code(NO_MATCH).stdout("");
+        let job = "project_path:group/app:ref_type:branch:ref:main";
+        check("verify", "root.json", &["--token-subject", job]).code(0);
+        check("verify", "root.json", &["--token-subject", "project_path:group/app"]).code(NO_MATCH);
+        if format == "bundle" {
+            sign(&["image", "attest", "--type", "https://a.example/t", "--predicate", "p.json"]);
+            check("verify-attestation", "root.json", &["--type", "https://a.example/t"]).code(0);
+            check("verify-attestation", "trusted_root.json", &["--type", "https://a.example/t"]).code(NO_MATCH);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! in their mouths.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -73,6 +74,9 @@ pub(crate) struct Sigstore {
     port: u16,
     state: Arc<State>,
 }
+
+/// The content of a timestamp.
+const TST: &str = "1.2.840.113549.1.9.16.1.4";
 
 fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
@@ -340,7 +344,7 @@ impl State {
             let mut out = stream;
             let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {}\r\n", said.status, said.body.len());
             for (name, value) in &said.headers {
-                head += &format!("{name}: {value}\r\n");
+                let _ = write!(head, "{name}: {value}\r\n");
             }
             head += "\r\n";
             if out.write_all(head.as_bytes()).and_then(|()| out.write_all(&said.body)).is_err() {
@@ -561,7 +565,6 @@ impl State {
             &general_time(time),
             nonce,
         ]);
-        const TST: &str = "1.2.840.113549.1.9.16.1.4";
         let attribute = |id: &str, value: &[u8]| seq(&[&oid(id), &tlv(0x31, &[value])]);
         let certificate = &self.tsa.1;
         let attributes = [

@@ -140,14 +140,14 @@ fn a_collection_without_a_key_passes_the_gate_and_openssl() {
 }
 
 /// Everything that a command can look at: environment, descriptors, and who called it: its variables, arguments and memory.
-const LOOK: &str = r#"
+const LOOK: &str = r"
 env >../seen-env
 ls -l /proc/self/fd >../seen-fds
 cat /proc/$PPID/environ >../seen-environ 2>&1 || true
 cat /proc/$PPID/cmdline >../seen-cmdline 2>&1 || true
 if (: </proc/$PPID/mem) 2>/dev/null; then echo open; else echo closed; fi >../seen-mem
 echo made >made
-"#;
+";
 
 /// affiant as a user who may not look into everybody's memory, as root may.
 fn as_nobody(place: &Place) -> std::process::Command {

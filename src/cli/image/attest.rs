@@ -77,7 +77,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             let place = format!("{}@{digest}", image.name());
             let failed = |error: SharedError| not_kept(&place, &error);
             let statement = claim::attestation(&identity, digest, &named.written, &predicate);
-            let sealed = SealedStatement::new(&sealer, statement, output)?;
+            let sealed = SealedStatement::new(&sealer, &statement, output)?;
             // All is proven before any of it is kept.
             let layer =
                 args.format.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;

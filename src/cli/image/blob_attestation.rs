@@ -117,7 +117,7 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
         .hint("take the value out of the document, or the variable out of the environment"));
     }
     let sealer = args.signing.load(&[], output)?;
-    let sealed = SealedStatement::new(&sealer, statement, output)?;
+    let sealed = SealedStatement::new(&sealer, &statement, output)?;
     let certificate = args.output_certificate.as_deref();
     write_proof(&sealer, &sealed.proof, certificate, args.rfc3161_timestamp.as_deref())?;
     if let Some(file) = &args.bundle {

@@ -112,7 +112,7 @@ fn keep(
     let failed = |error: SharedError| not_kept(&place, &error);
     let kind = &one.predicate_type;
     let there = there(one, image, sealer)?;
-    let sealed = SealedStatement::new(sealer, one.statement.clone(), output)?;
+    let sealed = SealedStatement::new(sealer, &one.statement, output)?;
     for format in &args.format {
         let said = match format {
             Format::Tag if there.under_tag => "this key has signed it already under the tag".to_owned(),

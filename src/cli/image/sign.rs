@@ -192,14 +192,14 @@ pub(super) struct SealedStatement {
 
 impl SealedStatement {
     /// Signs a statement, without key id, and has it entered and stamped.
-    pub(super) fn new(sealer: &Sealer, statement: Vec<u8>, output: &Output) -> Result<Self, Failure> {
+    pub(super) fn new(sealer: &Sealer, statement: &[u8], output: &Output) -> Result<Self, Failure> {
         let header = pae_header(PAYLOAD_TYPE, statement.len());
         let enveloped = |sig: &[u8]| {
             let signatures = vec![Signature { sig: sig.to_vec(), ..Signature::default() }];
-            Envelope { payload: statement.clone(), payload_type: PAYLOAD_TYPE.to_owned(), signatures }
+            Envelope { payload: statement.to_vec(), payload_type: PAYLOAD_TYPE.to_owned(), signatures }
         };
         let (sig, proof) = sealer
-            .seal(Kind::Envelope, &[&header, &statement], &|sig| enveloped(sig).to_json())
+            .seal(Kind::Envelope, &[&header, statement], &|sig| enveloped(sig).to_json())
             .map_err(|error| not_signed(&error))?;
         let envelope = enveloped(&sig);
         let json = envelope.to_json();
@@ -274,7 +274,7 @@ impl Signed<'_> {
                 output.message(&format!("signed: {place}; this key has signed the same already in a bundle"));
                 None
             } else {
-                Some(SealedStatement::new(sealer, statement, output)?.bundle(sealer))
+                Some(SealedStatement::new(sealer, &statement, output)?.bundle(sealer))
             }
         } else {
             None

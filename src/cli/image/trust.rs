@@ -29,7 +29,7 @@ const FROM_ENVIRONMENT: [(&str, &str); 4] = [
     ("SIGSTORE_TSA_CERTIFICATE_FILE", "--timestamp-certificate-chain FILE` or `--trusted-root FILE"),
 ];
 /// What says what to do without a trusted root.
-const GET_ROOT: &str = "`affiant trust export` writes the one that this machine knows; or get it from whoever runs the log and the authority";
+const GET_ROOT: &str = "`affiant trust export --form trusted-root -o trusted_root.json` writes the one of Sigstore's public instance; or get it from whoever runs the log and the authority";
 
 /// How a constraint on a name is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub(super) struct TrustArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", conflicts_with = "rekor_url")]
     insecure_ignore_tlog: Option<bool>,
     /// The same as --insecure-ignore-tlog
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", conflicts_with_all = ["rekor_url", "insecure_ignore_tlog"], hide = true)]
     private_infrastructure: Option<bool>,
     /// Demand an entry in the log of the trusted root that has this URL
     #[arg(long, value_name = "URL", hide = true)]
@@ -278,7 +278,7 @@ impl TrustArgs {
             root.timestamp_authorities = vec![authority(file)?];
         }
         if let Some(url) = &self.rekor_url
-            && self.trusted_root.is_some()
+            && !root.logs.is_empty()
         {
             root.logs.retain(|log| log.base_url.trim_end_matches('/') == url.trim_end_matches('/'));
             if root.logs.is_empty() {

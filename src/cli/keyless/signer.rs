@@ -79,7 +79,7 @@ impl SignerArgs {
     /// How `resume` is told the same.
     pub(crate) fn resume_flags(&self) -> String {
         let mut flags = String::new();
-        let mut add = |flag: &str, value: &str| flags.push_str(&format!(" {flag} {value}"));
+        let mut add = |flag: &str, value: &str| flags.extend([" ", flag, " ", value]);
         if let Some(url) = named(self.fulcio_url.as_ref()) {
             add("--fulcio-url", &url);
         }
@@ -140,7 +140,15 @@ impl SignerArgs {
         if keys.is_empty() && self.key_certificate.is_some() {
             return Err(Failure::usage("a certificate is named, and no key").hint("name its key with `--key FILE`"));
         }
-        let Some(authority) = authority else { return Ok((signers, consumed)) };
+        let Some(authority) = authority else {
+            if keys.is_empty() && self.is_keyless() {
+                return Err(Failure::usage(
+                    "the signing configuration names no certificate authority, and there is no key",
+                )
+                .hint("name a key with `--key FILE`, or a configuration with `caUrls`"));
+            }
+            return Ok((signers, consumed));
+        };
         if timestamps.is_empty() {
             return Err(no_time());
         }

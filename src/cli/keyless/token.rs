@@ -1,4 +1,4 @@
-//! Where identity tokens come from, in this order: the flag, `SIGSTORE_ID_TOKEN` (GitLab, CircleCI), a file in the place
+//! Where identity tokens come from, in this order: the flag, `SIGSTORE_ID_TOKEN` (GitLab, `CircleCI`), a file in the place
 //! that is agreed for it, GitHub Actions, Buildkite's agent. What is there is looked at before anything is done; GitHub and
 //! Buildkite are asked when the token is needed, and not before.
 
@@ -17,14 +17,12 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::names::Called;
 use crate::cli::surroundings::{self, variable};
 
-/// The variable that GitLab and CircleCI jobs have a token in.
+/// The variable that jobs of GitLab and `CircleCI` have a token in.
 const VARIABLE: &str = "SIGSTORE_ID_TOKEN";
 /// Where a token is put for jobs that cannot have variables (sigstore's `filesystem` provider).
 const FILE: &str = "/var/run/sigstore/cosign/oidc-token";
 /// What the variables of a Buildkite agent are called: access, endpoint, job.
 const BUILDKITE: [&str; 3] = ["BUILDKITE_AGENT_ACCESS_TOKEN", "BUILDKITE_AGENT_ENDPOINT", "BUILDKITE_JOB_ID"];
-/// The agents' service, when none is named.
-const BUILDKITE_ENDPOINT: &str = "https://agent.buildkite.com/v3";
 /// How long GitHub may take to give a token.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -208,16 +206,17 @@ fn of_surroundings(provider: Provider) -> Result<Option<Found>, Failure> {
             from: "GitHub Actions".to_owned(),
             consumed: GITHUB_REQUEST.map(str::to_owned).to_vec(),
         }),
-        Provider::Buildkite => secret(BUILDKITE[0]).zip(secret(BUILDKITE[2])).map(|(access, id)| Found {
-            source: Source::Buildkite(AgentJob {
-                endpoint: secret(BUILDKITE[1])
-                    .map_or_else(|| BUILDKITE_ENDPOINT.to_owned(), |endpoint| String::clone(&endpoint)),
-                access,
-                id: String::clone(&id),
-            }),
-            from: "Buildkite's agent".to_owned(),
-            consumed: vec![BUILDKITE[0].to_owned()],
-        }),
+        Provider::Buildkite => {
+            secret(BUILDKITE[0]).zip(secret(BUILDKITE[1]).zip(secret(BUILDKITE[2]))).map(|found| Found {
+                source: Source::Buildkite(AgentJob {
+                    access: found.0,
+                    endpoint: String::clone(&found.1.0),
+                    id: String::clone(&found.1.1),
+                }),
+                from: "Buildkite's agent".to_owned(),
+                consumed: vec![BUILDKITE[0].to_owned()],
+            })
+        }
     })
 }
 

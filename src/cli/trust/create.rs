@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use affiant_core::sign::KeyKind;
 use affiant_core::sigstore::{Authority, Log, TrustedRoot, Window};
 use clap::Args;
+use jiff::Timestamp;
 
 use super::{Getting, PUBLIC, bounded, load, write};
 use crate::cli::failure::{Failure, Kind, nearest};
@@ -81,7 +82,9 @@ impl<'a> Listed<'a> {
                 Failure::usage(format!("{} {name}={text}: no time", self.flag)).hint("write it as 2026-01-31T00:00:00Z")
             })
         };
-        Ok(Window { start: time("start-time")?, end: time("end-time")? })
+        // Without a beginning it counts from the first day on, as cosign writes it.
+        let start = time("start-time")?.or(Some(Timestamp::UNIX_EPOCH));
+        Ok(Window { start, end: time("end-time")? })
     }
 
     fn authority(&self) -> Result<Authority, Failure> {

@@ -349,7 +349,8 @@ mod tests {
         }
         let key = PrivateKey::generate(KeyKind::P256).expect("a key");
         let now = Timestamp::from_second(1500).expect("a time");
-        let text = super::super::token::tests::token_of(&super::super::token::tests::good());
+        let text = super::super::token::token_of(&json!({"iss": "https://gitlab.example", "aud": "sigstore",
+            "sub": "project_path:a/b", "exp": 2000, "iat": 1000}));
         let token = IdentityToken::look(&text, &Wanted { audience: "sigstore", issuer: None }, now).expect("good");
         assert_eq!(token.claims().provider, Provider::Other);
         for (form, text) in [(Form::V1, V1), (Form::Key, KEY), (Form::Csr, CSR)] {

@@ -278,7 +278,11 @@ impl Sealer {
             submission.check()?;
             match self.services.entry(url, *version, &submission) {
                 Ok(entry) => proof.entries.push(entry),
-                Err(error) if error.is_outage && self.sources.on_log_failure == OnLogFailure::TimestampOnly => {
+                Err(error)
+                    if error.is_outage
+                        && self.sources.on_log_failure == OnLogFailure::TimestampOnly
+                        && !self.sources.timestamps.is_empty() =>
+                {
                     proof.notes.push(format!("no log entry was made ({error}); --on-log-failure timestamp-only"));
                 }
                 Err(error) => return Err(error.into()),

@@ -13,8 +13,8 @@ use crate::jwt::{JwtError, LEEWAY, Token, shown};
 
 /// The audience that Fulcio takes when nothing else is agreed.
 pub const AUDIENCE: &str = "sigstore";
-/// GitHub's issuer.
-const GITHUB: &str = "https://token.actions.githubusercontent.com";
+/// Host of GitHub's issuer.
+const GITHUB: &str = "token.actions.githubusercontent.com";
 
 /// A token that was looked at. It is wiped when it is dropped, and stands in no message.
 pub struct IdentityToken {
@@ -167,7 +167,8 @@ impl IdentityToken {
         let said = token.claims();
         let text_of = |name: &str| said.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let issuer = text_of("iss").ok_or(TokenFault::Missing { name: "iss" })?;
-        let provider = if issuer.starts_with(GITHUB) {
+        let host = issuer.split_once("://").map_or(issuer, |(_, host)| host);
+        let provider = if host.starts_with(GITHUB) {
             Provider::GitHub
         } else if said.contains_key("project_path") && said.contains_key("namespace_path") {
             Provider::GitLab
@@ -232,20 +233,22 @@ impl IdentityToken {
     }
 }
 
+/// A token with these claims, for tests.
 #[cfg(test)]
-pub(super) mod tests {
+pub(super) fn token_of(claims: &Value) -> Zeroizing<String> {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    Zeroizing::new(format!("{}.{}.c2lnbmF0dXJl", part(&serde_json::json!({"alg": "RS256"})), part(claims)))
+}
+
+#[cfg(test)]
+mod tests {
     use serde_json::json;
 
     use super::*;
 
-    pub(crate) fn token_of(claims: &Value) -> Zeroizing<String> {
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        Zeroizing::new(format!("{}.{}.c2lnbmF0dXJl", part(&json!({"alg": "RS256"})), part(claims)))
-    }
-
-    pub(crate) fn good() -> Value {
+    fn good() -> Value {
         json!({"iss": "https://gitlab.example", "aud": "sigstore", "sub": "project_path:a/b", "exp": 2000, "iat": 1000})
     }
 
@@ -299,7 +302,7 @@ pub(super) mod tests {
     #[test]
     fn remedies_name_what_the_job_needs() {
         let mut claims = with("aud", json!("x"));
-        claims["iss"] = json!(GITHUB);
+        claims["iss"] = json!(format!("https://{GITHUB}/enterprise"));
         assert!(look(&claims).expect_err("refused").remedy().contains("id-token: write"));
         let mut claims = with("aud", json!("x"));
         claims["project_path"] = json!("a/b");

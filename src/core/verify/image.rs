@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::artifact::{Artifact, Made};
 use super::trusted::TrustedPolicy;
-use super::{ImageTrust, VerifyError};
+use super::{ImageKeyless, ImageTrust, VerifyError};
 use crate::digest::DigestSet;
 use crate::evidence::input::ImageFacts;
 use crate::image::compare::layers_unproven;
@@ -20,6 +20,7 @@ use crate::image::{Digest, Kind, Platform, Repository, RepositoryError, Stored};
 use crate::policy::Functionary;
 use crate::select::Glob;
 use crate::sign::PublicKey;
+use crate::sigstore::judge::{self, Budget, Signer};
 use crate::store::SubjectDigest;
 use crate::verdict::{Check, CheckKind, ImagePart};
 
@@ -181,11 +182,21 @@ impl<'q> Judged<'q> {
         }
         if !trust.keys.is_empty() {
             demands.push(Signature {
-                keys: trust.keys.iter().map(|key| (key.key_id().to_owned(), key)).collect(),
+                signers: trust.keys.iter().map(|key| (format!("key {}", key.key_id()), Who::Key(key))).collect(),
                 others: Vec::new(),
                 threshold: 1,
                 annotations: &trust.annotations,
                 from: "--image-key",
+            });
+        }
+        if let Some(keyless) = &trust.keyless {
+            let names = keyless.keyless.wanted.constraints().map(|(flag, text)| format!("--{flag} {text}"));
+            demands.push(Signature {
+                signers: vec![(names.collect::<Vec<_>>().join(" "), Who::Keyless(keyless))],
+                others: Vec::new(),
+                threshold: 1,
+                annotations: &trust.annotations,
+                from: "--image-identity",
             });
         }
         let mut signed = None;
@@ -308,9 +319,16 @@ fn in_place(image: &Image<'_>, names: &[Glob]) -> Check {
         .fix("verify the image where the policy expects it, or add its repository to the policy")
 }
 
+/// Who may have signed.
+enum Who<'a> {
+    Key(&'a PublicKey),
+    Keyless(&'a ImageKeyless),
+}
+
 /// A signature that is demanded.
 struct Signature<'a> {
-    keys: Vec<(String, &'a PublicKey)>,
+    /// Any of them, with what they are called.
+    signers: Vec<(String, Who<'a>)>,
     /// Functionaries whose signatures cannot be judged, and why.
     others: Vec<String>,
     threshold: usize,
@@ -326,24 +344,24 @@ impl<'a> Signature<'a> {
         threshold: usize,
         annotations: &'a BTreeMap<String, String>,
     ) -> Self {
-        let mut keys: Vec<(String, &PublicKey)> = Vec::new();
+        let mut signers = Vec::new();
         let mut others = Vec::new();
         for functionary in functionaries {
             let key = functionary.key_id.as_ref().filter(|_| functionary.constraint.is_none());
             match key.and_then(|id| policy.policy.keys.iter().find(|key| key.id == *id)) {
-                Some(key) => keys.push((key.id.clone(), &key.key)),
+                Some(key) => signers.push((format!("key {}", key.id), Who::Key(&key.key))),
                 None if functionary.constraint.is_some() => {
                     others.push(format!("{}: certificates are not judged for images", functionary.at));
                 }
                 None => others.push(format!("{}: no key of `publickeys` has this id", functionary.at)),
             }
         }
-        Self { keys, others, threshold, annotations, from: "images.functionaries" }
+        Self { signers, others, threshold, annotations, from: "images.functionaries" }
     }
 
     fn wanted(&self) -> String {
-        let keys: Vec<String> = self.keys.iter().map(|(id, _)| format!("key {id}")).collect();
-        let who = if keys.is_empty() { "nobody".to_owned() } else { keys.join(" or ") };
+        let names: Vec<&str> = self.signers.iter().map(|(name, _)| name.as_str()).collect();
+        let who = if names.is_empty() { "nobody".to_owned() } else { names.join(" or ") };
         let count =
             if self.threshold > 1 { format!("{} signatures", self.threshold) } else { "a signature".to_owned() };
         let annotations: Vec<String> = self.annotations.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -351,29 +369,58 @@ impl<'a> Signature<'a> {
         format!("{count} of the image by {who}{with} ({})", self.from)
     }
 
-    /// The keys that have signed the digest, or why there are not enough.
+    /// Who has signed the digest, or why there are not enough.
     fn holds(&self, digest: &Digest, found: &[Found]) -> Result<Vec<String>, Vec<String>> {
-        let mut signers: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut reasons: Vec<String> = Vec::new();
-        for (id, key) in &self.keys {
-            let demand = Demand::of_key(digest, key, self.annotations);
+        let mut signers: BTreeMap<String, String> = BTreeMap::new();
+        let mut reasons: Vec<(u8, String)> = Vec::new();
+        let budget = Budget::default();
+        for (name, who) in &self.signers {
+            let demand = match who {
+                Who::Key(key) => Demand::of_key(digest, key, self.annotations),
+                Who::Keyless(ImageKeyless { keyless, root, logs }) => Demand {
+                    signer: Signer::Certificate(keyless),
+                    root,
+                    logs: *logs,
+                    timestamps: 0,
+                    budget: Some(&budget),
+                    digest,
+                    annotations: self.annotations,
+                    claims: true,
+                },
+            };
             for one in found {
                 match found::judge_signature(one, &demand) {
-                    Ok(_) => {
-                        signers.insert(key.key_id(), id);
-                    }
-                    Err(refused) => reasons.push(format!("{}: {refused}", one.place)),
+                    Ok(accepted) => match (who, accepted.proof.identity) {
+                        (Who::Key(key), _) => drop(signers.insert(key.key_id().to_owned(), name.clone())),
+                        (Who::Keyless(_), Some(identity)) => {
+                            let shown = identity.to_string();
+                            signers.insert(shown.clone(), shown);
+                        }
+                        (Who::Keyless(_), None) => {}
+                    },
+                    Err(refused) => reasons.push((nearness(&refused), format!("{}: {refused}", one.place))),
                 }
             }
         }
         if !signers.is_empty() && signers.len() >= self.threshold {
-            return Ok(signers.into_values().map(|id| format!("key {id}")).collect());
+            return Ok(signers.into_values().collect());
         }
+        reasons.sort_by_key(|(nearness, _)| *nearness);
+        let mut reasons: Vec<String> = reasons.into_iter().map(|(_, reason)| reason).collect();
         if !signers.is_empty() {
             reasons.insert(0, format!("only {} of {} signed it", signers.len(), self.threshold));
         }
         reasons.extend(self.others.iter().cloned());
         Err(reasons)
+    }
+}
+
+/// Only the first reasons are told: a signature that holds, and says something else, before those of others.
+fn nearness(refused: &found::Refused) -> u8 {
+    match refused {
+        found::Refused::Proof(judge::Refused::Identity(_)) => 1,
+        found::Refused::Proof(_) => 2,
+        _ => 0,
     }
 }
 

@@ -80,7 +80,11 @@ impl Client {
                 Err(failed) => (failed, None),
             };
             let wait = failed.wait.unwrap_or(pause);
-            if !failed.again || !repeats || attempts == ATTEMPTS || begun.elapsed() + wait > self.settings.whole {
+            if !failed.again
+                || !repeats
+                || attempts == ATTEMPTS
+                || begun.elapsed().saturating_add(wait) > self.settings.whole
+            {
                 if let Some(answer) = busy {
                     return Ok(answer);
                 }

@@ -165,8 +165,9 @@ pub fn judge_signature(found: &Found, demand: &Demand<'_>) -> Result<Accepted, R
     };
     let optional = pick(said, demand)?;
     let (reference, digest, kind) = match reference {
-        Some((reference, digest)) => (reference, digest, payload::TYPE),
-        None => (String::new(), demand.digest.clone(), SIGN),
+        Some((reference, digest)) => (reference, Some(digest), payload::TYPE),
+        // A bundle has no payload of its own: nothing is named that was not compared.
+        None => (String::new(), demand.claims.then(|| demand.digest.clone()), SIGN),
     };
     let mut shown = optional.clone();
     shown.extend(proven(&proof, &found.material));
