@@ -408,7 +408,6 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         let with = |name, value| words(&[("step", "s"), ("command", "true"), (name, value)]).unwrap_err();
-        assert!(with("enable-sigstore", "true").1.starts_with("it needs keyless"));
         assert_eq!(
             with("env-filter-sensitive-vars", "maybe"),
             ("env-filter-sensitive-vars", "is true or false".to_owned())

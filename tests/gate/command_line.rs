@@ -69,8 +69,8 @@ fn rule_8_trust_from_the_environment_is_a_usage_error() {
         ("AFFIANT_POLICY_FULCIO_SOURCE_REPOSITORY_REF", "--policy-fulcio-source-repository-ref"),
         ("AFFIANT_POLICY_MINIMUM_VERSION", "--policy-minimum-version"),
         ("SIGSTORE_ROOT_FILE", "--policy-ca-roots"),
-        ("SIGSTORE_REKOR_PUBLIC_KEY", "--policy-ca-roots"),
-        ("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", "--policy-ca-roots"),
+        ("SIGSTORE_REKOR_PUBLIC_KEY", "--image-trusted-root"),
+        ("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", "--image-trusted-root"),
         ("SIGSTORE_TSA_CERTIFICATE_FILE", "--policy-timestamp-servers"),
         ("CILOCK_POLICY_HARDENING", "--mode"),
     ] {

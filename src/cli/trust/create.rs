@@ -95,13 +95,13 @@ impl<'a> Listed<'a> {
     }
 
     fn log(&self, may_be_tiled: bool) -> Result<Log, Failure> {
-        let (url, file) = (self.wanted("url")?, self.wanted("public-key")?);
+        let (url, file, window) = (self.wanted("url")?, self.wanted("public-key")?, self.window()?);
         let key = keys::public_key(Path::new(file))?;
         let origin = self.members.get("origin").copied();
         if origin.is_none() && !(may_be_tiled && key.kind() == KeyKind::Ed25519) {
-            return Ok(Log::new(url, key, self.window()?));
+            return Ok(Log::new(url, key, window));
         }
-        let log = Log::tiled(url, key, self.window()?)
+        let log = Log::tiled(url, key, window)
             .map_err(|error| Failure::because(Kind::Usage, format!("{} {file} cannot be used", self.flag), &error))?;
         match origin {
             Some(origin) if origin != log.origin => {
