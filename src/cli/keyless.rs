@@ -27,6 +27,7 @@ use super::trust::{self, Getting};
 
 use root::RootArgs;
 pub(crate) use signer::{SignerArgs, Signers};
+pub(crate) use token::Secrets;
 use token::TokenArgs;
 
 /// How long a service that does not answer is asked again, when nothing else is said.
@@ -193,6 +194,20 @@ impl ServiceArgs {
                 .hint("name one with `--rekor-url URL`; or leave it out, or write `--tlog-upload=false`"));
         }
         Ok(chosen)
+    }
+
+    /// Whether a service is named that signing asks, as far as flags say.
+    pub(crate) fn are_named(&self) -> bool {
+        let urls = [&self.fulcio_url, &self.rekor_url].into_iter().flatten().chain(&self.timestamp_servers);
+        self.signing_config.is_some() || urls.into_iter().any(|url| named(Some(url)).is_some())
+    }
+
+    /// What a signature will have: a certificate; a timestamp, `None` where only the public services know.
+    pub(crate) fn foresee(&self, has_key: bool) -> Result<(bool, Option<bool>), Failure> {
+        let chosen = self.chosen()?;
+        let has_certificate = !has_key || self.issue_certificate == Some(true);
+        let is_known = !has_certificate || chosen.authority.is_some();
+        Ok((has_certificate, is_known.then_some(!chosen.timestamps.is_empty())))
     }
 
     fn sources(&self, chosen: &Chosen) -> Sources {

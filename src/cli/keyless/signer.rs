@@ -12,7 +12,7 @@ use affiant_core::trust::Certificate;
 use clap::Args;
 
 use super::root::RootArgs;
-use super::token::{Found, TokenArgs};
+use super::token::{Found, Secrets, TokenArgs};
 use super::{RETRY_FOR, configured, named, no_time, permitted, services};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
@@ -73,7 +73,29 @@ impl SignerArgs {
 
     /// Whether an identity is to sign, where no key does.
     pub(crate) fn is_keyless(&self) -> bool {
-        named(self.fulcio_url.as_ref()).is_some() || self.signing_config.is_some()
+        let config = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty());
+        named(self.fulcio_url.as_ref()).is_some() || config.is_some()
+    }
+
+    /// Whether an identity signs, alone or beside `keys`.
+    pub(crate) fn is_identity(&self, keys: &[String]) -> bool {
+        named(self.fulcio_url.as_ref()).is_some() || (keys.is_empty() && self.is_keyless())
+    }
+
+    /// What the command may not see of who signs.
+    pub(crate) fn secrets(&self, keys: &[String]) -> Secrets {
+        self.token.secrets(self.is_identity(keys))
+    }
+
+    /// Refuses services where no other machine may be asked.
+    pub(crate) fn refuse_offline(&self, keys: &[String]) -> Result<(), Failure> {
+        let (authority, timestamps) = self.services()?;
+        if timestamps.is_empty() && (authority.is_none() || !self.is_identity(keys)) {
+            return Ok(());
+        }
+        Err(Failure::usage("--offline, and a service is named that signing would ask").hint(
+            "leave --offline out: where a service does not answer, the evidence waits, and `affiant resume` signs it later",
+        ))
     }
 
     /// How `resume` is told the same.
@@ -105,6 +127,9 @@ impl SignerArgs {
         let (authority, timestamps) = self.services()?;
         let services = if timestamps.is_empty() && authority.is_none() {
             Arc::new(NoServices)
+        } else if is_plan {
+            // Nobody is asked, not even for a root of trust.
+            services(self.retry_for.unwrap_or(RETRY_FOR))?
         } else {
             self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?.0
         };
