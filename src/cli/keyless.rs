@@ -34,7 +34,8 @@ use token::TokenArgs;
 const RETRY_FOR: Duration = Duration::from_secs(120);
 /// The domain of the services that everybody can read.
 const PUBLIC: &str = "sigstore.dev";
-/// Registries whose images' names are public.
+/// Registries of many owners whose images are mostly public, so that the name of one is mostly no secret. They have private
+/// repositories as well, and their names are not asked for: who has such ones names services of their own, or signs by key.
 const PUBLIC_REGISTRIES: [&str; 8] = [
     "docker.io",
     "index.docker.io",
@@ -152,6 +153,8 @@ fn host(url: &str) -> &str {
 
 fn is_public(url: &str) -> bool {
     let host = host(url).to_ascii_lowercase();
+    // A dot at the end names the same host.
+    let host = host.trim_end_matches('.');
     host == PUBLIC || host.strip_suffix(PUBLIC).is_some_and(|rest| rest.ends_with('.'))
 }
 
@@ -326,9 +329,14 @@ impl ServiceArgs {
             || "who signs a file becomes known".to_owned(),
             |host| format!("{host} is no public registry, and what signs for it becomes known"),
         );
-        Err(Failure::usage(format!("{public} is public and keeps what it is sent for ever: {what}"))
-            .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own"))
+        Err(becomes_public(public, &what))
     }
+}
+
+/// A service that everybody can read would hear of something, and nobody said that it may.
+fn becomes_public(url: &str, what: &str) -> Failure {
+    Failure::usage(format!("{url} is public and keeps what it is sent for ever: {what}"))
+        .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own")
 }
 
 /// The services of a signing configuration.
@@ -414,7 +422,12 @@ mod tests {
 
     #[test]
     fn public_services_are_known_by_their_domain() {
-        for public in ["https://rekor.sigstore.dev", "https://sigstore.dev/x", "https://LOG.rekor.Sigstore.dev:443/"] {
+        for public in [
+            "https://rekor.sigstore.dev",
+            "https://sigstore.dev/x",
+            "https://LOG.rekor.Sigstore.dev:443/",
+            "https://fulcio.sigstore.dev./api",
+        ] {
             assert!(is_public(public), "{public}");
         }
         for own in

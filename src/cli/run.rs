@@ -174,7 +174,10 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     consumed.extend(identity.variables);
     // Those of flags: others read this process's arguments.
     secrets.extend(identity.texts);
-    let keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
+    let mut keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
+    if !args.plan {
+        keep.trusted_root = args.keys.signer.trusted_root(&args.keys.key, output)?;
+    }
     keep.warn(output);
     let plan = make_plan(work, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);

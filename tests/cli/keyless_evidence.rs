@@ -155,6 +155,81 @@ fn keys_with_certificates_and_timestamps() {
     assert_eq!(value["signatures"][0]["timestamps"][0]["type"], "tsp");
 }
 
+/// What waits is signed as it was to be: nothing that vouches for it is forgotten.
+#[test]
+fn the_hint_of_resume_names_all_that_signs() {
+    let down = |asked: &crate::registry::Asked| asked.target.contains("tsa").then(|| Said::new(503));
+    let sigstore = Sigstore::with(Twist::None, Some(Box::new(down)));
+    let place = Place::new();
+    std::fs::write(place.beside("root of trust.json"), sigstore.trusted_root()).expect("writes");
+    let run = |more: &[&str]| {
+        place
+            .affiant(["run", "-o", "../a.json", "--step", "build", "--trusted-root", "../root of trust.json"])
+            .with(["--timestamp-servers", &sigstore.tsa(), "--retry-for", "1s"])
+            .with(more)
+            .with(["--", "true"])
+            .env("AFFIANT_IDENTITY_TOKEN", token(&json!({})))
+            .run()
+            .code(125)
+            .stderr_text()
+    };
+    let has = |text: &str, parts: &[&str]| {
+        for part in parts.iter().chain(&["--trusted-root '../root of trust.json'", "--timestamp-servers http://"]) {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    };
+    let said = run(&["-k", "../k.pem"]);
+    has(&said, &["--key KEY --timestamp-servers"]);
+    assert!(!said.contains("--fulcio-url"));
+    let identity = ["--oidc-issuer", "https://gitlab.example", "--oidc-disable-ambient-providers"];
+    let said = run(&[&["--fulcio-url", &sigstore.fulcio()][..], &identity].concat());
+    has(&said, &["resume --fulcio-url", "--oidc-issuer https://gitlab.example", "--oidc-disable-ambient-providers"]);
+    assert!(!said.contains(signature(&token(&json!({})))));
+}
+
+#[test]
+fn no_public_authority_hears_of_a_run_unless_it_may() {
+    let place = Place::without_key();
+    place.write("doc", "text");
+    let services = ["--fulcio-url", "https://fulcio.sigstore.dev./", "--timestamp-servers", "http://127.0.0.1:1"];
+    let sign = ["sign", "--datatype", "text/plain", "-f", "doc"];
+    let attest = ["attest", "-o", "../a.json", "--step", "s"];
+    let run = ["run", "-o", "../a.json"];
+    for (args, command, refused, without) in
+        [(&sign[..], &[][..], 2, 4), (&attest, &[], 2, 4), (&run, &["--", "touch", "ran"], 125, 125)]
+    {
+        // Looked at before any token is.
+        let call = |more: &[&str]| place.affiant(args).with(services).with(more).with(command).run();
+        call(&[]).code(refused).stdout("").stderr_has(&["is public and keeps", "--log-public-ok"]);
+        call(&["--log-public-ok"]).code(without).stdout("").stderr_has(&["there is no identity token"]);
+    }
+    let flag = ["-s", "b", "--signer-fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers"];
+    let peer = place.called("witness", ["run"]).with(flag).with(["http://127.0.0.1:1", "--", "touch", "ran"]).run();
+    peer.code(125).stderr_has(&["--log-public-ok"]);
+    assert!(!place.work().join("ran").exists());
+}
+
+/// The archive has what the evidence can be judged with when its authorities are gone from the root of that day.
+#[test]
+fn the_trusted_root_of_a_run_is_archived_beside_its_evidence() {
+    let (sigstore, place) = (Sigstore::start(), Place::without_key());
+    std::fs::write(place.beside("root.json"), sigstore.trusted_root()).expect("writes");
+    place
+        .affiant(["run", "-o", "../a.json", "--step", "build", "--trusted-root", "../root.json"])
+        .with(flags(&sigstore))
+        .with(["--archive", &format!("dir:{}", place.beside("archive").display()), "--", "true"])
+        .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+        .run()
+        .code(0);
+    let digest = affiant_core::digest::sha256_hex(&std::fs::read(place.beside("a.json")).expect("written"));
+    place
+        .affiant(["archive", "get", "--trust", "--archive", &format!("dir:{}", place.beside("archive").display())])
+        .with([&format!("sha256:{digest}")])
+        .run()
+        .code(0)
+        .stdout(&sigstore.trusted_root());
+}
+
 /// What the command can see: its variables, and the variables and arguments of the process above it.
 const SPY: &str = "env >spied; cat /proc/$PPID/cmdline | tr '\\0' ' ' >>spied; \
     cat /proc/$PPID/environ >above 2>/dev/null; echo hello >app";

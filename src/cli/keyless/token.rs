@@ -147,6 +147,20 @@ impl TokenArgs {
         Ok(found)
     }
 
+    /// How `resume` is told the same. A token is not among it: it has expired then.
+    pub(crate) fn resume_flags(&self) -> Vec<(&'static str, &str)> {
+        let file = self.identity_token.as_deref().filter(|given| is_file(Path::new(given)));
+        let client = Some(self.oidc_client_id.as_str()).filter(|name| *name != AUDIENCE);
+        let issuer = self.wanted().issuer;
+        let flags = [
+            ("--identity-token", file),
+            ("--oidc-issuer", issuer),
+            ("--oidc-client-id", client),
+            ("--oidc-provider", self.oidc_provider.as_deref().filter(|name| !name.is_empty())),
+        ];
+        flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+    }
+
     /// All that the command may not see: the token that is named, and where an identity signs, whatever of the
     /// surroundings gives one, also what was not taken. Nothing is judged here; [`Self::find`] does.
     pub(crate) fn secrets(&self, is_identity: bool) -> Secrets {
