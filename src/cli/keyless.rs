@@ -27,13 +27,15 @@ use super::trust::{self, Getting};
 
 use root::RootArgs;
 pub(crate) use signer::{SignerArgs, Signers};
+pub(crate) use token::Secrets;
 use token::TokenArgs;
 
 /// How long a service that does not answer is asked again, when nothing else is said.
 const RETRY_FOR: Duration = Duration::from_secs(120);
 /// The domain of the services that everybody can read.
 const PUBLIC: &str = "sigstore.dev";
-/// Registries whose images' names are public.
+/// Registries of many owners whose images are mostly public, so that the name of one is mostly no secret. They have private
+/// repositories as well, and their names are not asked for: who has such ones names services of their own, or signs by key.
 const PUBLIC_REGISTRIES: [&str; 8] = [
     "docker.io",
     "index.docker.io",
@@ -151,6 +153,8 @@ fn host(url: &str) -> &str {
 
 fn is_public(url: &str) -> bool {
     let host = host(url).to_ascii_lowercase();
+    // A dot at the end names the same host.
+    let host = host.trim_end_matches('.');
     host == PUBLIC || host.strip_suffix(PUBLIC).is_some_and(|rest| rest.ends_with('.'))
 }
 
@@ -193,6 +197,20 @@ impl ServiceArgs {
                 .hint("name one with `--rekor-url URL`; or leave it out, or write `--tlog-upload=false`"));
         }
         Ok(chosen)
+    }
+
+    /// Whether a service is named that signing asks, as far as flags say.
+    pub(crate) fn are_named(&self) -> bool {
+        let urls = [&self.fulcio_url, &self.rekor_url].into_iter().flatten().chain(&self.timestamp_servers);
+        self.signing_config.is_some() || urls.into_iter().any(|url| named(Some(url)).is_some())
+    }
+
+    /// What a signature will have: a certificate; a timestamp, `None` where only the public services know.
+    pub(crate) fn foresee(&self, has_key: bool) -> Result<(bool, Option<bool>), Failure> {
+        let chosen = self.chosen()?;
+        let has_certificate = !has_key || self.issue_certificate == Some(true);
+        let is_known = !has_certificate || chosen.authority.is_some();
+        Ok((has_certificate, is_known.then_some(!chosen.timestamps.is_empty())))
     }
 
     fn sources(&self, chosen: &Chosen) -> Sources {
@@ -311,9 +329,14 @@ impl ServiceArgs {
             || "who signs a file becomes known".to_owned(),
             |host| format!("{host} is no public registry, and what signs for it becomes known"),
         );
-        Err(Failure::usage(format!("{public} is public and keeps what it is sent for ever: {what}"))
-            .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own"))
+        Err(becomes_public(public, &what))
     }
+}
+
+/// A service that everybody can read would hear of something, and nobody said that it may.
+fn becomes_public(url: &str, what: &str) -> Failure {
+    Failure::usage(format!("{url} is public and keeps what it is sent for ever: {what}"))
+        .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own")
 }
 
 /// The services of a signing configuration.
@@ -399,7 +422,12 @@ mod tests {
 
     #[test]
     fn public_services_are_known_by_their_domain() {
-        for public in ["https://rekor.sigstore.dev", "https://sigstore.dev/x", "https://LOG.rekor.Sigstore.dev:443/"] {
+        for public in [
+            "https://rekor.sigstore.dev",
+            "https://sigstore.dev/x",
+            "https://LOG.rekor.Sigstore.dev:443/",
+            "https://fulcio.sigstore.dev./api",
+        ] {
             assert!(is_public(public), "{public}");
         }
         for own in

@@ -8,7 +8,7 @@ use affiant_core::sign::{KeyError, PrivateKey, PublicKey};
 use clap::Args;
 
 use super::failure::{Failure, Kind};
-use super::keyless::{SignerArgs, Signers};
+use super::keyless::{Secrets, SignerArgs, Signers};
 use super::output::Output;
 use super::surroundings::variable;
 
@@ -48,6 +48,11 @@ impl KeyArgs {
     /// Whether anybody signs.
     pub(crate) fn names_signer(&self) -> bool {
         !self.key.is_empty() || self.signer.is_keyless()
+    }
+
+    /// What the command may not see of who signs.
+    pub(crate) fn secrets(&self) -> Secrets {
+        self.signer.secrets(&self.key)
     }
 
     /// Those who sign; `is_plan`: nobody will.

@@ -139,6 +139,7 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     let args = work.args();
     let environment = Arc::new(surroundings::environment());
     let mask = Arc::new(mask(args)?);
+    let identity = args.keys.secrets();
     let known = work.action().map(|action| action.known(&environment));
     // Passwords in the URLs of git remotes are secrets too.
     let redactor = git_remote_urls(args.workingdir.as_deref().unwrap_or(Path::new(".")))
@@ -147,7 +148,8 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
             redactor.with_url(url)
         })
         .with_secrets(surroundings::raw_secrets(&mask))
-        .with_secrets(args.archivista.header_args().secrets());
+        .with_secrets(args.archivista.header_args().secrets())
+        .with_secrets(&identity.texts);
     output.mask(redactor.clone());
     log.redactor = Some(redactor.clone());
 
@@ -167,9 +169,15 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
         }
     }
     let (signers, mut consumed) = signers(work, !args.plan, output)?;
-    let headers = args.archivista.header_args().secrets();
-    consumed.extend(surroundings::holders(archivista::HEADERS, &headers));
-    let keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
+    let mut secrets = args.archivista.header_args().secrets();
+    consumed.extend(surroundings::holders(archivista::HEADERS, &secrets));
+    consumed.extend(identity.variables);
+    // Those of flags: others read this process's arguments.
+    secrets.extend(identity.texts);
+    let mut keep = keep::Keep::check(args, work.attach()?, &dir, &step, &signers)?;
+    if !args.plan {
+        keep.trusted_root = args.keys.signer.trusted_root(&args.keys.key, output)?;
+    }
     keep.warn(output);
     let plan = make_plan(work, &keep, environment, mask, redactor, dir, step, &consumed)?;
     log.planned(&plan);
@@ -202,9 +210,9 @@ fn attempt(work: Work<'_>, output: &Output, log: &mut summary::Log) -> Result<En
     let reserve = keep.reserve(output);
     // No thread has been started yet.
     supervise::wipe_variables(&plan.withheld());
-    if !supervise::wipe_arguments(&headers) {
+    if !supervise::wipe_arguments(&secrets) {
         output.message(
-            "warning: the values of --archivista-headers may be in this process's arguments, where others read them: they could not be wiped",
+            "warning: the values of --archivista-headers and --identity-token may be in this process's arguments, where others read them: they could not be wiped",
         );
     }
     if let Err(error) = supervise::protect_process() {
@@ -318,6 +326,9 @@ fn signers(work: Work<'_>, needed: bool, output: &Output) -> Result<Signers, Fai
             .hint("make one:  affiant key generate")
             .hint(format!("then:      {tool} {rest}"))
             .hint("or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`"));
+    }
+    if args.offline {
+        args.keys.signer.refuse_offline(&args.keys.key)?;
     }
     args.keys.signers(!needed, output)
 }

@@ -129,9 +129,7 @@ pub(crate) struct Getting<'a> {
 /// The trusted root that a flag names: a file, or `public`. With `public` the mirror of the public instance is asked when
 /// it was not for a day, unless nobody may be.
 pub(crate) fn load(root: &str, getting: Getting<'_>, output: &Output) -> Result<TrustedRoot, Failure> {
-    // A file of that name is `./public`: what lies in the working directory is never believed by its name.
-    let bytes = if root == PUBLIC { fetched::public(getting, output)?.0 } else { bounded(Path::new(root))? };
-    TrustedRoot::parse(&bytes)
+    TrustedRoot::parse(&bytes_of(root, getting, output)?)
         .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} {root} cannot be used", getting.flag), &error))
 }
 
@@ -141,6 +139,12 @@ pub(crate) fn public_signing_config(getting: Getting<'_>, output: &Output) -> Re
         Failure::new(Kind::NoAnswer, "the public instance publishes no signing configuration")
             .hint("name one with `--signing-config FILE`")
     })
+}
+
+/// The bytes of a trusted root; not looked at.
+pub(crate) fn bytes_of(root: &str, getting: Getting<'_>, output: &Output) -> Result<Vec<u8>, Failure> {
+    // A file of that name is `./public`: what lies in the working directory is never believed by its name.
+    if root == PUBLIC { Ok(fetched::public(getting, output)?.0) } else { bounded(Path::new(root)) }
 }
 
 fn bounded(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -445,3 +445,76 @@ fn a_root_of_trust_is_asked_before_anything_is_kept() {
         world.sign(&["--trusted-root", "root.json", "--log", &format!("rekor{generation}")]).run().code(0);
     }
 }
+
+/// What was signed before, and is to be in a log or stamped now, is another signature; a name that is mistyped tells nobody
+/// who wanted to sign it.
+#[test]
+fn what_is_asked_for_a_keyed_image_is_kept_and_nothing_asked_for_no_image() {
+    let world = World::new(2, true);
+    world.place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "c.key"]).run().code(0);
+    world.place.write("p.json", "{\"a\": 1}");
+    let image = world.image();
+    let layers = |suffix: &str| {
+        let manifest = world.registry.manifest("app", &world.digest.tag(suffix)).expect("it is there");
+        manifest["layers"].as_array().expect("layers").clone()
+    };
+    let stamped = |layer: &Value| layer["annotations"].get("dev.sigstore.cosign/rfc3161timestamp").is_some();
+    let attest = ["attest", "--type", "https://a.example/t", "--predicate", "p.json"];
+    for (verb, suffix) in [(&["sign"][..], ".sig"), (&attest, ".att")] {
+        let run = |more: &[&str]| {
+            let call = world.place.affiant(["image"]).with(verb).with(["--key", "c.key"]).with(more);
+            call.with([image.as_str()]).run().code(0).stderr_text()
+        };
+        run(&[]);
+        assert_eq!((layers(suffix).len(), stamped(&layers(suffix)[0])), (1, false));
+        let said = run(&["--signing-config", "config.json"]);
+        assert!(said.contains("kept as bundle") && !said.contains("already in"), "{said}");
+        assert_eq!((layers(suffix).len(), stamped(&layers(suffix)[1])), (2, true), "{suffix}");
+        // Then it is the same; a statement that the second log has already gets another signature.
+        if suffix == ".sig" {
+            let said = run(&["--signing-config", "config.json"]);
+            assert!(said.matches("already in").count() == 2, "{said}");
+        }
+        run(&[]);
+        assert_eq!(layers(suffix).len(), 2, "{suffix}");
+    }
+    let asked = world.sigstore.asked().len();
+    let missing = format!("{}/app:no-such-tag", world.registry.host());
+    for verb in [&["sign"][..], &attest] {
+        let call =
+            world.place.affiant(["image"]).with(verb).with(["--signing-config", "config.json", &image, &missing]);
+        call.env("SIGSTORE_ID_TOKEN", token(&json!({}))).run().code(11).stdout("");
+    }
+    assert_eq!(world.sigstore.asked().len(), asked, "nobody was asked");
+}
+
+/// What cannot be written, or will not be there, is said before anything is signed.
+#[test]
+fn outputs_of_files_are_looked_at_before_anything_is_signed() {
+    let world = World::new(2, true);
+    world.place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "c.key"]).run().code(0);
+    world.place.write("file", "content");
+    world.place.write("p.json", "{\"a\": 1}");
+    let attest = ["attest-blob", "--type", "https://a.example/t", "--predicate", "p.json"];
+    for verb in [&["sign-blob"][..], &attest] {
+        let run = |more: &[&str]| {
+            let call = world.place.affiant(["image"]).with(verb).with(more).with(["file"]);
+            call.env("SIGSTORE_ID_TOKEN", token(&json!({}))).run()
+        };
+        let keyed = ["--key", "c.key", "--bundle", "b.json"];
+        run(&[&keyed[..], &["--output-certificate", "c.pem"]].concat())
+            .code(2)
+            .stdout("")
+            .stderr_has(&["a key has none"]);
+        run(&[&keyed[..], &["--rfc3161-timestamp", "t.json"]].concat())
+            .code(2)
+            .stdout("")
+            .stderr_has(&["no timestamp was made"]);
+        for flag in ["--bundle", "--output-signature", "--output-certificate", "--rfc3161-timestamp"] {
+            let more = ["--signing-config", "config.json", flag, "missing/x"];
+            let ended = run(&more).code(4).stdout("").stderr_has(&["missing/x"]);
+            no_token_in(&ended, &[]);
+        }
+    }
+    assert!(world.sigstore.asked().is_empty() && !world.place.work().join("b.json").exists());
+}

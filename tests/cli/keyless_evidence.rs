@@ -154,3 +154,274 @@ fn keys_with_certificates_and_timestamps() {
     let value: Value = serde_json::from_slice(&std::fs::read(place.beside("w.json")).expect("written")).expect("JSON");
     assert_eq!(value["signatures"][0]["timestamps"][0]["type"], "tsp");
 }
+
+/// What waits is signed as it was to be: nothing that vouches for it is forgotten.
+#[test]
+fn the_hint_of_resume_names_all_that_signs() {
+    let down = |asked: &crate::registry::Asked| asked.target.contains("tsa").then(|| Said::new(503));
+    let sigstore = Sigstore::with(Twist::None, Some(Box::new(down)));
+    let place = Place::new();
+    std::fs::write(place.beside("root of trust.json"), sigstore.trusted_root()).expect("writes");
+    let run = |more: &[&str]| {
+        place
+            .affiant(["run", "-o", "../a.json", "--step", "build", "--trusted-root", "../root of trust.json"])
+            .with(["--timestamp-servers", &sigstore.tsa(), "--retry-for", "1s"])
+            .with(more)
+            .with(["--", "true"])
+            .env("AFFIANT_IDENTITY_TOKEN", token(&json!({})))
+            .run()
+            .code(125)
+            .stderr_text()
+    };
+    let has = |text: &str, parts: &[&str]| {
+        for part in parts.iter().chain(&["--trusted-root '../root of trust.json'", "--timestamp-servers http://"]) {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    };
+    let said = run(&["-k", "../k.pem"]);
+    has(&said, &["--key KEY --timestamp-servers"]);
+    assert!(!said.contains("--fulcio-url"));
+    let identity = ["--oidc-issuer", "https://gitlab.example", "--oidc-disable-ambient-providers"];
+    let said = run(&[&["--fulcio-url", &sigstore.fulcio()][..], &identity].concat());
+    has(&said, &["resume --fulcio-url", "--oidc-issuer https://gitlab.example", "--oidc-disable-ambient-providers"]);
+    assert!(!said.contains(signature(&token(&json!({})))));
+}
+
+#[test]
+fn no_public_authority_hears_of_a_run_unless_it_may() {
+    let place = Place::without_key();
+    place.write("doc", "text");
+    let services = ["--fulcio-url", "https://fulcio.sigstore.dev./", "--timestamp-servers", "http://127.0.0.1:1"];
+    let sign = ["sign", "--datatype", "text/plain", "-f", "doc"];
+    let attest = ["attest", "-o", "../a.json", "--step", "s"];
+    let run = ["run", "-o", "../a.json"];
+    for (args, command, refused, without) in
+        [(&sign[..], &[][..], 2, 4), (&attest, &[], 2, 4), (&run, &["--", "touch", "ran"], 125, 125)]
+    {
+        // Looked at before any token is.
+        let call = |more: &[&str]| place.affiant(args).with(services).with(more).with(command).run();
+        call(&[]).code(refused).stdout("").stderr_has(&["is public and keeps", "--log-public-ok"]);
+        call(&["--log-public-ok"]).code(without).stdout("").stderr_has(&["there is no identity token"]);
+    }
+    let flag = ["-s", "b", "--signer-fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers"];
+    let peer = place.called("witness", ["run"]).with(flag).with(["http://127.0.0.1:1", "--", "touch", "ran"]).run();
+    peer.code(125).stderr_has(&["--log-public-ok"]);
+    assert!(!place.work().join("ran").exists());
+}
+
+/// The archive has what the evidence can be judged with when its authorities are gone from the root of that day.
+#[test]
+fn the_trusted_root_of_a_run_is_archived_beside_its_evidence() {
+    let (sigstore, place) = (Sigstore::start(), Place::without_key());
+    std::fs::write(place.beside("root.json"), sigstore.trusted_root()).expect("writes");
+    place
+        .affiant(["run", "-o", "../a.json", "--step", "build", "--trusted-root", "../root.json"])
+        .with(flags(&sigstore))
+        .with(["--archive", &format!("dir:{}", place.beside("archive").display()), "--", "true"])
+        .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+        .run()
+        .code(0);
+    let digest = affiant_core::digest::sha256_hex(&std::fs::read(place.beside("a.json")).expect("written"));
+    place
+        .affiant(["archive", "get", "--trust", "--archive", &format!("dir:{}", place.beside("archive").display())])
+        .with([&format!("sha256:{digest}")])
+        .run()
+        .code(0)
+        .stdout(&sigstore.trusted_root());
+}
+
+/// What the command can see: its variables, and the variables and arguments of the process above it.
+const SPY: &str = "env >spied; cat /proc/$PPID/cmdline | tr '\\0' ' ' >>spied; \
+    cat /proc/$PPID/environ >above 2>/dev/null; echo hello >app";
+
+/// The last part of a token: nobody but the authority has seen it.
+fn signature(token: &str) -> &str {
+    token.rsplit('.').next().expect("parts")
+}
+
+/// What the command saw, in which the token is not; nor is it in anything that was written or signed.
+#[track_caller]
+fn spied(place: &Place, token: &str) -> String {
+    let spied = std::fs::read_to_string(place.work().join("spied")).expect("the command ran");
+    assert!(spied.contains("PATH=") && !spied.contains(signature(token)), "{spied}");
+    for (path, bytes) in place.everything_written() {
+        // The file that has it is the test's own.
+        let is_own = path.file_name().is_some_and(|name| name == "token");
+        assert!(is_own || !String::from_utf8_lossy(&bytes).contains(signature(token)), "{}", path.display());
+    }
+    let payload = envelope(place, "a.json").payload;
+    assert!(!String::from_utf8_lossy(&payload).contains(signature(token)));
+    spied
+}
+
+#[test]
+fn a_token_of_a_flag_reaches_no_command() {
+    for (name, flag) in
+        [("affiant", "--identity-token"), ("witness", "--signer-fulcio-token"), ("cilock", "--signer-fulcio-token")]
+    {
+        let (sigstore, place, secret) = (Sigstore::start(), Place::without_key(), token(&json!({})));
+        let call = if name == "affiant" { place.affiant(["run"]) } else { place.called(name, ["run"]) };
+        let ended = call
+            .with(["-o", "../a.json", "--step", "build", "-a", "environment", flag, &secret])
+            .with(flags(&sigstore))
+            .env("TENANT_OF_A_TEST", &secret)
+            .with(["--", "sh", "-c", SPY])
+            .run()
+            .code(0);
+        assert!(!(ended.stdout_text() + &ended.stderr_text()).contains(signature(&secret)), "{name}");
+        let spied = spied(&place, &secret);
+        assert!(!spied.contains("TENANT_OF_A_TEST=") && spied.contains(&format!("{flag} ***")), "{spied}");
+    }
+}
+
+#[test]
+fn a_token_of_a_file_reaches_no_evidence_and_its_copies_no_command() {
+    let (sigstore, place, secret) = (Sigstore::start(), Place::without_key(), token(&json!({})));
+    std::fs::write(place.beside("token"), format!("{secret}\n")).expect("writes");
+    let ended = place
+        .affiant(["run", "-o", "../a.json", "--step", "build", "-a", "environment", "--identity-token", "../token"])
+        .with(flags(&sigstore))
+        .env("TENANT_OF_A_TEST", &secret)
+        .with(["--", "sh", "-c", &format!("{SPY}; cat ../token")])
+        .run()
+        .code(0);
+    // What the command prints is its own affair; what is signed of it is ours.
+    assert!(ended.stdout_text().contains(signature(&secret)));
+    assert!(!spied(&place, &secret).contains("TENANT_OF_A_TEST="));
+}
+
+#[test]
+fn what_gives_tokens_is_withheld_whichever_was_taken() {
+    let (sigstore, secret) = (Sigstore::start(), token(&json!({})));
+    let run = |place: &Place, more: &[&str]| {
+        place
+            .affiant(["run", "-o", "../a.json", "--step", "build", "-a", "environment"])
+            .with(flags(&sigstore))
+            .with(more)
+            .with(["--", "sh", "-c", SPY])
+            .env("SIGSTORE_ID_TOKEN", &secret)
+            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "bearer-of-a-test-0123")
+            .env("ACTIONS_ID_TOKEN_REQUEST_URL", "http://127.0.0.1:1/of-a-test")
+            .env("BUILDKITE_AGENT_ACCESS_TOKEN", "agent-of-a-test-0123")
+            .env("COPY_OF_A_TEST", "agent-of-a-test-0123")
+            .run()
+            .code(0)
+    };
+    let place = Place::without_key();
+    run(&place, &[]);
+    let saw = spied(&place, &secret);
+    for part in ["of-a-test", "SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN", "BUILDKITE", "COPY_OF_A_TEST"] {
+        assert!(!saw.contains(part), "{part}: {saw}");
+    }
+    let above = std::fs::read(place.work().join("above")).expect("the command ran");
+    assert!(!String::from_utf8_lossy(&above).contains("of-a-test"));
+    let place = Place::without_key();
+    run(&place, &["--child-env-keep", "BUILDKITE_AGENT_ACCESS_TOKEN"]);
+    let saw = spied(&place, &secret);
+    assert!(saw.contains("BUILDKITE_AGENT_ACCESS_TOKEN=agent") && !saw.contains("COPY_OF_A_TEST"), "{saw}");
+}
+
+#[test]
+fn a_pause_without_end_loses_no_evidence() {
+    let down = |asked: &crate::registry::Asked| {
+        let answer = || Said::new(503).with("retry-after", "18446744073709551615");
+        asked.target.contains("signingCert").then(answer)
+    };
+    let sigstore = Sigstore::with(Twist::None, Some(Box::new(down)));
+    let place = Place::without_key();
+    let ended = place
+        .affiant(["run", "-o", "../a.json", "--step", "build", "--spool", "../spool"])
+        .with(flags(&sigstore))
+        .with(["--", "sh", "-c", "echo made > product"])
+        .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+        .run()
+        .code(125)
+        .stderr_has(&["answers 503", "the evidence waits in"]);
+    assert!(!ended.stderr_text().contains("panicked"), "{}", ended.stderr_text());
+    let text = ended.stderr_text();
+    let digest = text.split("--digest ").nth(1).and_then(|rest| rest.split(['`', ' ', '\n']).next()).expect("a digest");
+    // A configuration without authority signs nothing, also not later.
+    let mut config: Value = serde_json::from_str(&Sigstore::start().signing_config(0, true)).expect("JSON");
+    config.as_object_mut().expect("members").remove("caUrls");
+    place.write("none.json", config.to_string());
+    let resume = ["resume", "--spool", "../spool", "--digest", digest, "--signing-config", "none.json"];
+    place.affiant(resume).run().code(4).stderr_has(&["names no certificate authority"]);
+    assert!(
+        std::fs::read(place.beside("a.json")).is_ok_and(|bytes| bytes.is_empty()) || !place.beside("a.json").exists()
+    );
+}
+
+#[test]
+fn a_long_build_leaves_the_services_their_time() {
+    let times = std::sync::atomic::AtomicUsize::new(0);
+    let lie = move |asked: &crate::registry::Asked| {
+        let is_early =
+            asked.target.contains("signingCert") && times.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2;
+        is_early.then(|| Said::new(502))
+    };
+    let sigstore = Sigstore::with(Twist::None, Some(Box::new(lie)));
+    let place = Place::without_key();
+    place
+        .affiant(["run", "-o", "../a.json", "--step", "build", "--fulcio-url", &sigstore.fulcio()])
+        .with(["--timestamp-servers", &sigstore.tsa(), "--retry-for", "5s", "--", "sleep", "6"])
+        .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+        .run()
+        .code(0);
+    assert_eq!((sigstore.count("signingCert"), envelope(&place, "a.json").signatures.len()), (3, 1));
+}
+
+#[test]
+fn a_configuration_without_authority_signs_nothing() {
+    let (sigstore, place) = (Sigstore::start(), Place::without_key());
+    let mut config: Value = serde_json::from_str(&sigstore.signing_config(0, true)).expect("JSON");
+    config.as_object_mut().expect("members").remove("caUrls");
+    place.write("none.json", config.to_string());
+    place.write("doc", "text");
+    for (args, code) in [
+        (&["run", "-o", "../a.json", "--signing-config", "none.json", "--", "touch", "ran"][..], 125),
+        (&["attest", "-o", "../a.json", "--signing-config", "none.json", "--step", "s"], 2),
+        (&["sign", "-o", "../a.json", "--signing-config", "none.json", "--datatype", "text/plain", "-f", "doc"], 2),
+    ] {
+        place
+            .affiant(args)
+            .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+            .run()
+            .code(code)
+            .stdout("")
+            .stderr_has(&["names no certificate authority", "--key FILE"]);
+    }
+    assert!(!place.work().join("ran").exists() && !place.beside("a.json").exists() && sigstore.asked().is_empty());
+}
+
+#[test]
+fn offline_asks_no_service_that_signs() {
+    let (sigstore, place) = (Sigstore::start(), Place::new());
+    let refused = ["--offline, and a service is named that signing would ask", "affiant resume"];
+    for (args, code) in [
+        (&["run", "-o", "../a.json", "--offline"][..], 125),
+        (&["run", "-k", "../k.pem", "-o", "../a.json", "--offline"], 125),
+        (&["attest", "-o", "../a.json", "--offline", "--step", "s"], 2),
+    ] {
+        let command: &[&str] = if args[0] == "run" { &["--", "touch", "ran"] } else { &[] };
+        place
+            .affiant(args)
+            .with(flags(&sigstore))
+            .with(command)
+            .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+            .run()
+            .code(code)
+            .stderr_has(&refused);
+    }
+    assert!(!place.work().join("ran").exists());
+    // A plan asks nobody, not even for a root of trust.
+    place
+        .affiant(["run", "--plan", "-o", "../a.json", "--trusted-root", "public"])
+        .with(flags(&sigstore))
+        .env("https_proxy", "http://127.0.0.1:1")
+        .with(["--", "touch", "ran"])
+        .run()
+        .code(0);
+    assert!(sigstore.asked().is_empty());
+    // A key alone asks nobody either.
+    place.capture(["-s", "b", "--offline", "--", "true"]).run().code(0);
+}

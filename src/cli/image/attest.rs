@@ -63,6 +63,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     }
     let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let predicate = named.predicate(&file, &bytes, &now)?;
+    args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
     let sealer = args.signing.load(&args.images, output)?;
     let pace = Pace::default();
     for name in &args.images {
@@ -84,7 +85,9 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             if let Some(layer) = layer {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
                 let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
-                let new = attached::append(image.keeper(), &tag, &layer, earlier, &pace, |_| true).map_err(failed)?;
+                let new =
+                    attached::append(image.keeper(), &tag, &layer, earlier, &pace, |one| layer.has_no_more_than(one))
+                        .map_err(failed)?;
                 let word = if new { "kept as" } else { "the same is already in" };
                 output.message(&format!("attested: {place}; {word} {}:{tag}", image.keeper_name()));
             }

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
-use super::sign::{SigningArgs, tell};
+use super::sign::{SigningArgs, no_certificate, no_timestamp, tell};
 use super::trust::{TrustArgs, Trusted};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
@@ -95,11 +95,13 @@ impl VerifyBlobArgs {
 
 pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, Failure> {
     let bytes = read_file(&args.file)?;
+    let (certificate, timestamp) = (args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref());
+    args.signing.check_outputs(&[args.bundle.as_deref(), args.output_signature.as_deref()], certificate, timestamp)?;
     let sealer = args.signing.load(&[], output)?;
     let (signature, proof) =
         sealer.seal(Sealed::Message, &[&bytes], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
     tell(&proof, output);
-    write_proof(&sealer, &proof, args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref())?;
+    // First what holds all of it.
     if let Some(file) = &args.bundle {
         let sha256 = affiant_core::digest::sha256(&bytes);
         let mut bundle = sealer.material(&proof).bundle_of_message(&sha256, &signature);
@@ -112,6 +114,7 @@ pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, 
         (None, None) => output.data(format!("{text}\n").as_bytes())?,
         (None, Some(_)) => {}
     }
+    write_proof(&sealer, &proof, certificate, timestamp)?;
     Ok(Ending::Done)
 }
 
@@ -123,16 +126,11 @@ pub(super) fn write_proof(
     timestamp: Option<&Path>,
 ) -> Result<(), Failure> {
     if let Some(file) = certificate {
-        let issued = sealer.issued().ok_or_else(|| {
-            Failure::usage("--output-certificate: a key has none").hint("leave it out, or sign without --key")
-        })?;
+        let issued = sealer.issued().ok_or_else(no_certificate)?;
         write(file, issued.leaf.to_pem().as_bytes())?;
     }
     if let Some(file) = timestamp {
-        let response = proof.timestamps.first().ok_or_else(|| {
-            Failure::usage("--rfc3161-timestamp: no timestamp was made")
-                .hint("name an authority with `--timestamp-servers URL`")
-        })?;
+        let response = proof.timestamps.first().ok_or_else(no_timestamp)?;
         write(file, stamp_json(response).as_bytes())?;
     }
     Ok(())

@@ -116,10 +116,12 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
         )
         .hint("take the value out of the document, or the variable out of the environment"));
     }
+    let (certificate, timestamp) = (args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref());
+    let files = [&args.bundle, &args.output_signature, &args.output_attestation].map(Option::as_deref);
+    args.signing.check_outputs(&files, certificate, timestamp)?;
     let sealer = args.signing.load(&[], output)?;
     let sealed = SealedStatement::new(&sealer, &statement, output)?;
-    let certificate = args.output_certificate.as_deref();
-    write_proof(&sealer, &sealed.proof, certificate, args.rfc3161_timestamp.as_deref())?;
+    // First what holds all of it.
     if let Some(file) = &args.bundle {
         let mut bundle = sealed.bundle(&sealer);
         bundle.push(b'\n');
@@ -134,6 +136,7 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
         (None, None) => output.data(&[&json[..], b"\n"].concat())?,
         (None, Some(_)) => {}
     }
+    write_proof(&sealer, &sealed.proof, certificate, timestamp)?;
     Ok(Ending::Done)
 }
 

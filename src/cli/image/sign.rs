@@ -1,6 +1,7 @@
 //! `affiant image sign`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use affiant_core::dsse::{Envelope, Signature, pae_header};
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
@@ -21,7 +22,7 @@ use crate::cli::failure::{Failure, Kind as Fails};
 use crate::cli::keyless::{ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
-use crate::cli::{Ending, keys, surroundings};
+use crate::cli::{Ending, keys, surroundings, verify};
 
 /// How a signature is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,6 +65,38 @@ impl SigningArgs {
         self.services.call(called);
     }
 
+    /// Finds the images before a certificate is asked for: a name that is mistyped leaves no trace in public logs.
+    pub(super) fn find(&self, images: &[String], registry: &RegistryArgs, called: Option<&str>) -> Result<(), Failure> {
+        if self.has_key() && !self.services.are_named() {
+            return Ok(());
+        }
+        images.iter().try_for_each(|name| registry.image(name)?.identity(called).map(|_| ()))
+    }
+
+    fn has_key(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| !key.is_empty())
+    }
+
+    /// Refuses what cannot be written, before anything is signed.
+    pub(super) fn check_outputs(
+        &self,
+        files: &[Option<&Path>],
+        certificate: Option<&Path>,
+        timestamp: Option<&Path>,
+    ) -> Result<(), Failure> {
+        for file in files.iter().chain([&certificate, &timestamp]).flatten() {
+            verify::probe(file)?;
+        }
+        let (has_certificate, has_timestamp) = self.services.foresee(self.has_key())?;
+        if certificate.is_some() && !has_certificate {
+            return Err(no_certificate());
+        }
+        if timestamp.is_some() && has_timestamp == Some(false) {
+            return Err(no_timestamp());
+        }
+        Ok(())
+    }
+
     /// Loads the key, or gets a certificate. `images` are those that are to be signed, if any.
     pub(super) fn load(&self, images: &[String], output: &Output) -> Result<Sealer, Failure> {
         let key = match self.key.as_ref().filter(|key| !key.is_empty()) {
@@ -90,6 +123,15 @@ impl SigningArgs {
             .collect();
         self.services.sealer(key, &Subject { registries: &registries, called: self.called, yes: self.yes }, output)
     }
+}
+
+pub(super) fn no_certificate() -> Failure {
+    Failure::usage("--output-certificate: a key has none").hint("leave it out, or sign without --key")
+}
+
+pub(super) fn no_timestamp() -> Failure {
+    Failure::usage("--rfc3161-timestamp: no timestamp was made")
+        .hint("name an authority with `--timestamp-servers URL`")
 }
 
 #[derive(Args)]
@@ -140,6 +182,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             ),
         ));
     }
+    args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
     let sealer = args.signing.load(&args.images, output)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     for name in &args.images {
@@ -287,8 +330,10 @@ impl Signed<'_> {
             } else {
                 let tag = format!("{}{}", self.image.prefix(), digest.tag(Tagged::Signature.suffix()));
                 let is_same = |one: &Descriptor| {
-                    attached::signature_of(one)
-                        .is_ok_and(|found| keyed::holds(sealer.public_key(), &[&layer.bytes], &found).is_ok())
+                    // What is to be proven now, and was not then, makes it another one.
+                    layer.has_no_more_than(one)
+                        && attached::signature_of(one)
+                            .is_ok_and(|found| keyed::holds(sealer.public_key(), &[&layer.bytes], &found).is_ok())
                 };
                 let new = attached::append(keeper, &tag, &layer, Earlier::Keep, &pace, is_same).map_err(failed)?;
                 let word = if new { "kept as" } else { "this key has signed the same already in" };
@@ -303,11 +348,16 @@ impl Signed<'_> {
         Ok(())
     }
 
-    /// Whether this key has signed this very statement.
+    /// Whether this key has signed this very statement, with all that is to be proven of it now.
     fn has_bundle(&self, demand: &Demand<'_>, statement: &[u8]) -> Result<bool, Failure> {
         let mut has = false;
+        let (enters, stamps) = self.sealer.will_have(Kind::Envelope);
         let look = |found: found::Found| {
-            if let Content::Bundle(envelope) = &found.content {
+            let material = &found.material;
+            let is_less = (enters && material.entries.is_empty())
+                || (stamps && material.timestamps.is_empty())
+                || (self.sealer.issued().is_some() && material.certificate.is_none());
+            if !is_less && let Content::Bundle(envelope) = &found.content {
                 has |= envelope.payload == statement && judge_signature(&found, demand).is_ok();
             }
         };

@@ -33,6 +33,11 @@ pub(crate) struct RootArgs {
 }
 
 impl RootArgs {
+    /// The root that is named.
+    pub(crate) fn named(&self) -> Option<&str> {
+        self.trusted_root.as_deref().filter(|root| !root.is_empty())
+    }
+
     /// The services with their answers checked, and what is not checked. `is_public`: they are those of the public
     /// instance, whose root is known then.
     pub(crate) fn check(
@@ -47,6 +52,12 @@ impl RootArgs {
             return Ok((services, unchecked));
         }
         Ok((Arc::new(Checking::new(services, root, surroundings::now())), unchecked))
+    }
+
+    /// The bytes of the root that is named.
+    pub(crate) fn bytes(&self, output: &Output) -> Result<Option<Vec<u8>>, Failure> {
+        let getting = Getting { flag: "--trusted-root", offline: false };
+        self.named().map(|root| trust::bytes_of(root, getting, output)).transpose()
     }
 
     fn load(&self, is_public: bool, output: &Output) -> Result<TrustedRoot, Failure> {

@@ -12,8 +12,8 @@ use affiant_core::trust::Certificate;
 use clap::Args;
 
 use super::root::RootArgs;
-use super::token::{Found, TokenArgs};
-use super::{RETRY_FOR, configured, named, no_time, permitted, services};
+use super::token::{Found, Secrets, TokenArgs};
+use super::{RETRY_FOR, becomes_public, configured, is_public, named, no_time, permitted, services};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
@@ -56,6 +56,9 @@ pub(crate) struct SignerArgs {
     /// How long a service that does not answer is asked again, in all (default: 2m)
     #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_RETRY_FOR", hide_env_values = true)]
     retry_for: Option<Duration>,
+    /// Who signs may become known to public services
+    #[arg(long, env = "AFFIANT_LOG_PUBLIC_OK", hide_env_values = true)]
+    log_public_ok: bool,
     #[command(flatten)]
     root: RootArgs,
     #[command(flatten)]
@@ -73,21 +76,71 @@ impl SignerArgs {
 
     /// Whether an identity is to sign, where no key does.
     pub(crate) fn is_keyless(&self) -> bool {
-        named(self.fulcio_url.as_ref()).is_some() || self.signing_config.is_some()
+        let config = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty());
+        named(self.fulcio_url.as_ref()).is_some() || config.is_some()
+    }
+
+    /// Whether an identity signs, alone or beside `keys`.
+    pub(crate) fn is_identity(&self, keys: &[String]) -> bool {
+        named(self.fulcio_url.as_ref()).is_some() || (keys.is_empty() && self.is_keyless())
+    }
+
+    /// What the command may not see of who signs.
+    pub(crate) fn secrets(&self, keys: &[String]) -> Secrets {
+        self.token.secrets(self.is_identity(keys))
+    }
+
+    /// The trusted root that the services' answers are checked with, to be kept beside what they vouch for.
+    pub(crate) fn trusted_root(&self, keys: &[String], output: &Output) -> Result<Option<Vec<u8>>, Failure> {
+        if self.asks(keys)? { self.root.bytes(output) } else { Ok(None) }
+    }
+
+    /// Whether signing asks a service.
+    fn asks(&self, keys: &[String]) -> Result<bool, Failure> {
+        let (authority, timestamps) = self.services()?;
+        Ok(!timestamps.is_empty() || (authority.is_some() && self.is_identity(keys)))
+    }
+
+    /// Refuses services where no other machine may be asked.
+    pub(crate) fn refuse_offline(&self, keys: &[String]) -> Result<(), Failure> {
+        if !self.asks(keys)? {
+            return Ok(());
+        }
+        Err(Failure::usage("--offline, and a service is named that signing would ask").hint(
+            "leave --offline out: where a service does not answer, the evidence waits, and `affiant resume` signs it later",
+        ))
     }
 
     /// How `resume` is told the same.
     pub(crate) fn resume_flags(&self) -> String {
         let mut flags = String::new();
-        let mut add = |flag: &str, value: &str| flags.extend([" ", flag, " ", value]);
+        let mut add = |flag: &str, value: &str| flags.extend([" ", flag, " ", &word(value)]);
         if let Some(url) = named(self.fulcio_url.as_ref()) {
             add("--fulcio-url", &url);
         }
         for url in self.timestamp_servers.iter().filter_map(|url| named(Some(url))) {
             add("--timestamp-servers", &url);
         }
-        if let Some(file) = &self.signing_config {
+        if let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) {
             add("--signing-config", &file.display().to_string());
+        }
+        if let Some(file) = &self.key_certificate {
+            add("--key-certificate", &file.display().to_string());
+        }
+        for file in &self.key_certificate_chain {
+            add("--key-certificate-chain", &file.display().to_string());
+        }
+        if let Some(root) = self.root.named() {
+            add("--trusted-root", root);
+        }
+        for (flag, value) in self.token.resume_flags() {
+            add(flag, value);
+        }
+        if self.token.oidc_disable_ambient_providers {
+            flags.push_str(" --oidc-disable-ambient-providers");
+        }
+        if self.log_public_ok {
+            flags.push_str(" --log-public-ok");
         }
         flags
     }
@@ -103,8 +156,17 @@ impl SignerArgs {
         output: &Output,
     ) -> Result<Signers, Failure> {
         let (authority, timestamps) = self.services()?;
+        // Under the peers' names too: their flag says where to ask, and not that what is said there is kept for all to read.
+        if let Some(public) = authority.as_ref().filter(|url| self.is_identity(keys) && is_public(url))
+            && !self.log_public_ok
+        {
+            return Err(becomes_public(public, "who signs becomes known"));
+        }
         let services = if timestamps.is_empty() && authority.is_none() {
             Arc::new(NoServices)
+        } else if is_plan {
+            // Nobody is asked, not even for a root of trust.
+            services(self.retry_for.unwrap_or(RETRY_FOR))?
         } else {
             self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?.0
         };
@@ -220,4 +282,13 @@ impl SignerArgs {
             Ok(issued)
         })
     }
+}
+
+/// A value as a shell takes it.
+fn word(value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !value.is_empty() && value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', "'\\''"))
 }

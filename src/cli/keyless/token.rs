@@ -23,6 +23,10 @@ const VARIABLE: &str = "SIGSTORE_ID_TOKEN";
 const FILE: &str = "/var/run/sigstore/cosign/oidc-token";
 /// What the variables of a Buildkite agent are called: access, endpoint, job.
 const BUILDKITE: [&str; 3] = ["BUILDKITE_AGENT_ACCESS_TOKEN", "BUILDKITE_AGENT_ENDPOINT", "BUILDKITE_JOB_ID"];
+/// Our own variable for the token, or for a file with it.
+const OWN: &str = "AFFIANT_IDENTITY_TOKEN";
+/// What is shorter, in bytes, is no token.
+const MIN_TOKEN: usize = 16;
 /// How long GitHub may take to give a token.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -88,6 +92,15 @@ pub(crate) struct Found {
     pub(crate) consumed: Vec<String>,
 }
 
+/// What permits to sign as an identity: it stays with us (security rule 2).
+#[derive(Default)]
+pub(crate) struct Secrets {
+    /// Tokens, without blanks around them.
+    pub(crate) texts: Vec<Vec<u8>>,
+    /// The variables that hold them, or that lead to them.
+    pub(crate) variables: Vec<String>,
+}
+
 /// A provider of tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Provider {
@@ -134,10 +147,64 @@ impl TokenArgs {
         Ok(found)
     }
 
+    /// How `resume` is told the same. A token is not among it: it has expired then.
+    pub(crate) fn resume_flags(&self) -> Vec<(&'static str, &str)> {
+        let file = self.identity_token.as_deref().filter(|given| is_file(Path::new(given)));
+        let client = Some(self.oidc_client_id.as_str()).filter(|name| *name != AUDIENCE);
+        let issuer = self.wanted().issuer;
+        let flags = [
+            ("--identity-token", file),
+            ("--oidc-issuer", issuer),
+            ("--oidc-client-id", client),
+            ("--oidc-provider", self.oidc_provider.as_deref().filter(|name| !name.is_empty())),
+        ];
+        flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+    }
+
+    /// All that the command may not see: the token that is named, and where an identity signs, whatever of the
+    /// surroundings gives one, also what was not taken. Nothing is judged here; [`Self::find`] does.
+    pub(crate) fn secrets(&self, is_identity: bool) -> Secrets {
+        let mut secrets = Secrets::default();
+        let mut add = |text: &str| {
+            let text = text.trim();
+            if text.len() >= MIN_TOKEN {
+                secrets.texts.push(text.as_bytes().to_vec());
+            }
+        };
+        let of_file = |path: &Path| match of_file(path, "") {
+            Ok(Found { source: Source::Here(text), .. }) => Some(text),
+            _ => None,
+        };
+        if let Some(given) = &self.identity_token {
+            match is_file(Path::new(given)) {
+                true => of_file(Path::new(given)).iter().for_each(|text| add(text)),
+                false => add(given),
+            }
+        }
+        if is_identity {
+            for name in [VARIABLE, GITHUB_REQUEST[1], BUILDKITE[0]] {
+                if let Some(text) = variable(name).and_then(|value| value.into_string().ok()).map(Zeroizing::new) {
+                    add(&text);
+                }
+            }
+            if is_file(Path::new(FILE)) {
+                of_file(Path::new(FILE)).iter().for_each(|text| add(text));
+            }
+            let names = [VARIABLE, BUILDKITE[0]].into_iter().chain(GITHUB_REQUEST);
+            secrets.variables.extend(names.filter(|name| variable(name).is_some()).map(str::to_owned));
+        }
+        for name in surroundings::holders(OWN, &secrets.texts) {
+            if !secrets.variables.contains(&name) {
+                secrets.variables.push(name);
+            }
+        }
+        secrets
+    }
+
     fn found(&self) -> Result<Found, Failure> {
         if let Some(given) = self.identity_token.as_deref().filter(|given| !given.trim().is_empty()) {
             // Which variable it came in, when it came in one, is known to clap only.
-            let consumed = ["AFFIANT_IDENTITY_TOKEN", "COSIGN_IDENTITY_TOKEN"];
+            let consumed = [OWN, "COSIGN_IDENTITY_TOKEN"];
             let consumed = consumed.into_iter().filter(|name| variable(name).is_some_and(|value| value == given));
             let consumed = consumed.map(str::to_owned).collect();
             let is_token = given.trim().starts_with("ey") && given.bytes().filter(|byte| *byte == b'.').count() == 2;

@@ -48,8 +48,10 @@ pub(super) struct Keep {
     attach: Option<After>,
     /// The public key beside the signing key, for the next command.
     public_key: Option<PathBuf>,
-    /// How `resume` is told who signs, where that is no key.
+    /// How `resume` is told who signs.
     signer: String,
+    /// The trusted root of today, which is archived beside what services vouch for.
+    pub(super) trusted_root: Option<Vec<u8>>,
     /// What is not as it should be, but does not stop a run.
     warnings: Vec<String>,
 }
@@ -152,7 +154,11 @@ impl Keep {
             attach,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
-            signer: if args.keys.key.is_empty() { args.keys.signer.resume_flags() } else { String::new() },
+            signer: {
+                let key = if args.keys.key.is_empty() { "" } else { " --key KEY" };
+                format!("{key}{}", args.keys.signer.resume_flags())
+            },
+            trusted_root: None,
             warnings,
         })
     }
@@ -244,6 +250,11 @@ impl Keep {
             if let Some((archive, stored)) = self.archive.as_ref().zip(stored) {
                 match stored {
                     Ok(stored) => {
+                        let kept = self.trusted_root.as_deref();
+                        let kept = kept.map(|root| archive.put_trust(&stored.digest, root, clock.now()));
+                        if let Some(Err(error)) = kept {
+                            output.message(&format!("warning: the trusted root is not kept beside it: {error}"));
+                        }
                         one.digest = Some(stored.digest.to_string());
                         one.gitoid = Some(stored.gitoid);
                         one.archive = Some(archive.root().to_owned());
@@ -410,8 +421,7 @@ impl Keep {
             let _ = write!(resume, " --spool {}", folder.display());
         }
         if kind == Spooled::Payload {
-            let signer = if self.signer.is_empty() { " --key KEY" } else { &self.signer };
-            let _ = write!(resume, "{signer} --digest {}", saved.digest);
+            let _ = write!(resume, "{} --digest {}", self.signer, saved.digest);
         }
         if want.archivista.is_some() {
             resume.extend(self.server.as_ref().map(Server::resume_flags));

@@ -31,6 +31,12 @@ impl Links {
             Some(Value::String(folder)) => PathBuf::from(folder),
             Some(_) => return Err(Failure::usage("--attestor-link-classic takes one folder")),
         };
+        if args.keys.signer.is_identity(&args.keys.key) {
+            return Err(Failure::usage(
+                "--attestor-link-classic: its readers know keys only, and an identity signs with a new one each time",
+            )
+            .hint("name a key with `--key FILE`, or leave the classic link out"));
+        }
         if step.contains('/') || step.starts_with('.') {
             return Err(Failure::usage(format!(
                 "--attestor-link-classic: the step `{step}` cannot be the name of a file"

@@ -90,6 +90,11 @@ impl Layer {
         Self { kind: Kind::Signature, bytes: payload, annotations }
     }
 
+    /// Whether a layer that is there has notes of all sorts that this one has: certificate, entry of a log, timestamp.
+    pub fn has_no_more_than(&self, there: &Descriptor) -> bool {
+        self.annotations.keys().all(|name| there.annotation(name).is_some())
+    }
+
     /// An envelope.
     pub fn attestation(envelope: Vec<u8>, predicate_type: &str) -> Self {
         let annotations = BTreeMap::from([

@@ -259,6 +259,16 @@ impl Sealer {
         self.issued.is_none() || promises || !self.sources.timestamps.is_empty()
     }
 
+    /// What a signature of this sort gets when nothing fails: an entry of a log, a timestamp.
+    pub fn will_have(&self, what: Kind) -> (bool, bool) {
+        let enters = |version: Version| match (version, what) {
+            (Version::Two, Kind::Annotated) => false,
+            (Version::One, Kind::Envelope) => self.sources.send_envelopes,
+            _ => true,
+        };
+        (self.sources.logs.iter().any(|(_, version)| enters(*version)), !self.sources.timestamps.is_empty())
+    }
+
     fn enter(&self, what: What<'_>, message: &[&[u8]], signature: &[u8], proof: &mut Proof) -> Result<(), SealerError> {
         for (url, version) in &self.sources.logs {
             let envelope = match (version, what) {

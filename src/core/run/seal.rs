@@ -27,6 +27,9 @@ pub enum SealError {
     /// The statement could not be written.
     #[error("the statement cannot be composed")]
     Compose(#[from] serde_json::Error),
+    /// Nobody signs: an envelope without signatures proves nothing.
+    #[error("nobody is there to sign it")]
+    NoSigner,
     /// A key refused.
     #[error("the key {key_id} cannot sign")]
     Sign {
@@ -73,7 +76,7 @@ impl Collected {
     /// Composes the statements and signs each with every key. Never loses the payloads: when a key refuses, they come
     /// back without signatures.
     pub fn seal(&self, signers: &[Box<dyn Signer>]) -> Result<Sealed, SealError> {
-        let mut error = None;
+        let mut error = signers.is_empty().then_some(SealError::NoSigner);
         let mut envelopes = vec![seal(None, compose(&self.collection)?, signers, &mut error)];
         let run = Subject::new(RUN_SUBJECT, DigestSet::sha256_hex(envelopes[0].payload_digest()));
         for own in &self.own {

@@ -242,7 +242,7 @@ fn judge(
     checks.pass(CheckKind::Step, format!("`{name}`"));
 
     let signers = functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, label, checks)?;
-    certificates(step, &signers, &collection, label, checks)?;
+    let signers = certificates(step, &signers, &collection, label, checks)?;
     time_constraint(step, &signers, at, label, checks)?;
     command(step, &collection, failed, label, checks)?;
 
@@ -521,7 +521,7 @@ fn attestations(
             if own.step.is_some() || !is_type {
                 continue;
             }
-            match belongs(policy, step, &requirement.kind, own, &all[place].sha256, products) {
+            match belongs(policy, step, &requirement.kind, own, &all[place].sha256, collection, products) {
                 Ok(()) => bound.push((own_place, requirement.kind.clone())),
                 Err(reason) => nearly.push(format!("{}: {reason}", own.label)),
             }
@@ -549,13 +549,15 @@ fn attestations(
 }
 
 /// Whether evidence in its own envelope belongs to the run with this collection (security rule 12): signed by a
-/// functionary of the step, and either the document is a product of the run, or it names the run.
+/// functionary of the step, with a certificate of the run where that is demanded, and either the document is a product
+/// of the run, or it names the run.
 fn belongs(
     policy: &TrustedPolicy,
     step: &Step,
     kind: &str,
     own: &Evidence,
     run: &str,
+    collection: &CollectionView<'_>,
     products: &Files,
 ) -> Result<(), String> {
     let mut checks = Checks::new(&[]);
@@ -566,8 +568,10 @@ fn belongs(
     if !kinds::same(kind, &statement.predicate_type) {
         return Err(format!("it is a statement of type `{}`", statement.predicate_type));
     }
-    functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, &own.label, &mut checks)
+    let signers = functionaries(&policy.functionaries_of(&step.name), step.threshold, checked, &own.label, &mut checks)
         .map_err(|_| "not signed by a functionary of the step".to_owned())?;
+    certificates(step, &signers, collection, &own.label, &mut checks)
+        .map_err(|check| format!("{}, and it is {}", check.expected, check.found))?;
     let names_run =
         statement.subject.iter().any(|subject| subject.name == RUN_SUBJECT && subject.value("sha256") == Some(run));
     if names_run || is_product(statement.predicate, products) {

@@ -29,18 +29,19 @@ struct Said {
     values: Vec<String>,
 }
 
-/// Checks what the step demands of the certificates of those who count, as many as the threshold needs.
-pub(super) fn certificates(
+/// Checks what the step demands of the certificates of those who count, as many as the threshold needs. Those who meet it
+/// are handed on: no other demand may be met by a signature that does not count here.
+pub(super) fn certificates<'a>(
     step: &Step,
-    signers: &[&SignerProof],
+    signers: &[&'a SignerProof],
     collection: &CollectionView<'_>,
     label: &str,
     checks: &mut Checks,
-) -> Judged<()> {
+) -> Judged<Vec<&'a SignerProof>> {
     if step.matches.is_empty() {
-        return Ok(());
+        return Ok(signers.to_vec());
     }
-    let mut fitting: Vec<&SignerProof> = Vec::new();
+    let mut fitting: Vec<&'a SignerProof> = Vec::new();
     let mut failed = None;
     let said: Vec<(Match, Vec<Said>)> = step.matches.iter().map(|what| (*what, said(*what, collection))).collect();
     for signer in signers {
@@ -52,7 +53,7 @@ pub(super) fn certificates(
     let words: Vec<&str> = step.matches.iter().map(|what| what.word()).collect();
     if distinct_identities(fitting.iter().copied()) >= step.threshold {
         checks.pass(CheckKind::Certificate, format!("its {} are the evidence's", words.join(", ")));
-        return Ok(());
+        return Ok(fitting);
     }
     let (expected, found) = failed.unwrap_or_default();
     fail(

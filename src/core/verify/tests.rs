@@ -8,7 +8,7 @@ use super::*;
 use crate::dsse::Envelope;
 use crate::sign::Signer as _;
 use crate::trust::tests::logs::{FakeLog, logged};
-use crate::trust::tests::make::{World, key, noon};
+use crate::trust::tests::make::{World, key, noon, stamped};
 
 const PRODUCT: &str = "https://witness.dev/attestations/product/v0.1";
 const GIT: &str = "https://witness.dev/attestations/git/v0.1";
@@ -76,11 +76,18 @@ fn policy(world: &World, demands: &Value) -> Value {
 }
 
 fn ask(policy: &Value, evidence: &Envelope) -> Verdict {
+    ask_of(policy, &[evidence])
+}
+
+/// The collection, and evidence in envelopes of its own.
+fn ask_of(policy: &Value, evidence: &[&Envelope]) -> Verdict {
     let signed = Envelope::seal(policy.to_string().into_bytes(), crate::policy::PAYLOAD_TYPE, &[key(7)])
         .expect("signs")
         .to_json();
     let mut files = Files::default();
-    files.add("build.json", evidence.to_json());
+    for (number, one) in evidence.iter().enumerate() {
+        files.add(&format!("build-{number}.json"), one.to_json());
+    }
     verify(&Question {
         policy: PolicyFile { label: "policy.json", bytes: &signed },
         policy_trust: PolicyTrust {
@@ -174,6 +181,54 @@ fn a_certificate_must_be_of_the_very_run() {
     // Only what is demanded is looked at.
     let only = policy(&world, &json!({"certificateMatches": ["commit"]}));
     assert_eq!(ask(&only, &sealed(&world, &job()[1..2], &[(GIT, git())])).answer, Answer::Passed);
+}
+
+/// The key's signature counts for nothing where a certificate is demanded: its timestamp is no proof of the other's time.
+#[test]
+fn demands_are_met_by_the_same_signature() {
+    let world = World::new();
+    let demands =
+        json!({"certificateMatches": ["commit"], "timestampConstraint": {"notAfter": "2026-06-01T11:30:00Z"}});
+    let early = policy(&world, &demands);
+    let mut both = sealed(&world, &job(), &[(GIT, git())]);
+    assert_eq!(denial(&ask(&early, &both)).0, CheckKind::Time);
+    let mut keyed = Envelope::seal(both.payload.clone(), &both.payload_type, &[key(6)]).expect("signs");
+    let mut stamp = world.stamp(&keyed.signatures[0].sig);
+    stamp.time = "20260601110000Z";
+    keyed.signatures[0].timestamps = vec![stamped(stamp.token())];
+    both.signatures.append(&mut keyed.signatures);
+    // It does prove a time, where either may sign.
+    let either = policy(&world, &json!({"timestampConstraint": demands["timestampConstraint"].clone()}));
+    let verdict = ask(&either, &both);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
+    assert_eq!(denial(&ask(&early, &both)).0, CheckKind::Time);
+}
+
+/// Evidence in an envelope of its own is of the run only where its certificate is.
+#[test]
+fn a_certificate_is_demanded_of_own_envelopes_too() {
+    const OWN: &str = "https://scanner.example/report/v1";
+    let world = World::new();
+    let with = |demands: Value| {
+        let mut policy = policy(&world, &demands);
+        policy["steps"]["build"]["attestations"].as_array_mut().expect("a list").push(json!({"type": OWN}));
+        policy
+    };
+    let demanding = with(json!({"certificateMatches": ["commit"]}));
+    let run = sealed(&world, &job(), &[(GIT, git())]);
+    let own = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": OWN, "predicate": {"clean": true},
+        "subject": [{"name": crate::run::RUN_SUBJECT, "digest": {"sha256": sha256_hex(&run.payload)}}]})
+    .to_string()
+    .into_bytes();
+    let saying = |commit: &str| world.clone().saying(&[(DIGEST, commit)]).sealed(&own);
+    let verdict = ask_of(&demanding, &[&run, &saying(&commit())]);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
+    let keyed = Envelope::seal(own.clone(), &run.payload_type, &[key(6)]).expect("signs");
+    assert_eq!(ask_of(&with(json!({})), &[&run, &keyed]).answer, Answer::Passed, "a functionary signed it");
+    for (other, part) in [(saying(&"c2".repeat(20)), commit()), (keyed, "which has no certificate".to_owned())] {
+        let (kind, text) = denial(&ask_of(&demanding, &[&run, &other]));
+        assert!(kind == CheckKind::Attestations && text.contains(&part), "{text}");
+    }
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub(super) fn certificate(
     };
     let told = sigstore.ask(&ask, fulcio::MAX_ANSWER)?;
     match (told.status, form) {
-        (200 | 201, _) => fulcio::answer(form, &told.body, told.sct.as_deref()).map_err(|error| told.bad(error)),
+        (200 | 201, _) => fulcio::answer(form, &told.body, told.sct.as_deref())
+            .map_err(|error| told.bad(token.keep_out_of(&error.to_string()))),
         // An authority that knows the first API only.
         (404 | 405, Form::Key) => certificate(sigstore, base, Form::V1, token, key),
         _ => Err(told.refusal(&token.keep_out_of(&words_of(&told.body)))),
