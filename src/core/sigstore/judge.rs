@@ -16,12 +16,15 @@ use crate::dsse::Envelope;
 use crate::image::keyed::{NoSignature, holds};
 use crate::sign::PublicKey;
 use crate::trust::timestamp::ProvenTime;
-use crate::trust::{Anchor, Certificate, CertificateError, ChainError, Purpose, chain};
+use crate::trust::{Anchors, Certificate, CertificateError, ChainError, Purpose, Work};
 
 /// Most log entries and timestamps that are checked for one image.
 pub const MAX_CHECKS: usize = 8192;
 /// Most certificates that a signature brings besides the signer's.
 pub const MAX_CHAIN: usize = 32;
+
+/// What finding the chains of one signature may cost, in bytes hashed, where nobody counts over several.
+const COST_OF_CHAINS: u64 = 1024 * 1024 * 1024;
 
 /// What a signature brings besides itself; nothing of it is proven.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -355,14 +358,19 @@ fn certificate(
             Err(error) => proof.notes.push(format!("a certificate beside the signer's: {error}")),
         }
     }
+    let work = Work::new(COST_OF_CHAINS);
     for at in times {
         let believed = root.authorities.iter().filter(|authority| authority.window.covers(at));
-        let anchors: Vec<Anchor> = believed.map(|authority| authority.anchor.clone()).collect();
+        // One root may stand above several authorities: those that name intermediates are not reached by others.
+        let (bare, whole) =
+            believed.map(|authority| authority.anchor.clone()).partition(|anchor| anchor.intermediates.is_empty());
+        let anchors = Anchors { whole, bare };
         if anchors.is_empty() {
             let window = |authority: &super::Authority| format!("{} is from {}", authority.anchor.id, authority.window);
             return Err(Refused::Authority { at, windows: root.authorities.iter().map(window).collect() });
         }
-        let chain = chain(leaf, &intermediates, &anchors, at, Purpose::CodeSigning)
+        let chain = anchors
+            .chain(leaf, &intermediates, at, Purpose::CodeSigning, &work)
             .map_err(|reason| Refused::Chain { at, reason })?;
         if proof.path.is_empty() {
             proof.path = chain.path;

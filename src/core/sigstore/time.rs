@@ -2,8 +2,10 @@
 //!
 //! Source: sigstore-oci §10; RFC 3161.
 
-use super::root::Authority;
-use crate::trust::timestamp::{self, ProvenTime, TimestampError};
+use jiff::Timestamp;
+
+use super::root::{Authority, Window};
+use crate::trust::timestamp::{self, ProvenTime, TimestampError, Windows};
 use crate::trust::{COST_OF_READING, Work};
 
 /// Most timestamps of one signature.
@@ -45,16 +47,19 @@ pub fn proven_times(
         };
         for authority in authorities {
             let anchors = std::slice::from_ref(&authority.anchor);
+            // With a window, however long, what a stranger brings does not lead from its intermediates to its root.
+            let window = Window { start: authority.window.start.or(Some(Timestamp::MIN)), ..authority.window };
+            let windows = Windows::from([(authority.anchor.id.clone(), window)]);
             let proven = match work.spend(token.len() as u64 * COST_OF_READING) {
-                Ok(()) => timestamp::verify_within(token, message, anchors, &work),
+                Ok(()) => timestamp::verify_in_windows(token, message, anchors, &windows, &work),
                 Err(_) => Err(TimestampError::TooMuchWork),
             };
             match proven {
-                Ok(time) if !authority.window.covers(time.time) => {
-                    let (id, window) = (&authority.anchor.id, authority.window);
-                    why = format!("the authority {id} is not trusted for {}, only {window}", time.time);
-                }
                 Ok(time) => times.push(time),
+                Err(TimestampError::Window { time, .. }) => {
+                    let (id, window) = (&authority.anchor.id, authority.window);
+                    why = format!("the authority {id} is not trusted for {time}, only {window}");
+                }
                 Err(error) => why = error.to_string(),
             }
         }

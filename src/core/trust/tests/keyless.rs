@@ -24,6 +24,12 @@ struct Case {
     issuer: Draft,
     window: Window,
     time_window: Window,
+    /// What the authorities name below their roots.
+    named: Vec<Certificate>,
+    time_named: Vec<Certificate>,
+    /// Further authorities.
+    others: Vec<Anchor>,
+    time_others: Vec<Anchor>,
     /// Who made the signature.
     signer: usize,
     stamp: fn(&World, Stamp) -> Stamp,
@@ -46,6 +52,10 @@ impl Case {
             times: vec!["20260601120000Z"],
             window: Window::default(),
             time_window: Window::default(),
+            named: Vec::new(),
+            time_named: Vec::new(),
+            others: Vec::new(),
+            time_others: Vec::new(),
             signer: world.leaf.key,
             stamp: |_, stamp| stamp,
             world,
@@ -61,9 +71,15 @@ impl Case {
     fn root(&self) -> TrustedRoot {
         let authority =
             |anchor: Anchor, window| Authority { anchor, window, uri: String::new(), operator: String::new() };
+        let all = |first: Anchor, named: &[Certificate], window, others: &[Anchor]| {
+            let first = authority(Anchor { intermediates: named.to_vec(), ..first }, window);
+            let others = others.iter().map(|anchor| authority(anchor.clone(), Window::default()));
+            std::iter::once(first).chain(others).collect()
+        };
+        let (root, time_root) = (self.world.root.anchor("r"), self.world.time_root.anchor("t"));
         TrustedRoot {
-            authorities: vec![authority(self.world.root.anchor("r"), self.window)],
-            timestamp_authorities: vec![authority(self.world.time_root.anchor("t"), self.time_window)],
+            authorities: all(root, &self.named, self.window, &self.others),
+            timestamp_authorities: all(time_root, &self.time_named, self.time_window, &self.time_others),
             ..TrustedRoot::default()
         }
     }
@@ -229,4 +245,98 @@ fn a_signer_has_one_name_and_one_issuer() {
     ] {
         assert!(with(bad).is_err());
     }
+}
+
+/// Until shortly before anything here is signed.
+const RETIRED: &str = "2026-05-31T00:00:00Z";
+
+fn retired() -> Window {
+    Window { start: None, end: Some(super::make::at(RETIRED)) }
+}
+
+/// Another authority of the same root, with its own intermediate.
+fn sibling(world: &World, key: usize) -> (Draft, Anchor) {
+    let other = Draft { serial: 21, ..Draft::authority("other intermediate", key) };
+    let intermediates = vec![other.certificate(&world.root)];
+    (other, Anchor { id: "s".to_owned(), intermediates, ..world.root.anchor("s") })
+}
+
+#[test]
+fn a_retired_intermediate_does_not_count_by_the_root_of_another_authority() {
+    let both = |case: &mut Case| {
+        case.named = vec![case.world.intermediate.certificate(&case.world.root)];
+        case.others = vec![sibling(&case.world, 6).1];
+    };
+    Case::changed(both).judge().expect("both are trusted");
+    let refused = Case::refused(|case| {
+        both(case);
+        case.window = retired();
+    });
+    assert!(matches!(refused, Refused::Chain { reason: ChainError::UnknownIssuer { .. }, .. }), "{refused:?}");
+    // The other one still counts, with and without its intermediate.
+    for brings in [true, false] {
+        let of_other = Case::changed(|case| {
+            both(case);
+            case.window = retired();
+            case.issuer = sibling(&case.world, 6).0;
+            case.brought = if brings { vec![case.issuer.issued_by(&case.world.root)] } else { Vec::new() };
+        });
+        of_other.judge().expect("it is trusted");
+    }
+    let refused = Case::refused(|case| {
+        both(case);
+        case.others.clear();
+        case.window = retired();
+    });
+    assert!(matches!(refused, Refused::Authority { .. }), "{refused:?}");
+}
+
+#[test]
+fn at_the_gate_a_retired_intermediate_does_not_count_by_the_root_of_another() {
+    let world = World::new();
+    let mut trust = world.trust();
+    trust.roots[0].intermediates = vec![world.intermediate.certificate(&world.root)];
+    trust.roots.push(sibling(&world, 6).1);
+    let envelope = world.envelope();
+    assert_eq!(trust.check(envelope.clone()).expect("counts").signers()[0].roots(), ["r", "s"]);
+    trust.root_windows = [("r".to_owned(), retired())].into();
+    let refused = trust.check(envelope.clone()).expect_err("must not count").to_string();
+    assert!(refused.contains("leads to `r`, which is trusted only until 2026-05-31"), "{refused}");
+    // Nor by a stranger's intermediate that no authority names.
+    let mut of_new = world.clone();
+    of_new.intermediate = Draft { serial: 33, ..Draft::authority("new intermediate", 7) };
+    let refused = trust.check(of_new.envelope()).expect_err("must not count").to_string();
+    assert!(refused.contains("does not count") || refused.contains("is trusted only"), "{refused}");
+    let mut of_other = world.clone();
+    of_other.intermediate = sibling(&world, 6).0;
+    assert_eq!(trust.check(of_other.envelope()).expect("counts").signers()[0].roots(), ["s"]);
+    // Where the root itself is trusted, whatever leads to it counts.
+    trust.roots.push(world.root.anchor("u"));
+    assert_eq!(trust.check(envelope).expect("counts").signers()[0].roots(), ["u"]);
+}
+
+#[test]
+fn an_authority_that_names_what_it_stamps_with_stamps_with_nothing_else() {
+    let own = |world: &World| world.timestamper.certificate(&world.time_root);
+    let other = |world: &World| Draft { serial: 9, ..Draft::timestamper("other", 8) }.certificate(&world.time_root);
+    Case::changed(|case| case.time_named = vec![own(&case.world)]).judge().expect("its own");
+    let refused = Case::refused(|case| case.time_named = vec![other(&case.world)]).to_string();
+    assert!(refused.contains("not by the certificate that the authority `t` is trusted with"), "{refused}");
+    // Its own is retired, and another authority has the same root.
+    let refused = Case::refused(|case| {
+        case.time_named = vec![own(&case.world)];
+        case.time_window = retired();
+        let intermediates = vec![other(&case.world)];
+        case.time_others = vec![Anchor { intermediates, ..case.world.time_root.anchor("s") }];
+    });
+    assert!(matches!(refused, Refused::NoTime { .. }), "{refused:?}");
+    // The same at the gate, where all are asked together.
+    let world = World::new();
+    let mut trust = world.trust();
+    trust.authorities[0].intermediates = vec![own(&world)];
+    trust.authorities.push(Anchor { intermediates: vec![other(&world)], ..world.time_root.anchor("s") });
+    trust.check(world.envelope()).expect("its own");
+    trust.authority_windows = [("t".to_owned(), retired())].into();
+    let refused = trust.check(world.envelope()).expect_err("must not count").to_string();
+    assert!(refused.contains("the authority `t` is trusted only until 2026-05-31"), "{refused}");
 }
