@@ -154,7 +154,7 @@ message!(Timestamp { signed_timestamp / "signed_timestamp": Bytes });
 message!(Dsse {
     payload / "payload": Bytes,
     payload_type / "payload_type": String,
-    signatures / "signatures": List<Signed, 1>,
+    signatures / "signatures": List<Signed, 2>,
 });
 message!(Signed { sig / "sig": Bytes, keyid / "keyid": String });
 message!(Message { message_digest / "message_digest": Hash, signature / "signature": Bytes });
@@ -309,7 +309,7 @@ mod tests {
                 inside(&format!(r#""x509CertificateChain":{{"certificates":[{}]}}"#, many("{}", MAX_PARTS + 1))),
                 MAX_PARTS,
             ),
-            (good.replace(r#"[{"sig":"c2ln"}]"#, &format!("[{}]", many("{}", 2))), 1),
+            (good.replace(r#"[{"sig":"c2ln"}]"#, &format!("[{}]", many("{}", 3))), 2),
         ] {
             let error = serde_json::from_str::<Document>(&bad).err().expect("too many").to_string();
             assert!(error.contains(&format!("more than {limit} elements")), "{error}");

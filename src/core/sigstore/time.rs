@@ -28,6 +28,16 @@ pub fn proven_times(
     message: &[u8],
     authorities: &[Authority],
 ) -> Result<Vec<ProvenTime>, String> {
+    proven_times_within(responses, message, authorities, &Work::new(COST))
+}
+
+/// The same, of those whose timestamps are counted together.
+pub(super) fn proven_times_within(
+    responses: &[Vec<u8>],
+    message: &[u8],
+    authorities: &[Authority],
+    work: &Work,
+) -> Result<Vec<ProvenTime>, String> {
     if responses.len() > MAX_TIMESTAMPS {
         return Err(format!("{} timestamps; {MAX_TIMESTAMPS} are read", responses.len()));
     }
@@ -36,7 +46,6 @@ pub fn proven_times(
     }
     let mut why = "the trusted root names no timestamp authority".to_owned();
     let mut times = Vec::new();
-    let work = Work::new(COST);
     for response in responses {
         let token = match timestamp::token_of_response(response) {
             Ok(token) => token,
@@ -51,7 +60,7 @@ pub fn proven_times(
             let window = Window { start: authority.window.start.or(Some(Timestamp::MIN)), ..authority.window };
             let windows = Windows::from([(authority.anchor.id.clone(), window)]);
             let proven = match work.spend(token.len() as u64 * COST_OF_READING) {
-                Ok(()) => timestamp::verify_in_windows(token, message, anchors, &windows, &work),
+                Ok(()) => timestamp::verify_in_windows(token, message, anchors, &windows, work),
                 Err(_) => Err(TimestampError::TooMuchWork),
             };
             match proven {

@@ -7,7 +7,7 @@ use super::make::{
 };
 use crate::image::keyed;
 use crate::sigstore::identity::Wanted;
-use crate::sigstore::judge::{Demands, Keyless, Material, Proof, Refused, Signer, Unproven, judge};
+use crate::sigstore::judge::{Budget, Demands, Keyless, Material, Proof, Refused, Signer, Unproven, judge};
 use crate::sigstore::{Authority, TrustedRoot, Window};
 
 const SUBJECT: &str = "builder@example.org";
@@ -85,6 +85,10 @@ impl Case {
     }
 
     fn judge(&self) -> Result<Proof, Refused> {
+        self.judge_within(None)
+    }
+
+    fn judge_within(&self, budget: Option<&Budget>) -> Result<Proof, Refused> {
         let signature = keyed::sign(key(self.signer), &[MESSAGE]).expect("signs");
         let response = |time: &&'static str| {
             let stamp = Stamp { time, ..self.world.stamp(&signature) };
@@ -100,7 +104,7 @@ impl Case {
         let keyless = Keyless { wanted, certificate: None, sct: false, detached_sct: None };
         let root = self.root();
         let signer = Signer::Certificate(&keyless);
-        let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget: None };
+        let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget };
         let message: [&[u8]; 1] = [MESSAGE];
         judge(
             &material,
@@ -339,4 +343,51 @@ fn an_authority_that_names_what_it_stamps_with_stamps_with_nothing_else() {
     trust.authority_windows = [("t".to_owned(), retired())].into();
     let refused = trust.check(world.envelope()).expect_err("must not count").to_string();
     assert!(refused.contains("the authority `t` is trusted only until 2026-05-31"), "{refused}");
+}
+
+/// Judges one signature by this key over `message`, which brings so many timestamps that are none.
+fn by_key(signer: usize, wanted: usize, message: &[u8], brought: usize, budget: &Budget) -> Result<Proof, Refused> {
+    let signature = keyed::sign(key(signer), &[message]).expect("signs");
+    let material = Material { timestamps: vec![Vec::new(); brought], ..Material::default() };
+    let root = TrustedRoot::default();
+    let signer = Signer::Key(key(wanted).public_key());
+    let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget: Some(budget) };
+    let message = [message];
+    let unproven = Unproven { message: &message, signature: &signature, envelope: None, envelope_bytes: None };
+    judge(&material, &unproven, &demands)
+}
+
+#[test]
+fn a_stranger_s_material_does_not_use_up_what_a_given_key_needs() {
+    let budget = Budget::of(3, 100, 1 << 30);
+    for _ in 0..10 {
+        let refused = by_key(6, 5, MESSAGE, 3, &budget).expect_err("by somebody else");
+        assert!(matches!(refused, Refused::Signature(_)), "{refused:?}");
+    }
+    by_key(5, 5, MESSAGE, 3, &budget).expect("there is still enough");
+    assert_eq!(by_key(5, 5, MESSAGE, 1, &budget).expect_err("used up"), Refused::Budget);
+}
+
+#[test]
+fn signatures_over_much_are_refused_when_too_many_are_checked() {
+    let large = vec![b'x'; 512 * 1024];
+    let budget = Budget::of(100, 7, 1 << 30);
+    for _ in 0..2 {
+        assert!(matches!(by_key(6, 5, &large, 0, &budget), Err(Refused::Signature(_))));
+    }
+    by_key(5, 5, MESSAGE, 0, &budget).expect("one is left, and this costs no more");
+    assert_eq!(by_key(5, 5, MESSAGE, 0, &budget).expect_err("used up"), Refused::Signatures);
+}
+
+#[test]
+fn the_timestamps_of_all_signatures_share_one_budget() {
+    let refused = |work: u64| {
+        let budget = Budget::of(100, 100, work);
+        let case = Case::changed(|case| case.times = vec!["20260601120000Z"; 3]);
+        (0..4).filter(|_| case.judge_within(Some(&budget)).is_err()).count()
+    };
+    assert_eq!(refused(1 << 34), 0);
+    assert_eq!(refused(0), 4);
+    // Somewhere between there is enough for some: it is not counted anew for each.
+    assert!((16..34).any(|bits| (1..4).contains(&refused(1 << bits))));
 }
