@@ -6,6 +6,7 @@ use super::make::{
     ANY, CODE_SIGNING, Draft, SERVER, Stamp, World, dns, email, int, key, noon, octets, seq, tlv, uri, utf8,
 };
 use crate::image::keyed;
+use crate::sign::Signer as _;
 use crate::sigstore::identity::Wanted;
 use crate::sigstore::judge::{Budget, Demands, Keyless, Material, Proof, Refused, Signer, Unproven, judge};
 use crate::sigstore::{Authority, TrustedRoot, Window};
