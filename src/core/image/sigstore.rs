@@ -5,6 +5,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::dsse::{Envelope, Signature};
 use crate::evidence::strict::{self, List};
@@ -139,6 +141,12 @@ message!(Document {
     dsse_envelope / "dsse_envelope": Dsse,
     message_signature / "message_signature": Message,
 });
+message!(Holder {
+    media_type / "media_type": String,
+    verification_material / "verification_material": Material,
+    dsse_envelope / "dsse_envelope": Box<RawValue>,
+    message_signature / "message_signature": IgnoredAny,
+});
 message!(Material {
     certificate / "certificate": Certificate,
     public_key / "public_key": Key,
@@ -164,19 +172,9 @@ impl Bundle {
     /// Reads a bundle strictly: members that are not known, members twice, two contents, two signers or signatures, and
     /// material that its version does not have are refused.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        if bytes.len() > MAX_BUNDLE {
-            return Err(Malformed::new(format!("{} bytes; {MAX_BUNDLE} are read", bytes.len())));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|error| Malformed::new(error.to_string()))?;
-        strict::document(text).map_err(|error| Malformed::new(error.to_string()))?;
-        let document: Document = serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))?;
-        let media_type = document.media_type.unwrap_or_default();
-        let version = READ.iter().find(|(known, _)| *known == media_type).map(|(_, version)| *version);
-        let version = version
-            .ok_or_else(|| Malformed::new(format!("media type `{}`", strict::shown(&media_type).trim_matches('"'))))?;
-        let material =
-            document.verification_material.ok_or_else(|| Malformed::new("`verificationMaterial` is missing"))?;
-        let (signer, entries, timestamps) = of_material(material, version)?;
+        let document: Document = document(bytes)?;
+        let version = version_of(document.media_type)?;
+        let (signer, entries, timestamps) = of_material(document.verification_material, version)?;
         let content = match (document.dsse_envelope, document.message_signature) {
             (Some(envelope), None) => Content::Envelope(of_dsse(envelope)?),
             (None, Some(message)) => of_bytes(message)?,
@@ -186,10 +184,38 @@ impl Bundle {
     }
 }
 
-/// Who is said to have signed, the log entries, the timestamps.
-type Vouched = (Signer, Vec<Entry>, Vec<Vec<u8>>);
+/// Reads all of a bundle but its envelope, as strictly as [`Bundle::parse`]. The envelope comes as it is written: at the
+/// gate it may have what Sigstore's have not, such as several signatures.
+pub(crate) fn around_envelope(bytes: &[u8]) -> Result<(Box<RawValue>, Vouched), Malformed> {
+    let holder: Holder = document(bytes)?;
+    let version = version_of(holder.media_type)?;
+    let vouched = of_material(holder.verification_material, version)?;
+    match (holder.dsse_envelope, holder.message_signature) {
+        (Some(envelope), None) => Ok((envelope, vouched)),
+        _ => Err(Malformed::new("it has not exactly one of `dsseEnvelope` and `messageSignature`")),
+    }
+}
 
-fn of_material(material: Material, version: Version) -> Result<Vouched, Malformed> {
+fn document<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    if bytes.len() > MAX_BUNDLE {
+        return Err(Malformed::new(format!("{} bytes; {MAX_BUNDLE} are read", bytes.len())));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| Malformed::new(error.to_string()))?;
+    strict::document(text).map_err(|error| Malformed::new(error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))
+}
+
+fn version_of(media_type: Option<String>) -> Result<Version, Malformed> {
+    let media_type = media_type.unwrap_or_default();
+    let version = READ.iter().find(|(known, _)| *known == media_type).map(|(_, version)| *version);
+    version.ok_or_else(|| Malformed::new(format!("media type `{}`", strict::shown(&media_type).trim_matches('"'))))
+}
+
+/// Who is said to have signed, the log entries, the timestamps.
+pub(crate) type Vouched = (Signer, Vec<Entry>, Vec<Vec<u8>>);
+
+fn of_material(material: Option<Material>, version: Version) -> Result<Vouched, Malformed> {
+    let material = material.ok_or_else(|| Malformed::new("`verificationMaterial` is missing"))?;
     let raw = |certificate: Certificate| {
         certificate.raw_bytes.map(|bytes| bytes.0).ok_or_else(|| Malformed::new("a certificate without `rawBytes`"))
     };
