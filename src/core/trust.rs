@@ -26,7 +26,10 @@ mod work;
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 pub use self::certificate::{Certificate, CertificateError, MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_NAMES};
+pub(crate) use self::chain::Anchors;
 pub use self::chain::{Anchor, Chain, ChainError, MAX_PATH, Purpose, chain};
 pub use self::constraint::{Constraint, ConstraintError, MAX_VALUES, Mismatch};
 pub use self::fulcio::EXTENSIONS;
@@ -139,7 +142,7 @@ pub enum Reason {
         /// When it is trusted.
         window: Window,
         /// The proven time.
-        at: jiff::Timestamp,
+        at: Timestamp,
     },
     /// The key of its certificate did not make it.
     #[error("it is not by the key of its certificate (`{subject}`) over this payload: something was altered")]
@@ -425,25 +428,35 @@ impl OneEnvelope<'_> {
     ) -> Result<(ProvenTime, Chain), Reason> {
         let mut first = None;
         for time in times {
-            let purpose = Purpose::CodeSigning;
-            match chain::chain_within(leaf, intermediates, &self.trust.roots, time.time, purpose, &self.work) {
-                Ok(mut chain) => {
-                    let at = time.time;
-                    let window = |root: &String| self.trust.root_windows.get(root).copied().unwrap_or_default();
-                    let closed = chain.anchors.first().cloned().unwrap_or_default();
-                    chain.anchors.retain(|root| window(root).covers(at));
-                    if !chain.anchors.is_empty() {
-                        return Ok((time.clone(), chain));
-                    }
-                    let (subject, window) = (leaf.label(), window(&closed));
-                    first.get_or_insert(Reason::Window { subject, root: closed, window, at });
+            let open = Anchors::open(&self.trust.roots, &self.trust.root_windows, time.time, |_| true);
+            match open.chain(leaf, intermediates, time.time, Purpose::CodeSigning, &self.work) {
+                Ok(chain) => return Ok((time.clone(), chain)),
+                Err(reason) if first.is_none() => {
+                    let all_open = open.bare.len() == self.trust.roots.len();
+                    first = Some(if all_open {
+                        Reason::Chain { reason }
+                    } else {
+                        self.closed(leaf, intermediates, time.time, reason)
+                    });
                 }
-                Err(reason) => {
-                    first.get_or_insert(Reason::Chain { reason });
-                }
+                Err(_) => {}
             }
         }
         Err(first.unwrap_or_else(|| Reason::Chain { reason: ChainError::NoAnchor { subject: leaf.label() } }))
+    }
+
+    /// Why there is no chain to those roots that are trusted at the time, where there are others; `reason` if it is not
+    /// for the time.
+    fn closed(&self, leaf: &Certificate, intermediates: &[Certificate], at: Timestamp, reason: ChainError) -> Reason {
+        let window = |root: &String| self.trust.root_windows.get(root).copied().unwrap_or_default();
+        let purpose = Purpose::CodeSigning;
+        match chain::chain_within(leaf, intermediates, &self.trust.roots, at, purpose, &self.work) {
+            Ok(chain) => match chain.anchors.into_iter().find(|root| !window(root).covers(at)) {
+                Some(root) => Reason::Window { subject: leaf.label(), window: window(&root), root, at },
+                None => Reason::Chain { reason },
+            },
+            Err(reason) => Reason::Chain { reason },
+        }
     }
 }
 

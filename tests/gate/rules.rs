@@ -481,7 +481,8 @@ fn rule_13_repacking_never_improves_a_verdict() {
 fn rule_13_odd_containers_are_no_evidence_and_never_panic() {
     let good: Value = serde_json::from_slice(&Run::build().signed(&[&builder()])).expect("JSON");
     let text = good.to_string();
-    let material = |material: Value| json!({"verificationMaterial": material, "dsseEnvelope": good});
+    let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let material = |material: Value| json!({"mediaType": kind, "verificationMaterial": material, "dsseEnvelope": good});
     for odd in [
         json!({"dsseEnvelope": {"dsseEnvelope": good}}),
         json!({"dsseEnvelope": null}),

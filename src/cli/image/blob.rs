@@ -200,5 +200,10 @@ fn of_bundle(file: &Path) -> Result<(Vec<u8>, Material), String> {
 
 /// Whether it says that it is cosign's older form.
 fn is_old(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(bytes).is_ok_and(|value| value.get("base64Signature").is_some())
+    #[derive(serde::Deserialize)]
+    struct Old {
+        #[serde(rename = "base64Signature")]
+        _signature: serde::de::IgnoredAny,
+    }
+    serde_json::from_slice::<Old>(bytes).is_ok()
 }

@@ -4,6 +4,7 @@
 //! depth is limited by the JSON reader itself, at 128 levels.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -137,7 +138,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 
 /// A list with at most `MOST` elements; `null` is Go's empty list.
 #[derive(Debug)]
-pub(super) struct List<T, const MOST: usize>(pub(super) Vec<T>);
+pub(crate) struct List<T, const MOST: usize>(pub(crate) Vec<T>);
 
 impl<T, const MOST: usize> Default for List<T, MOST> {
     fn default() -> Self {
@@ -173,6 +174,50 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
         }
 
         deserializer.deserialize_any(Elements(PhantomData))
+    }
+}
+
+/// An object with at most `MOST` members, none twice; `null` is Go's empty one.
+#[derive(Debug)]
+pub(crate) struct Map<T, const MOST: usize>(pub(crate) BTreeMap<String, T>);
+
+impl<T, const MOST: usize> Default for Map<T, MOST> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Map<T, MOST> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T, const MOST: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Members<T, MOST> {
+            type Value = Map<T, MOST>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Map::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some(name) = members.next_key::<String>()? {
+                    if map.len() == MOST {
+                        return Err(A::Error::custom(format_args!("more than {MOST} members")));
+                    }
+                    if map.contains_key(&name) {
+                        return Err(twice(&name));
+                    }
+                    map.insert(name, members.next_value()?);
+                }
+                Ok(Map(map))
+            }
+        }
+
+        deserializer.deserialize_any(Members(PhantomData))
     }
 }
 

@@ -149,6 +149,7 @@ pub fn material_of(layer: &Descriptor) -> Material {
 /// A timestamp as cosign keeps it: `{"SignedRFC3161Timestamp": base64 of TimeStampResp}`.
 pub fn timestamp_of(text: &str) -> Result<Vec<u8>, String> {
     #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Stamped {
         #[serde(rename = "SignedRFC3161Timestamp")]
         response: String,

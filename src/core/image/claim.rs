@@ -2,15 +2,17 @@
 //!
 //! Source: in-toto attestation framework, Statement v0.1 and v1; cosign's `sign/v1` statement (sigstore-oci §3.2, §6).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::payload::go_escaped;
 use super::reference::Digest;
-use crate::evidence::strict;
+use crate::evidence::strict::{self, List, Map};
 use crate::statement::{STATEMENT_V01, STATEMENT_V1};
 
 /// `predicateType` of the statement that is a signature. No other statement is one.
@@ -20,6 +22,9 @@ pub const MAX_SUBJECTS: usize = 1024;
 /// Most digests of a subject (sigstore-go).
 pub const MAX_DIGESTS: usize = 32;
 
+/// Most annotations of a subject.
+pub const MAX_ANNOTATIONS: usize = 1024;
+
 /// A statement about images.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +32,7 @@ pub struct Claim {
     #[serde(rename = "_type")]
     kind: String,
     #[serde(default)]
-    subject: Vec<Subject>,
+    subject: List<Subject, MAX_SUBJECTS>,
     /// What kind of predicate it has.
     #[serde(rename = "predicateType")]
     pub predicate_type: String,
@@ -39,9 +44,10 @@ pub struct Claim {
 #[derive(Debug, Deserialize)]
 struct Subject {
     #[serde(default)]
-    digest: BTreeMap<String, String>,
+    digest: Map<String, MAX_DIGESTS>,
+    /// As they were written: what a value is, is asked where the signature holds.
     #[serde(default)]
-    annotations: Option<BTreeMap<String, Value>>,
+    annotations: Map<Box<RawValue>, MAX_ANNOTATIONS>,
 }
 
 /// Why a payload is no statement, or a text no predicate.
@@ -52,38 +58,67 @@ pub struct ClaimError {
     pub reason: String,
 }
 
+fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, ClaimError> {
+    let text = std::str::from_utf8(payload).map_err(ClaimError::of)?;
+    strict::document(text).map_err(ClaimError::of)?;
+    serde_json::from_str(text).map_err(ClaimError::of)
+}
+
+fn known(kind: &str) -> Result<(), ClaimError> {
+    let is_known = kind == STATEMENT_V1 || kind == STATEMENT_V01;
+    if is_known { Ok(()) } else { Err(ClaimError { reason: format!("its type is {}", strict::shown(kind)) }) }
+}
+
+impl ClaimError {
+    #[allow(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+    fn of(error: impl ToString) -> Self {
+        Self { reason: error.to_string() }
+    }
+}
+
 impl Claim {
     /// Reads a statement; members twice or not known are refused.
     pub fn parse(payload: &[u8]) -> Result<Self, ClaimError> {
-        let failed = |reason: String| ClaimError { reason };
-        let text = std::str::from_utf8(payload).map_err(|error| failed(error.to_string()))?;
-        strict::document(text).map_err(|error| failed(error.to_string()))?;
-        let claim: Self = serde_json::from_str(text).map_err(|error| failed(error.to_string()))?;
-        if claim.kind != STATEMENT_V1 && claim.kind != STATEMENT_V01 {
-            return Err(failed(format!("its type is {}", strict::shown(&claim.kind))));
-        }
-        if claim.subject.len() > MAX_SUBJECTS {
-            return Err(failed(format!("{} subjects; {MAX_SUBJECTS} are read", claim.subject.len())));
-        }
-        if let Some(subject) = claim.subject.iter().find(|subject| subject.digest.len() > MAX_DIGESTS) {
-            return Err(failed(format!("a subject with {} digests; {MAX_DIGESTS} are read", subject.digest.len())));
-        }
+        let claim: Self = read(payload)?;
+        known(&claim.kind)?;
         Ok(claim)
+    }
+
+    /// What a statement says that it is, where nobody knows yet who signed it: nothing else of it is read.
+    pub fn type_of(payload: &[u8]) -> Result<String, ClaimError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Typed<'a> {
+            #[serde(borrow, rename = "_type")]
+            kind: Cow<'a, str>,
+            #[serde(default, rename = "subject")]
+            _subject: IgnoredAny,
+            #[serde(rename = "predicateType")]
+            predicate_type: String,
+            #[serde(default, rename = "predicate")]
+            _predicate: IgnoredAny,
+        }
+        let typed: Typed<'_> = read(payload)?;
+        known(&typed.kind)?;
+        Ok(typed.predicate_type)
     }
 
     /// What the statement says of a manifest, one set of annotations for each subject that is this manifest. Nothing:
     /// it is not about it.
     pub fn about(&self, digest: &Digest) -> Vec<BTreeMap<String, Value>> {
-        let is_it = |subject: &&Subject| subject.digest.get("sha256").is_some_and(|hex| hex == digest.hex());
-        self.subject.iter().filter(is_it).map(|subject| subject.annotations.clone().unwrap_or_default()).collect()
+        let is_it = |subject: &&Subject| subject.digest.0.get("sha256").is_some_and(|hex| hex == digest.hex());
+        let value = |(name, value): (&String, &Box<RawValue>)| {
+            (name.clone(), serde_json::from_str(value.get()).unwrap_or_default())
+        };
+        self.subject.0.iter().filter(is_it).map(|subject| subject.annotations.0.iter().map(value).collect()).collect()
     }
 }
 
 impl Claim {
     /// The values of an annotation, over all subjects.
     pub fn annotation(&self, name: &str) -> Vec<String> {
-        let annotations = self.subject.iter().filter_map(|subject| subject.annotations.as_ref());
-        annotations.filter_map(|all| all.get(name)?.as_str().map(str::to_owned)).collect()
+        let values = self.subject.0.iter().filter_map(|subject| subject.annotations.0.get(name));
+        values.filter_map(|value| serde_json::from_str(value.get()).ok()).collect()
     }
 }
 
@@ -164,5 +199,26 @@ mod tests {
             assert_ne!(bad, good);
             assert!(Claim::parse(bad.as_bytes()).is_err());
         }
+    }
+
+    #[test]
+    fn lists_that_are_too_long_fail_while_they_are_read() {
+        let good = String::from_utf8(signature(&Digest::of(b"a"), &BTreeMap::new())).expect("text");
+        let subject = |inside: &str| good.replace(r#""subject":["#, &format!(r#""subject":[{{{inside}}},"#));
+        let many = |count: usize| (0..count).map(|number| format!(r#""{number}":"""#)).collect::<Vec<_>>().join(",");
+        let digests = |count| subject(&format!(r#""digest":{{{}}}"#, many(count)));
+        let annotations = |count| subject(&format!(r#""annotations":{{{}}}"#, many(count)));
+        for (bad, good, limit) in [
+            (digests(MAX_DIGESTS + 1), digests(MAX_DIGESTS), MAX_DIGESTS),
+            (annotations(MAX_ANNOTATIONS + 1), annotations(MAX_ANNOTATIONS), MAX_ANNOTATIONS),
+        ] {
+            let error = Claim::parse(bad.as_bytes()).expect_err("too many").to_string();
+            assert!(error.contains(&format!("more than {limit} members")), "{error}");
+            Claim::parse(good.as_bytes()).expect("as many as may be");
+            // What it is can be told of both: nothing of the list is kept.
+            assert_eq!(Claim::type_of(bad.as_bytes()).expect("a type"), SIGN);
+        }
+        assert!(Claim::type_of(good.replacen('{', r#"{"x":1,"#, 1).as_bytes()).is_err());
+        assert!(Claim::type_of(good.replace(STATEMENT_V1, "https://in-toto.io/Statement/v2").as_bytes()).is_err());
     }
 }

@@ -190,7 +190,7 @@ impl Kept {
                     return Err(skip("it signs bytes, not a statement about an image".to_owned()));
                 };
                 // What it is, as it says itself; judged again once its signature holds.
-                let is_signature = Claim::parse(&envelope.payload).is_ok_and(|claim| claim.predicate_type == SIGN);
+                let is_signature = Claim::type_of(&envelope.payload).is_ok_and(|kind| kind == SIGN);
                 if is_signature != (sought == Sought::Signatures) {
                     return Ok(None);
                 }

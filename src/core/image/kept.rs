@@ -171,8 +171,8 @@ fn look(repository: &dyn Repository, manifest: &Manifest) -> Result<(Sort, Optio
     };
     let bytes = repository.blob_bytes(&layer.digest, layer.size)?;
     let sort = match Bundle::parse(&bytes).map(|bundle| bundle.content) {
-        Ok(Content::Envelope(envelope)) => match Claim::parse(&envelope.payload) {
-            Ok(claim) if claim.predicate_type == SIGN => Sort::Signature,
+        Ok(Content::Envelope(envelope)) => match Claim::type_of(&envelope.payload) {
+            Ok(kind) if kind == SIGN => Sort::Signature,
             _ => Sort::Attestation,
         },
         Ok(Content::Message { .. }) => Sort::Signature,

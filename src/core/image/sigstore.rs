@@ -5,9 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::dsse::{Envelope, Signature};
-use crate::evidence::strict;
+use crate::evidence::strict::{self, List};
 use crate::sign::PublicKey;
 use crate::sigstore::json::{Bytes, message};
 use crate::sigstore::{Entry, WrittenEntry, no_duplicates};
@@ -139,22 +141,28 @@ message!(Document {
     dsse_envelope / "dsse_envelope": Dsse,
     message_signature / "message_signature": Message,
 });
+message!(Holder {
+    media_type / "media_type": String,
+    verification_material / "verification_material": Material,
+    dsse_envelope / "dsse_envelope": Box<RawValue>,
+    message_signature / "message_signature": IgnoredAny,
+});
 message!(Material {
     certificate / "certificate": Certificate,
     public_key / "public_key": Key,
     x509_certificate_chain / "x509_certificate_chain": Chain,
-    tlog_entries / "tlog_entries": Vec<WrittenEntry>,
+    tlog_entries / "tlog_entries": List<WrittenEntry, MAX_PARTS>,
     timestamp_verification_data / "timestamp_verification_data": Timestamps,
 });
 message!(Certificate { raw_bytes / "raw_bytes": Bytes });
 message!(Key { hint / "hint": String });
-message!(Chain { certificates / "certificates": Vec<Certificate> });
-message!(Timestamps { rfc3161_timestamps / "rfc3161_timestamps": Vec<Timestamp> });
+message!(Chain { certificates / "certificates": List<Certificate, MAX_PARTS> });
+message!(Timestamps { rfc3161_timestamps / "rfc3161_timestamps": List<Timestamp, MAX_PARTS> });
 message!(Timestamp { signed_timestamp / "signed_timestamp": Bytes });
 message!(Dsse {
     payload / "payload": Bytes,
     payload_type / "payload_type": String,
-    signatures / "signatures": Vec<Signed>,
+    signatures / "signatures": List<Signed, 2>,
 });
 message!(Signed { sig / "sig": Bytes, keyid / "keyid": String });
 message!(Message { message_digest / "message_digest": Hash, signature / "signature": Bytes });
@@ -164,19 +172,9 @@ impl Bundle {
     /// Reads a bundle strictly: members that are not known, members twice, two contents, two signers or signatures, and
     /// material that its version does not have are refused.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        if bytes.len() > MAX_BUNDLE {
-            return Err(Malformed::new(format!("{} bytes; {MAX_BUNDLE} are read", bytes.len())));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|error| Malformed::new(error.to_string()))?;
-        strict::document(text).map_err(|error| Malformed::new(error.to_string()))?;
-        let document: Document = serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))?;
-        let media_type = document.media_type.unwrap_or_default();
-        let version = READ.iter().find(|(known, _)| *known == media_type).map(|(_, version)| *version);
-        let version = version
-            .ok_or_else(|| Malformed::new(format!("media type `{}`", strict::shown(&media_type).trim_matches('"'))))?;
-        let material =
-            document.verification_material.ok_or_else(|| Malformed::new("`verificationMaterial` is missing"))?;
-        let (signer, entries, timestamps) = of_material(material, version)?;
+        let document: Document = document(bytes)?;
+        let version = version_of(document.media_type)?;
+        let (signer, entries, timestamps) = of_material(document.verification_material, version)?;
         let content = match (document.dsse_envelope, document.message_signature) {
             (Some(envelope), None) => Content::Envelope(of_dsse(envelope)?),
             (None, Some(message)) => of_bytes(message)?,
@@ -186,10 +184,38 @@ impl Bundle {
     }
 }
 
-/// Who is said to have signed, the log entries, the timestamps.
-type Vouched = (Signer, Vec<Entry>, Vec<Vec<u8>>);
+/// Reads all of a bundle but its envelope, as strictly as [`Bundle::parse`]. The envelope comes as it is written: at the
+/// gate it may have what Sigstore's have not, such as several signatures.
+pub(crate) fn around_envelope(bytes: &[u8]) -> Result<(Box<RawValue>, Vouched), Malformed> {
+    let holder: Holder = document(bytes)?;
+    let version = version_of(holder.media_type)?;
+    let vouched = of_material(holder.verification_material, version)?;
+    match (holder.dsse_envelope, holder.message_signature) {
+        (Some(envelope), None) => Ok((envelope, vouched)),
+        _ => Err(Malformed::new("it has not exactly one of `dsseEnvelope` and `messageSignature`")),
+    }
+}
 
-fn of_material(material: Material, version: Version) -> Result<Vouched, Malformed> {
+fn document<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    if bytes.len() > MAX_BUNDLE {
+        return Err(Malformed::new(format!("{} bytes; {MAX_BUNDLE} are read", bytes.len())));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| Malformed::new(error.to_string()))?;
+    strict::document(text).map_err(|error| Malformed::new(error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))
+}
+
+fn version_of(media_type: Option<String>) -> Result<Version, Malformed> {
+    let media_type = media_type.unwrap_or_default();
+    let version = READ.iter().find(|(known, _)| *known == media_type).map(|(_, version)| *version);
+    version.ok_or_else(|| Malformed::new(format!("media type `{}`", strict::shown(&media_type).trim_matches('"'))))
+}
+
+/// Who is said to have signed, the log entries, the timestamps.
+pub(crate) type Vouched = (Signer, Vec<Entry>, Vec<Vec<u8>>);
+
+fn of_material(material: Option<Material>, version: Version) -> Result<Vouched, Malformed> {
+    let material = material.ok_or_else(|| Malformed::new("`verificationMaterial` is missing"))?;
     let raw = |certificate: Certificate| {
         certificate.raw_bytes.map(|bytes| bytes.0).ok_or_else(|| Malformed::new("a certificate without `rawBytes`"))
     };
@@ -200,23 +226,17 @@ fn of_material(material: Material, version: Version) -> Result<Vouched, Malforme
             return Err(Malformed::new("a chain of certificates, which version 0.3 has not"));
         }
         (None, None, Some(chain)) => {
-            let chain = chain.certificates.unwrap_or_default();
-            if chain.is_empty() || chain.len() > MAX_PARTS {
-                return Err(Malformed::new(format!("a chain of {} certificates", chain.len())));
+            let chain = chain.certificates.unwrap_or_default().0;
+            if chain.is_empty() {
+                return Err(Malformed::new("a chain of no certificates"));
             }
             Signer::Certificate { chain: chain.into_iter().map(raw).collect::<Result<_, _>>()? }
         }
         _ => return Err(Malformed::new("it has not exactly one of `certificate` and `publicKey`")),
     };
-    let entries = material.tlog_entries.unwrap_or_default();
-    let timestamps = material.timestamp_verification_data.and_then(|data| data.rfc3161_timestamps).unwrap_or_default();
-    if entries.len() > MAX_PARTS || timestamps.len() > MAX_PARTS {
-        return Err(Malformed::new(format!(
-            "{} log entries and {} timestamps; {MAX_PARTS} of each are read",
-            entries.len(),
-            timestamps.len()
-        )));
-    }
+    let entries = material.tlog_entries.unwrap_or_default().0;
+    let timestamps = material.timestamp_verification_data.and_then(|data| data.rfc3161_timestamps);
+    let timestamps = timestamps.unwrap_or_default().0;
     let entries = entries.into_iter().map(Entry::of).collect::<Result<Vec<_>, _>>();
     let entries = entries.map_err(|error| Malformed::new(error.to_string()))?;
     no_duplicates(&entries).map_err(|error| Malformed::new(error.to_string()))?;
@@ -239,7 +259,7 @@ fn of_dsse(envelope: Dsse) -> Result<Envelope, Malformed> {
     if payload_type != PAYLOAD_TYPE {
         return Err(Malformed::new(format!("payload type {}", strict::shown(&payload_type))));
     }
-    let mut signatures = envelope.signatures.unwrap_or_default().into_iter();
+    let mut signatures = envelope.signatures.unwrap_or_default().0.into_iter();
     let (Some(signed), None) = (signatures.next(), signatures.next()) else {
         return Err(Malformed::new("it has not exactly one signature"));
     };
@@ -294,6 +314,35 @@ mod tests {
         let message = of_message(&[7; 32], b"sig", "h");
         let content = Content::Message { sha256: Some(vec![7; 32]), signature: b"sig".to_vec() };
         assert_eq!(Bundle::parse(&message).expect("a bundle").content, content);
+    }
+
+    #[test]
+    fn lists_that_are_too_long_fail_while_they_are_read() {
+        let good = good();
+        let inside = |member: &str| good.replace(r#""publicKey""#, &format!(r#"{member},"publicKey""#));
+        // What comes after the last that is read is not even JSON.
+        let many = |one: &str, count: usize| format!("{}!", format!("{one},").repeat(count));
+        for (bad, limit) in [
+            (inside(&format!(r#""tlogEntries":[{}]"#, many("{}", MAX_PARTS + 1))), MAX_PARTS),
+            (
+                inside(&format!(
+                    r#""timestampVerificationData":{{"rfc3161Timestamps":[{}]}}"#,
+                    many("{}", MAX_PARTS + 1)
+                )),
+                MAX_PARTS,
+            ),
+            (
+                inside(&format!(r#""x509CertificateChain":{{"certificates":[{}]}}"#, many("{}", MAX_PARTS + 1))),
+                MAX_PARTS,
+            ),
+            (good.replace(r#"[{"sig":"c2ln"}]"#, &format!("[{}]", many("{}", 3))), 2),
+        ] {
+            let error = serde_json::from_str::<Document>(&bad).err().expect("too many").to_string();
+            assert!(error.contains(&format!("more than {limit} elements")), "{error}");
+        }
+        let number = r#""tlogEntries":[{"logIndex":[[1,2],[3,4]]}]"#;
+        let error = serde_json::from_str::<Document>(&inside(number)).err().expect("no number").to_string();
+        assert!(error.contains("expected a 64-bit number"), "{error}");
     }
 
     #[test]

@@ -316,7 +316,7 @@ fn material(layer: &Descriptor) -> Material {
 }
 
 fn attested(envelope: Envelope) -> Attested {
-    let predicate_type = Claim::parse(&envelope.payload).map(|claim| claim.predicate_type).unwrap_or_default();
+    let predicate_type = Claim::type_of(&envelope.payload).unwrap_or_default();
     Attested {
         envelope,
         predicate_type,

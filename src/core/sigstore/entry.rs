@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::body;
 use super::json::{Bytes, Whole, base64, message};
 use super::tree::MAX_HASHES;
-use crate::evidence::strict;
+use crate::evidence::strict::{self, List};
 
 /// Longest body of an entry, in bytes. One with a certificate has less than 10 kB.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -85,7 +85,7 @@ message!(WrittenProof {
     log_index / "log_index": Whole,
     root_hash / "root_hash": Bytes,
     tree_size / "tree_size": Whole,
-    hashes / "hashes": Vec<Bytes>,
+    hashes / "hashes": List<Bytes, MAX_HASHES>,
     checkpoint / "checkpoint": Checkpoint,
 });
 message!(Checkpoint { envelope / "envelope": String });
@@ -238,10 +238,7 @@ impl Proof {
         let hash = |bytes: Bytes, what: &str| {
             if bytes.0.len() == 32 { Ok(bytes.0) } else { Err(malformed(format!("`{what}` is no SHA-256"))) }
         };
-        let hashes = written.hashes.unwrap_or_default();
-        if hashes.len() > MAX_HASHES {
-            return Err(malformed(format!("a proof of {} hashes; {MAX_HASHES} are read", hashes.len())));
-        }
+        let hashes = written.hashes.unwrap_or_default().0;
         let root = written.root_hash.ok_or_else(|| malformed("`inclusionProof.rootHash` is missing"))?;
         Ok(Self {
             index: natural(written.log_index, "inclusionProof.logIndex")?,

@@ -3,9 +3,12 @@
 //!
 //! Source: protobuf, "`ProtoJSON` Format"; sigstore-oci §4.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Bytes in base64, standard or for URLs, as protobuf's JSON form allows; with or without padding.
@@ -29,9 +32,29 @@ pub(crate) struct Whole(pub(crate) i64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let read = value.as_i64().or_else(|| value.as_str().and_then(whole));
-        read.map(Self).ok_or_else(|| serde::de::Error::custom("a number that is none"))
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a 64-bit number")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Whole, E> {
+                i64::try_from(number).map(Whole).map_err(|_| E::custom("a number that is none"))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Whole, E> {
+                whole(text).map(Whole).ok_or_else(|| E::custom("a number that is none"))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 

@@ -6,22 +6,30 @@
 //! 13).
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 
 use super::identity::{Identity, Mismatch, Wanted};
-use super::{Entry, EntryError, Logged, Signed, TrustedRoot, Verifier, check, check_scts, proven_times};
+use super::time::proven_times_within;
+use super::{Entry, EntryError, Logged, Signed, TrustedRoot, Verifier, check, check_scts};
 use crate::dsse::Envelope;
 use crate::image::keyed::{NoSignature, holds};
 use crate::sign::PublicKey;
 use crate::trust::timestamp::ProvenTime;
-use crate::trust::{Anchor, Certificate, CertificateError, ChainError, Purpose, chain};
+use crate::trust::{Anchors, Certificate, CertificateError, ChainError, Purpose, Work};
 
 /// Most log entries and timestamps that are checked for one image.
 pub const MAX_CHECKS: usize = 8192;
 /// Most certificates that a signature brings besides the signer's.
 pub const MAX_CHAIN: usize = 32;
+
+/// What checking the signatures for one image may cost: each is one, and one more for every [`SIGNED_FOR_ONE`] bytes that
+/// are hashed for it.
+pub const MAX_SIGNATURES: usize = 65_536;
+/// How many bytes that are signed count as much as a signature.
+const SIGNED_FOR_ONE: usize = 256 * 1024;
+/// What checking all timestamps and chains for one image may cost, in bytes hashed: some seconds.
+const MAX_WORK: u64 = 16 * 1024 * 1024 * 1024;
 
 /// What a signature brings besides itself; nothing of it is proven.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -90,20 +98,38 @@ pub struct Demands<'a> {
     pub budget: Option<&'a Budget>,
 }
 
-/// How many log entries and timestamps may still be checked; for everything that is kept about one image.
+/// What may still be checked; for everything that is kept about one image.
 #[derive(Debug)]
-pub struct Budget(AtomicUsize);
+pub struct Budget {
+    /// Log entries and timestamps.
+    checks: Work,
+    /// Signatures: [`MAX_SIGNATURES`].
+    signatures: Work,
+    /// Timestamps and chains, in bytes hashed.
+    work: Work,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(AtomicUsize::new(MAX_CHECKS))
+        Self::of(MAX_CHECKS as u64, MAX_SIGNATURES as u64, MAX_WORK)
     }
 }
 
 impl Budget {
-    fn spend(&self, count: usize) -> Result<(), Refused> {
-        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count));
-        left.map(drop).map_err(|_| Refused::Budget)
+    pub(crate) fn of(checks: u64, signatures: u64, work: u64) -> Self {
+        Self { checks: Work::new(checks), signatures: Work::new(signatures), work: Work::new(work) }
+    }
+
+    /// Before one signature over this message is checked.
+    fn spend_signature(&self, message: &[&[u8]]) -> Result<(), Refused> {
+        let bytes: usize = message.iter().map(|part| part.len()).sum();
+        self.signatures.spend_or_leave(1 + (bytes / SIGNED_FOR_ONE) as u64).map_err(|_| Refused::Signatures)
+    }
+
+    /// Before what a signature brings is checked.
+    fn spend_checks(&self, material: &Material) -> Result<(), Refused> {
+        let count = material.entries.len() + material.timestamps.len();
+        self.checks.spend_or_leave(count as u64).map_err(|_| Refused::Budget)
     }
 }
 
@@ -203,6 +229,11 @@ pub enum Refused {
     /// Strangers keep more about the image than is checked.
     #[error("more than {MAX_CHECKS} log entries and timestamps are kept about the image; no more are checked")]
     Budget,
+    /// Strangers have signed more than is checked.
+    #[error(
+        "more signatures than are checked are kept about the image, or they are over too much; no more are checked"
+    )]
+    Signatures,
 }
 
 fn also(unread: &[String]) -> String {
@@ -215,23 +246,28 @@ fn when(windows: &[String]) -> String {
 
 /// Judges a signature with what it brings.
 pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>) -> Result<Proof, Refused> {
-    if let Some(budget) = demands.budget {
-        budget.spend(material.entries.len() + material.timestamps.len())?;
+    let own = Budget::default();
+    let budget = demands.budget.unwrap_or(&own);
+    budget.spend_signature(unproven.message)?;
+    // First, where the key is known: what a stranger brings then costs nothing.
+    if let Signer::Key(key) = demands.signer {
+        holds(key, unproven.message, unproven.signature)?;
     }
+    budget.spend_checks(material)?;
     let leaf = match demands.signer {
         Signer::Key(_) => None,
         Signer::Certificate(keyless) => Some(leaf(material, keyless)?),
     };
-    let (verifier, key) = match (demands.signer, &leaf) {
-        (Signer::Key(key), _) => (Verifier::Key(key), key),
-        (Signer::Certificate(_), Some(leaf)) => (Verifier::Certificate(leaf), leaf.public_key()),
+    let verifier = match (demands.signer, &leaf) {
+        (Signer::Key(key), _) => Verifier::Key(key),
+        (Signer::Certificate(_), Some(leaf)) => Verifier::Certificate(leaf),
         (Signer::Certificate(_), None) => return Err(Refused::NoCertificate { unread: material.unread.clone() }),
     };
     let mut proof = Proof { notes: material.unread.clone(), ..Proof::default() };
     // Logs without promises prove no time: whether their key was trusted is asked for the times of timestamps.
     let mut no_stamp = None;
     for (place, response) in material.timestamps.iter().enumerate() {
-        match stamped(response, unproven, demands.root) {
+        match stamped(response, unproven, demands.root, &budget.work) {
             Ok(time) => proof.stamped.push((place, time)),
             Err(reason) => {
                 proof.notes.push(format!("timestamp {place}: {reason}"));
@@ -245,16 +281,15 @@ pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>
     if authorities.len() < demands.timestamps {
         let reason = match authorities.len() {
             0 => no_stamp,
-            found => format!("{} authorities must vouch for the time, and {found} does", demands.timestamps),
+            1 => format!("{} authorities must vouch for the time, and 1 does", demands.timestamps),
+            found => format!("{} authorities must vouch for the time, and {found} do", demands.timestamps),
         };
         return Err(Refused::Time { reason });
     }
     if let (Signer::Certificate(keyless), Some(leaf)) = (demands.signer, leaf.as_ref()) {
-        certificate(material, leaf, keyless, demands.root, no_stamp, &mut proof)?;
-    }
-    // Before the identity: what a mismatch tells is then who has really signed.
-    holds(key, unproven.message, unproven.signature)?;
-    if let (Signer::Certificate(keyless), Some(leaf)) = (demands.signer, leaf.as_ref()) {
+        certificate(material, leaf, keyless, (demands.root, &budget.work), no_stamp, &mut proof)?;
+        // Before the identity: what a mismatch tells is then who has really signed.
+        holds(leaf.public_key(), unproven.message, unproven.signature)?;
         proof.identity = Some(keyless.wanted.check(leaf)?);
     }
     Ok(proof)
@@ -273,10 +308,10 @@ fn leaf(material: &Material, keyless: &Keyless) -> Result<Certificate, Refused> 
 
 /// The time that an authority vouches for. Under a tag the whole envelope may have been stamped, as cosign v2 does, or
 /// the signature, as v3 does.
-fn stamped(response: &[u8], unproven: &Unproven<'_>, root: &TrustedRoot) -> Result<ProvenTime, String> {
+fn stamped(response: &[u8], unproven: &Unproven<'_>, root: &TrustedRoot, work: &Work) -> Result<ProvenTime, String> {
     let responses = [response.to_vec()];
     let earliest = |message: &[u8]| {
-        let times = proven_times(&responses, message, &root.timestamp_authorities)?;
+        let times = proven_times_within(&responses, message, &root.timestamp_authorities, work)?;
         times.into_iter().next().ok_or_else(|| "it proves nothing".to_owned())
     };
     let over_signature = earliest(unproven.signature);
@@ -334,7 +369,7 @@ fn certificate(
     material: &Material,
     leaf: &Certificate,
     keyless: &Keyless,
-    root: &TrustedRoot,
+    (root, work): (&TrustedRoot, &Work),
     no_stamp: String,
     proof: &mut Proof,
 ) -> Result<(), Refused> {
@@ -357,12 +392,16 @@ fn certificate(
     }
     for at in times {
         let believed = root.authorities.iter().filter(|authority| authority.window.covers(at));
-        let anchors: Vec<Anchor> = believed.map(|authority| authority.anchor.clone()).collect();
+        // One root may stand above several authorities: those that name intermediates are not reached by others.
+        let (bare, whole) =
+            believed.map(|authority| authority.anchor.clone()).partition(|anchor| anchor.intermediates.is_empty());
+        let anchors = Anchors { whole, bare };
         if anchors.is_empty() {
             let window = |authority: &super::Authority| format!("{} is from {}", authority.anchor.id, authority.window);
             return Err(Refused::Authority { at, windows: root.authorities.iter().map(window).collect() });
         }
-        let chain = chain(leaf, &intermediates, &anchors, at, Purpose::CodeSigning)
+        let chain = anchors
+            .chain(leaf, &intermediates, at, Purpose::CodeSigning, work)
             .map_err(|reason| Refused::Chain { at, reason })?;
         if proof.path.is_empty() {
             proof.path = chain.path;

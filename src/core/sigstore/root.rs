@@ -63,6 +63,11 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether every time lies inside.
+    pub fn is_endless(&self) -> bool {
+        self.start.is_none() && self.end.is_none()
+    }
+
     /// Whether `time` lies inside.
     pub fn covers(&self, time: Timestamp) -> bool {
         self.start.is_none_or(|start| start <= time) && self.end.is_none_or(|end| time <= end)

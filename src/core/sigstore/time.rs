@@ -2,8 +2,10 @@
 //!
 //! Source: sigstore-oci §10; RFC 3161.
 
-use super::root::Authority;
-use crate::trust::timestamp::{self, ProvenTime, TimestampError};
+use jiff::Timestamp;
+
+use super::root::{Authority, Window};
+use crate::trust::timestamp::{self, ProvenTime, TimestampError, Windows};
 use crate::trust::{COST_OF_READING, Work};
 
 /// Most timestamps of one signature.
@@ -26,6 +28,16 @@ pub fn proven_times(
     message: &[u8],
     authorities: &[Authority],
 ) -> Result<Vec<ProvenTime>, String> {
+    proven_times_within(responses, message, authorities, &Work::new(COST))
+}
+
+/// The same, of those whose timestamps are counted together.
+pub(super) fn proven_times_within(
+    responses: &[Vec<u8>],
+    message: &[u8],
+    authorities: &[Authority],
+    work: &Work,
+) -> Result<Vec<ProvenTime>, String> {
     if responses.len() > MAX_TIMESTAMPS {
         return Err(format!("{} timestamps; {MAX_TIMESTAMPS} are read", responses.len()));
     }
@@ -34,7 +46,6 @@ pub fn proven_times(
     }
     let mut why = "the trusted root names no timestamp authority".to_owned();
     let mut times = Vec::new();
-    let work = Work::new(COST);
     for response in responses {
         let token = match timestamp::token_of_response(response) {
             Ok(token) => token,
@@ -45,16 +56,19 @@ pub fn proven_times(
         };
         for authority in authorities {
             let anchors = std::slice::from_ref(&authority.anchor);
+            // With a window, however long, what a stranger brings does not lead from its intermediates to its root.
+            let window = Window { start: authority.window.start.or(Some(Timestamp::MIN)), ..authority.window };
+            let windows = Windows::from([(authority.anchor.id.clone(), window)]);
             let proven = match work.spend(token.len() as u64 * COST_OF_READING) {
-                Ok(()) => timestamp::verify_within(token, message, anchors, &work),
+                Ok(()) => timestamp::verify_in_windows(token, message, anchors, &windows, work),
                 Err(_) => Err(TimestampError::TooMuchWork),
             };
             match proven {
-                Ok(time) if !authority.window.covers(time.time) => {
-                    let (id, window) = (&authority.anchor.id, authority.window);
-                    why = format!("the authority {id} is not trusted for {}, only {window}", time.time);
-                }
                 Ok(time) => times.push(time),
+                Err(TimestampError::Window { time, .. }) => {
+                    let (id, window) = (&authority.anchor.id, authority.window);
+                    why = format!("the authority {id} is not trusted for {time}, only {window}");
+                }
                 Err(error) => why = error.to_string(),
             }
         }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::certificate::Certificate;
 use super::names;
+use super::timestamp::Windows;
 use super::work::{TooMuchWork, Work};
 
 /// Longest path, leaf and root counted.
@@ -249,6 +250,64 @@ pub(super) fn chain_within(
             || ChainError::UnknownIssuer { subject: leaf.label(), issuer: leaf.issuer().to_owned() },
             |(_, e)| e,
         )),
+    }
+}
+
+/// Anchors, and what a stranger may bring for them.
+#[derive(Debug, Default)]
+pub(crate) struct Anchors {
+    /// They name the certificates that may lead to them: no others may. One root may stand above several authorities that
+    /// are trusted at different times, so what leads to the root need not be of the authority that is trusted.
+    pub(crate) whole: Vec<Anchor>,
+    /// Whatever leads to them counts.
+    pub(crate) bare: Vec<Anchor>,
+}
+
+impl Anchors {
+    /// Those that are trusted `at` this time and for which `counts` holds. One of a root that is trusted for some time only, under whatever id, is
+    /// whole where it names intermediates.
+    pub(super) fn open(anchors: &[Anchor], windows: &Windows, at: Timestamp, counts: impl Fn(&Anchor) -> bool) -> Self {
+        let window = |anchor: &Anchor| windows.get(&anchor.id).copied().unwrap_or_default();
+        let mut open = Self::default();
+        for anchor in anchors.iter().filter(|anchor| window(anchor).covers(at) && counts(anchor)) {
+            let mut same = anchors.iter().filter(|other| other.certificate == anchor.certificate);
+            let is_whole = !anchor.intermediates.is_empty() && same.any(|other| !window(other).is_endless());
+            if is_whole { &mut open.whole } else { &mut open.bare }.push(anchor.clone());
+        }
+        open
+    }
+
+    /// Whether nobody is trusted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.bare.is_empty()
+    }
+
+    /// The same as [`chain`], from a stranger's `intermediates` to these.
+    pub(crate) fn chain(
+        &self,
+        leaf: &Certificate,
+        intermediates: &[Certificate],
+        at: Timestamp,
+        purpose: Purpose,
+        work: &Work,
+    ) -> Result<Chain, ChainError> {
+        if self.whole.is_empty() {
+            return chain_within(leaf, intermediates, &self.bare, at, purpose, work);
+        }
+        let whole = chain_within(leaf, &[], &self.whole, at, purpose, work);
+        if self.bare.is_empty() {
+            return whole;
+        }
+        match (whole, chain_within(leaf, intermediates, &self.bare, at, purpose, work)) {
+            (Ok(mut chain), Ok(other)) => {
+                chain.anchors.extend(other.anchors);
+                chain.anchors.sort_unstable();
+                chain.anchors.dedup();
+                Ok(chain)
+            }
+            (Ok(chain), Err(_)) | (Err(_), Ok(chain)) => Ok(chain),
+            (Err(first), Err(_)) => Err(first),
+        }
     }
 }
 

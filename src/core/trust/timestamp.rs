@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use self::token::{SignerId, Token};
 use super::certificate::{Certificate, CertificateError};
-use super::chain::{Anchor, ChainError, Purpose, chain_within};
+use super::chain::{Anchor, Anchors, ChainError, Purpose, chain_within};
 use super::work::Work;
 use crate::sign::authority::{Algorithm, Hash};
 use crate::sigstore::Window;
@@ -104,6 +104,12 @@ pub enum TimestampError {
         /// The time of the token.
         time: Timestamp,
     },
+    /// The authority names the certificate that it signs with, and the token is by another.
+    #[error("the token is not by the certificate that the authority `{authority}` is trusted with")]
+    NotListed {
+        /// The id of the authority.
+        authority: String,
+    },
     /// The work for one envelope is used up.
     #[error("checking the token would take too long")]
     TooMuchWork,
@@ -117,7 +123,7 @@ pub fn verify(token_der: &[u8], message: &[u8], authorities: &[Anchor]) -> Resul
     verify_within(token_der, message, authorities, &Work::new(COST_OF_ONE))
 }
 
-pub(crate) fn verify_within(
+fn verify_within(
     token_der: &[u8],
     message: &[u8],
     authorities: &[Anchor],
@@ -127,7 +133,7 @@ pub(crate) fn verify_within(
 }
 
 /// The same, where authorities may be trusted for some times only.
-pub(super) fn verify_in_windows(
+pub(crate) fn verify_in_windows(
     token_der: &[u8],
     message: &[u8],
     authorities: &[Anchor],
@@ -236,23 +242,43 @@ fn check_signer(
         return Err(TimestampError::OtherCertificate);
     }
     let time = token.info.time;
-    let chain =
-        chain_within(signer, bag, authorities, time, Purpose::TimeStamping, work).map_err(|reason| match reason {
-            ChainError::TooMuchWork { .. } => TimestampError::TooMuchWork,
-            reason => TimestampError::Chain { reason },
-        })?;
+    let failed = |reason: ChainError| match reason {
+        ChainError::TooMuchWork { .. } => TimestampError::TooMuchWork,
+        reason => TimestampError::Chain { reason },
+    };
+    let window = |id: &str| windows.get(id).copied().unwrap_or_default();
+    let purpose = Purpose::TimeStamping;
+    let open = Anchors::open(authorities, windows, time, |authority| may_sign(authority, signer));
+    let authority = match open.chain(signer, bag, time, purpose, work) {
+        Ok(chain) => chain.anchors.into_iter().next().ok_or(TimestampError::NoAuthority),
+        Err(reason) if open.bare.len() == authorities.len() => return Err(failed(reason)),
+        // Is it for the time, or for the signer, that nobody vouches?
+        Err(reason) => {
+            let chain = chain_within(signer, bag, authorities, time, purpose, work).map_err(failed)?;
+            let reached = || authorities.iter().filter(|authority| chain.anchors.contains(&authority.id));
+            let closed = reached().find(|one| may_sign(one, signer) && !window(&one.id).covers(time));
+            let other = reached().find(|one| !may_sign(one, signer));
+            Err(match (closed, other) {
+                (Some(one), _) => TimestampError::Window { authority: one.id.clone(), window: window(&one.id), time },
+                (None, Some(one)) => TimestampError::NotListed { authority: one.id.clone() },
+                (None, None) => failed(reason),
+            })
+        }
+    };
     work.spend_check(signer.public_key()).map_err(|_| TimestampError::TooMuchWork)?;
     signer
         .public_key()
         .verify_as(token.algorithm, &token.signed_attributes, token.signature)
         .map_err(|_| TimestampError::BadSignature)?;
-    let window = |id: &str| windows.get(id).copied().unwrap_or_default();
-    let authority = chain.anchors.iter().find(|id| window(id).covers(time));
-    match (authority, chain.anchors.first()) {
-        (Some(authority), _) => Ok(ProvenTime { time, authority: authority.clone() }),
-        (None, Some(id)) => Err(TimestampError::Window { authority: id.clone(), window: window(id), time }),
-        (None, None) => Err(TimestampError::NoAuthority),
-    }
+    Ok(ProvenTime { time, authority: authority? })
+}
+
+/// Whether an authority may have signed with this certificate. One that names what it signs with, and not only who
+/// certifies that, signs with nothing else: another under the same root need not be its own.
+fn may_sign(authority: &Anchor, signer: &Certificate) -> bool {
+    let named = std::iter::once(&authority.certificate).chain(&authority.intermediates);
+    let mut signing = named.filter(|certificate| !certificate.is_ca()).peekable();
+    signing.peek().is_none() || signing.any(|certificate| certificate == signer)
 }
 
 /// The first version of the attribute names certificates by SHA-1 (RFC 2634 §5.4); the signature covers it.

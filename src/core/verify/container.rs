@@ -2,13 +2,13 @@
 //!
 //! Repacking never improves a verdict (security rule 13): what comes out is judged by its own signatures.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::source::MAX_ENVELOPE;
-use crate::dsse::{Envelope, MAX_TIMESTAMPS, ParseError, TIMESTAMP_LOG_ENTRY, TIMESTAMP_TSP, Timestamp};
+use crate::dsse::{Envelope, ParseError, TIMESTAMP_LOG_ENTRY, TIMESTAMP_TSP, Timestamp};
+use crate::image::sigstore::{self, Signer};
 use crate::sign::pem;
 use crate::statement;
 use crate::trust::timestamp::token_of_response;
@@ -19,8 +19,13 @@ pub fn open(bytes: &[u8]) -> Result<Envelope, ParseError> {
     if plain.is_ok() {
         return plain;
     }
-    match serde_json::from_slice::<Bundle<'_>>(bytes) {
-        Ok(bundle) => bundle.into_envelope(),
+    #[derive(Deserialize)]
+    struct Holder {
+        #[serde(rename = "dsseEnvelope", alias = "dsse_envelope")]
+        _envelope: IgnoredAny,
+    }
+    match serde_json::from_slice::<Holder>(bytes) {
+        Ok(_) => of_bundle(bytes),
         Err(_) => plain,
     }
 }
@@ -65,103 +70,47 @@ pub(crate) fn nested_in(outer: &Envelope) -> Option<Vec<u8>> {
     serde_json::from_str::<Shape<'_>>(&custom.data).is_ok().then(|| custom.data.into_bytes())
 }
 
-/// A Sigstore bundle (protobuf-specs, `sigstore_bundle.proto`) with an envelope.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Bundle<'a> {
-    #[serde(borrow, default)]
-    verification_material: Material<'a>,
-    #[serde(borrow)]
-    dsse_envelope: &'a RawValue,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Material<'a> {
-    certificate: Option<Certificate>,
-    x509_certificate_chain: Option<Chain>,
-    timestamp_verification_data: Option<Stamps>,
-    #[serde(borrow)]
-    tlog_entries: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Certificate {
-    raw_bytes: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Chain {
-    certificates: Vec<Certificate>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Stamps {
-    rfc3161_timestamps: Vec<Stamp>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stamp {
-    signed_timestamp: String,
-}
-
 /// The PEM text that an envelope holds.
 fn as_pem(der: &[u8]) -> Vec<u8> {
     pem::encode("CERTIFICATE", der).as_bytes().to_vec()
 }
 
-impl Bundle<'_> {
-    fn into_envelope(self) -> Result<Envelope, ParseError> {
-        let mut envelope = Envelope::parse(self.dsse_envelope.get().as_bytes(), MAX_ENVELOPE)?;
-        let bytes = |member: &str, text: &str| {
-            STANDARD.decode(text).map_err(|error| ParseError::Base64 {
-                member: format!("verificationMaterial.{member}"),
-                reason: error.to_string(),
-            })
-        };
-        let mut certificates = Vec::new();
-        if let Some(one) = &self.verification_material.certificate {
-            certificates.push(as_pem(&bytes("certificate", &one.raw_bytes)?));
-        }
-        for one in self.verification_material.x509_certificate_chain.iter().flat_map(|chain| &chain.certificates) {
-            certificates.push(as_pem(&bytes("x509CertificateChain", &one.raw_bytes)?));
-        }
-        let mut timestamps = Vec::new();
-        let stamps = self.verification_material.timestamp_verification_data.unwrap_or_default();
-        let entries = self.verification_material.tlog_entries.unwrap_or_default();
-        if stamps.rfc3161_timestamps.len().max(entries.len()) > MAX_TIMESTAMPS {
-            let member = "verificationMaterial".to_owned();
-            return Err(ParseError::TooMany { member, limit: MAX_TIMESTAMPS, unit: "timestamps or log entries" });
-        }
-        for stamp in &stamps.rfc3161_timestamps {
-            let data = bytes("timestampVerificationData", &stamp.signed_timestamp)?;
-            // A bundle has whole responses, an envelope the tokens in them.
-            let data = token_of_response(&data).map(<[u8]>::to_vec).unwrap_or(data);
-            timestamps.push(Timestamp { kind: TIMESTAMP_TSP.to_owned(), data });
-        }
-        timestamps.extend(
-            entries
-                .into_iter()
-                .map(|entry| Timestamp { kind: TIMESTAMP_LOG_ENTRY.to_owned(), data: entry.get().as_bytes().to_vec() }),
-        );
-        // A bundle has one signature, and its material is that signature's.
-        if let [signature] = envelope.signatures.as_mut_slice() {
-            let mut certificates = certificates.into_iter();
-            signature.certificate = certificates.next().or(signature.certificate.take());
-            signature.intermediates.extend(certificates);
-            signature.timestamps.extend(timestamps);
-        }
-        Ok(envelope)
-    }
+/// The envelope in a bundle, whose one signature has what the bundle brings.
+fn of_bundle(bytes: &[u8]) -> Result<Envelope, ParseError> {
+    let malformed = |reason: String| ParseError::Json { reason };
+    let (envelope, (signer, entries, stamps)) =
+        sigstore::around_envelope(bytes).map_err(|error| malformed(error.to_string()))?;
+    let mut envelope = Envelope::parse(envelope.get().as_bytes(), MAX_ENVELOPE)?;
+    let certificates = match signer {
+        Signer::Key { .. } => Vec::new(),
+        Signer::Certificate { chain } => chain,
+    };
+    let brings_nothing = certificates.is_empty() && stamps.is_empty() && entries.is_empty();
+    let [signature] = envelope.signatures.as_mut_slice() else {
+        // Whose it would be, nobody could say.
+        let many = format!("a bundle of {} signatures with material for one", envelope.signatures.len());
+        return if brings_nothing { Ok(envelope) } else { Err(malformed(many)) };
+    };
+    let mut certificates = certificates.iter().map(|der| as_pem(der));
+    signature.certificate = certificates.next().or(signature.certificate.take());
+    signature.intermediates.extend(certificates);
+    // A bundle has whole responses, an envelope the tokens in them.
+    let stamps = stamps.into_iter().map(|data| Timestamp {
+        kind: TIMESTAMP_TSP.to_owned(),
+        data: token_of_response(&data).map(<[u8]>::to_vec).unwrap_or(data),
+    });
+    let entries = entries.iter().map(|entry| Timestamp {
+        kind: TIMESTAMP_LOG_ENTRY.to_owned(),
+        data: entry.to_json().to_string().into_bytes(),
+    });
+    signature.timestamps.extend(stamps.chain(entries));
+    Ok(envelope)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::sigstore::MAX_PARTS;
     use crate::sigstore::Entry;
     use crate::trust::Certificate;
 
@@ -191,9 +140,62 @@ mod tests {
         assert_eq!(again, envelope);
         let text = std::str::from_utf8(bundle).expect("text");
         let start = text.find("\"tlogEntries\":[").expect("entries") + "\"tlogEntries\":[".len();
-        let many = format!("{}{}{}", &text[..start], "{},".repeat(MAX_TIMESTAMPS), &text[start..]);
-        assert!(matches!(open(many.as_bytes()), Err(ParseError::TooMany { .. })));
-        let null = text.replacen("\"tlogEntries\":[", "\"tlogEntries\":null,\"x\":[", 1);
-        assert_eq!(open(null.as_bytes()).expect("reads").signatures[0].timestamps.len(), 1);
+        let many = format!("{}{}{}", &text[..start], "{},".repeat(MAX_PARTS), &text[start..]);
+        assert!(reason(&many).contains("more than 32 elements"), "{}", reason(&many));
+    }
+
+    fn reason(text: &str) -> String {
+        open(text.as_bytes()).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn bundles_are_read_as_strictly_as_those_of_images() {
+        let bundle = include_bytes!("../../../fixtures/cosign/bundles/attblob-keyless-rekor2.sigstore.json");
+        let text = std::str::from_utf8(bundle).expect("text");
+        open(bundle).expect("as it was recorded");
+        let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let chain = serde_json::json!({"certificates": [value["verificationMaterial"]["certificate"]]});
+        let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut value = value.clone();
+            change(&mut value);
+            reason(&value.to_string())
+        };
+        for (error, expected) in [
+            (
+                reason(&text.replacen('{', r#"{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","#, 1)),
+                "twice",
+            ),
+            (reason(&text.replace("bundle.v0.3+json", "bundle.v9.9+json")), "media type"),
+            (changed(&|value| drop(value.as_object_mut().expect("an object").remove("mediaType"))), "media type"),
+            (changed(&|value| value["extra"] = 1.into()), "unknown field"),
+            (changed(&|value| value["verificationMaterial"]["extra"] = 1.into()), "unknown field"),
+            (
+                changed(&|value| value["verificationMaterial"]["x509CertificateChain"] = chain.clone()),
+                "not exactly one of `certificate`",
+            ),
+            (
+                changed(&|value| {
+                    value["verificationMaterial"]["x509CertificateChain"] = chain.clone();
+                    value["verificationMaterial"].as_object_mut().expect("an object").remove("certificate");
+                }),
+                "which version 0.3 has not",
+            ),
+            (
+                changed(&|value| {
+                    let entries = value["verificationMaterial"]["tlogEntries"].as_array_mut().expect("a list");
+                    entries.push(entries[0].clone());
+                }),
+                "twice",
+            ),
+            (
+                changed(&|value| {
+                    let signatures = value["dsseEnvelope"]["signatures"].as_array_mut().expect("a list");
+                    signatures.push(signatures[0].clone());
+                }),
+                "2 signatures with material for one",
+            ),
+        ] {
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
     }
 }

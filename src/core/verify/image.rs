@@ -376,7 +376,7 @@ impl<'a> Signature<'a> {
         let budget = Budget::default();
         for (name, who) in &self.signers {
             let demand = match who {
-                Who::Key(key) => Demand::of_key(digest, key, self.annotations),
+                Who::Key(key) => Demand { budget: Some(&budget), ..Demand::of_key(digest, key, self.annotations) },
                 Who::Keyless(ImageKeyless { keyless, root, logs }) => Demand {
                     signer: Signer::Certificate(keyless),
                     root,

@@ -258,7 +258,8 @@ fn proven(proof: &Proof, material: &Material) -> BTreeMap<String, Value> {
             }
         }
     }
-    let entry = proof.logged.first().and_then(|(place, _)| material.entries.get(*place)?.to_annotation());
+    // Entries without a promise have none.
+    let entry = proof.logged.iter().find_map(|(place, _)| material.entries.get(*place)?.to_annotation());
     if let Some(Ok(entry)) = entry.map(|text| serde_json::from_str::<Value>(&text)) {
         shown.insert("Bundle".to_owned(), entry);
     }
@@ -275,6 +276,8 @@ fn judge_envelope(
     bytes: Option<&[u8]>,
     demand: &Demand<'_>,
 ) -> Result<(Claim, Proof), Refused> {
+    let own = Budget::default();
+    let demand = &Demand { budget: demand.budget.or(Some(&own)), ..*demand };
     let header = pae_header(&envelope.payload_type, envelope.payload.len());
     let message: [&[u8]; 2] = [&header, &envelope.payload];
     let judged = |signature: &Signature| {
@@ -282,7 +285,7 @@ fn judge_envelope(
         let unproven = Unproven { message: &message, signature: &signature.sig, envelope, envelope_bytes };
         demand.judge(found, &unproven)
     };
-    // Each of them is tried with one key: a stranger's thousand cost a thousand checks.
+    // Each of them is tried with one key: a stranger's thousand cost a thousand checks, which the budget counts.
     let mut refused = Refused::Proof(NoSignature::Bad.into());
     let mut proof = None;
     for signature in &envelope.signatures {

@@ -6,8 +6,9 @@ use super::make::{
     ANY, CODE_SIGNING, Draft, SERVER, Stamp, World, dns, email, int, key, noon, octets, seq, tlv, uri, utf8,
 };
 use crate::image::keyed;
+use crate::sign::Signer as _;
 use crate::sigstore::identity::Wanted;
-use crate::sigstore::judge::{Demands, Keyless, Material, Proof, Refused, Signer, Unproven, judge};
+use crate::sigstore::judge::{Budget, Demands, Keyless, Material, Proof, Refused, Signer, Unproven, judge};
 use crate::sigstore::{Authority, TrustedRoot, Window};
 
 const SUBJECT: &str = "builder@example.org";
@@ -24,6 +25,12 @@ struct Case {
     issuer: Draft,
     window: Window,
     time_window: Window,
+    /// What the authorities name below their roots.
+    named: Vec<Certificate>,
+    time_named: Vec<Certificate>,
+    /// Further authorities.
+    others: Vec<Anchor>,
+    time_others: Vec<Anchor>,
     /// Who made the signature.
     signer: usize,
     stamp: fn(&World, Stamp) -> Stamp,
@@ -46,6 +53,10 @@ impl Case {
             times: vec!["20260601120000Z"],
             window: Window::default(),
             time_window: Window::default(),
+            named: Vec::new(),
+            time_named: Vec::new(),
+            others: Vec::new(),
+            time_others: Vec::new(),
             signer: world.leaf.key,
             stamp: |_, stamp| stamp,
             world,
@@ -61,14 +72,24 @@ impl Case {
     fn root(&self) -> TrustedRoot {
         let authority =
             |anchor: Anchor, window| Authority { anchor, window, uri: String::new(), operator: String::new() };
+        let all = |first: Anchor, named: &[Certificate], window, others: &[Anchor]| {
+            let first = authority(Anchor { intermediates: named.to_vec(), ..first }, window);
+            let others = others.iter().map(|anchor| authority(anchor.clone(), Window::default()));
+            std::iter::once(first).chain(others).collect()
+        };
+        let (root, time_root) = (self.world.root.anchor("r"), self.world.time_root.anchor("t"));
         TrustedRoot {
-            authorities: vec![authority(self.world.root.anchor("r"), self.window)],
-            timestamp_authorities: vec![authority(self.world.time_root.anchor("t"), self.time_window)],
+            authorities: all(root, &self.named, self.window, &self.others),
+            timestamp_authorities: all(time_root, &self.time_named, self.time_window, &self.time_others),
             ..TrustedRoot::default()
         }
     }
 
     fn judge(&self) -> Result<Proof, Refused> {
+        self.judge_within(None)
+    }
+
+    fn judge_within(&self, budget: Option<&Budget>) -> Result<Proof, Refused> {
         let signature = keyed::sign(key(self.signer), &[MESSAGE]).expect("signs");
         let response = |time: &&'static str| {
             let stamp = Stamp { time, ..self.world.stamp(&signature) };
@@ -84,7 +105,7 @@ impl Case {
         let keyless = Keyless { wanted, certificate: None, sct: false, detached_sct: None };
         let root = self.root();
         let signer = Signer::Certificate(&keyless);
-        let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget: None };
+        let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget };
         let message: [&[u8]; 1] = [MESSAGE];
         judge(
             &material,
@@ -229,4 +250,145 @@ fn a_signer_has_one_name_and_one_issuer() {
     ] {
         assert!(with(bad).is_err());
     }
+}
+
+/// Until shortly before anything here is signed.
+const RETIRED: &str = "2026-05-31T00:00:00Z";
+
+fn retired() -> Window {
+    Window { start: None, end: Some(super::make::at(RETIRED)) }
+}
+
+/// Another authority of the same root, with its own intermediate.
+fn sibling(world: &World, key: usize) -> (Draft, Anchor) {
+    let other = Draft { serial: 21, ..Draft::authority("other intermediate", key) };
+    let intermediates = vec![other.certificate(&world.root)];
+    (other, Anchor { id: "s".to_owned(), intermediates, ..world.root.anchor("s") })
+}
+
+#[test]
+fn a_retired_intermediate_does_not_count_by_the_root_of_another_authority() {
+    let both = |case: &mut Case| {
+        case.named = vec![case.world.intermediate.certificate(&case.world.root)];
+        case.others = vec![sibling(&case.world, 6).1];
+    };
+    Case::changed(both).judge().expect("both are trusted");
+    let refused = Case::refused(|case| {
+        both(case);
+        case.window = retired();
+    });
+    assert!(matches!(refused, Refused::Chain { reason: ChainError::UnknownIssuer { .. }, .. }), "{refused:?}");
+    // The other one still counts, with and without its intermediate.
+    for brings in [true, false] {
+        let of_other = Case::changed(|case| {
+            both(case);
+            case.window = retired();
+            case.issuer = sibling(&case.world, 6).0;
+            case.brought = if brings { vec![case.issuer.issued_by(&case.world.root)] } else { Vec::new() };
+        });
+        of_other.judge().expect("it is trusted");
+    }
+    let refused = Case::refused(|case| {
+        both(case);
+        case.others.clear();
+        case.window = retired();
+    });
+    assert!(matches!(refused, Refused::Authority { .. }), "{refused:?}");
+}
+
+#[test]
+fn at_the_gate_a_retired_intermediate_does_not_count_by_the_root_of_another() {
+    let world = World::new();
+    let mut trust = world.trust();
+    trust.roots[0].intermediates = vec![world.intermediate.certificate(&world.root)];
+    trust.roots.push(sibling(&world, 6).1);
+    let envelope = world.envelope();
+    assert_eq!(trust.check(envelope.clone()).expect("counts").signers()[0].roots(), ["r", "s"]);
+    trust.root_windows = [("r".to_owned(), retired())].into();
+    let refused = trust.check(envelope.clone()).expect_err("must not count").to_string();
+    assert!(refused.contains("leads to `r`, which is trusted only until 2026-05-31"), "{refused}");
+    // Nor by a stranger's intermediate that no authority names.
+    let mut of_new = world.clone();
+    of_new.intermediate = Draft { serial: 33, ..Draft::authority("new intermediate", 7) };
+    let refused = trust.check(of_new.envelope()).expect_err("must not count").to_string();
+    assert!(refused.contains("does not count") || refused.contains("is trusted only"), "{refused}");
+    let mut of_other = world.clone();
+    of_other.intermediate = sibling(&world, 6).0;
+    assert_eq!(trust.check(of_other.envelope()).expect("counts").signers()[0].roots(), ["s"]);
+    // Where the root itself is trusted, whatever leads to it counts.
+    trust.roots.push(world.root.anchor("u"));
+    assert_eq!(trust.check(envelope).expect("counts").signers()[0].roots(), ["u"]);
+}
+
+#[test]
+fn an_authority_that_names_what_it_stamps_with_stamps_with_nothing_else() {
+    let own = |world: &World| world.timestamper.certificate(&world.time_root);
+    let other = |world: &World| Draft { serial: 9, ..Draft::timestamper("other", 8) }.certificate(&world.time_root);
+    Case::changed(|case| case.time_named = vec![own(&case.world)]).judge().expect("its own");
+    let refused = Case::refused(|case| case.time_named = vec![other(&case.world)]).to_string();
+    assert!(refused.contains("not by the certificate that the authority `t` is trusted with"), "{refused}");
+    // Its own is retired, and another authority has the same root.
+    let refused = Case::refused(|case| {
+        case.time_named = vec![own(&case.world)];
+        case.time_window = retired();
+        let intermediates = vec![other(&case.world)];
+        case.time_others = vec![Anchor { intermediates, ..case.world.time_root.anchor("s") }];
+    });
+    assert!(matches!(refused, Refused::NoTime { .. }), "{refused:?}");
+    // The same at the gate, where all are asked together.
+    let world = World::new();
+    let mut trust = world.trust();
+    trust.authorities[0].intermediates = vec![own(&world)];
+    trust.authorities.push(Anchor { intermediates: vec![other(&world)], ..world.time_root.anchor("s") });
+    trust.check(world.envelope()).expect("its own");
+    trust.authority_windows = [("t".to_owned(), retired())].into();
+    let refused = trust.check(world.envelope()).expect_err("must not count").to_string();
+    assert!(refused.contains("the authority `t` is trusted only until 2026-05-31"), "{refused}");
+}
+
+/// Judges one signature by this key over `message`, which brings so many timestamps that are none.
+fn by_key(signer: usize, wanted: usize, message: &[u8], brought: usize, budget: &Budget) -> Result<Proof, Refused> {
+    let signature = keyed::sign(key(signer), &[message]).expect("signs");
+    let material = Material { timestamps: vec![Vec::new(); brought], ..Material::default() };
+    let root = TrustedRoot::default();
+    let signer = Signer::Key(key(wanted).public_key());
+    let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget: Some(budget) };
+    let message = [message];
+    let unproven = Unproven { message: &message, signature: &signature, envelope: None, envelope_bytes: None };
+    judge(&material, &unproven, &demands)
+}
+
+#[test]
+fn a_stranger_s_material_does_not_use_up_what_a_given_key_needs() {
+    let budget = Budget::of(3, 100, 1 << 30);
+    for _ in 0..10 {
+        let refused = by_key(6, 5, MESSAGE, 3, &budget).expect_err("by somebody else");
+        assert!(matches!(refused, Refused::Signature(_)), "{refused:?}");
+    }
+    by_key(5, 5, MESSAGE, 3, &budget).expect("there is still enough");
+    assert_eq!(by_key(5, 5, MESSAGE, 1, &budget).expect_err("used up"), Refused::Budget);
+}
+
+#[test]
+fn signatures_over_much_are_refused_when_too_many_are_checked() {
+    let large = vec![b'x'; 512 * 1024];
+    let budget = Budget::of(100, 7, 1 << 30);
+    for _ in 0..2 {
+        assert!(matches!(by_key(6, 5, &large, 0, &budget), Err(Refused::Signature(_))));
+    }
+    by_key(5, 5, MESSAGE, 0, &budget).expect("one is left, and this costs no more");
+    assert_eq!(by_key(5, 5, MESSAGE, 0, &budget).expect_err("used up"), Refused::Signatures);
+}
+
+#[test]
+fn the_timestamps_of_all_signatures_share_one_budget() {
+    let refused = |work: u64| {
+        let budget = Budget::of(100, 100, work);
+        let case = Case::changed(|case| case.times = vec!["20260601120000Z"; 3]);
+        (0..4).filter(|_| case.judge_within(Some(&budget)).is_err()).count()
+    };
+    assert_eq!(refused(1 << 34), 0);
+    assert_eq!(refused(0), 4);
+    // Somewhere between there is enough for some: it is not counted anew for each.
+    assert!((16..34).any(|bits| (1..4).contains(&refused(1 << bits))));
 }
