@@ -176,9 +176,12 @@ impl TokenArgs {
             _ => None,
         };
         if let Some(given) = &self.identity_token {
-            match is_file(Path::new(given)) {
-                true => of_file(Path::new(given)).iter().for_each(|text| add(text)),
-                false => add(given),
+            if is_file(Path::new(given)) {
+                for text in &of_file(Path::new(given)) {
+                    add(text);
+                }
+            } else {
+                add(given);
             }
         }
         if is_identity {
@@ -188,7 +191,9 @@ impl TokenArgs {
                 }
             }
             if is_file(Path::new(FILE)) {
-                of_file(Path::new(FILE)).iter().for_each(|text| add(text));
+                for text in &of_file(Path::new(FILE)) {
+                    add(text);
+                }
             }
             let names = [VARIABLE, BUILDKITE[0]].into_iter().chain(GITHUB_REQUEST);
             secrets.variables.extend(names.filter(|name| variable(name).is_some()).map(str::to_owned));

@@ -107,10 +107,11 @@ impl Claim {
     /// it is not about it.
     pub fn about(&self, digest: &Digest) -> Vec<BTreeMap<String, Value>> {
         let is_it = |subject: &&Subject| subject.digest.0.get("sha256").is_some_and(|hex| hex == digest.hex());
-        let value = |(name, value): (&String, &Box<RawValue>)| {
-            (name.clone(), serde_json::from_str(value.get()).unwrap_or_default())
+        let said = |subject: &Subject| {
+            let value = |text: &RawValue| serde_json::from_str(text.get()).unwrap_or_default();
+            subject.annotations.0.iter().map(|(name, text)| (name.clone(), value(text))).collect()
         };
-        self.subject.0.iter().filter(is_it).map(|subject| subject.annotations.0.iter().map(value).collect()).collect()
+        self.subject.0.iter().filter(is_it).map(said).collect()
     }
 }
 

@@ -15,14 +15,14 @@ use crate::trust::timestamp::token_of_response;
 
 /// Reads an envelope, or the one in a Sigstore bundle (`application/vnd.dev.sigstore.bundle…+json`).
 pub fn open(bytes: &[u8]) -> Result<Envelope, ParseError> {
-    let plain = Envelope::parse(bytes, MAX_ENVELOPE);
-    if plain.is_ok() {
-        return plain;
-    }
     #[derive(Deserialize)]
     struct Holder {
         #[serde(rename = "dsseEnvelope", alias = "dsse_envelope")]
         _envelope: IgnoredAny,
+    }
+    let plain = Envelope::parse(bytes, MAX_ENVELOPE);
+    if plain.is_ok() {
+        return plain;
     }
     match serde_json::from_slice::<Holder>(bytes) {
         Ok(_) => of_bundle(bytes),
