@@ -177,7 +177,7 @@ impl TokenArgs {
         };
         if let Some(given) = &self.identity_token {
             if is_file(Path::new(given)) {
-                for text in &of_file(Path::new(given)) {
+                if let Some(text) = &of_file(Path::new(given)) {
                     add(text);
                 }
             } else {
@@ -190,10 +190,10 @@ impl TokenArgs {
                     add(&text);
                 }
             }
-            if is_file(Path::new(FILE)) {
-                for text in &of_file(Path::new(FILE)) {
-                    add(text);
-                }
+            if is_file(Path::new(FILE))
+                && let Some(text) = &of_file(Path::new(FILE))
+            {
+                add(text);
             }
             let names = [VARIABLE, BUILDKITE[0]].into_iter().chain(GITHUB_REQUEST);
             secrets.variables.extend(names.filter(|name| variable(name).is_some()).map(str::to_owned));
