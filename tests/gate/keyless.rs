@@ -296,6 +296,8 @@ fn classes_f_and_g_who_is_trusted_and_when() {
     }
     // The intermediate alone, named as a root, is the end of the chain; offered by the bundle, a root is none.
     let own = edited(REKOR2, |bundle| {
+        // Chains are of the versions before 0.3.
+        bundle["mediaType"] = json!("application/vnd.dev.sigstore.bundle+json;version=0.2");
         let material = &mut bundle["verificationMaterial"];
         let leaf = material["certificate"]["rawBytes"].clone();
         let chain = affiant_core::trust::Certificate::read_all(&read("trust/fulcio-chain.pem")).expect("certificates");
