@@ -138,7 +138,7 @@ pub(super) struct TrustArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", conflicts_with = "rekor_url")]
     insecure_ignore_tlog: Option<bool>,
     /// The same as --insecure-ignore-tlog
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", conflicts_with_all = ["rekor_url", "insecure_ignore_tlog"], hide = true)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
     private_infrastructure: Option<bool>,
     /// Demand an entry in the log of the trusted root that has this URL
     #[arg(long, value_name = "URL", hide = true)]
@@ -198,6 +198,14 @@ impl TrustArgs {
     /// Reads everything that says whom to trust.
     pub(super) fn read(&self, output: &Output) -> Result<Trusted, Failure> {
         refuse_trust_from_environment()?;
+        if self.private_infrastructure == Some(true)
+            && (self.rekor_url.is_some() || self.insecure_ignore_tlog == Some(false))
+        {
+            return Err(Failure::usage(
+                "--private-infrastructure says that no log entry is demanded, and another flag demands one",
+            )
+            .hint("leave one of them out"));
+        }
         let who = self.who()?;
         let is_keyless = matches!(who, Who::Keyless(_));
         let logs = usize::from(self.demands_log(is_keyless));
