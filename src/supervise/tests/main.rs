@@ -106,6 +106,7 @@ fn run(wanted: &[Test]) -> ExitCode {
         }
     });
     let failed = failed.into_inner().expect("no panic while held");
-    println!("\ntest result: {} passed, {} failed {failed:?}\n", wanted.len() - failed.len(), failed.len());
+    let verdict = if failed.is_empty() { "ok".to_owned() } else { format!("FAILED {failed:?}") };
+    println!("\ntest result: {verdict}. {} passed; {} failed\n", wanted.len() - failed.len(), failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -48,8 +48,9 @@ fn every_signal_is_forwarded() {
 
 fn goes_to_the_whole_group() {
     let folder = Folder::new();
-    let text = "sh -c 'trap \"echo grandchild; exit\" USR1; : >$READY; while :; do sleep 0.05; done' & \
-                trap 'wait; exit 3' USR1; wait";
+    // The shell's own trap comes first: once the grandchild is ready, both are.
+    let text = "trap 'wait; exit 3' USR1; \
+                sh -c 'trap \"echo grandchild; exit\" USR1; : >$READY; while :; do sleep 0.05; done' & wait";
     let child = ready(&folder, text);
     send(&child, Signal::SIGUSR1);
     let output = child.wait_with_output().unwrap();
