@@ -217,7 +217,8 @@ impl ServiceArgs {
         Sources {
             logs: chosen.logs.clone(),
             timestamps: chosen.timestamps.clone(),
-            send_envelopes: self.log == Log::Rekor1 || self.tlog_upload == Some(true),
+            // That there shall be an entry does not say that everybody may read the statement.
+            send_envelopes: self.log == Log::Rekor1,
             on_log_failure: match self.on_log_failure {
                 LogFailure::Fail => OnLogFailure::Fail,
                 LogFailure::TimestampOnly => OnLogFailure::TimestampOnly,
@@ -255,26 +256,25 @@ impl ServiceArgs {
         if sources.timestamps.is_empty() && !sources.logs.iter().any(|(_, version)| *version == Version::One) {
             return Err(no_time());
         }
-        let token = self.token.find()?.fetch(services.as_ref(), &self.token)?;
+        let found = self.token.find()?;
+        let token = found.fetch(services.as_ref(), &self.token)?;
         let form = match self.fulcio_request {
             Request::Key => Form::Key,
             Request::Csr => Form::Csr,
             Request::V1 => Form::V1,
         };
+        let (again, args, is_new_key) = (Arc::clone(&services), self.token.clone(), key.is_none());
+        let another = Box::new(move || found.fetch(again.as_ref(), &args).map_err(|failure| failure.one_line()));
         let sealer = match key {
             Some(key) => Sealer::certified(key, &authority, form, &token, sources, services),
             None => Sealer::keyless(&authority, form, &token, sources, services),
         };
         let sealer = sealer.map_err(|error| not_certified(&error, token.claims()))?;
+        let sealer = sealer.renewing(&authority, form, is_new_key, another);
         if let Some(issued) = sealer.issued() {
             let (label, issuer) = (issued.leaf.label(), issued.leaf.extension("Issuer").unwrap_or_default());
             output.message(&format!("signing as {label}, identified by {issuer}"));
-            if !unchecked.is_empty() {
-                output.message(&format!(
-                    "note: not checked, for no trusted root says whom to believe: {}",
-                    unchecked.join(", ")
-                ));
-            }
+            tell_unchecked(&unchecked, output);
         }
         Ok(sealer)
     }
@@ -292,7 +292,7 @@ impl ServiceArgs {
         let sigstore = Chosen { authority: Some(format!("fulcio.{PUBLIC}")), ..Chosen::default() };
         self.permit(&sigstore, true, subject)?;
         self.token.find()?;
-        let getting = Getting { flag: "--signing-config", offline: false };
+        let getting = Getting { flag: "--signing-config", offline: false, signs: true };
         let bytes = trust::public_signing_config(getting, output)?;
         let cannot = |error: &dyn std::error::Error| {
             Failure::because(Kind::NoAnswer, "the signing configuration of the public instance cannot be used", error)
@@ -337,6 +337,14 @@ impl ServiceArgs {
 fn becomes_public(url: &str, what: &str) -> Failure {
     Failure::usage(format!("{url} is public and keeps what it is sent for ever: {what}"))
         .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own")
+}
+
+/// Says what of the services' answers nobody has checked.
+fn tell_unchecked(unchecked: &[&str], output: &Output) {
+    if !unchecked.is_empty() {
+        let what = unchecked.join(", ");
+        output.message(&format!("note: not checked, for no trusted root says whom to believe: {what}"));
+    }
 }
 
 /// The services of a signing configuration.

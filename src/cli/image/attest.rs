@@ -13,6 +13,7 @@ use super::sign::{Format, SealedStatement, SigningArgs, not_kept};
 use super::types::Named;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
+use crate::cli::keyless::not_signed;
 use crate::cli::output::Output;
 use crate::cli::{Ending, surroundings};
 
@@ -77,6 +78,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             let digest = &manifest.digest;
             let place = format!("{}@{digest}", image.name());
             let failed = |error: SharedError| not_kept(&place, &error);
+            let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
             let statement = claim::attestation(&identity, digest, &named.written, &predicate);
             let sealed = SealedStatement::new(&sealer, &statement, output)?;
             // All is proven before any of it is kept.

@@ -191,9 +191,10 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
         }
         let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        let earlier = Signed { image: &image, sealer: &sealer, args, annotations: &annotations, created: &created };
         for manifest in &manifests {
-            earlier.one(manifest, output)?;
+            let sealer = &sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
+            Signed { image: &image, sealer, args, annotations: &annotations, created: &created }
+                .one(manifest, output)?;
         }
         image.finish()?;
     }

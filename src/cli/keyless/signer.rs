@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use affiant_core::keyless::NoServices;
+use affiant_core::keyless::checking::LOG;
 use affiant_core::keyless::fulcio::Form;
 use affiant_core::keyless::vouched::{Issue, Vouched};
 use affiant_core::sign::{KeyKind, PrivateKey, Signer};
@@ -13,7 +14,7 @@ use clap::Args;
 
 use super::root::RootArgs;
 use super::token::{Found, Secrets, TokenArgs};
-use super::{RETRY_FOR, becomes_public, configured, is_public, named, no_time, permitted, services};
+use super::{RETRY_FOR, becomes_public, configured, is_public, named, no_time, permitted, services, tell_unchecked};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
@@ -92,7 +93,15 @@ impl SignerArgs {
 
     /// The trusted root that the services' answers are checked with, to be kept beside what they vouch for.
     pub(crate) fn trusted_root(&self, keys: &[String], output: &Output) -> Result<Option<Vec<u8>>, Failure> {
-        if self.asks(keys)? { self.root.bytes(output) } else { Ok(None) }
+        if !self.asks(keys)? {
+            return Ok(None);
+        }
+        if self.is_identity(keys) && self.root.named().is_none() {
+            output.message(
+                "note: no roots of the day are kept with the evidence, for none are named: whoever checks it in years must have them from elsewhere (`--trusted-root ROOT` keeps them)",
+            );
+        }
+        self.root.bytes(output)
     }
 
     /// Whether signing asks a service.
@@ -168,7 +177,12 @@ impl SignerArgs {
             // Nobody is asked, not even for a root of trust.
             services(self.retry_for.unwrap_or(RETRY_FOR))?
         } else {
-            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?.0
+            let (services, mut unchecked) =
+                self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?;
+            // Evidence is in no log.
+            unchecked.retain(|what| *what != LOG && self.is_identity(keys));
+            tell_unchecked(&unchecked, output);
+            services
         };
         permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
