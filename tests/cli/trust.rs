@@ -113,7 +113,7 @@ fn a_trusted_root_is_put_together_of_files() {
     let file = |name: &str| trust.join(name).display().to_string();
     let fulcio = format!("url=http://127.0.0.1:5555,certificate-chain={}", file("fulcio-chain.pem"));
     let ctfe = format!(
-        "url=http://127.0.0.1:6962,public-key={},start-time=2026-01-01T00:00:00Z,end-time=2030-01-01T00:00:00Z",
+        "url=http://127.0.0.1:6962,public-key={},start-time=2090-01-01T00:00:00Z,end-time=2099-01-01T00:00:00Z",
         file("ctlog.key.pub")
     );
     let rekor = format!("url=http://127.0.0.1:3000,public-key={}", file("rekor1.pub"));
@@ -122,7 +122,7 @@ fn a_trusted_root_is_put_together_of_files() {
     let all = ["--fulcio", &fulcio, "--ctfe", &ctfe, "--rekor", &rekor, "--rekor", &tiled, "--tsa", &tsa];
     place.affiant(["trust", "create"]).with(all).with(["-o", "made.json"]).run().code(0).stdout("");
     let shown = place.affiant(["trust", "show", "made.json"]).run().code(0).stdout_text();
-    for part in ["127.0.0.1:5555", "2030-01-01T00:00:00Z, later", "localhost:3003", "timestamp"] {
+    for part in ["127.0.0.1:5555", "2099-01-01T00:00:00Z, later", "localhost:3003", "timestamp"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     // The log ids are those of the recorded root.
