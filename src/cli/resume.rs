@@ -222,7 +222,7 @@ fn keep_root(args: &ResumeArgs, digest: &ObjectId, archives: &[PathBuf], output:
         Err(failure) => return warn(failure.one_line()),
     };
     for folder in archives {
-        let now = surroundings::clock().map(|clock| clock.now()).unwrap_or_else(|_| surroundings::now());
+        let now = surroundings::clock().map_or_else(|_| surroundings::now(), |clock| clock.now());
         let kept = Archive::open(folder).and_then(|archive| archive.put_trust(digest, &root, now));
         if let Err(error) = kept {
             warn(error.to_string());

@@ -133,7 +133,7 @@ fn digest_of(record: &Path) -> String {
     format!("sha256:{}", name.split('.').next().expect("parts"))
 }
 
-fn sign_blob<'a>(bundle: &'a str) -> [&'a str; 4] {
+fn sign_blob(bundle: &str) -> [&str; 4] {
     ["sign-blob", "--bundle", bundle, "file"]
 }
 
@@ -393,7 +393,7 @@ fn a_resume_that_was_killed_is_finished_by_the_next() {
     world.resume(&[]).code(0).stdout("");
     assert!(world.sigstore.count("/tile/0/000.p/") > 0 && world.sigstore.count("rekor2") > entered);
     let check = |what: &str| {
-        assert_eq!(world.registry.all_about("app", &world.digest), [finished.clone()], "{what}");
+        assert_eq!(world.registry.all_about("app", &world.digest), std::slice::from_ref(&finished), "{what}");
         assert_eq!(std::fs::read(world.place.work().join("b.json")).expect("there"), file, "{what}");
         assert!(world.records().is_empty(), "{what}");
     };
@@ -520,6 +520,7 @@ fn a_queue_needs_a_time_and_a_place() {
         .code(2)
         .stdout("")
         .stderr_has(&["--bundle FILE"]);
+    std::fs::remove_dir(world.place.beside("spool")).expect("it is empty");
     std::fs::write(world.place.beside("spool"), "a file").expect("written");
     world.sign(&sign_blob("b.json"), &[]).code(4).stdout("").stderr_has(&["the spool cannot be used"]);
     assert!(world.sigstore.asked().is_empty() && !world.place.work().join("b.json").exists());
@@ -617,7 +618,7 @@ fn a_policy_can_demand_completion() {
             .run()
     };
     let denied = verify().code(1).stderr("").stdout_text();
-    for part in ["DENIED", "it has no log entry", "waits in a queue", "affiant resume"] {
+    for part in ["DENIED", "it has no log entry", "finish an upload that waits with `affiant resume`"] {
         assert!(denied.split_whitespace().collect::<Vec<_>>().join(" ").contains(part), "{part}: {denied}");
     }
     world.logs_answer(WELL);

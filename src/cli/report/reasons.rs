@@ -225,9 +225,7 @@ pub(super) fn advice(check: &Check) -> Cow<'_, str> {
         CheckKind::Functionary => {
             "have it signed by a functionary of the policy, or have the policy's owner add this one"
         }
-        CheckKind::Log => {
-            "sign it with a transparency log of the policy, or name the bundle that has its entry; where its log gave no answer and the entry waits in a queue, finish it with `affiant resume`"
-        }
+        CheckKind::Log => "sign it with a transparency log of the policy, or name the bundle that has its entry",
         CheckKind::Certificate => "sign the evidence in the very job that made it",
         CheckKind::Time => {
             "have the signature timestamped by an authority of the policy, within the time that the policy allows"

@@ -201,7 +201,7 @@ fn under_tag(
     let stored = repository.manifest(&At::Tag(tag.to_owned()))?;
     let there = stored.and_then(|stored| stored.manifest().ok());
     let is_own = |one: &Descriptor| one.digest == *layer && is_layer_of(one, queued);
-    let own = there.iter().flat_map(|there| there.layers()).find(|one| is_own(one));
+    let own = there.iter().flat_map(Manifest::layers).find(|one| is_own(one));
     is_signed(repository, own.ok_or(CompleteError::Absent { place: place.clone() })?, queued)?;
     let holds = |manifest: &Manifest| {
         let mut own = manifest.layers().iter().filter(|one| is_own(one)).peekable();
@@ -224,7 +224,7 @@ fn under_tag(
         // The config lists digests of layers, and these stay.
         Ok(Change::Write(Box::new(Manifest { layers: Some(layers), ..there.clone() }), Vec::new()))
     };
-    shared::write(repository, tag, pace, change, &holds)?;
+    shared::write(repository, tag, pace, change, holds)?;
     Ok(Completed { place, notes: Vec::new() })
 }
 
@@ -277,7 +277,7 @@ fn is_layer_of(layer: &Descriptor, queued: &Queued) -> bool {
     let read = certificate.map(|pem| Certificate::read(pem.as_bytes()).ok());
     let is_signer = match &queued.signer {
         crate::keyless::queue::Signer::Key(_) => true,
-        crate::keyless::queue::Signer::Certificate(own) => read.is_some_and(|read| read.as_ref() == Some(&**own)),
+        crate::keyless::queue::Signer::Certificate(own) => read.is_some_and(|read| read.as_ref() == Some(own)),
     };
     is_signature && is_signer
 }

@@ -38,9 +38,9 @@ pub const MAX_PLACES: usize = 16;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Signer {
     /// Who a certificate names.
-    Certificate(Box<Certificate>),
+    Certificate(Certificate),
     /// A key.
-    Key(PublicKey),
+    Key(Box<PublicKey>),
 }
 
 /// Where the signature is kept that the entry belongs to.
@@ -267,8 +267,8 @@ impl Signer {
     /// Of the one who signed.
     pub fn of(verifier: Verifier<'_>) -> Self {
         match verifier {
-            Verifier::Certificate(certificate) => Self::Certificate(Box::new(certificate.clone())),
-            Verifier::Key(key) => Self::Key(key.clone()),
+            Verifier::Certificate(certificate) => Self::Certificate(certificate.clone()),
+            Verifier::Key(key) => Self::Key(Box::new(key.clone())),
         }
     }
 
@@ -330,10 +330,10 @@ impl Queued {
         let sha256 = hex::decode(&written.sha256).ok().and_then(|bytes| bytes.try_into().ok());
         let signer = match (&written.certificate, &written.public_key) {
             (Some(pem), None) => Certificate::read(pem.as_bytes())
-                .map(|certificate| Signer::Certificate(Box::new(certificate)))
+                .map(Signer::Certificate)
                 .map_err(|error| malformed(error.to_string()))?,
             (None, Some(pem)) => PublicKey::from_file_bytes(pem.as_bytes())
-                .map(Signer::Key)
+                .map(|key| Signer::Key(Box::new(key)))
                 .map_err(|error| malformed(error.to_string()))?,
             _ => return Err(malformed("not exactly one of certificate and key")),
         };
@@ -482,7 +482,12 @@ mod tests {
             envelope: None,
             reason: "502".to_owned(),
         };
-        Queued::new(&pending, Signer::Key(key.public_key().clone()), &["registry.example".to_owned()], &[place])
+        Queued::new(
+            &pending,
+            Signer::Key(Box::new(key.public_key().clone())),
+            &["registry.example".to_owned()],
+            &[place],
+        )
     }
 
     /// An entry whose log has made it of something else: only its form matters here.
@@ -587,7 +592,7 @@ mod tests {
             version: Version::One,
             sha256: sha256_of(&[&header, &envelope.payload]),
             signature: envelope.signatures[0].sig.clone(),
-            signer: Signer::Certificate(Box::new(certificate.clone())),
+            signer: Signer::Certificate(certificate.clone()),
             envelope: None,
             registries: Vec::new(),
             places: vec![Place::File("a".into())],
@@ -607,7 +612,7 @@ mod tests {
         assert_eq!(one.is_of(&bundle), Err(QueueError::Other { what: "digest" }));
         let key = PrivateKey::generate(KeyKind::P256).expect("a key");
         one.sha256 = sha256_of(&[&header, &envelope.payload]);
-        one.signer = Signer::Key(key.public_key().clone());
+        one.signer = Signer::Key(Box::new(key.public_key().clone()));
         assert_eq!(one.is_of(&bundle), Err(QueueError::Other { what: "signer" }));
     }
 }

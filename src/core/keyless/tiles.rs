@@ -48,6 +48,7 @@ impl Tile {
     }
 
     /// The same, where the log keeps the whole one only, as it may once there is one.
+    #[must_use]
     pub fn whole(self) -> Self {
         Self { width: WIDTH, ..self }
     }
