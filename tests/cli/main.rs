@@ -33,6 +33,8 @@ mod keyless_checks;
 #[cfg(feature = "remote")]
 mod keyless_evidence;
 #[cfg(feature = "remote")]
+mod keyless_queue;
+#[cfg(feature = "remote")]
 mod keyless_rules;
 mod keys;
 #[cfg(feature = "remote")]
