@@ -32,9 +32,12 @@ mod keyless;
 mod keyless_checks;
 #[cfg(feature = "remote")]
 mod keyless_evidence;
+mod keyless_hostile;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
+#[cfg(feature = "remote")]
+mod login;
 mod peers_names;
 mod pins;
 #[cfg(feature = "remote")]

@@ -189,12 +189,6 @@ pub(super) const FLAGS: &[Flag] = &[
     value("cache-allow-pattern", CILOCK, CAPTURE, WITH_TRACE),
     truth("diagnose", CILOCK, CAPTURE, WITH_TRACE),
     truth("signer-fulcio-use-http", BOTH, SIGNERS, Does::Nothing("HTTP is what is spoken")),
-    value(
-        "signer-fulcio-oidc-redirect-url",
-        BOTH,
-        SIGNERS,
-        Does::Nothing("only a login in a browser would read it, and none is opened"),
-    ),
     value("vsa-timestamp-servers", CILOCK, VERIFY, Does::Needs(Part::Timestamps, &[""])),
     value(
         "signer-file-key-passphrase",
@@ -261,8 +255,6 @@ pub(super) const FLAGS: &[Flag] = &[
         Does::Refused(&["true"], "a signature is kept beside the image", "leave it out"),
     ),
     truth("record-creation-timestamp", COSIGN, COSIGN_VERBS, Does::Nothing("times under tags prove nothing")),
-    value("oidc-client-secret-file", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("oidc-redirect-url", COSIGN, COSIGN_VERBS, SIGSTORE),
     value("certificate", COSIGN, COSIGN_VERBS, SIGSTORE),
     value("certificate-chain", COSIGN, COSIGN_VERBS, SIGSTORE),
     truth("insecure-skip-verify", COSIGN, COSIGN_VERBS, NO_SIGSTORE),
