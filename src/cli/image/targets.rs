@@ -278,6 +278,18 @@ fn in_layout(layout: Layout, at: Option<At>, shown: String) -> Result<Place, Rep
 }
 
 impl Place {
+    /// The same image, read through another repository.
+    pub(super) fn with(&self, repository: Arc<dyn Repository>) -> Self {
+        Self {
+            repository,
+            at: self.at.clone(),
+            reference: self.reference.clone(),
+            shown: self.shown.clone(),
+            known_as: self.known_as.clone(),
+            edited: None,
+        }
+    }
+
     /// All is done: an archive that was changed is written anew.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let Some((changed, _)) = &self.edited else { return Ok(()) };
