@@ -2,6 +2,8 @@
 
 mod login;
 mod named;
+#[cfg(feature = "remote")]
+mod person;
 mod root;
 mod signer;
 mod token;

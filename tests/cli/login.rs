@@ -583,6 +583,11 @@ fn nobody_is_asked_where_there_is_no_terminal() {
     // Before the build, and not after it.
     world.run(&["--", "touch", "ran"]).run().code(125).stdout("").stderr_has(&["there is no identity token"]);
     assert!(!world.place.work().join("ran").exists());
+    // A job has nobody, even where its runner gives it a terminal.
+    for more in [&[][..], &["--fulcio-auth-flow", "device"]] {
+        let terminal = Terminal::start(world.sign(more).env("CI", "true"));
+        terminal.ends_with(4, &["at a terminal", "not in a job"]);
+    }
     // On a terminal a token is still taken first, and nobody is asked who may not be.
     Terminal::start(world.sign(&[]).env("SIGSTORE_ID_TOKEN", token(&json!({"iss": world.issuer.url()}))))
         .ends_with(0, &["signing as"]);

@@ -32,6 +32,7 @@ mod keyless;
 mod keyless_checks;
 #[cfg(feature = "remote")]
 mod keyless_evidence;
+#[cfg(feature = "remote")]
 mod keyless_hostile;
 mod keys;
 #[cfg(feature = "remote")]

@@ -5,9 +5,7 @@
 
 use std::fmt;
 use std::io::{IsTerminal as _, Read as _};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use affiant_core::keyless::login::Redirect;
@@ -20,13 +18,10 @@ use crate::cli::run::duration;
 use crate::cli::surroundings::variable;
 
 /// How long a person may take when nothing else is said.
+#[cfg(feature = "remote")]
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Longest file with the secret of a client, in bytes.
 const MAX_SECRET: u64 = 4096;
-/// Where programs that open browsers are looked for: never in `PATH` (security rule 7).
-const FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
-/// What opens the browser of a desktop.
-const OPENER: &str = "xdg-open";
 
 /// How somebody logs in.
 #[derive(Args, Clone)]
@@ -77,18 +72,23 @@ impl fmt::Display for Flow {
 pub(super) struct Login {
     /// Where.
     pub(super) issuer: String,
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nobody is asked then"))]
     flow: Flow,
 }
 
+/// What every CI system says of itself. Buildkite's jobs have a terminal, and nobody sits there.
+const JOB: &str = "CI";
+
 /// Whether somebody sits there who can be asked.
 fn has_person() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    let is_job = variable(JOB).is_some_and(|value| value != "false" && value != "0");
+    !is_job && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// What is missing for a login.
 pub(super) fn why_not(issuer: Option<&str>) -> &'static str {
     match issuer {
-        _ if !has_person() => "a person can log in at a terminal only",
+        _ if !has_person() => "a person can log in at a terminal only, and not in a job (`CI` is not set)",
         None => "or log in at an issuer that the authority trusts: `--oidc-issuer URL`",
         Some(_) => "or log in: leave `--oidc-provider` and `--fulcio-auth-flow token` out",
     }
@@ -145,7 +145,7 @@ impl LoginArgs {
             return Err(Failure::new(
                 Kind::NoAnswer,
                 format!(
-                    "--fulcio-auth-flow {flow}: a person logs in at a terminal (stdin and stderr), and here is none"
+                    "--fulcio-auth-flow {flow}: a person logs in at a terminal (stdin and stderr), and not in a job (CI is set there)"
                 ),
             )
             .hint("give a token with `--identity-token FILE`, or SIGSTORE_ID_TOKEN"));
@@ -184,6 +184,9 @@ impl LoginArgs {
     ) -> Result<(Zeroizing<String>, String), Failure> {
         use affiant_core::keyless::login::Client;
         use affiant_remote::sigstore::{Sigstore, login};
+        use affiant_supervise::Interrupts;
+
+        use super::person::AtTerminal;
 
         let client = Client { id: client.to_owned(), secret: self.secret()? };
         let redirect = self.redirect()?;
@@ -194,7 +197,7 @@ impl LoginArgs {
             limit: self.login_timeout.unwrap_or(PATIENCE),
         };
         // Where nothing is lost, the signal itself is the end.
-        let interrupts = must_go_on.then(affiant_supervise::Interrupts::catch).and_then(Result::ok);
+        let interrupts = must_go_on.then(Interrupts::catch).and_then(Result::ok);
         let person = AtTerminal { issuer: &login.issuer, interrupts, output };
         let services = Sigstore::new(crate::cli::surroundings::http_settings(), super::named::RETRY_FOR);
         let done = match login.flow {
@@ -207,6 +210,7 @@ impl LoginArgs {
 
     /// A build without the remote crate asks nobody.
     #[cfg(not(feature = "remote"))]
+    #[expect(clippy::unused_self, reason = "as where somebody is asked")]
     pub(super) fn log_in(
         &self,
         _: &Login,
@@ -215,98 +219,5 @@ impl LoginArgs {
         _: &Output,
     ) -> Result<(Zeroizing<String>, String), Failure> {
         Err(Failure::usage("this affiant was built without network"))
-    }
-}
-
-/// Whoever sits at the terminal.
-#[cfg(feature = "remote")]
-struct AtTerminal<'a> {
-    issuer: &'a str,
-    interrupts: Option<affiant_supervise::Interrupts>,
-    output: &'a Output,
-}
-
-#[cfg(feature = "remote")]
-impl affiant_remote::sigstore::login::Person for AtTerminal<'_> {
-    fn visit(&self, address: &str) {
-        let say = |text: &str| self.output.message(text);
-        say(&format!("log in at {}: open this address in a browser on this machine", self.issuer));
-        say(address);
-        if nix::unistd::Uid::effective().is_root() {
-            say("no browser is opened as root; on another machine: `--fulcio-auth-flow device`");
-        } else if let Some(name) = open(address) {
-            say(&format!("opened with {name}"));
-        } else {
-            say("no browser is opened; on another machine: `--fulcio-auth-flow device`");
-        }
-    }
-
-    fn type_in(&self, device: &affiant_core::keyless::login::Device) {
-        let say = |text: &str| self.output.message(text);
-        say(&format!(
-            "log in at {}: open {} in a browser, anywhere, and type {}",
-            self.issuer, device.address, device.user_code
-        ));
-        if let Some(complete) = &device.complete {
-            say(&format!("or open {complete}, and compare the code"));
-        }
-        say(&format!("the code counts for {} s", device.expires));
-    }
-
-    fn gave_up(&self) -> bool {
-        self.interrupts.as_ref().is_some_and(affiant_supervise::Interrupts::arrived)
-    }
-}
-
-/// Opens an address with `$BROWSER`, or as the desktop does it; the program that was started.
-fn open(address: &str) -> Option<String> {
-    let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-    let has_display = ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(|name| variable(name).is_some());
-    let words = words(text("BROWSER").as_deref(), has_display, address)?;
-    let program = program(Path::new(words.first()?))?;
-    let mut command = Command::new(&program);
-    // Not of the terminal's group: an interrupt is for us.
-    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    let mut child = command.spawn().ok()?;
-    std::thread::spawn(move || child.wait());
-    Some(program.display().to_string())
-}
-
-/// The program and its arguments: of `$BROWSER` the first entry, whose `%s` is the address.
-fn words(browser: Option<&str>, has_display: bool, address: &str) -> Option<Vec<String>> {
-    let Some(entry) = browser.and_then(|list| list.split(':').find(|entry| !entry.trim().is_empty())) else {
-        return has_display.then(|| vec![OPENER.to_owned(), address.to_owned()]);
-    };
-    let mut words: Vec<String> = entry.split_whitespace().map(|word| word.replace("%s", address)).collect();
-    if !entry.contains("%s") {
-        words.push(address.to_owned());
-    }
-    Some(words)
-}
-
-fn program(name: &Path) -> Option<PathBuf> {
-    if name.is_absolute() {
-        return name.is_file().then(|| name.to_owned());
-    }
-    // A part of a path means the working directory, where anybody may have put something.
-    let is_name = name.components().count() == 1;
-    FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| is_name && path.is_file())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn browsers() {
-        let of = |browser, has_display| words(browser, has_display, "http://a/?b").map(|words| words.join(" "));
-        assert_eq!(of(None, false), None);
-        assert_eq!(of(None, true).as_deref(), Some("xdg-open http://a/?b"));
-        assert_eq!(of(Some("w3m"), false).as_deref(), Some("w3m http://a/?b"));
-        assert_eq!(of(Some(":/usr/bin/ff -new %s:other"), true).as_deref(), Some("/usr/bin/ff -new http://a/?b"));
-        assert_eq!(program(Path::new("sh")).as_deref().and_then(Path::file_name), Some("sh".as_ref()));
-        assert_eq!(program(Path::new("./sh")), None);
-        assert_eq!(program(Path::new("bin/sh")), None);
-        assert_eq!(program(Path::new("/nonexistent/sh")), None);
     }
 }
