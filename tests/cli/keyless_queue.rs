@@ -582,6 +582,35 @@ fn a_public_log_hears_of_nothing_that_it_may_not() {
     world.resume(&["--digest", &format!("sha256:{digest}")]).code(4).stdout("").stderr_has(&["only https"]);
 }
 
+/// Signatures of RSA repeat, and a log of the second generation does not give an entry again: whose the log is a trusted
+/// root says, and then the entry is found in its tiles.
+#[test]
+fn an_rsa_key_signs_the_same_twice() {
+    let world = World::new(2);
+    world.logs_answer(WELL);
+    world.place.affiant(["key", "generate", "--kind", "rsa2048", "--no-password", "-o", "r.key"]).run().code(0);
+    let sign = |more: &[&str]| {
+        let services = ["--key", "r.key", "--signing-config", "config.json", "--bundle", "b.json"];
+        world.call(&["image", "sign-blob"]).with(services).with(more).with(["file"]).run()
+    };
+    sign(&[]).code(0);
+    sign(&[]).code(4).stdout("").stderr_has(&["it has this entry already", "`--trusted-root ROOT`", "`--log none`"]);
+    sign(&["--trusted-root", "root.json"]).code(0).stdout("").stderr("");
+    assert_eq!(world.bundle("b.json").entries.len(), 1);
+    assert_eq!(world.passes(&["verify-blob", "--key", "r.pub"], &["--bundle", "b.json", "file"]), (true, true));
+    // Other leaves in the tree do not matter.
+    for number in 0..5 {
+        world.place.write("other", number.to_string());
+        let services = ["--key", "r.key", "--signing-config", "config.json", "--bundle", "o.json"];
+        world.call(&["image", "sign-blob"]).with(services).with(["other"]).run().code(0);
+    }
+    sign(&["--trusted-root", "root.json"]).code(0).stdout("").stderr("");
+    assert_eq!(world.passes(&["verify-blob", "--key", "r.pub"], &["--bundle", "b.json", "file"]), (true, true));
+    // Of another instance it is no use.
+    world.place.write("other.json", Sigstore::start().trusted_root());
+    sign(&["--trusted-root", "other.json"]).code(4).stdout("").stderr_has(&["it has this entry already"]);
+}
+
 /// A policy that demands a log takes the signature when it was completed, and says how until then.
 #[test]
 fn a_policy_can_demand_completion() {

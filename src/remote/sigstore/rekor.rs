@@ -1,5 +1,7 @@
 //! Questions to logs.
 
+use std::time::Duration;
+
 use affiant_core::keyless::rekor::{LogEntry, MAX_ANSWER, RekorError, Submission, Version};
 use affiant_core::keyless::tiles::{self, CHECKPOINT, MAX_TILE, TILES, Tile, WIDTH};
 use affiant_core::sigstore::note::MAX_CHECKPOINT;
@@ -73,6 +75,11 @@ fn existing(
     if told.status == 200 { Ok(told) } else { Err(told.refusal(&words_of(&told.body))) }
 }
 
+/// How often is looked whether an entry is in the tree by now, and with what pause: logs publish their trees each second
+/// or two.
+const MAX_LOOKS: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why an entry that is there already is not found.
 struct NotFound(ServiceError);
 
@@ -112,13 +119,21 @@ pub(super) fn tiled(
         _ => return Err(told.refusal(&words)),
     };
     let index = index.ok_or_else(|| told.bad("does not say which entry it has"))?;
-    let note = get(sigstore, &format!("{base}{CHECKPOINT}"), MAX_CHECKPOINT)?;
-    let note = String::from_utf8(note).map_err(|error| bad(&error))?;
-    let size = tiles::size_of(&note).map_err(|error| bad(&error))?;
-    if index >= size {
-        let reason = format!("the entry {index} is not in its tree yet, which has {size}");
-        return Err(ServiceError { is_outage: true, ..bad(&reason) });
-    }
+    let mut looks = 0;
+    let (note, size) = loop {
+        let note = get(sigstore, &format!("{base}{CHECKPOINT}"), MAX_CHECKPOINT)?;
+        let note = String::from_utf8(note).map_err(|error| bad(&error))?;
+        let size = tiles::size_of(&note).map_err(|error| bad(&error))?;
+        if index < size {
+            break (note, size);
+        }
+        looks += 1;
+        if looks == MAX_LOOKS {
+            let reason = format!("the entry {index} is not in its tree yet, which has {size}");
+            return Err(ServiceError { is_outage: true, ..bad(&reason) });
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    };
     let mut read = |tile: Tile| {
         let of = |tile: Tile| get(sigstore, &format!("{base}{TILES}{}", tile.path()), MAX_TILE);
         // Once a tile is whole its parts may be gone.
