@@ -336,21 +336,40 @@ fn no_entry_is_made_that_would_spoil_the_signature() {
     let verify = [&["verify-blob"][..], &SIGNER].concat();
     let of = ["--bundle", "b.json", "file"];
     let begun = Instant::now();
+    // One that the log makes in time, and whose answer is lost; and one that it does not make.
+    world.sign(&sign_blob("a.json"), &[]).code(0);
+    let record = world.records().remove(0);
+    let lost = [record.clone(), world.place.work().join("a.json")].map(|path| {
+        let bytes = std::fs::read(&path).expect("written");
+        (path, bytes)
+    });
+    world.logs_answer(WELL);
+    world.resume(&[]).code(0);
+    assert_eq!(world.bundle("a.json").entries.len(), 1);
+    world.logs_answer(502);
     world.sign(&sign_blob("b.json"), &[]).code(0).stderr_has(&["it waits in"]);
+    for (path, bytes) in &lost {
+        std::fs::write(path, bytes).expect("written");
+    }
     let bytes = std::fs::read(world.place.work().join("b.json")).expect("written");
     world.logs_answer(WELL);
     let life = Duration::from_secs(SHORT.as_secs().unsigned_abs() + 2);
     std::thread::sleep(life.saturating_sub(begun.elapsed()) + Duration::from_secs(1));
-    let asked = world.sigstore.count("rekor1");
-    for _ in 0..2 {
-        world.resume(&[]).code(4).stdout("").stderr_has(&[
+    let made =
+        || world.sigstore.asked().iter().filter(|one| one.method == "POST" && one.target.contains("rekor1")).count();
+    let before = made();
+    for number in 0..2 {
+        let ended = world.resume(&[]).code(4).stdout("").stderr_has(&[
             "will never be made, and the timestamp stays as proof",
             "the certificate was valid until",
             "`affiant resume --forget --digest sha256:",
             "1 still waiting",
         ]);
+        assert_eq!(ended.stderr_text().contains("a.json"), number == 0);
     }
-    assert_eq!(world.sigstore.count("rekor1"), asked, "the log is not asked");
+    assert_eq!(made(), before, "no entry is made");
+    assert_eq!(world.bundle("a.json").entries.len(), 1, "what the log has made in time counts");
+    assert_eq!(world.passes(&verify, &["--bundle", "a.json", "file"]), (true, true));
     assert_eq!(std::fs::read(world.place.work().join("b.json")).expect("there"), bytes);
     assert_eq!(world.passes(&verify, &of), (false, true));
     let listed = world.resume(&["--list"]).code(0).stdout_text();
@@ -539,6 +558,10 @@ fn a_queue_needs_a_time_and_a_place() {
     world.logs_answer(WELL);
     world.resume(&[]).code(0);
     assert_eq!(world.bundle("k.json").entries.len(), 1);
+    // Where nothing is stamped either, nothing is signed, and nothing waits.
+    let unstamped = World::of(2, Twist::OtherImprint, Registry::start());
+    unstamped.sign(&sign_blob("b.json"), &[]).code(4).stdout("").stderr_has(&["another signature"]);
+    assert!(unstamped.records().is_empty() && !unstamped.place.work().join("b.json").exists());
     // What a log refuses is no outage.
     world.logs_answer(400);
     world.sign(&["sign-blob", "--key", "c.key", "--bundle", "r.json", "file"], &[]).code(4).stdout("");

@@ -75,6 +75,25 @@ fn existing(
     if told.status == 200 { Ok(told) } else { Err(told.refusal(&words_of(&told.body))) }
 }
 
+/// The entry that a log of the first generation has of this submission, by the name that it would have.
+pub(super) fn made(
+    sigstore: &Sigstore,
+    base: &str,
+    submission: &Submission<'_>,
+) -> Result<Option<LogEntry>, ServiceError> {
+    let place = format!("{}{}", base.trim_end_matches('/'), Version::One.path());
+    let url = format!("{place}/{}", submission.id().map_err(|error| ServiceError::bad(&place, error))?);
+    let sent = submission.envelope.map_or(0, <[u8]>::len);
+    let (content_type, accept) = ("", "application/json");
+    let ask = Ask { method: Method::GET, url: &url, content_type, accept, authorization: None, body: &[] };
+    let told = sigstore.ask(&ask, MAX_ANSWER + sent * 2)?;
+    match told.status {
+        200 => submission.answer(Version::One, &told.body).map(Some).map_err(|error| told.bad(error)),
+        404 => Ok(None),
+        _ => Err(told.refusal(&words_of(&told.body))),
+    }
+}
+
 /// How often is looked whether an entry is in the tree by now, and with what pause: logs publish their trees each second
 /// or two.
 const MAX_LOOKS: u32 = 10;
