@@ -208,6 +208,14 @@ impl Services for Sigstore {
         rekor::entry(self, url, version, submission)
     }
 
+    fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
+        rekor::tiled(self, url, submission, log)
+    }
+
+    fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
+        rekor::made(self, url, submission)
+    }
+
     fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError> {
         tsa::timestamp(self, url, message)
     }

@@ -34,6 +34,8 @@ mod keyless_checks;
 mod keyless_evidence;
 #[cfg(feature = "remote")]
 mod keyless_hostile;
+#[cfg(feature = "remote")]
+mod keyless_queue;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Ended, Place, registry};
+use crate::harness::{Ended, Place, registry, variable};
 use crate::hosts::{call, place, push};
 use crate::stack::{Stack, line, need_sigstore, proofs, with_token};
 use crate::weather::{Proxy, Weather};
@@ -93,5 +93,91 @@ fn a_line_that_is_cut_in_the_middle() {
             assert!(proxy.asked() >= 2, "{name}");
             let _ = verify(&place, &stack, &[], &image).code(0);
         }
+    }
+}
+
+/// What was signed while the log was down is checked by its timestamp; when the log is back, `resume` has the entry made,
+/// and cosign finds it where the signature is.
+#[test]
+fn a_log_entry_that_was_queued_is_made_when_the_log_is_back() {
+    need_sigstore!("cosign2", "crane");
+    let (place, stack) = (place(), Stack::new());
+    let (fulcio, stamps, root) = (stack.service("fulcio"), stack.service("tsa"), stack.root());
+    let hosts = [registry(), variable("AFFIANT_PEERS_REGISTRY_REFERRERS").expect("it runs")];
+    for (host, proof) in proofs().flat_map(|proof| hosts.iter().map(move |host| (host, proof.clone()))) {
+        for form in ["tag", "bundle"] {
+            if proof.name == "tsa" || (form == "tag" && !proof.tag) {
+                continue;
+            }
+            let who = format!("{host}, {}, {form}", proof.name);
+            let image = push(&place, &format!("{host}/{}-queue-{}-{form}:1", place.unique(), proof.name));
+            let proxy = Proxy::before(&stack.service(proof.name), Weather::Broken);
+            let log = proxy.url(&stack.service(proof.name));
+            let services =
+                ["--fulcio-url", &fulcio, "--timestamp-servers", &stamps, "--rekor-url", &log, "--log", proof.name];
+            let queue =
+                ["--on-log-failure", "queue", "--spool", "../spool", "--retry-for", "2s", "--trusted-root", &root];
+            let words = line(&[&["image", "sign", "--format", form], &services, &queue], &[], &[&image]);
+            let ended = with_token(&place, &stack.gitlab(&place, &[]), AFFIANT, &words, &[]).code(0);
+            assert!(ended.stderr.contains("it waits in"), "{who}: {}", ended.stderr);
+            let judges =
+                [("cosign3", proof.check), ("cosign2", if form == "bundle" { proof.cosign2 } else { proof.check })];
+            let cosign = |program: &str, told: &[&str]| {
+                call(&place, program, &line(&[&["verify"], told], &stack.gitlab_flags(), &[&image]))
+            };
+            for (program, told) in judges {
+                let stamped = cosign(program, &["--insecure-ignore-tlog", "--use-signed-timestamps"]);
+                assert!(stamped.passed(), "{who}: {program}: {}", stamped.stderr);
+                assert!(!cosign(program, told).passed(), "{who}: {program}: there is no entry yet");
+            }
+            let resume = || {
+                let words = ["resume", "--spool", "../spool", "--retry-for", "2s", "--trusted-root", &root];
+                with_token(&place, "", AFFIANT, &words, &[])
+            };
+            let waits = resume().code(4);
+            assert!(waits.stderr.contains("the log entry still waits"), "{who}: {}", waits.stderr);
+            proxy.becomes(Weather::Well);
+            let done = resume().code(0);
+            assert!(done.stderr.contains(" is in "), "{who}: {}", done.stderr);
+            for (program, told) in judges {
+                let taken = cosign(program, told);
+                assert!(taken.passed(), "{who}: {program}: {}", taken.stderr);
+            }
+            let _ = verify(&place, &stack, &[], &image).code(0);
+        }
+    }
+}
+
+/// What a log of the second generation has already it does not give again: it is found in the log's tree.
+#[test]
+fn an_entry_that_is_there_already_is_found_in_the_tree() {
+    need_sigstore!();
+    let (place, stack) = (place(), Stack::new());
+    let tree = variable("AFFIANT_PEERS_SIGSTORE").map(|folder| std::path::Path::new(&folder).join("rekor2"));
+    let own = stack.service("rekor2");
+    let proxy = Proxy::with_tree(&own, tree.expect("it runs"));
+    let log = proxy.url(&own);
+    let root = std::fs::read_to_string(stack.root()).expect("read").replace(&own, &log);
+    std::fs::write(place.beside("root.json"), root).expect("written");
+    std::fs::write(place.work().join("file"), place.unique()).expect("written");
+    let _ = call(&place, AFFIANT, &["key", "generate", "--kind", "rsa2048", "--no-password", "-o", "../r.key"]).code(0);
+    let sign = |bundle: &str, more: &[&str]| {
+        let services = ["--rekor-url", &log, "--log", "rekor2", "--retry-for", "2s", "--bundle", bundle];
+        call(&place, AFFIANT, &line(&[&["image", "sign-blob", "--key", "../r.key"], &services, more], &[], &["file"]))
+    };
+    let with_root = ["--trusted-root", "../root.json"];
+    let _ = sign("a.json", &with_root).code(0);
+    // The same key signs the same: without a trusted root nobody says whose the log is.
+    let refused = sign("b.json", &[]).code(4);
+    for part in ["it has this entry already", "--trusted-root ROOT"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    let _ = sign("b.json", &with_root).code(0);
+    let trusted = stack.root();
+    for bundle in ["a.json", "b.json"] {
+        let words = ["verify-blob", "--key", "../r.pub", "--trusted-root", &trusted, "--bundle", bundle, "file"];
+        let taken = call(&place, "cosign3", &words);
+        assert!(taken.passed(), "{bundle}: {}", taken.stderr);
+        let _ = call(&place, AFFIANT, &[&["image"][..], &words].concat()).code(0);
     }
 }

@@ -117,6 +117,11 @@ fn scratch(file: &Path) -> std::io::Result<tempfile::TempDir> {
 }
 
 impl TargetArgs {
+    /// What of this `resume` has to be told. A password is not among it.
+    pub(super) fn resume_flags(&self) -> &'static str {
+        if self.allow_http_registry || self.allow_insecure_registry { " --allow-http-registry" } else { "" }
+    }
+
     /// Opens a place that is read.
     pub(crate) fn source(&self, text: &str) -> Result<Place, Failure> {
         self.open_target(text, parse(text)?, Use::Read)
