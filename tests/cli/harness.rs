@@ -51,7 +51,6 @@ impl Place {
     }
 
     /// A call with these arguments under another name of the program.
-    #[cfg(feature = "remote")]
     pub(crate) fn called<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Call {
         let link = self.beside(name);
         if !link.exists() {

@@ -42,7 +42,7 @@ impl Asked {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    fn query(&self, name: &str) -> Option<String> {
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1;
         let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
         let mut bytes = Vec::new();

@@ -210,3 +210,27 @@ fn is_old(bytes: &[u8]) -> bool {
     }
     serde_json::from_slice::<Old>(bytes).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_form_is_known_by_its_signature() {
+        for (text, old) in [
+            (r#"{"base64Signature":"c2ln","rekorBundle":{}}"#, true),
+            (r#"{"base64Signature":null}"#, true),
+            (r#"{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","messageSignature":{}}"#, false),
+            // Said twice, and beside what it is not, it is judged by the reader of that form, which refuses it.
+            (r#"{"base64Signature":"c2ln","base64Signature":"c2ln"}"#, false),
+            (r#"{"messageSignature":{"base64Signature":"c2ln"}}"#, false),
+            (r#"["base64Signature"]"#, false),
+            (r#"{"base64Signature":"c2ln"} x"#, false),
+            ("", false),
+        ] {
+            assert_eq!(is_old(text.as_bytes()), old, "{text}");
+        }
+        let deep = format!("{{\"base64Signature\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(!is_old(deep.as_bytes()));
+    }
+}
