@@ -21,6 +21,7 @@ use super::failure::{Failure, Kind};
 use super::inspect::read_file;
 use super::names::Called;
 use super::output::Output;
+use super::outputs;
 use super::run::duration;
 use super::surroundings;
 use super::trust::{self, Getting};
@@ -162,6 +163,13 @@ impl ServiceArgs {
     /// Says by which name affiant was called.
     pub(crate) fn call(&mut self, called: Called) {
         self.token.call(called);
+    }
+
+    /// Files that are read.
+    pub(crate) fn reads(&self, files: &mut outputs::Files) {
+        files.reads("the signing configuration", &self.signing_config);
+        files.reads("the root of trust", self.root.named());
+        files.reads("the identity token", &self.token.identity_token);
     }
 
     /// The services that are named, chosen for now.

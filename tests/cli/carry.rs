@@ -70,8 +70,19 @@ fn tree_of(registry: &Registry, seeds: [&str; 2]) -> Tree {
 }
 
 fn copy<const N: usize>(place: &Place, from: &str, to: &str, more: [&str; N]) -> crate::harness::Ended {
-    let proof = ["--registry-username", USER, "--registry-password", PASSWORD];
-    place.affiant(["image", "copy", from, to].into_iter().chain(proof).chain(more)).run()
+    log_in(place, &[from, to]);
+    place.affiant(["image", "copy", from, to].into_iter().chain(more)).run()
+}
+
+/// Writes the password for the registries of these images where docker keeps it.
+fn log_in(place: &Place, images: &[&str]) {
+    let of = |image: &&str| {
+        let host = image.split_once('/').map_or(*image, |(host, _)| host).to_owned();
+        (host, json!({ "username": USER, "password": PASSWORD }))
+    };
+    let auths: serde_json::Map<String, Value> = images.iter().map(of).collect();
+    std::fs::create_dir_all(place.beside("home/.docker")).expect("makes a folder");
+    std::fs::write(place.beside("home/.docker/config.json"), json!({ "auths": auths }).to_string()).expect("written");
 }
 
 /// Whether all of it is there, under this tag.
@@ -101,6 +112,7 @@ fn everything_arrives_in_every_registry() {
         (true, true, Door::Open),
         (true, false, Door::Password),
         (false, true, Door::Token),
+        (true, true, Door::Brief),
         (false, false, Door::Open),
     ] {
         let place = Place::without_key();

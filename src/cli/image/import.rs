@@ -77,7 +77,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
     for one in &all {
         keep(one, &image, &sealer, args, &created, output)?;
     }
-    image.finish()?;
+    image.finish(output)?;
     Ok(Ending::Done)
 }
 
@@ -130,7 +130,7 @@ fn keep(
                 format!("kept as bundle {}@{kept}", image.keeper_name())
             }
         };
-        output.message(&format!("attested: {place}, {kind}; {said}"));
+        image.tell(format!("attested: {place}, {kind}; {said}"), output);
     }
     Ok(())
 }

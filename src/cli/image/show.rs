@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use affiant_core::image::At;
 use affiant_core::image::attached::{self, BUNDLE_TYPE, IN_TOTO_TYPE, PREDICATE_TYPE};
+use affiant_core::image::{At, Listed, Skipped};
 use clap::{Args, ValueEnum};
 
-use super::place::RegistryArgs;
+use super::place::{RegistryArgs, tell_skipped};
 use super::targets::no_answer;
 use crate::cli::Ending;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{Output, one_line};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,10 +81,20 @@ pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> 
     let failed = |error: affiant_core::image::RepositoryError| no_answer(&image.pinned(), &error);
     let mut text = format!("{}\n", image.pinned());
     let mut count = 0;
+    let mut is_whole = true;
     for keeper in image.keepers() {
         for (what, suffix) in [("signatures", ".sig"), ("attestations", ".att"), ("SBOMs", ".sbom")] {
             let tag = format!("{}{}", image.prefix(), image.digest().tag(suffix));
-            let Some(stored) = keeper.manifest(&At::Tag(tag.clone())).map_err(failed)? else { continue };
+            let stored = match keeper.manifest(&At::Tag(tag.clone())) {
+                Ok(Some(stored)) => stored,
+                Ok(None) => continue,
+                Err(error) if error.is_outage() => return Err(failed(error)),
+                Err(error) => {
+                    tell_skipped(&[Skipped::hiding(tag, error.one_line())], output);
+                    is_whole = false;
+                    continue;
+                }
+            };
             let _ = writeln!(text, "├── {what} in the tag {}:{tag}", keeper.name());
             let layers = stored.manifest().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
             for layer in layers {
@@ -93,7 +103,10 @@ pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> 
                 count += 1;
             }
         }
-        for entry in attached::referrers(keeper, image.digest()).map_err(failed)? {
+        let Listed { entries, skipped } = attached::referrers(keeper, image.digest()).map_err(failed)?;
+        tell_skipped(&skipped, output);
+        is_whole &= !skipped.iter().any(|one| one.hides);
+        for entry in entries {
             // What a list says is not believed: the manifest says what it is.
             let manifest = keeper.manifest(&At::Digest(entry.digest.clone())).ok().flatten();
             let manifest = manifest.and_then(|stored| stored.manifest().ok());
@@ -112,9 +125,13 @@ pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> 
             count += 1;
         }
     }
-    if count == 0 {
+    if count == 0 && is_whole {
         text.push_str("└── nothing is kept about it\n");
     }
     output.data(text.as_bytes())?;
-    Ok(Ending::Done)
+    if is_whole {
+        Ok(Ending::Done)
+    } else {
+        Err(Failure::new(Kind::NoAnswer, format!("{}: not all that is kept about it can be read", image.pinned())))
+    }
 }
