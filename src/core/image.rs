@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod attached;
 pub mod audit;
+pub mod beside;
 pub mod buildkit;
 pub mod carry;
 pub mod claim;

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use affiant_core::image::beside::Beside;
 use affiant_core::image::carry::{CarryError, Chosen, Options, Report, carry, choose};
-use affiant_core::image::{At, Inside, Target};
+use affiant_core::image::{At, Inside, Layout, Target};
 use clap::Args;
 
-use super::targets::{Destination, Place, TargetArgs, Use, named};
+use super::place::EVIDENCE;
+use super::targets::{Destination, Place, TargetArgs, Use, named, no_answer};
 use crate::cli::Ending;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -32,6 +34,10 @@ struct HowArgs {
     /// What stands before the tags of signatures and attestations
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
+    /// Repository, or oci:FOLDER, in which evidence is kept about what is carried, besides its own; all arrives in one
+    /// place
+    #[arg(long, value_name = "NAME", env = EVIDENCE, hide_env_values = true)]
+    evidence_repository: Option<String>,
     #[command(flatten)]
     targets: TargetArgs,
 }
@@ -84,6 +90,20 @@ pub(super) fn transfer(
     options: &Options,
     output: &Output,
 ) -> Result<Report, Failure> {
+    let report = carried(from, chosen, to, tag, options, output)?;
+    to.finish()?;
+    Ok(report)
+}
+
+/// The same without the end: more may come. [`Destination::finish`] must follow.
+fn carried(
+    from: &Place,
+    chosen: Chosen,
+    to: &Destination,
+    tag: Option<&str>,
+    options: &Options,
+    output: &Output,
+) -> Result<Report, Failure> {
     let mut options = options.clone();
     if let (Some(source), Some(destination)) = (&from.reference, &to.reference)
         && source.registry == destination.registry
@@ -93,7 +113,6 @@ pub(super) fn transfer(
     }
     let report = carry(&*from.repository, chosen, &*to.repository, tag, &options)
         .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.repository.name()), &error))?;
-    to.finish()?;
     for note in report.notes.iter().take(SHOWN) {
         output.message(&format!("passed over: {note}"));
     }
@@ -126,6 +145,20 @@ fn failed(what: &str, error: &CarryError) -> Failure {
 }
 
 impl HowArgs {
+    /// The source together with the repository in which evidence is kept about it, where that is another.
+    fn elsewhere(&self, source: &Place) -> Result<Option<Place>, Failure> {
+        let Some(name) = self.evidence_repository.as_deref().filter(|name| !name.is_empty() && !self.no_evidence)
+        else {
+            return Ok(None);
+        };
+        let keeper = self.targets.keeper(name, Use::Read)?;
+        if keeper.shown == source.shown {
+            return Ok(None);
+        }
+        let both = Beside::new(source.repository.clone(), keeper.repository, &self.attachment_tag_prefix);
+        Ok(Some(source.with(std::sync::Arc::new(both))))
+    }
+
     fn options(&self) -> Options {
         Options {
             evidence: !self.no_evidence,
@@ -145,8 +178,12 @@ pub(super) fn chosen(from: &Place, platform: Option<&str>) -> Result<Chosen, Fai
 /// A place, as it was named.
 type Named<'a> = (&'a str, Target);
 
-fn run(from: Named<'_>, to: Named<'_>, how: &HowArgs, output: &Output) -> Result<Ending, Failure> {
+fn run(from: Named<'_>, to: Named<'_>, how: &HowArgs, output: &Output) -> Result<Report, Failure> {
     let source = how.targets.open_target(from.0, from.1, Use::Read)?;
+    let elsewhere = how.elsewhere(&source)?;
+    if let Target::Registry(reference) = &to.1 {
+        how.targets.one_registry([reference])?;
+    }
     let chosen = chosen(&source, how.platform.as_deref())?;
     let destination = how.targets.destination(to.0, to.1, chosen.digest())?;
     // In a layout an image keeps the tag that it was named with.
@@ -154,9 +191,14 @@ fn run(from: Named<'_>, to: Named<'_>, how: &HowArgs, output: &Output) -> Result
         (None, At::Tag(tag), None) => Some(tag.clone()),
         _ => destination.tag.clone(),
     };
-    let report = transfer(&source, chosen, &destination, kept.as_deref(), &how.options(), output)?;
+    let report = carried(&source, chosen.clone(), &destination, kept.as_deref(), &how.options(), output)?;
+    if let Some(both) = elsewhere {
+        // Where both have something under the same tag, the image's own was put first, and this is added to it.
+        carried(&both, chosen, &destination, kept.as_deref(), &how.options(), output)?;
+    }
+    destination.finish()?;
     output.data(format!("{}@{}\n", destination.shown, report.root.digest).as_bytes())?;
-    Ok(Ending::Done)
+    Ok(report)
 }
 
 fn place(name: &str) -> Result<Named<'_>, Failure> {
@@ -169,13 +211,18 @@ fn in_folder(folder: &Path) -> Named<'_> {
 }
 
 pub(super) fn copy(args: &CopyArgs, output: &Output) -> Result<Ending, Failure> {
-    run(place(&args.from)?, place(&args.to)?, &args.how, output)
+    run(place(&args.from)?, place(&args.to)?, &args.how, output).map(|_| Ending::Done)
 }
 
 pub(super) fn save(args: &SaveArgs, output: &Output) -> Result<Ending, Failure> {
-    run(place(&args.image)?, in_folder(&args.dir), &args.how, output)
+    let report = run(place(&args.image)?, in_folder(&args.dir), &args.how, output)?;
+    // So that cosign's `load` takes it too.
+    Layout::open(&args.dir)
+        .and_then(|layout| layout.mark(&report.root.digest, &args.how.attachment_tag_prefix))
+        .map_err(|error| no_answer(&args.dir.display().to_string(), &error))?;
+    Ok(Ending::Done)
 }
 
 pub(super) fn load(args: &LoadArgs, output: &Output) -> Result<Ending, Failure> {
-    run(in_folder(&args.dir), place(&args.image)?, &args.how, output)
+    run(in_folder(&args.dir), place(&args.image)?, &args.how, output).map(|_| Ending::Done)
 }

@@ -38,7 +38,7 @@ pub(in crate::cli) struct Image {
 }
 
 /// The variable of `--evidence-repository`, as cosign calls it.
-const EVIDENCE: &str = "COSIGN_REPOSITORY";
+pub(super) const EVIDENCE: &str = "COSIGN_REPOSITORY";
 
 impl RegistryArgs {
     /// As the variables say it, for a verb that has none of these flags itself.
@@ -62,7 +62,14 @@ impl RegistryArgs {
 
     /// Refuses what cannot be asked of all of these, before anything is asked of one.
     pub(super) fn check(&self, images: &[String]) -> Result<(), Failure> {
-        self.targets.one_registry(images.iter().chain(&self.evidence_repository).filter(|name| !name.is_empty()))
+        let names = images.iter().chain(&self.evidence_repository).filter(|name| !name.is_empty());
+        let registries: Vec<Reference> = names
+            .filter_map(|name| match targets::named(name) {
+                Ok(Target::Registry(reference)) => Some(reference),
+                _ => None,
+            })
+            .collect();
+        self.targets.one_registry(&registries)
     }
 
     /// Resolves an image that is read.
@@ -167,6 +174,12 @@ impl Image {
     /// All places in which something may be kept.
     pub(in crate::cli) fn keepers(&self) -> Vec<&dyn Repository> {
         self.evidence.iter().chain([&self.place]).map(|place| &*place.repository).collect()
+    }
+
+    /// The same, with their names.
+    pub(super) fn keepers_shown(&self) -> Vec<(&str, &dyn Repository)> {
+        let places = self.evidence.iter().chain([&self.place]);
+        places.map(|place| (place.shown.as_str(), &*place.repository)).collect()
     }
 
     /// What stands before tags.

@@ -262,16 +262,11 @@ impl TargetArgs {
     }
 
     /// Refuses a password or token of the command line where several registries are named.
-    pub(super) fn one_registry<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Result<(), Failure> {
+    pub(super) fn one_registry<'a>(&self, names: impl IntoIterator<Item = &'a Reference>) -> Result<(), Failure> {
         if self.registry_username.is_none() && self.registry_token.is_none() {
             return Ok(());
         }
-        for name in names {
-            if let Ok(Target::Registry(reference)) = named(name) {
-                self.open(&reference)?;
-            }
-        }
-        Ok(())
+        names.into_iter().try_for_each(|reference| self.open(reference).map(|_| ()))
     }
 
     /// How these registries are asked.
@@ -303,9 +298,14 @@ impl Place {
 
     /// An image in the same place, by its digest.
     pub(super) fn pinned(&self, digest: &Digest) -> Self {
+        Self { at: At::Digest(digest.clone()), ..self.with(Arc::clone(&self.repository)) }
+    }
+
+    /// The same image, read through another repository.
+    pub(super) fn with(&self, repository: Arc<dyn Repository>) -> Self {
         Self {
-            repository: Arc::clone(&self.repository),
-            at: At::Digest(digest.clone()),
+            repository,
+            at: self.at.clone(),
             reference: self.reference.clone(),
             shown: self.shown.clone(),
             known_as: self.known_as.clone(),
