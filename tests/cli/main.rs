@@ -35,6 +35,8 @@ mod keyless_evidence;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
+#[cfg(feature = "remote")]
+mod lists;
 mod peers_names;
 mod pins;
 #[cfg(feature = "remote")]
