@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use affiant_core::image::manifest::{ALL, MAX_MANIFEST, OCI_INDEX};
 use affiant_core::image::repository::MAX_REFERRERS;
 use affiant_core::image::{
-    At, Checked, Descriptor, Digest, Listed, Manifest, Put, Reference, Repository, RepositoryError, Stored,
+    At, Checked, Descriptor, Digest, Listed, Manifest, Put, Reference, Repository, RepositoryError, Skipped, Stored,
 };
 use ureq::http::Method;
 
@@ -503,8 +503,13 @@ impl Repository for Remote {
                 _ => return Err(self.unexpected(answer)),
             }
             let place = answer.place.clone();
-            let page = answer.bytes(MAX_PAGE).map_err(|reason| Self::refused(&place, reason))?;
-            listed.add(&format!("the list of referrers of {of} at {place}"), OCI_INDEX, &page);
+            let page = answer.bytes_within(MAX_PAGE).map_err(|reason| Self::refused(&place, reason))?;
+            let list = format!("the list of referrers of {of}");
+            match page {
+                Some(page) => listed.add(&list, OCI_INDEX, &page),
+                // Whoever puts long annotations there makes it long.
+                None => listed.skipped.push(Skipped::hiding(list, format!("a page of more than {MAX_PAGE} bytes"))),
+            }
             if listed.entries.len() > MAX_REFERRERS {
                 return Err(RepositoryError::Large {
                     what: format!("the list of referrers of {of}"),

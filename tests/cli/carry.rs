@@ -394,6 +394,8 @@ fn a_planted_folder_is_not_the_registrys_image() {
     assert_ne!(check("other.yaml").exit_code(), 2);
     assert!(source.asked().iter().any(|asked| asked.path().contains(&tree.index.tag(".sig"))), "it was asked");
     source.forget();
+    place.affiant(["key", "generate", "--no-password", "-o", "../k.pem"]).run().code(0);
+    place.capture(["-s", "b", "-a", "environment", "--", "true"]).run().code(0);
     assert_ne!(place.affiant(["archive", "find", "--image", &name]).run().exit_code(), 0);
     assert!(source.asked().iter().any(|asked| asked.path().ends_with("/manifests/v1")), "it was asked");
     // A path is named as one.

@@ -116,7 +116,7 @@ fn a_referrer_that_is_too_long_does_not_hide_the_others() {
         let (name, digest) = signed(&place, &registry, "bundle");
         let long = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "a/b", "layers": [],
             "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}"), "size": 2},
-            "subject": {"mediaType": MANIFEST, "digest": digest, "size": 1}, "annotations": {"a": "x".repeat(5 << 20)}});
+            "subject": {"mediaType": MANIFEST, "digest": digest, "size": 1}, "x-unknown": "x".repeat(5 << 20)});
         let long = registry.put("app", None, MANIFEST, long.to_string().as_bytes());
         if !registry.lists_referrers() {
             let mut list = registry.manifest("app", &digest.tag("")).expect("a list");
@@ -134,6 +134,24 @@ fn a_referrer_that_is_too_long_does_not_hide_the_others() {
         image(&place, &["verify", "--key", "c.pub", &name]).code(0).stderr_has(&[&format!("passed over: {tag}")]);
         image(&place, &["tree", &name]).code(4).stderr_has(&[&tag]);
     }
+}
+
+/// Long annotations make the registry's own list long.
+#[test]
+fn a_list_that_is_too_long_is_not_taken_for_an_empty_one() {
+    let place = place();
+    let registry = Registry::start();
+    let (name, digest) = signed(&place, &registry, "bundle");
+    let long = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "a/b", "layers": [],
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}"), "size": 2},
+        "subject": {"mediaType": MANIFEST, "digest": digest, "size": 1}, "annotations": {"a": "x".repeat(5 << 20)}});
+    registry.put("app", None, MANIFEST, long.to_string().as_bytes());
+    let verify = ["verify", "--key", "c.pub", &name];
+    let said = ["passed over: the list of referrers", "more than 4194304 bytes"];
+    image(&place, &verify).code(4).stdout("").stderr_has(&said);
+    image(&place, &["sign", "--key", "c.key", "--format", "tag", &name]).code(0);
+    image(&place, &verify).code(0).stderr_has(&said);
+    image(&place, &["copy", &name, "oci:layout"]).code(4).stdout("").stderr_has(&said[1..]);
 }
 
 /// An outage is no answer, whatever else was found.

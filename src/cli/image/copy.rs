@@ -8,7 +8,7 @@ use affiant_core::image::{At, Inside, Layout, Target};
 use clap::Args;
 
 use super::place::EVIDENCE;
-use super::targets::{Destination, Place, TargetArgs, Use, named, no_answer};
+use super::targets::{Destination, Place, TargetArgs, Use, named, no_answer, prefixes};
 use crate::cli::Ending;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -184,7 +184,10 @@ fn run(from: Named<'_>, to: Named<'_>, how: &HowArgs, output: &Output) -> Result
     if let Target::Registry(reference) = &to.1 {
         how.targets.one_registry([reference])?;
     }
-    let chosen = chosen(&source, how.platform.as_deref())?;
+    let chosen = chosen(&source, how.platform.as_deref()).map_err(|failure| {
+        let is_path = source.reference.is_some() && Path::new(from.0).exists();
+        if is_path { failure.hint(prefixes(from.0)) } else { failure }
+    })?;
     let destination = how.targets.destination(to.0, to.1, chosen.digest())?;
     // In a layout an image keeps the tag that it was named with.
     let kept = match (&destination.reference, &source.at, &destination.tag) {

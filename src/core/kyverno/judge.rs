@@ -63,6 +63,7 @@ pub fn check<E>(
         }
         if !rule.unknown.is_empty() {
             outcome.take(Part::NotJudged(format!("members that Kyverno does not know: {}", rule.unknown.join(", "))));
+            continue;
         }
         outcome.audits = entry.audits().unwrap_or(outcome.audits);
         Judge { entry, asked, version, outcome: &mut outcome, evidence }.entry()?;
@@ -99,10 +100,12 @@ impl<'a, E> Judge<'a, E> {
             self.outcome.take(Part::NotJudged("signatures of the type Notary".into()));
             return Ok(());
         }
+        // A cluster refuses them or drops them: what would be judged is not what was meant.
         if !entry.unknown.is_empty() {
             let unknown = entry.unknown.join(", ");
-            self.outcome
-                .take(Part::NotJudged(format!("members of `verifyImages` that Kyverno does not know: {unknown}")));
+            let why = format!("members of `verifyImages` that Kyverno does not know: {unknown}");
+            self.outcome.take(Part::NotJudged(why));
+            return self.traps();
         }
         if entry.validate.is_some() {
             self.outcome.warn("`validate` of the entry is not judged: it may deny what its attestations say");
