@@ -11,6 +11,7 @@ pub mod buildkit;
 pub mod carry;
 pub mod claim;
 pub mod compare;
+pub mod complete;
 pub mod found;
 pub mod kept;
 pub mod keyed;

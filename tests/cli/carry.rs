@@ -476,7 +476,10 @@ fn layouts_are_named_by_folder_tag_and_digest() {
     let from = format!("{}/team/app:v1", source.host());
     let to = format!("{}/a/b:v3", destination.host());
     // A folder with a colon in its name.
-    place.affiant(["image", "save", "--dir", "a:b", &from]).run().code(0).stdout(&format!("oci:a:b@{}\n", tree.index));
+    place.affiant(["image", "save", "--dir", "a:b", &from]).run().code(0).stdout(&format!("oci:a:b/@{}\n", tree.index));
+    for name in ["oci:a:b/", "oci:a:b/:v1"] {
+        place.affiant(["image", "digest", name]).run().code(0).stdout(&format!("{}\n", tree.index));
+    }
     assert!(place.work().join("a:b/oci-layout").exists() && !place.work().join("a").exists());
     place.affiant(["image", "load", "--dir", "a:b", &to]).run().code(0);
     is_whole(&destination, "a/b", "v3", &tree);

@@ -75,6 +75,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     refuse_secret(&redactor, &claim::attestation(identity, &Digest::of(b""), &named.written, &predicate))?;
     args.registry.check(&args.images)?;
     args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
+    let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
     let pace = Pace::default();
     for name in &args.images {
@@ -93,6 +94,8 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             let sealed = SealedStatement::new(&sealer, &statement, output)?;
             // All is proven before any of it is kept.
             let layer = formats.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;
+            let bundle = formats.contains(&Format::Bundle);
+            queue.keep(&sealer, &sealed.proof, &image.places_of(digest, layer.as_ref(), bundle), output)?;
             if let Some(layer) = layer {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
                 let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };

@@ -110,6 +110,13 @@ pub(super) fn prefixes(text: &str) -> String {
     format!("a folder or file is named as `oci:{text}`, `oci-archive:{text}` or `docker-archive:{text}`")
 }
 
+/// The name of a layout's folder. One that ends like a tag gets a slash, with which none is read from it.
+fn layout_name(path: &Path) -> String {
+    let name = format!("oci:{}", path.display());
+    let is_whole = matches!(name.parse(), Ok(Target::Layout(_, named)) if named == Inside::default());
+    if is_whole { name } else { name + "/" }
+}
+
 /// A place did not do what was asked.
 pub(crate) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
@@ -122,6 +129,11 @@ fn scratch(file: &Path) -> std::io::Result<tempfile::TempDir> {
 }
 
 impl TargetArgs {
+    /// What of this `resume` has to be told. A password is not among it.
+    pub(super) fn resume_flags(&self) -> &'static str {
+        if self.allow_http_registry || self.allow_insecure_registry { " --allow-http-registry" } else { "" }
+    }
+
     /// Opens a place that is read. What it is, its name alone says: what lies in the working directory under the name of
     /// an image never stands for that image.
     pub(crate) fn source(&self, text: &str) -> Result<Place, Failure> {
@@ -146,7 +158,7 @@ impl TargetArgs {
                 edited: None,
             }),
             (Target::Layout(path, at), _) => {
-                let shown = format!("oci:{}", path.display());
+                let shown = layout_name(&path);
                 in_layout(Layout::open(&path).map_err(failed)?, &at, shown).map_err(failed)
             }
             (Target::LayoutArchive(path, at), Use::Read) => {
@@ -197,7 +209,7 @@ impl TargetArgs {
             Target::Layout(path, named) if named == Inside::default() => {
                 let layout = if purpose == Use::Change { Layout::create(&path) } else { Layout::open(&path) };
                 let layout = layout.map_err(|error| no_answer(text, &error))?;
-                let shown = format!("oci:{}", path.display());
+                let shown = layout_name(&path);
                 let at = At::Tag(String::new());
                 Ok(Place { repository: Arc::new(layout), at, reference: None, shown, known_as: None, edited: None })
             }
@@ -237,7 +249,7 @@ impl TargetArgs {
             Target::Layout(path, named) => {
                 expects(named.digest.as_ref())?;
                 let repository = Arc::new(Layout::create(&path).map_err(failed)?);
-                let shown = format!("oci:{}", path.display());
+                let shown = layout_name(&path);
                 Ok(Destination { repository, tag: named.tag, reference: None, shown, packs: None })
             }
             Target::LayoutArchive(path, named) => {
