@@ -145,6 +145,25 @@ fn denied(ended: Ended, parts: &[&str]) {
     ended.code(1);
 }
 
+/// Whether a demanded signature is there cannot be said where it may be in a list that cannot be read.
+#[test]
+fn a_signature_that_may_be_in_an_unreadable_list_is_no_answer() {
+    let (place, registry) = (place(), Registry::old());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &signers(), &json!({}), None);
+    let digest = built.push(&registry, Some("v1"), None, 9);
+    let image = format!("{}/team/app:v1", registry.host());
+    denied(verify(&place, &image, []), &["none is kept with"]);
+    sign(&place, &image, &["--format", "bundle"]);
+    verify(&place, &image, []).code(0);
+    let index = "application/vnd.oci.image.index.v1+json";
+    registry.put("team/app", Some(&format!("sha256-{}", digest.hex())), index, b"{");
+    verify(&place, &image, []).code(4).stdout("").stderr_has(&["the list of referrers", "no manifest"]);
+    sign(&place, &image, &["--format", "tag"]);
+    verify(&place, &image, []).code(0);
+}
+
 /// Nothing that the gate reads is overwritten or taken away, and no output replaces another.
 #[test]
 fn outputs_never_replace_what_the_gate_reads() {

@@ -224,7 +224,7 @@ fn a_tag_of_a_layout_that_cannot_be_read_does_not_hide_the_others() {
     let digest = registry.put_image("app", "v1", "a");
     let name = format!("{}/app:v1", registry.host());
     image(&place, &["sign", "--key", "c.key", &name]).code(0);
-    for (number, says) in ["is not in", "index.json says 1"].iter().enumerate() {
+    for (number, says) in ["it is not there", "index.json says 1"].iter().enumerate() {
         let layout = place.work().join(format!("layout{number}"));
         let target = format!("oci:layout{number}:v1");
         image(&place, &["copy", &name, &target]).code(0);

@@ -19,13 +19,13 @@ pub(crate) struct TargetArgs {
     /// The same as --allow-http-registry; certificates are checked nevertheless
     #[arg(long)]
     allow_insecure_registry: bool,
-    /// Name at the registry, with --registry-password
+    /// Name at the one registry of the command, with --registry-password
     #[arg(long, value_name = "NAME", requires = "registry_password")]
     registry_username: Option<String>,
     /// Password at the registry; everybody on this machine can read a command line: `docker login` is better
     #[arg(long, value_name = "PASSWORD", requires = "registry_username")]
     registry_password: Option<String>,
-    /// Token that the registry takes
+    /// Token that the one registry of the command takes
     #[arg(long, value_name = "TOKEN", conflicts_with = "registry_username")]
     registry_token: Option<String>,
     /// What was asked already.

@@ -347,9 +347,10 @@ impl Repository for Layout {
         let name = blob_name(&digest);
         let Some(bytes) = self.files.read(&name, MAX_MANIFEST).map_err(failed(place()))? else {
             return match said {
-                Some(_) => {
-                    Err(RepositoryError::Absent { what: format!("{digest}, which {at} means,"), place: self.name() })
-                }
+                Some(_) => Err(RepositoryError::Wrong {
+                    what: format!("{digest} of {}, which {at} means", self.path.display()),
+                    reason: "it is not there".to_owned(),
+                }),
                 None => Ok(None),
             };
         };
