@@ -181,12 +181,14 @@ fn referrer(layout: &Path, of: &Digest) -> std::path::PathBuf {
     layout.join("blobs/sha256").join(other["digest"].as_str().expect("a digest").trim_start_matches("sha256:"))
 }
 
+/// What happens to a file.
+type Harm = fn(&Path);
+
 #[test]
 fn what_a_layout_has_lost_of_its_evidence_is_said() {
     let place = place();
     let registry = Registry::start();
     let (name, digest) = signed(&place, &registry, "bundle");
-    type Harm = fn(&Path);
     let harms: [(&str, Harm); 4] = [
         ("came where", |file| {
             let text = std::fs::read_to_string(file).expect("read");

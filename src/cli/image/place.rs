@@ -204,8 +204,10 @@ impl Image {
     /// All is kept: an archive is written anew.
     pub(super) fn finish(&self, output: &Output) -> Result<(), Failure> {
         self.keeping().finish()?;
-        let told = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
-        told.iter().for_each(|text| output.message(text));
+        let told: Vec<String> = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        for text in told {
+            output.message(&text);
+        }
         Ok(())
     }
 

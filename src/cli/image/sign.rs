@@ -88,13 +88,17 @@ impl SigningArgs {
         timestamp: Option<&Path>,
     ) -> Result<(), Failure> {
         let mut files = outputs::Files::default();
-        read.iter().for_each(|&(what, path)| files.reads(what, path));
+        for &(what, path) in read {
+            files.reads(what, path);
+        }
         files.reads_keys(&self.key);
         files.reads("the password file", &self.key_password_file);
         self.services.reads(&mut files);
         let proof = [("--output-certificate", certificate), ("--rfc3161-timestamp", timestamp)];
         let written = || written.iter().chain(&proof);
-        written().for_each(|&(flag, path)| files.writes(flag, path));
+        for &(flag, path) in written() {
+            files.writes(flag, path);
+        }
         files.check()?;
         for file in written().filter_map(|(_, path)| *path) {
             verify::probe(file)?;

@@ -112,7 +112,7 @@ pub(super) fn of_rule<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String
 /// Whether a member that is not known may be `verifyImages`.
 pub(super) fn is_like_verify_images(name: &str) -> bool {
     const NAME: &str = "verifyImages";
-    name != NAME && (name.eq_ignore_ascii_case(NAME) || nearest(name, [NAME].into_iter()).is_some())
+    name != NAME && (name.eq_ignore_ascii_case(NAME) || nearest(name, [NAME]).is_some())
 }
 
 /// As deep as the document, which its reader limits.
