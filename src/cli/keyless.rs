@@ -25,6 +25,7 @@ use clap::{Args, ValueEnum};
 use super::failure::{Failure, Kind};
 use super::names::Called;
 use super::output::Output;
+use super::outputs;
 use super::surroundings;
 use super::trust::{self, Getting};
 
@@ -139,6 +140,11 @@ impl ServiceArgs {
     /// Says by which name affiant was called.
     pub(crate) fn call(&mut self, called: Called) {
         self.named.token.call(called);
+    }
+
+    /// Files that are read.
+    pub(crate) fn reads(&self, files: &mut outputs::Files) {
+        self.named.reads(files);
     }
 
     /// The services that are named, chosen for now.

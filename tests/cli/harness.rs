@@ -59,6 +59,12 @@ impl Place {
         self.of_program(&link, args)
     }
 
+    /// A call of another program, in the same surroundings.
+    #[cfg(feature = "remote")]
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Call {
+        self.of_program(program.as_ref(), args)
+    }
+
     fn of_program<S: AsRef<OsStr>>(&self, program: &Path, args: impl IntoIterator<Item = S>) -> Call {
         let mut command = Command::new(program);
         command

@@ -626,6 +626,6 @@ fn the_page_does_what_it_shows() {
         no_token_in(&ended, &[]);
         ran += 1;
     }
-    assert_eq!(ran, 4);
+    assert_eq!(ran, 7);
     assert!(!world.bundles().is_empty() && world.layer(".sig").is_some());
 }

@@ -42,6 +42,8 @@ mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
 #[cfg(feature = "remote")]
+mod lists;
+#[cfg(feature = "remote")]
 mod login;
 mod peers_names;
 mod pins;

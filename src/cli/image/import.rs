@@ -80,7 +80,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
         let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
         keep(one, &image, (&sealer, &queue), args, &created, output)?;
     }
-    image.finish()?;
+    image.finish(output)?;
     Ok(Ending::Done)
 }
 
@@ -136,7 +136,7 @@ fn keep(
                 format!("kept as bundle {}@{kept}", image.keeper_name())
             }
         };
-        output.message(&format!("attested: {place}, {kind}; {said}"));
+        image.tell(format!("attested: {place}, {kind}; {said}"), output);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::root::RootArgs;
 use super::token::TokenArgs;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
+use crate::cli::outputs;
 use crate::cli::run::duration;
 use crate::cli::surroundings;
 
@@ -54,6 +55,13 @@ pub(super) fn named(url: Option<&String>) -> Option<String> {
 }
 
 impl NamedArgs {
+    /// Files that are read.
+    pub(super) fn reads(&self, files: &mut outputs::Files) {
+        files.reads("the signing configuration", &self.signing_config);
+        files.reads("the root of trust", self.root.named());
+        files.reads("the identity token", &self.token.identity_token);
+    }
+
     /// The certificate authority that a flag names.
     pub(super) fn authority(&self) -> Option<String> {
         named(self.fulcio_url.as_ref())
