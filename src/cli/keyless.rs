@@ -183,7 +183,8 @@ impl ServiceArgs {
         Sources {
             logs: chosen.logs.clone(),
             timestamps: chosen.timestamps.clone(),
-            send_envelopes: self.log == Log::Rekor1 || self.tlog_upload == Some(true),
+            // That there shall be an entry does not say that everybody may read the statement.
+            send_envelopes: self.log == Log::Rekor1,
             on_log_failure: match self.on_log_failure {
                 LogFailure::Fail => OnLogFailure::Fail,
                 LogFailure::TimestampOnly => OnLogFailure::TimestampOnly,
@@ -229,21 +230,21 @@ impl ServiceArgs {
             Request::Csr => Form::Csr,
             Request::V1 => Form::V1,
         };
+        let (again, args, told, is_new_key) =
+            (Arc::clone(&services), self.named.token.clone(), output.clone(), key.is_none());
+        let another =
+            Box::new(move || found.fetch(again.as_ref(), &args, false, &told).map_err(|failure| failure.one_line()));
         let sealer = match key {
             Some(key) => Sealer::certified(key, &authority, form, &token, sources, services),
             None => Sealer::keyless(&authority, form, &token, sources, services),
         };
         let sealer = sealer.map_err(|error| not_certified(&error, token.claims()))?;
+        let sealer = sealer.renewing(&authority, form, is_new_key, another);
         if let Some(issued) = sealer.issued() {
             let (label, issuer) = (issued.leaf.label(), issued.leaf.extension("Issuer").unwrap_or_default());
             // An authority may write what it was shown into the certificate.
             output.message(&token.keep_out_of(&format!("signing as {label}, identified by {issuer}")));
-            if !unchecked.is_empty() {
-                output.message(&format!(
-                    "note: not checked, for no trusted root says whom to believe: {}",
-                    unchecked.join(", ")
-                ));
-            }
+            tell_unchecked(&unchecked, output);
         }
         Ok(sealer)
     }
@@ -262,7 +263,7 @@ impl ServiceArgs {
         self.permit(&sigstore, true, subject)?;
         // Where somebody can log in is said there as well.
         self.named.token.find(Some(PUBLIC))?;
-        let getting = Getting { flag: "--signing-config", offline: false };
+        let getting = Getting { flag: "--signing-config", offline: false, signs: true };
         let bytes = trust::public_signing_config(getting, output)?;
         let cannot = |error: &dyn std::error::Error| {
             Failure::because(Kind::NoAnswer, "the signing configuration of the public instance cannot be used", error)
@@ -311,6 +312,14 @@ fn may_become_known(url: &str, registries: &[String], consents: bool) -> Result<
 fn becomes_public(url: &str, what: &str) -> Failure {
     Failure::usage(format!("{url} is public and keeps what it is sent for ever: {what}"))
         .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own")
+}
+
+/// Says what of the services' answers nobody has checked.
+fn tell_unchecked(unchecked: &[&str], output: &Output) {
+    if !unchecked.is_empty() {
+        let what = unchecked.join(", ");
+        output.message(&format!("note: not checked, for no trusted root says whom to believe: {what}"));
+    }
 }
 
 /// Refuses addresses that may not be asked, before anything is.

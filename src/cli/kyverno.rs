@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Ending;
 use super::failure::{Failure, Kind};
+use super::image::trust::refuse_trust_from_environment;
 use super::image::{TargetArgs, no_answer};
 use super::inspect::read_file_within;
 use super::output::{Output, one_line};
@@ -66,6 +67,7 @@ pub(crate) fn kyverno(verb: &KyvernoVerb, output: &Output) -> Result<Ending, Fai
 }
 
 fn predict(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
+    refuse_trust_from_environment()?;
     let mut policies = Vec::new();
     for file in &args.file {
         let bytes = read_file_within(file, MAX_FILE)?;
@@ -94,11 +96,12 @@ fn predict(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
         Ok(found)
     };
     let name = args.name.as_deref().unwrap_or(&args.image);
-    let now = surroundings::clock()?.now();
+    // The real clock, as the cluster will have it: whatever SOURCE_DATE_EPOCH says (security rule 8).
+    let now = surroundings::now();
     let root = args
         .trusted_root
         .as_deref()
-        .map(|root| trust::load(root, Getting { flag: "--trusted-root", offline: false }, output));
+        .map(|root| trust::load(root, Getting { flag: "--trusted-root", offline: false, signs: false }, output));
     let root = root.transpose()?;
     let asked = Asked { name, digest: &digest, is_pinned: name.contains('@'), now, root: root.as_ref() };
     let mut outcomes = Vec::new();

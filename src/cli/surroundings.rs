@@ -52,12 +52,18 @@ pub(crate) fn raw_secrets(mask: &VariableMask) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The variables that hold one of these secrets, with the one of this name where it is set.
+/// What is shorter, in bytes, may stand in another text by accident.
+const TELLING: usize = 16;
+
+/// The variables that hold one of these secrets, also within another text, with the one of this name where it is set.
 pub(crate) fn holders(name: &str, secrets: &[Vec<u8>]) -> Vec<String> {
     let holds = |value: &std::ffi::OsStr| {
         use std::os::unix::ffi::OsStrExt as _;
         let value = value.as_bytes();
-        secrets.iter().any(|secret| value == secret.as_slice() || value.trim_ascii() == secret.as_slice())
+        secrets.iter().any(|secret| {
+            let is_within = || secret.len() >= TELLING && value.windows(secret.len()).any(|part| part == secret);
+            value.trim_ascii() == secret.as_slice() || value == secret.as_slice() || is_within()
+        })
     };
     let held = std::env::vars_os().filter(|(own, value)| own == name || holds(value));
     held.filter_map(|(name, _)| name.into_string().ok()).collect()

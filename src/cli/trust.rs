@@ -21,6 +21,9 @@ use super::{Ending, surroundings, verify};
 
 /// The name by which Sigstore's public instance is meant, in place of a file.
 pub(crate) const PUBLIC: &str = "public";
+/// Variables by which cosign finds trust roots.
+#[cfg(feature = "remote")]
+const VARIABLES: [&str; 3] = ["TUF_ROOT", "TUF_MIRROR", "TUF_ROOT_JSON"];
 /// Longest trusted root, and longest copy, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
@@ -124,6 +127,9 @@ pub(crate) struct Getting<'a> {
     /// Whether nobody may be asked.
     #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nobody is asked then"))]
     pub(crate) offline: bool,
+    /// Whether it is for signing: then cosign's variables say which instance is meant.
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nobody is asked then"))]
+    pub(crate) signs: bool,
 }
 
 /// The trusted root that a flag names: a file, or `public`. With `public` the mirror of the public instance is asked when
@@ -165,7 +171,8 @@ fn show(args: &ShowArgs, output: &Output) -> Result<Ending, Failure> {
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be used", args.root), &error))?;
         (root, Value::Null)
     };
-    let now = surroundings::clock()?.now();
+    // The real clock: what is over is over, whatever SOURCE_DATE_EPOCH says (security rule 8).
+    let now = surroundings::now();
     let text = match args.output {
         Shape::Json => format!("{:#}\n", as_json(&root, &expires, now)),
         Shape::Text => as_text(&root, &expires, now),

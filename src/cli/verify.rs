@@ -30,26 +30,13 @@ use super::{Ending, places};
 
 /// Files in one folder that is named for evidence.
 const MAX_FOLDER: usize = 1_000_000;
-/// Flags that say whom to trust or what a denial does, besides those that start with `--policy`.
-const TRUST_FLAGS: [&str; 15] = [
-    "publickey",
-    "public-key",
-    "keys",
-    "mode",
-    "at",
-    "offline",
-    "platform",
-    "image-key",
-    "image-annotations",
-    "image-identity",
-    "image-identity-regexp",
-    "image-identity-glob",
-    "image-issuer",
-    "image-issuer-regexp",
-    "image-trusted-root",
-];
+/// Names of flags that say whom to trust or what a denial does, besides those that start with `--policy` or `--image-`.
+const TRUST_FLAGS: [&str; 7] = ["publickey", "public-key", "keys", "mode", "at", "offline", "platform"];
 /// Variables that peers take trust from; a build step can write them, so they are refused (security rule 8).
-const PEERS_TRUST: [(&str, &str); 7] = [
+const PEERS_TRUST: [(&str, &str); 10] = [
+    ("TUF_ROOT", "--image-trusted-root"),
+    ("TUF_MIRROR", "--image-trusted-root"),
+    ("TUF_ROOT_JSON", "--image-trusted-root"),
     ("SIGSTORE_ROOT_FILE", "--policy-ca-roots"),
     ("SIGSTORE_REKOR_PUBLIC_KEY", "--image-trusted-root"),
     ("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", "--image-trusted-root"),
@@ -253,10 +240,10 @@ fn no_answer(policy: &str, error: &VerifyError) -> Failure {
 
 /// Trust comes from flags only (security rule 8): a build step can write variables for the steps after it.
 pub(crate) fn refuse_trust_from_environment() -> Result<(), Failure> {
-    for name in variables("AFFIANT_") {
-        let flag = name["AFFIANT_".len()..].to_ascii_lowercase().replace('_', "-");
+    let of_images = |flag: &str| flag.starts_with("image-") && has_flag::<VerifyArgs>(flag);
+    for (name, flag) in flags_of_variables() {
         // Every flag that starts with `--policy` says whom to trust.
-        if flag.starts_with("policy") || TRUST_FLAGS.contains(&flag.as_str()) {
+        if flag.starts_with("policy") || TRUST_FLAGS.contains(&flag.as_str()) || of_images(&flag) {
             return Err(from_environment(&name, &format!("--{flag}")));
         }
     }
@@ -264,6 +251,18 @@ pub(crate) fn refuse_trust_from_environment() -> Result<(), Failure> {
         Some((name, flag)) => Err(from_environment(name, flag)),
         None => Ok(()),
     }
+}
+
+/// Our variables that are set, each with the flag that it would be of.
+pub(crate) fn flags_of_variables() -> impl Iterator<Item = (String, String)> {
+    let flag = |name: &str| name["AFFIANT_".len()..].to_ascii_lowercase().replace('_', "-");
+    variables("AFFIANT_").into_iter().map(move |name| (name.clone(), flag(&name)))
+}
+
+/// Whether a command has this flag, by whatever name.
+pub(crate) fn has_flag<A: Args>(flag: &str) -> bool {
+    let command = A::augment_args(clap::Command::new("affiant"));
+    command.get_arguments().any(|arg| super::config::names(arg, flag))
 }
 
 fn from_environment(name: &str, flag: &str) -> Failure {

@@ -140,7 +140,9 @@ impl<'a> Token<'a> {
             key_id,
             claims: object(claims, "its claims are no JSON object")?,
             signed: signed.as_bytes(),
-            signature: decode(signature).ok_or(JwtError::Malformed("its signature is no base64url"))?,
+            signature: decode(signature)
+                .filter(|signature| !signature.is_empty())
+                .ok_or(JwtError::Malformed("its signature is empty, or no base64url"))?,
         })
     }
 

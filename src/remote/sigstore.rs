@@ -22,8 +22,9 @@ use affiant_core::keyless::stamp::Stamped;
 use affiant_core::keyless::token::IdentityToken;
 use affiant_core::keyless::{AgentJob, ServiceError, Services};
 use affiant_core::sign::PrivateKey;
+use jiff::fmt::rfc2822::DateTimeParser;
 use ureq::http::Method;
-use ureq::http::header::RETRY_AFTER;
+use ureq::http::header::{DATE, RETRY_AFTER};
 use zeroize::Zeroizing;
 
 use crate::http::exchange::{Answer, NoAnswer, Question};
@@ -93,15 +94,13 @@ impl Sigstore {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let (failed, wait) = match self.once(ask) {
+            let (failed, said) = match self.once(ask) {
                 Ok(answer) if is_outage(answer.status) => {
-                    let wait = answer.header(RETRY_AFTER.as_str()).and_then(|wait| wait.trim().parse().ok());
+                    let wait = answer.header(RETRY_AFTER.as_str());
+                    let said = wait.and_then(|wait| asked_for(wait, answer.header(DATE.as_str())));
                     let (place, status) = (answer.place.clone(), answer.status);
                     let reason = format!("answers {status}: it is busy or broken");
-                    (
-                        ServiceError { is_outage: true, ..ServiceError::bad(place, reason) },
-                        wait.map(Duration::from_secs),
-                    )
+                    (ServiceError { is_outage: true, ..ServiceError::bad(place, reason) }, said)
                 }
                 Ok(answer) => match Self::told(answer, limit, attempts > 1) {
                     Ok(told) => {
@@ -115,10 +114,9 @@ impl Sigstore {
                     (ServiceError { is_outage: again, ..ServiceError::bad(place, reason) }, None)
                 }
             };
-            // Between half of it and all of it, so that many jobs do not come back at once.
-            let wait = wait.unwrap_or_else(|| pause.mul_f64(0.5 + 0.5 * random()));
-            let may_wait = begun.elapsed().checked_add(wait).is_some_and(|after| after < left);
-            if !failed.is_outage || !may_wait {
+            let rest = left.saturating_sub(begun.elapsed());
+            let wait = wait_for(pause, said, rest);
+            if !failed.is_outage || rest.is_zero() || wait > rest {
                 self.spend(begun, attempts);
                 let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
                 return Err(ServiceError { reason: format!("{}{times}", failed.reason), ..failed });
@@ -184,6 +182,28 @@ fn is_outage(status: u16) -> bool {
     status == 429 || status >= 500
 }
 
+/// How long a service asks to be left alone (RFC 9110 §10.2.3): seconds, or a date, which is compared with what the
+/// service says that the time is, else with this machine's.
+fn asked_for(wait: &str, date: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = wait.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let time = |text: &str| DateTimeParser::new().parse_timestamp(text.trim()).ok();
+    let now = date.and_then(time).unwrap_or_else(jiff::Timestamp::now);
+    // What is over already says no more than that it may be asked again.
+    Some(time(wait)?.duration_since(now).try_into().unwrap_or(Duration::ZERO))
+}
+
+/// How long is waited before the next attempt: the pause that grows, or as long as the service asks; what is left where it
+/// asks for more. Between half of a pause and all of it, so that many jobs do not come back at once.
+fn wait_for(pause: Duration, said: Option<Duration>, rest: Duration) -> Duration {
+    let grown = pause.mul_f64(0.5 + 0.5 * random());
+    match said {
+        Some(said) => said.saturating_add(pause.mul_f64(0.5 * random())).max(grown).min(rest),
+        None => grown,
+    }
+}
+
 /// A number from 0 to 1 on which nothing rests.
 fn random() -> f64 {
     f64::from(u16::try_from(RandomState::new().build_hasher().finish() & 0xffff).unwrap_or_default()) / 65536.0
@@ -222,5 +242,42 @@ impl Services for Sigstore {
 
     fn buildkite(&self, job: &AgentJob, audience: &str) -> Result<Zeroizing<String>, ServiceError> {
         buildkite::token(self, job, audience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_say_how_long_to_wait_in_seconds_or_as_a_date() {
+        let date = Some("Sun, 22 Nov 2026 10:00:00 GMT");
+        for (wait, seconds) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("Sun, 22 Nov 2026 10:01:30 GMT", Some(90)),
+            ("Sun, 22 Nov 2026 09:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+            ("99999999999999999999999", None),
+        ] {
+            assert_eq!(asked_for(wait, date), seconds.map(Duration::from_secs), "{wait}");
+        }
+        assert_eq!(asked_for("Sun, 06 Nov 1994 08:49:37 GMT", None), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn nobody_is_stormed_whatever_it_asks_for() {
+        let (second, rest) = (Duration::from_secs(1), Duration::from_secs(60));
+        for _ in 0..100 {
+            let soon = wait_for(second, Some(Duration::ZERO), rest);
+            assert!(soon >= second / 2 && soon <= second, "{soon:?}");
+            let told = wait_for(second, Some(second * 20), rest);
+            assert!(told >= second * 20 && told < second * 21, "{told:?}");
+            // More than is left: what is left, and then once more.
+            assert_eq!(wait_for(second, Some(Duration::MAX), rest), rest);
+            assert!(wait_for(rest * 4, None, rest) > rest);
+        }
     }
 }

@@ -299,6 +299,8 @@ fn false_answers_are_refused_and_nothing_is_kept() {
         (Twist::NoSct, 2, "no signed certificate timestamp"),
         (Twist::OtherIssuer, 2, "https://other.example"),
         (Twist::Forged, 2, "not signed by the authority"),
+        (Twist::TwoNames, 2, "has 2 alternative names, and a signer has exactly one, so no verifier takes it"),
+        (Twist::NoName, 2, "is no e-mail address, URI or user's name, so no verifier takes it"),
         (Twist::OtherEntry, 2, "another artifact"),
         (Twist::OtherEntry, 1, "another artifact"),
         (Twist::OtherProof, 2, "proves another entry"),
@@ -350,6 +352,16 @@ fn refusals_are_told_with_their_cause_and_outages_are_waited_out() {
     world.sign(&["--on-log-failure", "timestamp-only"]).run().code(0).stderr_has(&["no log entry was made"]);
     let (bundle, _) = world.bundles().remove(0);
     assert!(bundle["verificationMaterial"].get("tlogEntries").is_none());
+    // Asked to come back at once: not more often than without. In an hour: once more when the time is up.
+    for (wait, at_most) in [("0", 5), ("3600", 2), ("Fri, 31 Dec 2100 00:00:00 GMT", 2)] {
+        let busy = move |asked: &crate::registry::Asked| {
+            asked.target.contains("signingCert").then(|| Said::new(429).with("retry-after", wait))
+        };
+        let world = World::of(Sigstore::with(Twist::None, Some(Box::new(busy))), 2, true);
+        world.sign(&["--retry-for", "1s"]).run().code(4).stderr_has(&["answers 429", "attempts"]);
+        let count = world.sigstore.count("signingCert");
+        assert!((2..=at_most).contains(&count), "{wait}: {count}");
+    }
     // A redirect is not followed.
     let moved = |asked: &crate::registry::Asked| {
         asked.target.contains("signingCert").then(|| Said::new(307).with("location", "http://127.0.0.1:1/"))
@@ -517,6 +529,21 @@ fn outputs_of_files_are_looked_at_before_anything_is_signed() {
         }
     }
     assert!(world.sigstore.asked().is_empty() && !world.place.work().join("b.json").exists());
+}
+
+#[test]
+fn a_certificate_that_is_almost_over_is_not_used_for_the_next_image() {
+    let seen = |twist: Twist| {
+        let world = World::of(Sigstore::twisted(twist), 2, true);
+        let others = ["b", "c"].map(|name| {
+            let digest = world.registry.put_image(name, "v1", name);
+            format!("{}/{name}@{digest}", world.registry.host())
+        });
+        world.sign(&["--format", "bundle", &others[0], &others[1]]).run().code(0);
+        world.sigstore.count("signingCert")
+    };
+    assert_eq!(seen(Twist::None), 1, "one is enough while it lasts");
+    assert_eq!(seen(Twist::AlmostOver), 3);
 }
 
 /// An authority that says back what it was shown, in whatever it answers, gets nothing of it printed.

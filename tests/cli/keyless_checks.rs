@@ -602,6 +602,31 @@ fn trust_of_the_environment_is_refused() {
             call.env(name, "trusted_root.json").run().code(2).stdout("").stderr_has(&[name, "flags only", "FILE"]);
         }
     }
+    for (name, flag) in [
+        ("AFFIANT_TRUSTED_ROOT", "--trusted-root"),
+        ("AFFIANT_CERTIFICATE_IDENTITY", "--certificate-identity"),
+        ("AFFIANT_CERTIFICATE_OIDC_ISSUER_REGEXP", "--certificate-oidc-issuer-regexp"),
+        ("AFFIANT_IDENTITY_GLOB", "--identity-glob"),
+        ("AFFIANT_SOURCE_REPOSITORY", "--source-repository"),
+        ("AFFIANT_INSECURE_IGNORE_TLOG", "--insecure-ignore-tlog"),
+        ("AFFIANT_INSECURE_IGNORE_SCT", "--insecure-ignore-sct"),
+        ("AFFIANT_CA_ROOTS", "--ca-roots"),
+        ("AFFIANT_CHECK_CLAIMS", "--check-claims"),
+        ("AFFIANT_OFFLINE", "--offline"),
+    ] {
+        for verb in ["verify", "verify-attestation"] {
+            let call = || place.affiant(["image", verb]).with(SIGNER).with(ROOT).with([&image]);
+            let ended = call().env(name, "true").run().code(2).stdout("");
+            ended.stderr_has(&[&format!("{name} is set"), "flags only", &format!("`{flag}`")]);
+            let empty = call().env(name, "").run();
+            assert_ne!(empty.exit_code(), 2, "{name}: {}", empty.stderr_text());
+        }
+    }
+    // What signing reads is no matter of a check.
+    for name in ["AFFIANT_KEY", "AFFIANT_REKOR_URL", "AFFIANT_FULCIO_URL", "AFFIANT_SUBJECTS"] {
+        let call = place.affiant(["image", "verify"]).with(SIGNER).with(ROOT).with([&image]);
+        call.env(name, "https://x.example").run().code(0);
+    }
 }
 
 /// A signature of a key has no certificate: cosign's code 13.

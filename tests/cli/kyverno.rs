@@ -627,6 +627,16 @@ fn logs_and_timestamps_under_tags_are_judged() {
         assert_eq!(ended.exit_code(), code, "{layout} {attestor}: {rule:#}");
         assert!(says_so.is_empty() || says(&rule["reasons"], says_so), "{layout} {attestor}: {rule:#}");
         assert_eq!(says(&rule["fixes"], "tsaCertChain"), says_so.starts_with("no TSA"), "{rule:#}");
+        // Whatever a variable says: now is now (security rule 8).
+        if says_so == "it must be valid now" {
+            let reason = rule["reasons"].to_string();
+            let (_, until) = reason.split_once("was valid until ").expect("until when");
+            let until: jiff::Timestamp =
+                until.split(':').take(3).collect::<Vec<_>>().join(":").parse().expect("a time");
+            let then = (until.as_second() - 60).to_string();
+            let call = place.affiant(["kyverno", "check", &image, "-f", "p.yaml"]).with(more);
+            call.env("SOURCE_DATE_EPOCH", then).run().code(1);
+        }
     }
 }
 

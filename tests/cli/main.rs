@@ -36,6 +36,8 @@ mod keyless_evidence;
 mod keyless_hostile;
 #[cfg(feature = "remote")]
 mod keyless_queue;
+#[cfg(feature = "remote")]
+mod keyless_rules;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;

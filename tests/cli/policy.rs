@@ -453,8 +453,13 @@ fn a_signed_policy_is_checked_and_shown() {
     place.affiant(["key", "generate", "--kind", "ed25519", "--no-password", "-o", "../other.pem"]).run().code(0);
     std::fs::copy(place.beside("k.pub"), place.work().join("k.pub")).expect("copies");
     place.write("policy.yaml", "expires: 90d\nsteps:\n  build: {functionaries: [k.pub], attestations: [product]}\n");
-    place.affiant(["policy", "sign", "policy.yaml", "-k", "../other.pem", "-o", "p.json"]).run().code(0);
+    let sign = |key: &str, file: &str| place.affiant(["policy", "sign", "policy.yaml", "-k", key, "-o", file]);
     let check = |args: &[&str]| place.affiant(["policy", "check"]).with(args).run();
+    // Of 90 days after 2023: what is signed is over when it is over, whatever SOURCE_DATE_EPOCH says here too.
+    sign("../other.pem", "old.json").run().code(0);
+    let text = check(&["old.json"]).code(1).stderr("").stdout_text();
+    assert!(text.contains("the policy expired at 2024-02-12T22:13:20Z"), "{text}");
+    sign("../other.pem", "p.json").env_remove("SOURCE_DATE_EPOCH").run().code(0);
     let text = check(&["p.json", "-k", "../other.pub"]).code(0).stderr("").stdout_text();
     assert!(text.contains("p.json: warning: steps.build: no exit code is demanded"), "{text}");
     assert!(text.contains("p.json: signed by "), "{text}");
@@ -468,7 +473,7 @@ fn a_signed_policy_is_checked_and_shown() {
     let json: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((&json["errors"], &json["warnings"]), (&Value::from(0), &Value::from(1)));
     // A key that signs policies and evidence alike.
-    place.affiant(["policy", "sign", "policy.yaml", "-k", "../k.pem", "-o", "own.json"]).run().code(0);
+    sign("../k.pem", "own.json").env_remove("SOURCE_DATE_EPOCH").run().code(0);
     let text = check(&["own.json", "-k", "../k.pub"]).code(0).stderr("").stdout_text();
     assert!(text.contains("signs the policy and is a functionary"), "{text}");
     let text = place.affiant(["policy", "validate", "-p", "p.json", "-k", "../other.pub"]).run().code(0).stdout_text();

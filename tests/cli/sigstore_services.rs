@@ -44,6 +44,12 @@ pub(crate) enum Twist {
     TwoHoursOff,
     /// No API v2 of certificates.
     OnlyV1,
+    /// Certificates that have one minute left of twenty.
+    AlmostOver,
+    /// Certificates with a second name.
+    TwoNames,
+    /// Certificates without a name.
+    NoName,
     /// Certificates whose issuer is the token that was shown.
     SaysBack,
     /// Certificates that are over after seconds.
@@ -443,6 +449,11 @@ impl State {
             }
             None => tlv(0x86, &[text("sub").as_bytes()]),
         };
+        let san = match self.twist {
+            Twist::TwoNames => [san, tlv(0x81, &[b"other@example.org"])].concat(),
+            Twist::NoName => tlv(0x87, &[&[10, 0, 0, 1]]),
+            _ => san,
+        };
         let issuer = if self.twist == Twist::OtherIssuer { "https://other.example".to_owned() } else { text("iss") };
         let mut extensions = vec![
             extension("2.5.29.15", true, &tlv(0x03, &[&[7, 0x80]])),
@@ -452,8 +463,12 @@ impl State {
             extension("1.3.6.1.4.1.57264.1.8", false, &tlv(0x0c, &[issuer.as_bytes()])),
             extension("1.3.6.1.4.1.57264.1.24", false, &tlv(0x0c, &[text("sub").as_bytes()])),
         ];
-        let life = if self.twist == Twist::Short { SHORT } else { SignedDuration::from_mins(10) };
-        let (from, until) = (now() - SignedDuration::from_secs(5), now() + life);
+        let (before, life) = match self.twist {
+            Twist::Short => (5, SHORT),
+            Twist::AlmostOver => (20 * 60, SignedDuration::from_secs(60)),
+            _ => (5, SignedDuration::from_mins(10)),
+        };
+        let (from, until) = (now() - SignedDuration::from_secs(before), now() + life);
         let part = |extensions: &[Vec<u8>]| tbs("intermediate", &seq(&[]), key, from, until, extensions);
         if self.twist != Twist::NoSct {
             let list = self.scts(&part(&extensions));

@@ -122,7 +122,7 @@ fn each_name_of_a_certificate_alone_turns_yes_into_no() {
         (json!({}), 1),
         (json!({"roots": ["root"]}), 1),
         (json!({"roots": ["*"], "emails": [], "commonname": ""}), 1),
-        (json!({"roots": ["root"], "emails": [""], "extensions": {"Issuer": ""}}), 1),
+        (json!({"roots": ["root"], "emails": ["builder@example.org"], "extensions": {"Issuer": ""}}), 4),
         (json!({"roots": ["nobody"], "emails": ["builder@example.org"]}), 4),
         (
             json!({"roots": ["root"], "commonname": "*", "dnsnames": ["*"], "emails": ["*"], "organizations": ["*"], "uris": ["*"], "extensions": {"Isuer": "x"}}),

@@ -13,6 +13,7 @@ use super::sign::{Format, SealedStatement, SigningArgs, not_kept, refuse_secret}
 use super::types::Named;
 use crate::cli::failure::Failure;
 use crate::cli::inspect::read_file;
+use crate::cli::keyless::not_signed;
 use crate::cli::output::Output;
 use crate::cli::{Ending, surroundings};
 
@@ -89,6 +90,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             let digest = &manifest.digest;
             let place = format!("{}@{digest}", image.name());
             let failed = |error: SharedError| not_kept(&place, &error);
+            let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
             let statement = claim::attestation(&identity, digest, &named.written, &predicate);
             refuse_secret(&redactor, &statement)?;
             let sealed = SealedStatement::new(&sealer, &statement, output)?;

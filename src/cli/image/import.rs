@@ -16,7 +16,7 @@ use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, SigningArgs, not_kept};
 use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::keyless::Queue;
+use crate::cli::keyless::{Queue, not_signed};
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, surroundings};
 
@@ -77,6 +77,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
     }
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     for one in &all {
+        let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
         keep(one, &image, (&sealer, &queue), args, &created, output)?;
     }
     image.finish(output)?;

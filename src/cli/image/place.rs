@@ -50,9 +50,15 @@ impl RegistryArgs {
         Ok(Self { evidence_repository: Some(name), ..Self::default() })
     }
 
-    /// The registry's repository in which evidence is kept, where that is not the image's.
-    pub(in crate::cli) fn keeper_elsewhere(&self) -> Option<&str> {
-        self.evidence_repository.as_deref().filter(|name| !name.is_empty() && is_elsewhere(name))
+    /// Refuses an image of a registry, or whose evidence is kept in one, where nobody may be asked.
+    pub(in crate::cli) fn refuse_offline(&self, name: &str) -> Result<(), Failure> {
+        let keeper = self.evidence_repository.as_deref().filter(|name| !name.is_empty());
+        match [Some(name), keeper].into_iter().flatten().find(|name| is_elsewhere(name)) {
+            None => Ok(()),
+            Some(missing) => Err(Failure::usage(format!("--offline: the registry of {missing} cannot be asked")).hint(
+                format!("keep the image in a folder where it can be, `affiant image save --dir FOLDER {name}`, and name it as `oci:FOLDER`"),
+            )),
+        }
     }
 
     /// How registries are asked.
@@ -238,7 +244,7 @@ pub(in crate::cli) fn archive_of(name: &str) -> Option<std::path::PathBuf> {
 }
 
 /// Whether a name is one of an image in a registry.
-pub(in crate::cli) fn is_elsewhere(name: &str) -> bool {
+fn is_elsewhere(name: &str) -> bool {
     matches!(targets::named(name), Ok(Target::Registry(_)))
 }
 

@@ -223,17 +223,11 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
         }
         let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        let earlier = Signed {
-            image: &image,
-            sealer: &sealer,
-            queue: &queue,
-            args,
-            annotations: &annotations,
-            created: &created,
-            redactor: &redactor,
-        };
         for manifest in &manifests {
-            earlier.one(manifest, output)?;
+            let sealer = &sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
+            let (queue, annotations, created) = (&queue, &annotations, created.as_str());
+            Signed { image: &image, sealer, queue, args, annotations, created, redactor: &redactor }
+                .one(manifest, output)?;
         }
         image.finish(output)?;
     }

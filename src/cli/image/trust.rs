@@ -19,15 +19,21 @@ use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::surroundings::variable;
 use crate::cli::trust::{self, Getting};
+use crate::cli::verify::{flags_of_variables, has_flag};
 
 /// Variables that cosign takes trust from, with the flags that take their place: a build step can write them, so at
 /// checking they are refused (security rule 8).
-const FROM_ENVIRONMENT: [(&str, &str); 4] = [
+const FROM_ENVIRONMENT: [(&str, &str); 7] = [
+    ("TUF_ROOT", "--trusted-root FILE"),
+    ("TUF_MIRROR", "--trusted-root FILE"),
+    ("TUF_ROOT_JSON", "--trusted-root FILE"),
     ("SIGSTORE_ROOT_FILE", "--ca-roots FILE` or `--trusted-root FILE"),
     ("SIGSTORE_REKOR_PUBLIC_KEY", "--trusted-root FILE"),
     ("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", "--trusted-root FILE"),
     ("SIGSTORE_TSA_CERTIFICATE_FILE", "--timestamp-certificate-chain FILE` or `--trusted-root FILE"),
 ];
+/// Flags of a check whose names signing has too, and takes from variables: those are no matter of a check.
+const OF_SIGNING: [&str; 4] = ["key", "certificate", "certificate-chain", "rekor-url"];
 /// What says what to do without a trusted root.
 const GET_ROOT: &str = "`affiant trust export --form trusted-root -o trusted_root.json` writes the one of Sigstore's public instance; or get it from whoever runs the log and the authority";
 
@@ -167,8 +173,8 @@ pub(super) struct TrustArgs {
     /// Demand no proof that the certificate is in a log of certificates
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
     insecure_ignore_sct: Option<bool>,
-    /// Ask no service for what is trusted; what is missing is said
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
+    /// Ask nobody, neither for what is trusted nor for the image; what is missing is said
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH")]
     offline: Option<bool>,
     /// Compare image and annotations with what was signed; `--check-claims=false` does not
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
@@ -216,6 +222,11 @@ impl TrustArgs {
                 .hint("name one with `--timestamp-certificate-chain FILE`, or a `--trusted-root FILE` that has one"));
         }
         Ok(Trusted { who, root, logs, timestamps: usize::from(stamped), claims: self.check_claims != Some(false) })
+    }
+
+    /// Whether no registry may be asked. Under cosign's name the flag is about logs and roots, as there.
+    pub(super) fn asks_no_registry(&self) -> bool {
+        self.offline == Some(true) && self.called != Called::Cosign
     }
 
     /// Annotations are claims: who demands some, and compares none, would believe that they were compared.
@@ -269,8 +280,12 @@ impl TrustArgs {
         let public = self.called == Called::Cosign && is_keyless && !own;
         let offline = self.offline == Some(true);
         let mut root = match &self.trusted_root {
-            Some(file) => trust::load(&file.to_string_lossy(), Getting { flag: "--trusted-root", offline }, output)?,
-            None if public => trust::load(trust::PUBLIC, Getting { flag: "the trusted root", offline }, output)?,
+            Some(file) => {
+                trust::load(&file.to_string_lossy(), Getting { flag: "--trusted-root", offline, signs: false }, output)?
+            }
+            None if public => {
+                trust::load(trust::PUBLIC, Getting { flag: "the trusted root", offline, signs: false }, output)?
+            }
             None => TrustedRoot::default(),
         };
         if let Some(file) = &self.certificate_chain {
@@ -317,7 +332,13 @@ impl TrustArgs {
 }
 
 /// Trust that a variable would bring.
-fn refuse_trust_from_environment() -> Result<(), Failure> {
+pub(in crate::cli) fn refuse_trust_from_environment() -> Result<(), Failure> {
+    let mut ours = flags_of_variables().filter(|(_, flag)| !OF_SIGNING.contains(&flag.as_str()));
+    if let Some((name, flag)) = ours.find(|(_, flag)| has_flag::<TrustArgs>(flag)) {
+        return Err(Failure::usage(format!("{name} is set: whom a check trusts is taken from flags only"))
+            .hint(format!("unset {name}, and say what it is for with `--{flag}`"))
+            .hint("a build step can write variables for the steps after it"));
+    }
     match FROM_ENVIRONMENT.into_iter().find(|(name, _)| variable(name).is_some()) {
         Some((name, flag)) => {
             Err(Failure::usage(format!("{name} is set: whom a check trusts is taken from flags only"))

@@ -56,6 +56,9 @@ impl VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
     let annotations = args.annotations.read(output)?;
+    if args.trust.asks_no_registry() {
+        args.images.iter().try_for_each(|name| args.registry.refuse_offline(name))?;
+    }
     args.trust.needs_claims(&annotations, output)?;
     let trusted = args.trust.read(output)?;
     let mut all = Vec::new();

@@ -56,7 +56,7 @@ impl RootArgs {
 
     /// The bytes of the root that is named.
     pub(crate) fn bytes(&self, output: &Output) -> Result<Option<Vec<u8>>, Failure> {
-        let getting = Getting { flag: "--trusted-root", offline: false };
+        let getting = Getting { flag: "--trusted-root", offline: false, signs: true };
         self.named().map(|root| trust::bytes_of(root, getting, output)).transpose()
     }
 
@@ -66,7 +66,7 @@ impl RootArgs {
         };
         let public = is_public.then_some(PUBLIC);
         if let Some(root) = self.trusted_root.as_deref().filter(|root| !root.is_empty()).or(public) {
-            return trust::load(root, Getting { flag: "--trusted-root", offline: false }, output);
+            return trust::load(root, Getting { flag: "--trusted-root", offline: false, signs: true }, output);
         }
         let mut root = TrustedRoot::default();
         for name in VARIABLES {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use affiant_core::keyless::checking::LOG;
 use affiant_core::keyless::config::Chosen;
 use affiant_core::keyless::fulcio::Form;
 use affiant_core::keyless::vouched::{Issue, Vouched};
@@ -13,7 +14,7 @@ use clap::Args;
 
 use super::named::NamedArgs;
 use super::token::{Found, Secrets};
-use super::{becomes_public, is_public, may_become_known, no_time, permitted, services};
+use super::{becomes_public, is_public, may_become_known, no_time, permitted, services, tell_unchecked};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
@@ -73,7 +74,15 @@ impl SignerArgs {
 
     /// The trusted root that the services' answers are checked with, to be kept beside what they vouch for.
     pub(crate) fn trusted_root(&self, keys: &[String], output: &Output) -> Result<Option<Vec<u8>>, Failure> {
-        if self.asks(keys)? { self.named.root.bytes(output) } else { Ok(None) }
+        if !self.asks(keys)? {
+            return Ok(None);
+        }
+        if self.is_identity(keys) && self.named.root.named().is_none() {
+            output.message(
+                "note: no roots of the day are kept with the evidence, for none are named: whoever checks it in years must have them from elsewhere (`--trusted-root ROOT` keeps them)",
+            );
+        }
+        self.named.root.bytes(output)
     }
 
     /// The trusted root that is named, whatever is asked.
@@ -175,7 +184,11 @@ impl SignerArgs {
             // Nobody is asked, not even for a root of trust.
             services(self.named.retry_for())?
         } else {
-            self.named.root.check(services(self.named.retry_for())?, false, output)?.0
+            let (services, mut unchecked) = self.named.root.check(services(self.named.retry_for())?, false, output)?;
+            // Evidence is in no log.
+            unchecked.retain(|what| *what != LOG && self.is_identity(keys));
+            tell_unchecked(&unchecked, output);
+            services
         };
         permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();

@@ -198,12 +198,9 @@ fn signature(loaded: &Loaded, keys: Vec<affiant_core::sign::PublicKey>) -> (Opti
 
 /// What there is to say about a policy that could be read.
 pub(super) fn findings(loaded: &Loaded, signers: &[String]) -> Result<Vec<Finding>, Failure> {
-    let around = Surroundings {
-        document: loaded.document.as_ref(),
-        now: surroundings::clock()?.now(),
-        members: &members,
-        signers,
-    };
+    // A source whose `expires` counts from now was compiled with this clock; what is signed already ends when it ends.
+    let now = if loaded.envelope.is_some() { surroundings::now() } else { surroundings::clock()?.now() };
+    let around = Surroundings { document: loaded.document.as_ref(), now, members: &members, signers };
     Ok(look(&loaded.policy, &loaded.value, &around))
 }
 

@@ -70,10 +70,8 @@ pub(crate) fn eval(args: &EvalArgs, output: &Output) -> Result<Ending, Failure> 
         Some(policy) => of_policy(args, policy)?,
         None => of_files(args)?,
     };
-    let now = match args.at {
-        Some(at) => at,
-        None => surroundings::clock()?.now(),
-    };
+    // Whatever SOURCE_DATE_EPOCH says: the gate asks the real clock too (security rule 8).
+    let now = args.at.unwrap_or_else(surroundings::now);
     let mut limits = Limits::at(now);
     limits.print = args.print;
     let mut text = String::new();

@@ -230,10 +230,8 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 fn run(case: &Case, loaded: &Loaded, coverage: &mut Coverage) -> Result<Outcome, Failure> {
-    let at = match case.at {
-        Some(at) => at,
-        None => surroundings::clock()?.now(),
-    };
+    // Whatever SOURCE_DATE_EPOCH says: the gate asks the real clock too (security rule 8).
+    let at = case.at.unwrap_or_else(surroundings::now);
     // `expires: 90d` counts from the time of the case: with the clock, an old case would never be in force.
     let json = match (&loaded.document, &loaded.envelope) {
         (Some(document), None) => compile(document, &Folder::of(&case.policy), at)

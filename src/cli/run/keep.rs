@@ -443,14 +443,19 @@ impl Keep {
     /// The next command to type.
     fn next(&self, kept: &Kept) -> Option<String> {
         let first = kept.envelopes.first()?;
-        let key = self.public_key.as_ref().map_or_else(|| "PUBLIC_KEY".to_owned(), |path| path.display().to_string());
+        let key = match &self.public_key {
+            Some(path) => format!(" --key {}", path.display()),
+            None if self.signer.starts_with(" --key") => " --key PUBLIC_KEY".to_owned(),
+            // An identity has signed: the key was made for the certificate, and nobody has it.
+            None => String::new(),
+        };
         let place = match (&first.outfile, &first.archive, &first.digest, &first.spool) {
             (Some(path), ..) => self.shown(path),
             (None, Some(_), Some(digest), _) => digest.clone(),
             (.., Some(waiting)) => return Some(waiting.resume.clone()),
             _ => return self.server.as_ref().zip(first.gitoid.as_deref()).map(|(server, id)| server.next(id)),
         };
-        Some(format!("affiant inspect --key {key} {place}"))
+        Some(format!("affiant inspect{key} {place}"))
     }
 }
 

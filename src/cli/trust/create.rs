@@ -116,7 +116,7 @@ impl<'a> Listed<'a> {
 pub(super) fn create(args: &CreateArgs, output: &Output) -> Result<Ending, Failure> {
     let with = if args.with_default_services { Some(PUBLIC) } else { args.with.as_deref() };
     let mut root = match with {
-        Some(with) => load(with, Getting { flag: "--with", offline: false }, output)?,
+        Some(with) => load(with, Getting { flag: "--with", offline: false, signs: false }, output)?,
         None => TrustedRoot::default(),
     };
     let mut more = TrustedRoot::default();

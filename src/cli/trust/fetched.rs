@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use affiant_remote::http::Client;
@@ -9,23 +10,68 @@ use affiant_remote::tuf::{From, Got, Instance, SIGNING_CONFIG, TRUSTED_ROOT, Tuf
 
 use super::{
     Ending, ExportArgs, Failure, Form, Getting, ImportArgs, Kind, MAX_FILE, Output, PUBLIC, Timestamp, TrustedRoot,
-    UpdateArgs, Value, bounded, json, surroundings, write,
+    UpdateArgs, VARIABLES, Value, bounded, json, surroundings, write,
 };
 use crate::cli::places;
+use crate::cli::surroundings::variable;
 
 /// How long the public roots on this machine are used before the mirror is asked whether there are newer ones.
 const FRESH: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 const TARGETS: [&str; 2] = [TRUSTED_ROOT, SIGNING_CONFIG];
+/// The folder of the copies of private mirrors.
+const MIRRORS: &str = "mirrors";
 /// When the mirror was asked last, in the folder of the copy.
 const ASKED: &str = "asked";
 
-/// The public instance, with its copy in the user's data folder.
-fn instance() -> Result<Instance, Failure> {
-    let folder = places::trust().ok_or_else(|| {
+/// The folder of all copies.
+fn folder() -> Result<PathBuf, Failure> {
+    places::trust().ok_or_else(|| {
         Failure::new(Kind::NoAnswer, "there is no folder for trust roots: neither HOME nor AFFIANT_HOME is set")
             .hint("name a trusted root with `--trusted-root FILE`, or set AFFIANT_HOME")
-    })?;
-    Ok(Instance::public(folder.join(PUBLIC)))
+    })
+}
+
+/// The public instance, with its copy in the user's data folder.
+fn instance() -> Result<Instance, Failure> {
+    Ok(Instance::public(folder()?.join(PUBLIC)))
+}
+
+/// A private instance. What was seen of its mirror is kept: older versions are refused from then on. It is believed in
+/// nothing else, for all of it is checked anew from the root that is named; of another root it says nothing.
+fn private(mirror: &str, root: Vec<u8>) -> Result<Instance, Failure> {
+    let mirror = mirror.trim_end_matches('/').to_owned();
+    let copy = folder()?.join(MIRRORS).join(affiant_core::digest::sha256_hex(mirror.as_bytes()));
+    Ok(Instance { mirror, root, copy })
+}
+
+/// The instance that cosign's variables name: `TUF_MIRROR`, and `TUF_ROOT_JSON` or `TUF_ROOT` (the root metadata, or a
+/// folder with them). They count where something is signed; what is checked is believed by flags only (security rule 8).
+fn of_variables() -> Result<Option<Instance>, Failure> {
+    let path = |name: &str| -> Option<PathBuf> { variable(name).map(Into::into) };
+    let named = path("TUF_ROOT_JSON").or_else(|| path("TUF_ROOT"));
+    let root = named.map(|root| if root.is_dir() { root.join("root.json") } else { root });
+    let mirror = variable("TUF_MIRROR").map(|url| url.to_string_lossy().into_owned());
+    match (mirror, root) {
+        (None, None) => Ok(None),
+        (Some(_), None) => {
+            Err(Failure::usage("TUF_MIRROR is set, and nothing says the root that its metadata begin with")
+                .hint("name it with TUF_ROOT_JSON=FILE, or unset TUF_MIRROR"))
+        }
+        (mirror, Some(root)) => {
+            private(mirror.as_deref().unwrap_or(affiant_remote::tuf::PUBLIC_MIRROR), bounded(&root)?).map(Some)
+        }
+    }
+}
+
+/// Refuses cosign's variables for what is not signing.
+fn refuse_variables() -> Result<(), Failure> {
+    match VARIABLES.into_iter().find(|name| variable(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(Failure::usage(format!("{name} is set: which roots are trusted is taken from flags only"))
+            .hint(format!(
+                "unset {name}, and write `affiant trust update --mirror URL --root FILE -o trusted_root.json`"
+            ))),
+    }
 }
 
 fn client() -> Arc<Client> {
@@ -46,13 +92,24 @@ fn failed(error: &TufError) -> Failure {
 pub(super) fn public(getting: Getting<'_>, output: &Output) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
     // Whoever asks wants an answer about something else: that there is none is no denial of it.
     roots(getting, output).map_err(|mut failure| {
-        failure.kind = Kind::NoAnswer;
+        failure.kind = if failure.kind == Kind::Usage { Kind::Usage } else { Kind::NoAnswer };
         failure
     })
 }
 
+/// What variables name, where something is signed.
+fn of_signing(getting: Getting<'_>) -> Result<Option<Instance>, Failure> {
+    if getting.signs {
+        return of_variables();
+    }
+    refuse_variables().map(|()| None)
+}
+
 fn roots(getting: Getting<'_>, output: &Output) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
-    let instance = instance()?;
+    let instance = match of_signing(getting)? {
+        Some(instance) => instance,
+        None => instance()?,
+    };
     let now = surroundings::now();
     let is_fresh = std::fs::read_to_string(instance.copy.join(ASKED))
         .ok()
@@ -116,6 +173,7 @@ fn expiry(got: &Got) -> Value {
 
 /// What there is of the public instance, asking nobody.
 pub(super) fn shown() -> Result<(TrustedRoot, Value), Failure> {
+    refuse_variables()?;
     let got = instance()?.get(From::Copy, &TARGETS, surroundings::now()).map_err(|error| failed(&error))?;
     let expires = expiry(&got);
     let root = TrustedRoot::parse(&taken(got)?.0)
@@ -124,13 +182,11 @@ pub(super) fn shown() -> Result<(TrustedRoot, Value), Failure> {
 }
 
 pub(super) fn update(args: &UpdateArgs, output: &Output) -> Result<Ending, Failure> {
-    let scratch;
+    refuse_variables()?;
     let got = match (&args.mirror, &args.root) {
         (Some(mirror), Some(root)) => {
-            // What is trusted by a flag is kept where a flag says, and nowhere else (security rule 8).
-            scratch = tempfile::tempdir()
-                .map_err(|error| Failure::because(Kind::NoAnswer, "no folder for what is fetched", &error))?;
-            let instance = Instance { mirror: mirror.clone(), root: bounded(root)?, copy: scratch.path().to_owned() };
+            // What is trusted by a flag is written where a flag says, and believed nowhere else (security rule 8).
+            let instance = private(mirror, bounded(root)?)?;
             instance.get(From::Mirror(client()), &TARGETS, surroundings::now()).map_err(|error| failed(&error))?
         }
         _ => ask(&instance()?)?,
@@ -154,6 +210,7 @@ pub(super) fn update(args: &UpdateArgs, output: &Output) -> Result<Ending, Failu
 }
 
 pub(super) fn export(args: &ExportArgs, output: &Output) -> Result<Ending, Failure> {
+    refuse_variables()?;
     let instance = instance()?;
     let got = instance.get(From::Copy, &TARGETS, surroundings::now()).map_err(|error| failed(&error))?;
     output.message(&format!("of {}; newest known until {}", args.instance, got.expires));

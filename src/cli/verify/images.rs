@@ -167,11 +167,7 @@ impl HowArgs {
     /// Resolves an image.
     pub(in crate::cli) fn open<'a>(&'a self, name: &'a str, offline: bool) -> Result<Opened<'a>, Failure> {
         if offline {
-            let elsewhere = Some(name).filter(|name| place::is_elsewhere(name));
-            if let Some(name) = elsewhere.or(self.registry.keeper_elsewhere()) {
-                return Err(Failure::usage(format!("--offline: the registry of {name} cannot be asked"))
-                    .hint("keep the image in a folder with `affiant image save`, and name it as `oci:FOLDER`"));
-            }
+            self.registry.refuse_offline(name)?;
         }
         // The gate has codes of its own: whatever keeps an image from being judged is no answer.
         let image = self.registry.image(name).map_err(|mut failure| {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::reference::Digest;
 use crate::dsse::fold;
+use crate::evidence::strict;
 
 /// Longest digest of another algorithm that is shown, in bytes.
 const MAX_DIGEST: usize = 256;
@@ -257,6 +258,8 @@ impl Manifest {
         }
         let json = |error: serde_json::Error| ManifestError::Json { reason: error.to_string() };
         let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
+        // Members of maps too: of an annotation that stands twice readers take the first or the last (security rule 17).
+        strict::document(std::str::from_utf8(bytes).unwrap_or_default()).map_err(json)?;
         refuse_aliases(&serde_json::from_slice(bytes).map_err(json)?)?;
         let kind = Kind::of(media_type).ok_or_else(|| ManifestError::Type { media_type: media_type.to_owned() })?;
         let contradiction =
@@ -384,6 +387,9 @@ mod tests {
             "[]",
             "{}",
             r#"{"schemaVersion":2,"schemaVersion":2,"manifests":[]}"#,
+            r#"{"schemaVersion":2,"manifests":[],"annotations":{"a":"1","a":"2"}}"#,
+            r#"{"schemaVersion":2,"manifests":[],"annotations":{"a":"1","\u0061":"2"}}"#,
+            r#"{"schemaVersion":2,"manifests":[],"x":{"a":1,"a":1}}"#,
             r#"{"schemaVersion":-1}"#,
             r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:zz","size":1}]}"#,
             r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"md5:00","size":1}]}"#,

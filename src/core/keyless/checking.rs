@@ -16,6 +16,9 @@ use crate::sign::PrivateKey;
 use crate::sigstore::{Entry, Signed, TrustedRoot, Verifier, check, check_scts, proven_time};
 use crate::trust::{Anchor, Purpose, chain};
 
+/// What is said not to be checked of a log.
+pub const LOG: &str = "whose the log is";
+
 /// Services whose answers are checked.
 pub struct Checking {
     inner: Arc<dyn Services>,
@@ -34,7 +37,7 @@ impl Checking {
         let kinds = [
             (root.authorities.is_empty(), "who issued the certificate"),
             (root.ct_logs.is_empty(), "its SCT"),
-            (root.logs.is_empty(), "whose the log is"),
+            (root.logs.is_empty(), LOG),
             (root.timestamp_authorities.is_empty(), "whose the timestamp is"),
         ];
         kinds.into_iter().filter(|(is_empty, _)| *is_empty).map(|(_, what)| what).collect()

@@ -88,6 +88,12 @@ pub enum FulcioError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A certificate that does not name exactly one signer.
+    #[error("{reason}, so no verifier takes it")]
+    Nobody {
+        /// What it has.
+        reason: String,
+    },
     /// A certificate that no log was told of.
     #[error("its certificate has no signed certificate timestamp (SCT), so no verifier takes it")]
     NoSct,
@@ -266,10 +272,7 @@ impl Issued {
         if claims.subject.starts_with("spiffe://") && !self.leaf.uris().contains(&claims.subject) {
             return Err(other("the identity", &self.leaf.label(), &claims.subject));
         }
-        if self.leaf.label().is_empty() {
-            return Err(FulcioError::Unfit { what: "names nobody" });
-        }
-        Ok(())
+        self.leaf.signer_name().map(drop).map_err(|reason| FulcioError::Nobody { reason })
     }
 }
 

@@ -18,6 +18,8 @@ const PATHS: [&str; 2] = ["/api/v1/log/entries", "/api/v2/log/entries"];
 pub const MAX_ANSWER: usize = 1024 * 1024;
 /// Most hashes of a proof: a tree of 2^63 leaves has no more.
 const MAX_HASHES: usize = 63;
+/// Longest envelope that a log of the first generation is sent, in bytes.
+pub const MAX_SENT: usize = 16 * 1024 * 1024;
 
 /// A generation of logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,14 @@ pub enum RekorError {
         /// The key.
         kind: KeyKind,
     },
+    /// An envelope that is longer than what is sent.
+    #[error(
+        "the statement in its envelope has {size} bytes, and a log is sent {MAX_SENT} at most; a timestamp, or a log of the second generation, needs none of it"
+    )]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
     /// Not an answer.
     #[error("its answer is no entry: {reason}")]
     Malformed {
@@ -145,7 +155,10 @@ pub struct LogEntry {
 impl Submission<'_> {
     /// Whether it can be entered.
     pub fn check(&self) -> Result<(), RekorError> {
-        details(self.verifier.key()).map(drop)
+        match self.envelope.map(<[u8]>::len) {
+            Some(size) if size > MAX_SENT => Err(RekorError::TooLarge { size }),
+            _ => details(self.verifier.key()).map(drop),
+        }
     }
 
     /// The document that asks for an entry.
@@ -629,6 +642,15 @@ mod tests {
                 Err(RekorError::Proof { .. })
             ));
         }
+    }
+
+    #[test]
+    fn envelopes_that_are_too_long_are_not_sent() {
+        let one = recorded(DSSE);
+        let (most, more) = (vec![b' '; MAX_SENT], vec![b' '; MAX_SENT + 1]);
+        assert_eq!(Submission { envelope: Some(&most), ..one.submission() }.check(), Ok(()));
+        let refused = Submission { envelope: Some(&more), ..one.submission() }.check();
+        assert_eq!(refused, Err(RekorError::TooLarge { size: MAX_SENT + 1 }));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Signing in its order: certificate, signature, log, timestamp; and whether what came of it will be believed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::fulcio::{Form, FulcioError, Issued};
 use super::material::Material;
@@ -41,6 +42,9 @@ pub enum SealerError {
     /// Nothing proves when it was signed.
     #[error("nothing proves that the certificate was valid when it signed, so no verifier could take the signature")]
     NoTime,
+    /// The identity is not shown a second time.
+    #[error("no identity token for another certificate, for the first one is almost over: {0}")]
+    Token(String),
     /// What proves the time is of another time than the certificate.
     #[error(
         "{place} says {time}, when the certificate (valid from {from} to {until}) was not valid; is the clock of one of the services wrong?"
@@ -146,18 +150,71 @@ pub struct Sources {
     pub on_log_failure: OnLogFailure,
 }
 
+/// What is left of a certificate when another one is asked for; half of its time where it has less than twice that.
+const LEFT: SignedDuration = SignedDuration::from_mins(2);
+
+/// Gives an identity token that is still valid.
+pub type AnotherToken = Box<dyn Fn() -> Result<IdentityToken, String> + Send + Sync>;
+
 /// A key, with or without a certificate, and the services that vouch for what it signs.
+#[derive(Clone)]
 pub struct Sealer {
     services: Arc<dyn Services>,
     sources: Sources,
-    key: PrivateKey,
+    key: Arc<PrivateKey>,
     issued: Option<Issued>,
+    renewal: Option<Arc<Renewal>>,
+}
+
+/// How another certificate is had.
+struct Renewal {
+    authority: String,
+    form: Form,
+    /// Whether the key was made for the certificate: then another is made for the next.
+    is_new_key: bool,
+    token: AnotherToken,
+    current: Mutex<Current>,
+}
+
+/// What signs now.
+struct Current {
+    key: Arc<PrivateKey>,
+    issued: Issued,
+    /// Since when we have it.
+    since: Instant,
+    is_used: bool,
+}
+
+impl Current {
+    /// Whether too little is left, by this clock or by the time that has passed.
+    fn is_almost_over(&self, now: Timestamp) -> bool {
+        let (from, until) = (self.issued.leaf.not_before(), self.issued.leaf.not_after());
+        let whole = until.duration_since(from);
+        let passed = SignedDuration::try_from(self.since.elapsed()).unwrap_or(SignedDuration::MAX);
+        let left = until.duration_since(now).min(whole.saturating_sub(passed));
+        left < LEFT.min(whole / 2)
+    }
+}
+
+/// A certificate for this key and the identity of `token`.
+fn issue(
+    services: &dyn Services,
+    authority: &str,
+    form: Form,
+    token: &IdentityToken,
+    key: &PrivateKey,
+) -> Result<Issued, SealerError> {
+    let issued = services.certificate(authority, form, token, key)?;
+    issued
+        .check(key.public_key(), token.claims())
+        .map_err(|reason| SealerError::Certificate { place: authority.to_owned(), reason })?;
+    Ok(issued)
 }
 
 impl Sealer {
     /// One for a key: logs and timestamps are made for it where sources are named.
     pub fn keyed(key: PrivateKey, sources: Sources, services: Arc<dyn Services>) -> Self {
-        Self { services, sources, key, issued: None }
+        Self { services, sources, key: Arc::new(key), issued: None, renewal: None }
     }
 
     /// One with a new key and a certificate for the identity of `token`.
@@ -181,11 +238,39 @@ impl Sealer {
         sources: Sources,
         services: Arc<dyn Services>,
     ) -> Result<Self, SealerError> {
-        let issued = services.certificate(authority, form, token, &key)?;
-        issued
-            .check(key.public_key(), token.claims())
-            .map_err(|reason| SealerError::Certificate { place: authority.to_owned(), reason })?;
-        Ok(Self { services, sources, key, issued: Some(issued) })
+        let issued = issue(services.as_ref(), authority, form, token, &key)?;
+        Ok(Self { services, sources, key: Arc::new(key), issued: Some(issued), renewal: None })
+    }
+
+    /// The same, with another certificate when this one is almost over: see [`Self::fresh`]. `is_new_key`: the key was made
+    /// for the certificate.
+    #[must_use]
+    pub fn renewing(mut self, authority: &str, form: Form, is_new_key: bool, token: AnotherToken) -> Self {
+        let issued = self.issued.clone();
+        self.renewal = issued.map(|issued| {
+            let key = Arc::clone(&self.key);
+            let current = Mutex::new(Current { key, issued, since: Instant::now(), is_used: false });
+            Arc::new(Renewal { authority: authority.to_owned(), form, is_new_key, token, current })
+        });
+        self
+    }
+
+    /// What signs the next thing: this, or the same identity with another certificate where the last one has so little time
+    /// left that its proofs might come too late. All that belongs together is signed by one of them.
+    pub fn fresh(&self, now: Timestamp) -> Result<Self, SealerError> {
+        let Some(renewal) = &self.renewal else { return Ok(self.clone()) };
+        let mut current = renewal.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut current.is_used, true) && current.is_almost_over(now) {
+            let token = (renewal.token)().map_err(SealerError::Token)?;
+            let key = if renewal.is_new_key {
+                Arc::new(PrivateKey::generate(KeyKind::P256)?)
+            } else {
+                Arc::clone(&current.key)
+            };
+            let issued = issue(self.services.as_ref(), &renewal.authority, renewal.form, &token, &key)?;
+            *current = Current { key, issued, since: Instant::now(), is_used: true };
+        }
+        Ok(Self { key: Arc::clone(&current.key), issued: Some(current.issued.clone()), ..self.clone() })
     }
 
     /// The key that signs.

@@ -140,7 +140,9 @@ impl TokenFault {
                 return "name the issuer that the certificate authority trusts with `--oidc-issuer URL`, or get a token of it";
             }
             Self::Unverified { .. } => return "verify the address with the issuer, then get another token",
-            Self::Missing { .. } => return "get an identity token (OpenID Connect), not an access token",
+            Self::Missing { .. } | Self::Jwt(JwtError::Claim(_)) => {
+                return "get an identity token (OpenID Connect), not an access token";
+            }
             Self::Jwt(_) => return "give the token itself, three parts between dots, or the name of a file with it",
         };
         match (provider, matches!(self, Self::Audience { .. })) {
@@ -288,6 +290,21 @@ mod tests {
         assert!(matches!(IdentityToken::look(&none, &wanted, now), Err(TokenFault::Jwt(JwtError::Unsigned))));
         let other = Wanted { audience: AUDIENCE, issuer: Some("https://other.example") };
         assert!(matches!(IdentityToken::look(&token_of(&good()), &other, now), Err(TokenFault::Issuer { .. })));
+    }
+
+    #[test]
+    fn a_token_without_signature_or_claims_is_told_as_such() {
+        let (signed, _) = token_of(&good()).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("parts");
+        let now = Timestamp::from_second(1500).expect("a time");
+        let unsigned = Zeroizing::new(format!("{signed}."));
+        let fault = IdentityToken::look(&unsigned, &Wanted { audience: AUDIENCE, issuer: None }, now);
+        let fault = fault.expect_err("nobody signed it");
+        assert!(fault.to_string().contains("its signature is empty"), "{fault}");
+        assert!(fault.remedy().contains("three parts"));
+        for name in ["aud", "exp", "iss", "sub"] {
+            let fault = look(&with(name, Value::Null)).expect_err("refused");
+            assert!(fault.remedy().contains("OpenID Connect"), "{name}: {}", fault.remedy());
+        }
     }
 
     #[test]

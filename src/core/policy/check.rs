@@ -413,10 +413,11 @@ impl Check<'_> {
                 return false;
             }
         };
+        let mut alive = unknown.is_empty();
         for name in unknown {
-            self.warning(&format!("{at}.{name}"), "the member is not known: every reader passes it over", "remove it");
+            let message = "the member is not known: the gate refuses the policy, and others would pass it over";
+            self.error(&format!("{at}.{name}"), message, "correct the name, or remove it");
         }
-        let mut alive = true;
         if constraint.is_vacuous() {
             let fix = "say what the certificate must have: `commonname`, `emails`, `uris` …; `*` stands for anything";
             self.error(&at, "the constraint names nobody, so everybody with such a certificate is refused", fix);

@@ -397,7 +397,8 @@ fn certificate(
             believed.map(|authority| authority.anchor.clone()).partition(|anchor| anchor.intermediates.is_empty());
         let anchors = Anchors { whole, bare };
         if anchors.is_empty() {
-            let window = |authority: &super::Authority| format!("{} is from {}", authority.anchor.id, authority.window);
+            let window =
+                |authority: &super::Authority| format!("{} is trusted {}", authority.anchor.id, authority.window);
             return Err(Refused::Authority { at, windows: root.authorities.iter().map(window).collect() });
         }
         let chain = anchors

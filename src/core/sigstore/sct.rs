@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
 use der::{Decode as _, Encode as _, Header, Length, Reader as _, SliceReader, Tag};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::root::{Log, Window};
@@ -20,6 +20,10 @@ use crate::trust::Certificate;
 pub const MAX_SCTS: usize = 32;
 /// Longest document with a timestamp, in bytes.
 const MAX_DETACHED: usize = 64 * 1024;
+
+/// How long before a certificate becomes valid it may have been logged: authorities log it just before they issue it, and
+/// no two clocks are the same.
+const EARLIER: SignedDuration = SignedDuration::from_hours(1);
 
 /// The extension with the list, in certificates.
 const LIST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
@@ -66,6 +70,20 @@ pub enum SctError {
         hash: u8,
         /// Number of the kind of signature.
         signature: u8,
+    },
+    /// The log says a time at which nobody would have logged this certificate.
+    #[error(
+        "the log of certificates {log} says {time}, and the certificate is valid from {from} to {until}: it is logged when it is issued"
+    )]
+    Time {
+        /// The log.
+        log: String,
+        /// The time of the timestamp.
+        time: Timestamp,
+        /// Of the certificate.
+        from: Timestamp,
+        /// Of the certificate.
+        until: Timestamp,
     },
     /// The log's key is not to be believed then.
     #[error("the log of certificates {log} is not trusted for {time}, only {window}")]
@@ -135,10 +153,10 @@ impl<'a> Sct<'a> {
     }
 
     /// Whether one of the logs has signed it over an entry of this type.
-    fn check(&self, entry_type: u8, entry: &[u8], logs: &[Log]) -> Result<(), SctError> {
+    fn check(&self, entry_type: u8, entry: &[u8], leaf: &Certificate, logs: &[Log]) -> Result<(), SctError> {
         let mut result = Err(SctError::UnknownLog { id: hex::encode(self.log_id) });
         for log in logs.iter().filter(|log| log.id == self.log_id) {
-            result = self.check_with(entry_type, entry, log);
+            result = self.check_with(entry_type, entry, leaf, log);
             if result.is_ok() {
                 break;
             }
@@ -146,7 +164,7 @@ impl<'a> Sct<'a> {
         result
     }
 
-    fn check_with(&self, entry_type: u8, entry: &[u8], log: &Log) -> Result<(), SctError> {
+    fn check_with(&self, entry_type: u8, entry: &[u8], leaf: &Certificate, log: &Log) -> Result<(), SctError> {
         // SHA-256 with the kind of the log's key and nothing else (RFC 6962 §2.1.4).
         let algorithm = match (self.hash, self.algorithm, log.key.kind()) {
             (4, 3, KeyKind::P256 | KeyKind::P384 | KeyKind::P521) => Algorithm::Ecdsa(Hash::Sha256),
@@ -165,11 +183,14 @@ impl<'a> Sct<'a> {
         }
         let time = i64::try_from(self.timestamp).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
         let time = time.ok_or_else(|| malformed("a time after the end of all times"))?;
-        if log.window.covers(time) {
-            Ok(())
-        } else {
-            Err(SctError::Window { log: log.label(), time, window: log.window })
+        if !log.window.covers(time) {
+            return Err(SctError::Window { log: log.label(), time, window: log.window });
         }
+        let (from, until) = (leaf.not_before(), leaf.not_after());
+        if time > until || from.duration_since(time) > EARLIER {
+            return Err(SctError::Time { log: log.label(), time, from, until });
+        }
+        Ok(())
     }
 }
 
@@ -198,13 +219,13 @@ pub fn check_scts(
         let mut entry = sha256(key).to_vec();
         with_length(&mut entry, &without)?;
         for sct in read_list(&list)? {
-            count(Sct::parse(sct)?.check(1, &entry, ct_logs));
+            count(Sct::parse(sct)?.check(1, &entry, leaf, ct_logs));
         }
     }
     if let Some(document) = detached {
         let mut entry = Vec::new();
         with_length(&mut entry, leaf.der())?;
-        count(of_document(document, |sct| sct.check(0, &entry, ct_logs)));
+        count(of_document(document, |sct| sct.check(0, &entry, leaf, ct_logs)));
     }
     if good == 0 { Err(why) } else { Ok(good) }
 }

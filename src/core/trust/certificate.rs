@@ -245,6 +245,8 @@ impl Certificate {
             alternative_names.iter().filter_map(select).map(str::to_owned).collect()
         };
         let validity = tbs.validity();
+        let fulcio = Fulcio::read(list)?;
+        let is_of_fulcio = fulcio.get("Issuer").is_some();
         Ok(Self(Arc::new(Content {
             tbs: raw.tbs,
             algorithm: Algorithm::read(algorithm),
@@ -274,10 +276,10 @@ impl Certificate {
                 GeneralName::UniformResourceIdentifier(text) => Some(text.as_str()),
                 _ => None,
             })
-            .iter()
-            .map(|uri| names::as_go_prints(uri))
+            .into_iter()
+            .map(|uri| if is_of_fulcio { uri } else { names::as_go_prints(&uri) })
             .collect(),
-            fulcio: Fulcio::read(list)?,
+            fulcio,
             extensions: Extensions::read(list)?,
             alternative_names,
             der: der.to_vec(),
@@ -354,7 +356,7 @@ impl Certificate {
         &self.0.emails
     }
 
-    /// The URIs among the subject's alternative names, as Go's `url.URL.String` prints them.
+    /// The URIs among the subject's alternative names, as Go's `url.URL.String` prints them; of Fulcio as they stand.
     pub fn uris(&self) -> &[String] {
         &self.0.uris
     }
@@ -365,7 +367,7 @@ impl Certificate {
     /// # Errors
     /// What it has instead.
     pub fn signer_name(&self) -> Result<String, String> {
-        super::fulcio::signer_name(&self.0.alternative_names)
+        super::fulcio::signer_name(&self.0.alternative_names, self.is_ca())
     }
 
     /// The value of a Fulcio extension by its Go field name ([`super::EXTENSIONS`]), letters in any case.

@@ -8,7 +8,9 @@
 //! | empty, missing, `""`, `[""]` | the certificate must have none of that kind |
 //! | plain values | exactly these, each as often, letters as they are (cilock folds the case of common names) |
 //! | values with `*`, `?`, `[` or `{` | globs (cilock; plain text to witness), each for exactly one value that no plain one takes |
-//! | extensions | each that is not empty must match; globs only where there are such characters (witness: always) |
+//! | extensions | each must be there and match; an empty one is an error (witness passes it over); globs only where there are such characters (witness: always) |
+//! | names of other kinds (IP addresses, user's names …) | refused, unless `*` allows any DNS name, e-mail address and URI (the peers do not see them) |
+//! | certificates of Fulcio, which say the issuer of an identity | exactly one name, a URI, e-mail address or user's name, as it stands |
 //! | nothing but roots | refused: any certificate of the root would pass |
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::fulcio::EXTENSIONS;
+use super::fulcio::{EXTENSIONS, has_incomparable};
 use super::proof::SignerProof;
 use crate::dsse::fold;
 use crate::select::{Glob, GlobError};
@@ -70,6 +72,12 @@ pub enum ConstraintError {
     /// A value has characters that no name has.
     #[error("`{member}` has a value with control characters")]
     ControlCharacters {
+        /// Which.
+        member: String,
+    },
+    /// A demand on an extension that says nothing.
+    #[error("`{member}` is empty, and would demand nothing; `*` stands for any value")]
+    Empty {
         /// Which.
         member: String,
     },
@@ -155,6 +163,11 @@ impl Constraint {
             && self.required_policies.is_empty()
     }
 
+    /// Whether it says who must have identified the signer; `*` says so on purpose.
+    pub fn names_issuer(&self) -> bool {
+        self.extensions.contains_key("Issuer")
+    }
+
     /// Checks the certificate of a signer.
     ///
     /// # Errors
@@ -188,9 +201,20 @@ impl Constraint {
                 fail(field, demand.shown(), quoted(found));
             }
         }
+        // Policies for Fulcio name one signer, and what is compared must be all that the certificate says of it.
+        if certificate.extension("Issuer").is_some()
+            && let Err(found) = certificate.signer_name()
+        {
+            fail("names", "exactly one name, a URI, e-mail address or user's name".to_owned(), found);
+        }
+        let any_name = [&self.dns_names, &self.emails, &self.uris].into_iter().all(|list| list.any);
+        if has_incomparable(certificate.alternative_names()) && !any_name {
+            let expected = "no name but DNS names, e-mail addresses and URIs (`*` for each of them allows others)";
+            fail("names", expected.to_owned(), "a name of another kind".to_owned());
+        }
         for (name, demand) in &self.extensions {
             let found = certificate.extension(name);
-            if !demand.is_empty() && !demand.takes(found.unwrap_or_default()) {
+            if !found.is_some_and(|found| demand.takes(found)) {
                 let actual = found.map_or_else(|| "no such extension".to_owned(), |found| quoted(&[found]));
                 fail(&format!("extensions.{name}"), demand.shown(), actual);
             }
@@ -339,8 +363,11 @@ fn extensions(
         if found.contains_key(known) {
             return Err(ConstraintError::Duplicate { member: path });
         }
-        let written = vec![text(&path, value)?];
-        found.insert(*known, Values::read(&path, written)?);
+        let written = text(&path, value)?;
+        if written.is_empty() {
+            return Err(ConstraintError::Empty { member: path });
+        }
+        found.insert(*known, Values::read(&path, vec![written])?);
     }
     Ok(found)
 }

@@ -80,17 +80,42 @@ impl Fulcio {
 }
 
 /// The one name among the alternative names; what is there instead, where it is not one.
-pub(super) fn signer_name(names: &[GeneralName]) -> Result<String, String> {
+///
+/// Policies compare texts alone. So a text that reads as one of another kind is none: a URI has `://`, an e-mail address or
+/// a user's name has not.
+pub(super) fn signer_name(names: &[GeneralName], is_authority: bool) -> Result<String, String> {
+    if is_authority {
+        return Err("the certificate is an authority's, and no signer's".to_owned());
+    }
     let [name] = names else {
         return Err(format!("the certificate has {} alternative names, and a signer has exactly one", names.len()));
     };
-    let text = match name {
-        GeneralName::Rfc822Name(name) | GeneralName::UniformResourceIdentifier(name) => Some(name.as_str().to_owned()),
-        GeneralName::OtherName(other) if other.type_id == USERNAME => names::text(&other.value),
-        _ => None,
+    let (text, is_uri) = match name {
+        GeneralName::Rfc822Name(name) => (Some(name.as_str().to_owned()), false),
+        GeneralName::UniformResourceIdentifier(name) => (Some(name.as_str().to_owned()), true),
+        GeneralName::OtherName(other) if other.type_id == USERNAME => (names::text(&other.value), false),
+        _ => (None, false),
     };
-    text.filter(|text| !text.is_empty())
-        .ok_or_else(|| "the certificate's name is no e-mail address, URI or user's name".to_owned())
+    let text = text.filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| "the certificate's name is no e-mail address, URI or user's name".to_owned())?;
+    if text.chars().any(char::is_control) {
+        return Err("the certificate's name has control characters".to_owned());
+    }
+    match (is_uri, text.contains("://")) {
+        (false, true) => Err("the certificate's name reads as a URI, and is of another kind".to_owned()),
+        (true, false) if text.contains('@') => {
+            Err("the certificate's name reads as an e-mail address, and is of another kind".to_owned())
+        }
+        _ => Ok(text),
+    }
+}
+
+/// Whether there is a name that no list of a policy compares.
+pub(super) fn has_incomparable(names: &[GeneralName]) -> bool {
+    let compares = |name: &GeneralName| {
+        matches!(name, GeneralName::DnsName(_) | GeneralName::Rfc822Name(_) | GeneralName::UniformResourceIdentifier(_))
+    };
+    !names.iter().all(compares)
 }
 
 fn number(oid: ObjectIdentifier) -> Option<u8> {

@@ -109,7 +109,8 @@ impl SignerProof {
     }
 
     /// What two signatures of one signer have in common, one of these: the key, or the names of the certificate together
-    /// with a root. Short-lived certificates have a new key each time, so keys alone would let one signer count twice.
+    /// with a root. Short-lived certificates have a new key each time, so keys alone would let one signer count twice. A
+    /// certificate of Fulcio is of whoever its issuer identified, whichever authority wrote that down.
     fn marks(&self) -> Vec<Mark<'_>> {
         let mut marks = vec![Mark::Key(&self.key_id)];
         if let Some(certificate) = self.certificate() {
@@ -121,7 +122,10 @@ impl SignerProof {
                 certificate.uris(),
             ]
             .map(|list| list.iter().map(String::as_str).collect::<BTreeSet<_>>());
-            marks.extend(self.roots().iter().map(|root| Mark::Names(root, names.clone())));
+            match (certificate.extension("Issuer"), certificate.signer_name()) {
+                (Some(issuer), Ok(name)) => marks.push(Mark::Identified(issuer, name)),
+                _ => marks.extend(self.roots().iter().map(|root| Mark::Names(root, names.clone()))),
+            }
         }
         marks
     }
@@ -131,12 +135,13 @@ impl SignerProof {
 enum Mark<'a> {
     Key(&'a str),
     Names(&'a str, [BTreeSet<&'a str>; 5]),
+    Identified(&'a str, String),
 }
 
 /// How many signers there are, each counted once however often and with how many keys it signed: what thresholds count.
 ///
-/// Two are one when they have a key in common, or the names of their certificates and a root; and two that are one with a
-/// third are one.
+/// Two are one when they have a key in common, or the names of their certificates and a root, or of Fulcio's certificates
+/// the issuer; and two that are one with a third are one.
 pub fn distinct_identities<'a>(proofs: impl IntoIterator<Item = &'a SignerProof>) -> usize {
     let mut groups: Vec<usize> = Vec::new();
     let mut seen: BTreeMap<Mark<'_>, usize> = BTreeMap::new();

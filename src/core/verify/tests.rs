@@ -287,3 +287,44 @@ fn a_log_is_demanded_of_each_signature_that_counts() {
     demanding["transparencyLogs"]["l"]["end"] = json!("2026-01-01T00:00:00Z");
     assert_eq!(denial(&ask(&demanding, &with)).0, CheckKind::Log);
 }
+
+#[test]
+fn whoever_signs_the_policy_by_identity_has_a_named_issuer() {
+    let issuer = ("1.3.6.1.4.1.57264.1.8", "https://issuer.example");
+    let ask = |world: &World, flags: &Value| {
+        let [root, authority] = world.roots().map(|pem| {
+            let certificate = crate::trust::Certificate::read(pem.as_bytes()).expect("reads");
+            crate::trust::Anchor { id: "r".to_owned(), certificate, intermediates: Vec::new() }
+        });
+        let mut constraint = json!({"commonname": "*", "dnsnames": ["*"], "organizations": ["*"],
+            "uris": ["*"], "emails": ["builder@example.org"], "roots": ["*"]});
+        constraint["extensions"] = flags.clone();
+        let signed = world.sealed(b"{}").to_json();
+        let files = Files::default();
+        let trust = Trust { roots: vec![root], authorities: vec![authority], ..Trust::default() };
+        let constraint = Some(crate::trust::Constraint::read(&constraint).expect("a constraint").0);
+        let verdict = verify(&Question {
+            policy: PolicyFile { label: "policy.json", bytes: &signed },
+            policy_trust: PolicyTrust { trust, constraint, minimum_version: None },
+            artifacts: vec![Artifact::of("app", crate::digest::DigestSet::sha256_hex(sha256_hex(APP)))],
+            images: Vec::new(),
+            image_trust: ImageTrust::default(),
+            seeds: Vec::new(),
+            sources: vec![&files],
+            at: noon(),
+            origins: Vec::new(),
+        });
+        denial(&verdict.expect("an answer"))
+    };
+    let identified = World::new().saying(&[issuer]);
+    let (kind, text) = ask(&identified, &json!({}));
+    assert!(kind == CheckKind::Functionary && text.contains("nothing says which issuer"), "{text}");
+    let (kind, text) = ask(&identified, &json!({"Issuer": "https://other.example"}));
+    assert!(kind == CheckKind::Functionary && text.contains("https://issuer.example"), "{text}");
+    // Named, or anybody on purpose, or of an authority of another sort: what is signed here is no policy then.
+    for (world, flags) in
+        [(&identified, json!({"Issuer": issuer.1})), (&identified, json!({"Issuer": "*"})), (&World::new(), json!({}))]
+    {
+        assert_eq!(ask(world, &flags).0, CheckKind::Payload, "{flags}");
+    }
+}

@@ -449,11 +449,21 @@ fn is_bare_policy(bytes: &[u8]) -> bool {
 /// Who the command line says must have signed with a certificate.
 fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>, label: &str) -> Option<Check> {
     let mut reasons = Vec::new();
+    let mut fix = "name the policy's signer with `--policy-emails`, `--policy-uris` and the like";
+    let is_identified = |certificate: &Certificate| certificate.extension("Issuer").is_some();
     for signer in checked.signers() {
         match (&signer.identity, &question.policy_trust.constraint) {
             (Identity::Key, _) => return None,
             (Identity::Certificate(_), None) => reasons.push("no identity was asked for".to_owned()),
             (Identity::Certificate(_), Some(constraint)) => match constraint.check(signer) {
+                // One authority certifies the identities of several issuers, and each lets others choose their names.
+                Ok(()) if !constraint.names_issuer() && signer.certificate().is_some_and(is_identified) => {
+                    reasons.push(format!(
+                        "{}, and nothing says which issuer must have identified the signer",
+                        describe(signer)
+                    ));
+                    fix = "name the issuer with `--policy-fulcio-oidc-issuer URL` (`'*'` for any)";
+                }
                 Ok(()) => return None,
                 Err(mismatches) => reasons.extend(mismatches.iter().map(ToString::to_string)),
             },
@@ -463,7 +473,7 @@ fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>,
     Some(
         Check::failed(CheckKind::Functionary, format!("a certificate with {expected}"), reasons.join("; "))
             .at(label)
-            .fix("name the policy's signer with `--policy-emails`, `--policy-uris` and the like"),
+            .fix(fix),
     )
 }
 

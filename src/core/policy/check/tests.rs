@@ -138,7 +138,15 @@ fn each_weakness_is_found() {
         ),
         (
             constrained("certConstraint: {commonname: x, roots: [r], emai: [x]}", &both),
-            "warning 10 steps.build.functionaries[1].certConstraint.emai: the member is not known",
+            "error 10 steps.build.functionaries[1].certConstraint.emai: the member is not known: the gate refuses the policy",
+        ),
+        (
+            constrained("certConstraint: {commonname: x, roots: [r], extensions: {Isuer: x}}", &both),
+            "error 10 steps.build.functionaries[1].certConstraint.extensions.Isuer: the member is not known",
+        ),
+        (
+            constrained("certConstraint: {commonname: x, roots: [r], extensions: {Issuer: ''}}", &both),
+            "error 10 steps.build.functionaries[1].certConstraint: `extensions.Issuer` is empty, and would demand nothing",
         ),
         (format!("{both}{SOUND}"), "note 2 roots.r: no functionary names this root"),
         (format!("{}{tsa}{SOUND}", roots.replace("root.pem", "leaf.pem")), "warning 2 roots.r: `"),

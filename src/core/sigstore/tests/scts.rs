@@ -117,6 +117,23 @@ fn one_that_comes_beside_the_certificate_is_over_all_of_it() {
         let other = detached(&plain, &key, &log, time, algorithm);
         assert!(matches!(check(&plain, &logs, &other), Err(SctError::Algorithm { .. })), "{algorithm:?}");
     }
+    // The log knows the certificate since it was issued, not since years before or after.
+    let (from, until, second) = (plain.not_before(), plain.not_after(), SignedDuration::from_secs(1));
+    for (said, good) in [
+        (from, true),
+        (from - SignedDuration::from_mins(50), true),
+        (from - SignedDuration::from_hours(1) - second, false),
+        (from - SignedDuration::from_hours(24 * 365), false),
+        (until, true),
+        (until + second, false),
+        (until + SignedDuration::from_hours(24 * 365), false),
+    ] {
+        match check(&plain, &logs, &detached(&plain, &key, &log, said, [4, 3])) {
+            Ok(1) => assert!(good, "{said}"),
+            Err(SctError::Time { .. }) => assert!(!good, "{said}"),
+            other => panic!("{said}: {other:?}"),
+        }
+    }
     let early = Log { window: Window { start: None, end: Some(time - SignedDuration::from_secs(1)) }, ..log };
     assert!(matches!(check(&plain, &[early], &document), Err(SctError::Window { .. })));
     for bad in [

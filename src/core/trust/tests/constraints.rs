@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::*;
-use super::make::{Draft, World, dns, email, noon, uri};
+use super::make::{Draft, World, directory, dns, email, ip, noon, oid, tlv, uri, utf8};
 
 /// A signer with these names.
 fn signer(names: &[Vec<u8>], change: impl FnOnce(&mut Draft)) -> SignerProof {
@@ -112,12 +112,12 @@ fn common_names_and_organizations() {
 fn each_kind_of_name_can_deny_alone() {
     let leaf = signer(&[dns("d"), email("e@x"), uri("https://u")], |leaf| {
         leaf.more = vec![
-            ("1.3.6.1.4.1.57264.1.8", false, super::make::utf8("https://issuer")),
+            ("1.3.6.1.4.1.57264.1.20", false, super::make::utf8("https://issuer")),
             ("2.5.29.32", false, super::make::seq(&[&super::make::seq(&[&super::make::oid("1.2.3")])])),
         ];
     });
     let good = json!({"commonname": "leaf", "organizations": ["Example"], "dnsnames": ["d"], "emails": ["e@x"],
-        "uris": ["https://u"], "roots": ["r"], "extensions": {"Issuer": "https://issuer"}, "requiredpolicyoids": ["1.2.3"]});
+        "uris": ["https://u"], "roots": ["r"], "extensions": {"BuildTrigger": "https://issuer"}, "requiredpolicyoids": ["1.2.3"]});
     assert!(fields(&good, &leaf).is_empty());
     for (member, value) in [
         ("commonname", json!("x")),
@@ -137,19 +137,91 @@ fn each_kind_of_name_can_deny_alone() {
         ("https://issuer", true),
         ("https://*", true),
         ("*", true),
-        ("", true),
         ("https://issuer2", false),
         ("issuer", false),
         ("http?//x", false),
     ] {
         let mut changed = good.clone();
-        changed["extensions"]["Issuer"] = json!(value);
+        changed["extensions"]["BuildTrigger"] = json!(value);
         assert_eq!(fields(&changed, &leaf).is_empty(), fits, "{value}");
     }
-    let mut changed = good.clone();
-    changed["extensions"]["BuildTrigger"] = json!("push");
-    let mismatches = read(&changed).check(&leaf).expect_err("it has no such extension");
-    assert_eq!(mismatches[0].to_string(), "extensions.BuildTrigger: expected `push`, found no such extension");
+    for value in ["push", "*", "**"] {
+        let mut changed = good.clone();
+        changed["extensions"]["Subject"] = json!(value);
+        let mismatches = read(&changed).check(&leaf).expect_err("it has no such extension");
+        assert_eq!(
+            mismatches[0].to_string(),
+            format!("extensions.Subject: expected `{value}`, found no such extension")
+        );
+    }
+}
+
+fn username(text: &str) -> Vec<u8> {
+    tlv(0xa0, &[&oid("1.3.6.1.4.1.57264.1.7"), &tlv(0xa0, &[&utf8(text)])])
+}
+
+const ID: &str = "https://git.example/app/ci.yml@refs/heads/main";
+
+/// What is not compared by `constraint` where the certificate has these names, with Fulcio's issuer and without.
+fn names_that_pass(constraint: &serde_json::Value, names: &[Vec<u8>]) -> [bool; 2] {
+    [true, false].map(|is_of_fulcio| {
+        let signer = signer(names, |leaf| {
+            leaf.subject = super::make::name(&[]);
+            if is_of_fulcio {
+                leaf.more = vec![("1.3.6.1.4.1.57264.1.8", false, utf8("https://issuer"))];
+            }
+        });
+        fields(constraint, &signer).is_empty()
+    })
+}
+
+#[test]
+fn every_name_of_a_certificate_is_compared() {
+    let exactly = json!({"uris": [ID], "roots": ["r"]});
+    // Of Fulcio, and of others as witness compares them.
+    for (names, passes) in [
+        (vec![uri(ID)], [true, true]),
+        (vec![uri(ID), username(ID)], [false, false]),
+        (vec![uri(ID), ip(&[10, 0, 0, 1])], [false, false]),
+        (vec![uri(ID), directory(&[("2.5.4.3", "x")])], [false, false]),
+        (vec![uri(ID), tlv(0x88, &[&[0x2a, 0x03]])], [false, false]),
+        (vec![uri(""), uri(ID)], [false, true]),
+        (vec![uri(&ID.replace("https", "HTTPS"))], [false, true]),
+        (vec![uri(&format!("{ID}#"))], [false, true]),
+        (vec![uri(ID), uri(ID)], [false, false]),
+        (vec![uri(ID), email("a@b")], [false, false]),
+        (vec![username(ID)], [false, false]),
+        (vec![email(ID)], [false, false]),
+        (vec![dns(ID)], [false, false]),
+        (vec![], [false, false]),
+    ] {
+        assert_eq!(names_that_pass(&exactly, &names), passes, "{names:?}");
+    }
+    // Who asks for the issuer alone lets nobody in whose name is not seen.
+    let issuer = json!({"extensions": {"Issuer": "https://issuer"}, "roots": ["r"]});
+    let any = json!({"uris": ["*"], "emails": ["*"], "dnsnames": ["*"], "extensions": {"Issuer": "*"}, "roots": ["r"]});
+    for (names, passes) in [
+        (vec![username("dev")], true),
+        (vec![ip(&[10, 0, 0, 1])], false),
+        (vec![uri(ID)], true),
+        (vec![uri(ID), email("a@b")], false),
+        (vec![tlv(0xa0, &[&oid("1.2.3"), &tlv(0xa0, &[&utf8("dev")])])], false),
+    ] {
+        assert_eq!(names_that_pass(&issuer, &names), [false, false], "{names:?}");
+        assert_eq!(names_that_pass(&any, &names)[0], passes, "{names:?}");
+    }
+    // `*` in each list is said on purpose.
+    let anybody = json!({"commonname": "*", "uris": ["*"], "emails": ["*"], "dnsnames": ["*"], "roots": ["r"]});
+    assert_eq!(names_that_pass(&anybody, &[ip(&[10, 0, 0, 1])]), [false, true]);
+}
+
+#[test]
+fn an_empty_demand_on_an_extension_is_an_error() {
+    for empty in [json!(""), json!(null)] {
+        let error = Constraint::read(&json!({"uris": [ID], "roots": ["*"], "extensions": {"issuer": empty}}));
+        let reason = "`extensions.issuer` is empty, and would demand nothing; `*` stands for any value";
+        assert_eq!(error.expect_err("empty").to_string(), reason);
+    }
 }
 
 #[test]
@@ -157,7 +229,7 @@ fn a_constraint_that_names_nobody_is_refused() {
     let nameless = signer(&[], |leaf| leaf.subject = super::make::name(&[]));
     for empty in [
         json!({"roots": ["r"]}),
-        json!({"roots": ["*"], "commonname": "", "dnsnames": [""], "emails": [], "extensions": {"Issuer": ""}}),
+        json!({"roots": ["*"], "commonname": "", "dnsnames": [""], "emails": [], "extensions": {}}),
     ] {
         assert!(read(&empty).is_vacuous());
         assert_eq!(fields(&empty, &nameless), ["certConstraint"]);

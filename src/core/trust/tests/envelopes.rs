@@ -210,6 +210,17 @@ fn signers_are_counted_once() {
     both.signatures.extend(sealed(&[2]).signatures);
     let trust = Trust { keys: trusting(&[2]).keys, ..trust };
     assert_eq!(count(&trust, both), (2, 1));
+    // Whom an issuer has identified is one, whichever authority certifies that; another issuer's is another.
+    let identified =
+        |world: &World, issuer: &str| world.clone().saying(&[("1.3.6.1.4.1.57264.1.8", issuer)]).envelope().signatures;
+    let join = |signers: &[(usize, &str)]| {
+        let mut envelope = worlds[0].envelope();
+        envelope.signatures = signers.iter().flat_map(|(place, issuer)| identified(&worlds[*place], issuer)).collect();
+        count(&trust, envelope)
+    };
+    assert_eq!(join(&[(0, "https://i"), (3, "https://i")]), (2, 1), "two authorities");
+    assert_eq!(join(&[(0, "https://i"), (1, "https://j")]), (2, 2), "two issuers");
+    assert_eq!(join(&[(0, "https://i"), (2, "https://i")]), (2, 2), "two names");
     assert_eq!(distinct_identities([]), 0);
 }
 

@@ -224,8 +224,9 @@ fn a_signer_has_one_name_and_one_issuer() {
     let other = tlv(0xa0, &[&super::make::oid("1.2.3"), &tlv(0xa0, &[&utf8(SUBJECT)])]);
     for (names, counts) in [
         (vec![email(SUBJECT)], true),
-        (vec![uri(SUBJECT)], true),
         (vec![username(SUBJECT)], true),
+        // Only an e-mail address or user's name reads so.
+        (vec![uri(SUBJECT)], false),
         (vec![dns(SUBJECT)], false),
         (vec![other], false),
         (vec![octets(b"")], false),
@@ -238,6 +239,20 @@ fn a_signer_has_one_name_and_one_issuer() {
         let result = Case::changed(|case| case.world.leaf.names = names).judge();
         assert_eq!(result.is_ok(), counts, "{shown}: {result:?}");
     }
+    // Only a URI reads as one, whatever pattern takes it; nobody's name has control characters.
+    for (names, counts) in [
+        (vec![uri("https://ci.example/app")], true),
+        (vec![email("https://ci.example/app")], false),
+        (vec![username("https://ci.example/app")], false),
+        (vec![uri("https://ci.example/app\0evil")], false),
+        (vec![uri("https://ci.example/app\n")], false),
+        (vec![email("a\r@example.org")], false),
+    ] {
+        let certificate = Draft { names, ..Draft::leaf("leaf", 2) }.self_signed();
+        assert_eq!(certificate.signer_name().is_ok(), counts, "{:?}", certificate.signer_name());
+    }
+    let refused = Case::refused(|case| case.world.leaf.authority = true);
+    assert!(matches!(refused, Refused::Identity(_)) && refused.to_string().contains("an authority's"), "{refused:?}");
     // The issuer is the new extension, else the old one; two that differ are damage.
     let with = |more: Vec<_>| Case::changed(|case| case.world.leaf.more = more).judge();
     with(vec![issued(1, ISSUER)]).expect("the old one");
