@@ -29,24 +29,8 @@ use super::{Ending, places};
 
 /// Files in one folder that is named for evidence.
 const MAX_FOLDER: usize = 1_000_000;
-/// Flags that say whom to trust or what a denial does, besides those that start with `--policy`.
-const TRUST_FLAGS: [&str; 15] = [
-    "publickey",
-    "public-key",
-    "keys",
-    "mode",
-    "at",
-    "offline",
-    "platform",
-    "image-key",
-    "image-annotations",
-    "image-identity",
-    "image-identity-regexp",
-    "image-identity-glob",
-    "image-issuer",
-    "image-issuer-regexp",
-    "image-trusted-root",
-];
+/// Flags that say whom to trust or what a denial does, besides those that start with `--policy` and `--image-`.
+const TRUST_FLAGS: [&str; 7] = ["publickey", "public-key", "keys", "mode", "at", "offline", "platform"];
 /// Variables that peers take trust from; a build step can write them, so they are refused (security rule 8).
 const PEERS_TRUST: [(&str, &str); 7] = [
     ("SIGSTORE_ROOT_FILE", "--policy-ca-roots"),
@@ -239,8 +223,8 @@ fn no_answer(policy: &str, error: &VerifyError) -> Failure {
 pub(crate) fn refuse_trust_from_environment() -> Result<(), Failure> {
     for name in variables("AFFIANT_") {
         let flag = name["AFFIANT_".len()..].to_ascii_lowercase().replace('_', "-");
-        // Every flag that starts with `--policy` says whom to trust.
-        if flag.starts_with("policy") || TRUST_FLAGS.contains(&flag.as_str()) {
+        // Every flag that starts with `--policy` says whom to trust, and each with `--image-` who must have signed.
+        if flag.starts_with("policy") || flag.starts_with("image-") || TRUST_FLAGS.contains(&flag.as_str()) {
             return Err(from_environment(&name, &format!("--{flag}")));
         }
     }

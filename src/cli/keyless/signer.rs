@@ -31,6 +31,9 @@ pub(crate) struct SignerArgs {
     /// Timestamp authority (RFC 3161; repeatable)
     #[arg(long, value_name = "URL", env = "AFFIANT_TIMESTAMP_SERVERS", value_delimiter = ',', hide_env_values = true)]
     timestamp_servers: Vec<String>,
+    /// Transparency log of the first generation (Rekor 1): it is told a digest, the signature, and who signed
+    #[arg(long, value_name = "URL")]
+    rekor_url: Option<String>,
     /// File that names the services, instead of the flags above
     #[arg(long, value_name = "FILE", env = "AFFIANT_SIGNING_CONFIG", hide_env_values = true)]
     signing_config: Option<PathBuf>,
@@ -98,7 +101,7 @@ impl SignerArgs {
     /// Whether signing asks a service.
     fn asks(&self, keys: &[String]) -> Result<bool, Failure> {
         let (authority, timestamps) = self.services()?;
-        Ok(!timestamps.is_empty() || (authority.is_some() && self.is_identity(keys)))
+        Ok(!timestamps.is_empty() || !self.logs().is_empty() || (authority.is_some() && self.is_identity(keys)))
     }
 
     /// Refuses services where no other machine may be asked.
@@ -120,6 +123,9 @@ impl SignerArgs {
         }
         for url in self.timestamp_servers.iter().filter_map(|url| named(Some(url))) {
             add("--timestamp-servers", &url);
+        }
+        for url in self.logs() {
+            add("--rekor-url", &url);
         }
         if let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) {
             add("--signing-config", &file.display().to_string());
@@ -162,7 +168,13 @@ impl SignerArgs {
         {
             return Err(becomes_public(public, "who signs becomes known"));
         }
-        let services = if timestamps.is_empty() && authority.is_none() {
+        let logs = self.logs();
+        if let Some(public) = logs.iter().find(|url| is_public(url))
+            && !self.log_public_ok
+        {
+            return Err(becomes_public(public, "the digest of what is signed, and who signs, becomes known"));
+        }
+        let services = if timestamps.is_empty() && logs.is_empty() && authority.is_none() {
             Arc::new(NoServices)
         } else if is_plan {
             // Nobody is asked, not even for a root of trust.
@@ -170,7 +182,7 @@ impl SignerArgs {
         } else {
             self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?.0
         };
-        permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
+        permitted(services.as_ref(), authority.iter().chain(&timestamps).chain(&logs))?;
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
         let mut consumed = Vec::new();
         for name in keys {
@@ -182,18 +194,19 @@ impl SignerArgs {
             }
             consumed.extend(more);
             let certificate = self.certificate(&key, keys.len())?;
-            if certificate.is_none() && timestamps.is_empty() {
+            if certificate.is_none() && timestamps.is_empty() && logs.is_empty() {
                 signers.push(Box::new(key));
                 continue;
             }
             let vouched = Vouched::new(key, certificate, timestamps.clone(), Arc::clone(&services));
-            signers.push(Box::new(vouched.map_err(|error| {
+            let vouched = vouched.map_err(|error| {
                 Failure::because(
                     Kind::Run,
                     format!("the certificate cannot be used with the signing key {name}"),
                     &error,
                 )
-            })?));
+            })?;
+            signers.push(Box::new(vouched.logged_in(logs.clone())));
         }
         // A configuration also says where a key's timestamps come from; an authority that is named itself is to sign too.
         if !keys.is_empty() && named(self.fulcio_url.as_ref()).is_none() {
@@ -211,7 +224,7 @@ impl SignerArgs {
             }
             return Ok((signers, consumed));
         };
-        if timestamps.is_empty() {
+        if timestamps.is_empty() && logs.is_empty() {
             return Err(no_time());
         }
         if is_plan {
@@ -222,7 +235,7 @@ impl SignerArgs {
         let key = PrivateKey::generate(KeyKind::P256)
             .map_err(|error| Failure::because(Kind::Run, "no key for the certificate can be made", &error))?;
         let issue = self.issue(authority, found, &services);
-        signers.push(Box::new(Vouched::later(key, issue, timestamps, services)));
+        signers.push(Box::new(Vouched::later(key, issue, timestamps, services).logged_in(logs)));
         Ok((signers, consumed))
     }
 
@@ -233,13 +246,18 @@ impl SignerArgs {
         let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) else {
             return Ok((authority, timestamps));
         };
-        if authority.is_some() || !timestamps.is_empty() {
+        if authority.is_some() || !timestamps.is_empty() || !self.logs().is_empty() {
             return Err(Failure::usage("a service is named beside --signing-config: which of them is meant?")
                 .hint("leave one of them out"));
         }
-        // Envelopes of evidence have no room for entries of logs.
+        // An entry in a log is made only where the flag asks for it: a configuration is often one for images.
         let chosen = configured(file, None)?;
         Ok((chosen.authority, chosen.timestamps))
+    }
+
+    /// Where the signature is entered.
+    fn logs(&self) -> Vec<String> {
+        named(self.rekor_url.as_ref()).into_iter().collect()
     }
 
     fn certificate(&self, key: &PrivateKey, keys: usize) -> Result<Option<(Certificate, Vec<Certificate>)>, Failure> {

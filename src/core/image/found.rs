@@ -14,7 +14,9 @@ use super::sigstore::{BUNDLE, Bundle, Content as Signed, MAX_BUNDLE, Signer};
 use crate::dsse::Envelope;
 use crate::sigstore::judge::Material;
 
-pub use self::judged::{Accepted, Check, Demand, Refused, Statement, judge_attestation, judge_signature};
+pub use self::judged::{
+    Accepted, Check, Demand, Refused, Statement, judge_attestation, judge_signature, judge_signature_within,
+};
 
 /// Most referrers of one image that are fetched.
 pub const MAX_FETCHED: usize = 2000;
