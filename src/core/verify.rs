@@ -225,6 +225,12 @@ fn describe_trust(policy: &TrustedPolicy, verdict: &mut Verdict) {
     for id in policy.policy.authorities.keys() {
         add("timestamp authority", id.clone());
     }
+    for log in &policy.policy.logs {
+        add("transparency log", log.id.clone());
+    }
+    for log in &policy.policy.ct_logs {
+        add("log of certificates", log.id.clone());
+    }
     for unknown in &policy.policy.unknown {
         let nearest = unknown.nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
         verdict.notes.push(format!("the policy's member `{}` is not known and was passed over{nearest}", unknown.at));

@@ -113,9 +113,11 @@ pub struct Keyless {
 }
 
 impl Keyless {
-    /// Whether the certificate that a signature brings can be the right one, proven or not.
-    pub(crate) fn may_be_theirs(&self, material: &Material) -> bool {
-        leaf(material, self).is_ok_and(|leaf| self.whose.may_be(&leaf))
+    /// Whether the certificate that a signature brings can be the right one, proven or not; else whose it is said to be,
+    /// where it brings one.
+    pub(crate) fn may_be_theirs(&self, material: &Material) -> Result<(), Option<Identity>> {
+        let leaf = leaf(material, self).map_err(|_| None)?;
+        if self.whose.may_be(&leaf) { Ok(()) } else { Err(Some(Identity::loosely(&leaf))) }
     }
 }
 

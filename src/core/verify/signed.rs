@@ -284,7 +284,7 @@ struct Failed {
 impl Reason {
     /// Why something that is kept does not count. What of it can be the right one says more than what cannot.
     fn of(refused: &Refused, keyless: Option<&Keyless>, one: &Found) -> Self {
-        let (distance, kind) = match refused {
+        let proof = match refused {
             Refused::Proof(judge::Refused::Identity(mismatch)) => {
                 let flags = mismatch.accepting().into_iter();
                 let flags = flags.map(|(flag, value)| (gate_flag(flag), value.replace('\'', r"'\''")));
@@ -297,22 +297,28 @@ impl Reason {
                     accepting: (!flags.is_empty()).then_some(accepting),
                 };
             }
-            Refused::Proof(proof) => {
-                let kind = match proof {
-                    judge::Refused::Log { .. } => CheckKind::Log,
-                    judge::Refused::Sct { .. } => CheckKind::Certificate,
-                    _ => CheckKind::Signature,
-                };
-                let is_theirs = match proof {
-                    judge::Refused::Signature(_) | judge::Refused::Stranger { .. } => false,
-                    // By a key, its signature held before anything else was asked.
-                    _ => keyless.is_none_or(|keyless| keyless.may_be_theirs(&one.material)),
-                };
-                (if is_theirs { 0 } else { 2 }, kind)
+            Refused::Proof(proof) => proof,
+            _ => {
+                let text = refused.to_string();
+                return Self { distance: 0, kind: CheckKind::Signature, text, accepting: None };
             }
-            _ => (0, CheckKind::Signature),
         };
-        Self { distance, kind, text: refused.to_string(), accepting: None }
+        let kind = match proof {
+            judge::Refused::Log { .. } => CheckKind::Log,
+            judge::Refused::Sct { .. } => CheckKind::Certificate,
+            _ => CheckKind::Signature,
+        };
+        let (distance, text) = match (proof, keyless.map(|keyless| keyless.may_be_theirs(&one.material))) {
+            (judge::Refused::Signature(_) | judge::Refused::Stranger { .. }, _) | (_, Some(Err(None))) => {
+                (2, refused.to_string())
+            }
+            (_, Some(Err(Some(identity)))) => {
+                (2, format!("{refused}; its certificate says that it is of {identity}, nobody who may sign"))
+            }
+            // By a key, its signature held before anything else was asked.
+            (_, None | Some(Ok(()))) => (0, refused.to_string()),
+        };
+        Self { distance, kind, text, accepting: None }
     }
 }
 
