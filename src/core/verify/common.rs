@@ -144,7 +144,9 @@ fn said(what: Match, collection: &CollectionView<'_>) -> Vec<Said> {
             if *by == "github.pipelineurl"
                 && let Some(attempt) = attempt(&predicate)
             {
-                values.iter_mut().for_each(|url| *url = with_attempt(url, &attempt));
+                for url in &mut values {
+                    *url = with_attempt(url, &attempt);
+                }
             }
             if !values.is_empty() {
                 all.push(Said { by, values });

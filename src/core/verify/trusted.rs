@@ -493,7 +493,7 @@ fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>,
                     match certificate_logged(&chain.path, &question.policy_trust.trust.ct_logs) {
                         Ok(()) => return None,
                         Err(why) => {
-                            reasons.push(format!("the certificate must be in a log of the trusted root: {why}"))
+                            reasons.push(format!("the certificate must be in a log of the trusted root: {why}"));
                         }
                     }
                 }
