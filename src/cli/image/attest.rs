@@ -64,6 +64,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let predicate = named.predicate(&file, &bytes, &now)?;
     args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
+    let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
     let pace = Pace::default();
     for name in &args.images {
@@ -82,6 +83,8 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
             // All is proven before any of it is kept.
             let layer =
                 args.format.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;
+            let bundle = args.format.contains(&Format::Bundle);
+            queue.keep(&sealer, &sealed.proof, &image.places_of(digest, layer.as_ref(), bundle), output)?;
             if let Some(layer) = layer {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
                 let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };

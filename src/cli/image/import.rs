@@ -16,6 +16,7 @@ use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, SigningArgs, not_kept};
 use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::keyless::Queue;
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, surroundings};
 
@@ -48,6 +49,7 @@ pub(crate) struct ImportArgs {
 pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failure> {
     let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
     output.mask(redactor.clone());
+    let queue = args.signing.queue(std::slice::from_ref(&args.image), &args.registry)?;
     let sealer = args.signing.load(std::slice::from_ref(&args.image), output)?;
     let trusted = match &args.attested_by_key {
         Some(file) => keys::public_key(file)?,
@@ -75,7 +77,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
     }
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     for one in &all {
-        keep(one, &image, &sealer, args, &created, output)?;
+        keep(one, &image, (&sealer, &queue), args, &created, output)?;
     }
     image.finish()?;
     Ok(Ending::Done)
@@ -101,7 +103,7 @@ fn observed(runs: &[Document], image: &Image) -> Result<(), Failure> {
 fn keep(
     one: &Unsigned,
     image: &Image,
-    sealer: &Sealer,
+    (sealer, queue): (&Sealer, &Queue),
     args: &ImportArgs,
     created: &str,
     output: &Output,
@@ -113,17 +115,20 @@ fn keep(
     let kind = &one.predicate_type;
     let there = there(one, image, sealer)?;
     let sealed = SealedStatement::new(sealer, &one.statement, output)?;
+    let wants = |format: Format, is_there: bool| args.format.contains(&format) && !is_there;
+    let layer = wants(Format::Tag, there.under_tag).then(|| sealed.layer(sealer, kind)).transpose()?;
+    let bundle = wants(Format::Bundle, there.in_bundle);
+    queue.keep(sealer, &sealed.proof, &image.places_of(digest, layer.as_ref(), bundle), output)?;
     for format in &args.format {
-        let said = match format {
-            Format::Tag if there.under_tag => "this key has signed it already under the tag".to_owned(),
-            Format::Bundle if there.in_bundle => "this key has signed it already in a bundle".to_owned(),
-            Format::Tag => {
+        let said = match (format, &layer) {
+            (Format::Tag, None) => "this key has signed it already under the tag".to_owned(),
+            (Format::Bundle, _) if there.in_bundle => "this key has signed it already in a bundle".to_owned(),
+            (Format::Tag, Some(layer)) => {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
-                let layer = sealed.layer(sealer, kind)?;
-                attached::append(image.keeper(), &tag, &layer, Earlier::Keep, &pace, |_| true).map_err(failed)?;
+                attached::append(image.keeper(), &tag, layer, Earlier::Keep, &pace, |_| true).map_err(failed)?;
                 format!("kept as {}:{tag}", image.keeper_name())
             }
-            Format::Bundle => {
+            (Format::Bundle, _) => {
                 let bundle = sealed.bundle(sealer);
                 let referrer = attached::bundle_referrer(&bundle, kind, created);
                 let kept = attached::refer(image.keeper(), &one.about, &referrer, &pace).map_err(failed)?;

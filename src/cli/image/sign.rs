@@ -9,6 +9,7 @@ use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature}
 use affiant_core::image::payload::Payload;
 use affiant_core::image::shared::{Pace, SharedError};
 use affiant_core::image::{Descriptor, Target, claim, keyed, sigstore};
+use affiant_core::keyless::queue::Place;
 use affiant_core::keyless::sealer::{Kind, Proof, Sealer};
 use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::sign::{PrivateKey, Signer as _};
@@ -19,7 +20,7 @@ use super::annotations::AnnotationArgs;
 use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
 use crate::cli::failure::{Failure, Kind as Fails};
-use crate::cli::keyless::{ServiceArgs, Subject, not_signed};
+use crate::cli::keyless::{Queue, ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, surroundings, verify};
@@ -97,6 +98,16 @@ impl SigningArgs {
         Ok(())
     }
 
+    /// Where log entries of images wait, if they may.
+    pub(super) fn queue(&self, images: &[String], registry: &RegistryArgs) -> Result<Queue, Failure> {
+        self.services.queue(registries(images), registry.targets().resume_flags())
+    }
+
+    /// Where those of a file wait, and the place that the entry is for.
+    pub(super) fn queue_of_file(&self, bundle: Option<&Path>) -> Result<(Queue, Vec<Place>), Failure> {
+        self.services.queue_of_file(bundle)
+    }
+
     /// Loads the key, or gets a certificate. `images` are those that are to be signed, if any.
     pub(super) fn load(&self, images: &[String], output: &Output) -> Result<Sealer, Failure> {
         let key = match self.key.as_ref().filter(|key| !key.is_empty()) {
@@ -114,15 +125,18 @@ impl SigningArgs {
                 Some(loaded.key)
             }
         };
-        let registries: Vec<String> = images
-            .iter()
-            .map(|name| match targets::named(name) {
-                Ok(Target::Registry(reference)) => reference.registry,
-                _ => String::new(),
-            })
-            .collect();
+        let registries = registries(images);
         self.services.sealer(key, &Subject { registries: &registries, called: self.called, yes: self.yes }, output)
     }
+}
+
+/// Hosts of the registries of these images.
+fn registries(images: &[String]) -> Vec<String> {
+    let host = |name: &String| match targets::named(name) {
+        Ok(Target::Registry(reference)) => reference.registry,
+        _ => String::new(),
+    };
+    images.iter().map(host).collect()
 }
 
 pub(super) fn no_certificate() -> Failure {
@@ -183,6 +197,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
         ));
     }
     args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
+    let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     for name in &args.images {
@@ -191,7 +206,14 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
         }
         let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        let earlier = Signed { image: &image, sealer: &sealer, args, annotations: &annotations, created: &created };
+        let earlier = Signed {
+            image: &image,
+            sealer: &sealer,
+            queue: &queue,
+            args,
+            annotations: &annotations,
+            created: &created,
+        };
         for manifest in &manifests {
             earlier.one(manifest, output)?;
         }
@@ -203,6 +225,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
 struct Signed<'a> {
     image: &'a Image,
     sealer: &'a Sealer,
+    queue: &'a Queue,
     args: &'a SignArgs,
     annotations: &'a BTreeMap<String, String>,
     created: &'a str,
@@ -306,6 +329,8 @@ impl Signed<'_> {
                 sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
             tell(&proof, output);
             let mut layer = Layer::signature(payload, &signature);
+            let place = self.image.place_of(digest, &layer, self.args.registry_referrers_mode == Mode::Referrer);
+            self.queue.keep(sealer, &proof, &[place], output)?;
             sealer.material(&proof).annotate(&mut layer.annotations);
             Some(layer)
         } else {
@@ -317,7 +342,9 @@ impl Signed<'_> {
                 output.message(&format!("signed: {place}; this key has signed the same already in a bundle"));
                 None
             } else {
-                Some(SealedStatement::new(sealer, &statement, output)?.bundle(sealer))
+                let sealed = SealedStatement::new(sealer, &statement, output)?;
+                self.queue.keep(sealer, &sealed.proof, &[self.image.place_of_bundle(digest)], output)?;
+                Some(sealed.bundle(sealer))
             }
         } else {
             None

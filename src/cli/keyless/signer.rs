@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use affiant_core::keyless::NoServices;
 use affiant_core::keyless::fulcio::Form;
 use affiant_core::keyless::vouched::{Issue, Vouched};
+use affiant_core::keyless::{NoServices, Services};
 use affiant_core::sign::{KeyKind, PrivateKey, Signer};
 use affiant_core::trust::Certificate;
 use clap::Args;
 
 use super::root::RootArgs;
 use super::token::{Found, Secrets, TokenArgs};
-use super::{RETRY_FOR, becomes_public, configured, is_public, named, no_time, permitted, services};
+use super::{RETRY_FOR, becomes_public, configured, is_public, may_become_known, named, no_time, permitted, services};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
@@ -98,10 +98,36 @@ impl SignerArgs {
         if self.asks(keys)? { self.root.bytes(output) } else { Ok(None) }
     }
 
+    /// The trusted root that is named, whatever is asked.
+    pub(crate) fn named_root(&self, output: &Output) -> Result<Option<Vec<u8>>, Failure> {
+        self.root.bytes(output)
+    }
+
+    /// How `resume` is told of that.
+    pub(crate) fn root_flag(&self) -> String {
+        self.root.named().map(|root| format!(" --trusted-root {}", word(root))).unwrap_or_default()
+    }
+
+    /// The way to logs, with one budget of time for all questions.
+    pub(crate) fn logs(&self) -> Result<Arc<dyn Services>, Failure> {
+        services(self.retry_for.unwrap_or(RETRY_FOR))
+    }
+
+    /// The same, or what stands before it, with the answers checked as those are that sign.
+    pub(crate) fn checked(&self, services: Arc<dyn Services>, output: &Output) -> Result<Arc<dyn Services>, Failure> {
+        Ok(self.root.check(services, false, output)?.0)
+    }
+
+    /// Whether this log may be asked, and hear of what is signed for images in these registries.
+    pub(crate) fn permit_log(&self, services: &dyn Services, url: &str, registries: &[String]) -> Result<(), Failure> {
+        permitted(services, [&url.to_owned()])?;
+        if is_public(url) { may_become_known(url, registries, self.log_public_ok) } else { Ok(()) }
+    }
+
     /// Whether signing asks a service.
     fn asks(&self, keys: &[String]) -> Result<bool, Failure> {
         let (authority, timestamps) = self.services()?;
-        Ok(!timestamps.is_empty() || !self.logs().is_empty() || (authority.is_some() && self.is_identity(keys)))
+        Ok(!timestamps.is_empty() || !self.log_urls().is_empty() || (authority.is_some() && self.is_identity(keys)))
     }
 
     /// Refuses services where no other machine may be asked.
@@ -124,7 +150,7 @@ impl SignerArgs {
         for url in self.timestamp_servers.iter().filter_map(|url| named(Some(url))) {
             add("--timestamp-servers", &url);
         }
-        for url in self.logs() {
+        for url in self.log_urls() {
             add("--rekor-url", &url);
         }
         if let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) {
@@ -168,7 +194,7 @@ impl SignerArgs {
         {
             return Err(becomes_public(public, "who signs becomes known"));
         }
-        let logs = self.logs();
+        let logs = self.log_urls();
         if let Some(public) = logs.iter().find(|url| is_public(url))
             && !self.log_public_ok
         {
@@ -246,7 +272,7 @@ impl SignerArgs {
         let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) else {
             return Ok((authority, timestamps));
         };
-        if authority.is_some() || !timestamps.is_empty() || !self.logs().is_empty() {
+        if authority.is_some() || !timestamps.is_empty() || !self.log_urls().is_empty() {
             return Err(Failure::usage("a service is named beside --signing-config: which of them is meant?")
                 .hint("leave one of them out"));
         }
@@ -256,7 +282,7 @@ impl SignerArgs {
     }
 
     /// Where the signature is entered.
-    fn logs(&self) -> Vec<String> {
+    fn log_urls(&self) -> Vec<String> {
         named(self.rekor_url.as_ref()).into_iter().collect()
     }
 
@@ -291,7 +317,7 @@ impl SignerArgs {
     }
 
     /// What gets the certificate when the first signature is made.
-    fn issue(&self, authority: String, found: Found, services: &Arc<dyn affiant_core::keyless::Services>) -> Issue {
+    fn issue(&self, authority: String, found: Found, services: &Arc<dyn Services>) -> Issue {
         let (services, token) = (Arc::clone(services), self.token.clone());
         Box::new(move |key| {
             let token = found.fetch(services.as_ref(), &token).map_err(|failure| failure.one_line())?;
@@ -303,7 +329,7 @@ impl SignerArgs {
 }
 
 /// A value as a shell takes it.
-fn word(value: &str) -> String {
+pub(crate) fn word(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     if !value.is_empty() && value.chars().all(is_plain) {
         return value.to_owned();
