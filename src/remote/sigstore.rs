@@ -8,6 +8,7 @@
 
 mod buildkite;
 mod fulcio;
+pub mod login;
 mod rekor;
 mod tsa;
 
@@ -149,6 +150,20 @@ impl Sigstore {
         self.client.exchange(question)
     }
 
+    /// Asks once: what a question does may be done when its answer is lost.
+    fn ask_once(&self, ask: &Ask<'_>, limit: usize) -> Result<Told, ServiceError> {
+        match self.once(ask) {
+            Ok(answer) if is_outage(answer.status) => {
+                let reason = format!("answers {}: it is busy or broken", answer.status);
+                Err(ServiceError { is_outage: true, ..ServiceError::bad(answer.place, reason) })
+            }
+            Ok(answer) => Self::told(answer, limit, false),
+            Err(NoAnswer { place, reason, again, .. }) => {
+                Err(ServiceError { is_outage: again, ..ServiceError::bad(place, reason) })
+            }
+        }
+    }
+
     fn told(answer: Answer, limit: usize, is_repeated: bool) -> Result<Told, ServiceError> {
         let header = |name: &str| answer.header(name).map(str::to_owned);
         let (location, sct) = (header("location"), header("sct"));
@@ -195,6 +210,10 @@ impl Services for Sigstore {
 
     fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
         rekor::tiled(self, url, submission, log)
+    }
+
+    fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
+        rekor::made(self, url, submission)
     }
 
     fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError> {

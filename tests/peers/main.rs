@@ -24,6 +24,7 @@ mod in_toto;
 mod issuer;
 mod keyless;
 mod keyless_gate;
+mod keyless_login;
 mod keyless_offline;
 mod keyless_outages;
 mod keyless_runs;

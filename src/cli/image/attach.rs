@@ -74,7 +74,7 @@ pub(super) fn attach(args: &AttachArgs, output: &Output) -> Result<Ending, Failu
     let attaching =
         Attaching { documents: &documents, keys: &keys, forms: &forms, command_optional: args.command_optional };
     let names = attaching.to(&image, output)?;
-    image.finish()?;
+    image.finish(output)?;
     if keys.is_empty() {
         output.message("note: no signature was checked; `--key FILE` says whose evidence it must be");
     }
@@ -194,19 +194,19 @@ impl<'a> Attaching<'a> {
                 })?;
                 for one in kept {
                     let (text, name) = tell(&one, image.keeper_name());
-                    output.message(&format!("attached: {} to {place}; {text}", document.label));
+                    image.tell(format!("attached: {} to {place}; {text}", document.label), output);
                     names.extend(name);
                 }
                 crowded.insert(part.manifest.digest.clone());
             }
         }
         for digest in crowded.iter().filter(|_| self.forms.contains(&Form::Referrer)) {
-            let count =
+            let listed =
                 attached::referrers(image.keeper(), digest).map_err(|error| no_answer(&image.pinned(), &error))?;
-            if count.len() >= CROWDED {
+            let count = listed.entries.len();
+            if count >= CROWDED {
                 output.message(&format!(
-                    "note: {} things refer to {digest} now; Kyverno refuses an image to which more than 50 do",
-                    count.len()
+                    "note: {count} things refer to {digest} now; Kyverno refuses an image to which more than 50 do"
                 ));
             }
         }
@@ -285,7 +285,7 @@ impl After {
                 ));
             }
             names.extend(Attaching::of_run(&about, keys).keep(&image, places, output)?);
-            image.finish()?;
+            image.finish(output)?;
         }
         Ok(names)
     }

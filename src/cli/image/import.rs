@@ -79,7 +79,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
     for one in &all {
         keep(one, &image, (&sealer, &queue), args, &created, output)?;
     }
-    image.finish()?;
+    image.finish(output)?;
     Ok(Ending::Done)
 }
 
@@ -135,7 +135,7 @@ fn keep(
                 format!("kept as bundle {}@{kept}", image.keeper_name())
             }
         };
-        output.message(&format!("attested: {place}, {kind}; {said}"));
+        image.tell(format!("attested: {place}, {kind}; {said}"), output);
     }
     Ok(())
 }

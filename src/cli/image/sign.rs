@@ -8,7 +8,7 @@ use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
 use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature};
 use affiant_core::image::payload::Payload;
 use affiant_core::image::shared::{Pace, SharedError};
-use affiant_core::image::{Descriptor, Target, claim, keyed, sigstore};
+use affiant_core::image::{Descriptor, Digest, Target, claim, keyed, sigstore};
 use affiant_core::keyless::queue::Place;
 use affiant_core::keyless::sealer::{Kind, Proof, Sealer};
 use affiant_core::redact::{Redactor, VariableMask};
@@ -23,7 +23,7 @@ use crate::cli::failure::{Failure, Kind as Fails};
 use crate::cli::keyless::{Queue, ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
-use crate::cli::{Ending, keys, surroundings, verify};
+use crate::cli::{Ending, keys, outputs, surroundings, verify};
 
 /// How a signature is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -78,14 +78,29 @@ impl SigningArgs {
         self.key.as_ref().is_some_and(|key| !key.is_empty())
     }
 
-    /// Refuses what cannot be written, before anything is signed.
+    /// Refuses what cannot be written, and what would overwrite a file that is read or written already, before anything is
+    /// signed.
     pub(super) fn check_outputs(
         &self,
-        files: &[Option<&Path>],
+        read: &[(&'static str, Option<&Path>)],
+        written: &[(&'static str, Option<&Path>)],
         certificate: Option<&Path>,
         timestamp: Option<&Path>,
     ) -> Result<(), Failure> {
-        for file in files.iter().chain([&certificate, &timestamp]).flatten() {
+        let mut files = outputs::Files::default();
+        for &(what, path) in read {
+            files.reads(what, path);
+        }
+        files.reads_keys(&self.key);
+        files.reads("the password file", &self.key_password_file);
+        self.services.reads(&mut files);
+        let proof = [("--output-certificate", certificate), ("--rfc3161-timestamp", timestamp)];
+        let written = || written.iter().chain(&proof);
+        for &(flag, path) in written() {
+            files.writes(flag, path);
+        }
+        files.check()?;
+        for file in written().filter_map(|(_, path)| *path) {
             verify::probe(file)?;
         }
         let (has_certificate, has_timestamp) = self.services.foresee(self.has_key())?;
@@ -158,7 +173,7 @@ pub(crate) struct SignArgs {
     images: Vec<String>,
     #[command(flatten)]
     annotations: AnnotationArgs,
-    /// Of an index, sign every manifest as well
+    /// Of an index, sign the images for its platforms as well
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
@@ -185,17 +200,19 @@ pub(crate) struct SignArgs {
 
 pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> {
     let annotations = args.annotations.read(output)?;
+    if args.registry_referrers_mode == Mode::Referrer && !args.format.contains(&Format::Tag) {
+        let text =
+            "--registry-referrers-mode says how what is under a tag is kept, and `--format bundle` keeps nothing there";
+        args.signing.called.unheeded(text, output)?;
+    }
     let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
     output.mask(redactor.clone());
-    // What is signed is public from then on (security rule 4).
-    if let Some((name, _)) = annotations.iter().find(|(_, value)| redactor.hits_document(value.as_bytes())) {
-        return Err(Failure::new(
-            Fails::Denied,
-            format!(
-                "the annotation {name} holds the value of a secret variable of this environment, so it is not signed"
-            ),
-        ));
-    }
+    // All that the caller says of images, before a certificate is asked for or one of them is signed; of each image, its
+    // own name as well, when that is known.
+    let identity = args.sign_container_identity.clone().unwrap_or_default();
+    refuse_secret(&redactor, &Payload::new(identity, Digest::of(b""), &annotations).to_json())?;
+    refuse_secret(&redactor, &claim::signature(&Digest::of(b""), &annotations))?;
+    args.registry.check(&args.images)?;
     args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
     let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
@@ -213,11 +230,12 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             args,
             annotations: &annotations,
             created: &created,
+            redactor: &redactor,
         };
         for manifest in &manifests {
             earlier.one(manifest, output)?;
         }
-        image.finish()?;
+        image.finish(output)?;
     }
     Ok(Ending::Done)
 }
@@ -229,6 +247,19 @@ struct Signed<'a> {
     args: &'a SignArgs,
     annotations: &'a BTreeMap<String, String>,
     created: &'a str,
+    redactor: &'a Redactor,
+}
+
+/// Refuses to sign what holds a secret: what is signed is public from then on (security rule 4).
+pub(super) fn refuse_secret(redactor: &Redactor, signed: &[u8]) -> Result<(), Failure> {
+    if !redactor.hits_document(signed) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Fails::Denied,
+        "what should be signed holds the value of a secret variable of this environment, so nothing is signed",
+    )
+    .hint("take the value out of the document, the names and the annotations, or the variable out of the environment"))
 }
 
 /// A tag or a list was not written.
@@ -325,6 +356,7 @@ impl Signed<'_> {
         let layer = if forms.contains(&Format::Tag) {
             let name = self.image.identity(self.args.sign_container_identity.as_deref())?;
             let payload = Payload::new(name, digest.clone(), self.annotations).to_json();
+            refuse_secret(self.redactor, &payload)?;
             let (signature, proof) =
                 sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
             tell(&proof, output);
@@ -353,7 +385,8 @@ impl Signed<'_> {
             if self.args.registry_referrers_mode == Mode::Referrer {
                 let referrer = attached::signature_referrer(&layer);
                 let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
-                output.message(&format!("signed: {place}; kept as referrer {}@{kept}", self.image.keeper_name()));
+                self.image
+                    .tell(format!("signed: {place}; kept as referrer {}@{kept}", self.image.keeper_name()), output);
             } else {
                 let tag = format!("{}{}", self.image.prefix(), digest.tag(Tagged::Signature.suffix()));
                 let is_same = |one: &Descriptor| {
@@ -364,13 +397,13 @@ impl Signed<'_> {
                 };
                 let new = attached::append(keeper, &tag, &layer, Earlier::Keep, &pace, is_same).map_err(failed)?;
                 let word = if new { "kept as" } else { "this key has signed the same already in" };
-                output.message(&format!("signed: {place}; {word} {}:{tag}", self.image.keeper_name()));
+                self.image.tell(format!("signed: {place}; {word} {}:{tag}", self.image.keeper_name()), output);
             }
         }
         if let Some(bundle) = bundle {
             let referrer = attached::bundle_referrer(&bundle, claim::SIGN, self.created);
             let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
-            output.message(&format!("signed: {place}; kept as bundle {}@{kept}", self.image.keeper_name()));
+            self.image.tell(format!("signed: {place}; kept as bundle {}@{kept}", self.image.keeper_name()), output);
         }
         Ok(())
     }

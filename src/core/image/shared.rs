@@ -184,6 +184,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::image::Listed;
     use crate::image::manifest::Descriptor;
     use crate::image::reference::Digest;
 
@@ -246,7 +247,7 @@ mod tests {
             Ok(())
         }
 
-        fn referrers(&self, _: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError> {
+        fn referrers(&self, _: &Digest) -> Result<Option<Listed>, RepositoryError> {
             Ok(None)
         }
 

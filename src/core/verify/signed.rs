@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::image::Image;
 use super::trusted::{Refusal, TrustedPolicy, Who, accepting_fix, claims, describe};
 use super::{ImageKeyless, ImageTrust};
-use crate::image::found::{self, Demand, Found, Refused, Sought};
+use crate::image::found::{self, Demand, Found, Refused, Skipped, Sought};
 use crate::image::{Digest, RepositoryError, keyed};
 use crate::policy::{Demands, Images};
 use crate::sign::PublicKey;
@@ -347,6 +347,7 @@ fn signer_of(proof: Proof, key: Option<&PublicKey>) -> SignerProof {
 /// Looks for signatures of what may be deployed, then of the index that it is in; all that are demanded are of the same.
 pub(super) fn signatures(image: &Image<'_>, demands: &[SignatureDemand<'_>]) -> Result<Signatures, RepositoryError> {
     let mut failed = Vec::new();
+    let mut hidden = None;
     for digest in image.objects() {
         let mut found = Vec::new();
         let skipped = found::each(&image.keepers, &image.prefix, digest, Sought::Signatures, |one| found.push(one))?;
@@ -379,6 +380,11 @@ pub(super) fn signatures(image: &Image<'_>, demands: &[SignatureDemand<'_>]) -> 
         if failed.is_empty() {
             failed = checks;
         }
+        hidden = hidden.or_else(|| skipped.into_iter().find(|one| one.hides));
+    }
+    // What is demanded may be in what cannot be read: then nobody can say that it is not there.
+    if let Some(Skipped { place, reason, .. }) = hidden {
+        return Err(RepositoryError::Wrong { what: place, reason });
     }
     Ok(Signatures { digest: None, checks: failed, signers: Vec::new() })
 }

@@ -86,9 +86,10 @@ impl Compiler<'_> {
 
 /// The host that a URL names.
 fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let host = rest.split(['/', '?', '#', ':']).next().unwrap_or_default();
-    if host.is_empty() { NAMELESS } else { host }
+    match crate::sigstore::host(url) {
+        "" => NAMELESS,
+        host => host,
+    }
 }
 
 /// Adds whom a trusted root names to those who are believed, under the names that they get in a policy.

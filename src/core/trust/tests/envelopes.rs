@@ -18,6 +18,10 @@ fn reason(trust: &Trust, envelope: Envelope) -> Reason {
 
 fn sealed(numbers: &[usize]) -> Envelope {
     let signers: Vec<&dyn crate::sign::Signer> = numbers.iter().map(|number| key(*number) as _).collect();
+    if signers.is_empty() {
+        let (payload, payload_type) = (b"{}".to_vec(), "application/vnd.in-toto+json".to_owned());
+        return Envelope { payload, payload_type, signatures: Vec::new() };
+    }
     Envelope::seal(b"{}".to_vec(), "application/vnd.in-toto+json", &signers).expect("signs")
 }
 
