@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use affiant_core::digest::sha256_hex;
-use affiant_core::dsse::{Envelope, Mismatch};
+use affiant_core::dsse::{Envelope, Mismatch, TIMESTAMP_LOG_ENTRY};
 use affiant_core::evidence::files::{FileRef, Files};
 use affiant_core::evidence::{CollectionView, EntryView, Statement, short_name};
 use affiant_core::sign::PublicKey;
@@ -205,7 +205,8 @@ impl State {
                     "state": state(index),
                     "certificate": one.certificate.as_ref().map(|pem| String::from_utf8_lossy(pem).into_owned()),
                     "intermediates": one.intermediates.len(),
-                    "timestamps": one.timestamps.len(),
+                    "timestamps": one.timestamps.iter().filter(|stamp| stamp.kind != TIMESTAMP_LOG_ENTRY).count(),
+                    "logEntries": one.timestamps.iter().filter(|stamp| stamp.kind == TIMESTAMP_LOG_ENTRY).count(),
                 })
             })
             .collect()

@@ -6,6 +6,7 @@
 //! Own code, because no crate makes all the comparisons: `docs/decisions/021-sigstore-checks.md`.
 
 mod body;
+pub mod budget;
 mod check;
 mod entry;
 pub mod identity;

@@ -5,7 +5,7 @@
 //!
 //! * by a **key** that is trusted: one of [`Trust::keys`] made it;
 //! * by a **certificate**: the key of the leaf made it, a timestamp authority, or the promise of a transparency log,
-//!   vouches for a time of this very signature, and at that time the leaf was for signing code and led to one of
+//!   vouches for a time of this very signature, and at every such time the leaf was for signing code and led to one of
 //!   [`Trust::roots`]. Without a proven time it does not count: what the clock says when somebody verifies says nothing
 //!   about when somebody signed.
 //!
@@ -419,30 +419,33 @@ impl OneEnvelope<'_> {
         Ok(SignerProof { index, key_id, identity, time: Some(time), logged, scheme, notes: Vec::new() })
     }
 
-    /// The first proven time at which there is a chain.
+    /// The earliest proven time, and the chain: there must be one at every time that is proven, and the roots that count
+    /// are those that all of them lead to.
     fn chain_at(
         &self,
         leaf: &Certificate,
         intermediates: &[Certificate],
         times: &[ProvenTime],
     ) -> Result<(ProvenTime, Chain), Reason> {
-        let mut first = None;
+        let no_anchor = || Reason::Chain { reason: ChainError::NoAnchor { subject: leaf.label() } };
+        let mut whole: Option<Chain> = None;
         for time in times {
             let open = Anchors::open(&self.trust.roots, &self.trust.root_windows, time.time, |_| true);
-            match open.chain(leaf, intermediates, time.time, Purpose::CodeSigning, &self.work) {
-                Ok(chain) => return Ok((time.clone(), chain)),
-                Err(reason) if first.is_none() => {
-                    let all_open = open.bare.len() == self.trust.roots.len();
-                    first = Some(if all_open {
-                        Reason::Chain { reason }
-                    } else {
-                        self.closed(leaf, intermediates, time.time, reason)
-                    });
+            let found = open.chain(leaf, intermediates, time.time, Purpose::CodeSigning, &self.work);
+            let found = found.map_err(|reason| {
+                if open.bare.len() == self.trust.roots.len() {
+                    Reason::Chain { reason }
+                } else {
+                    self.closed(leaf, intermediates, time.time, reason)
                 }
-                Err(_) => {}
+            })?;
+            match &mut whole {
+                None => whole = Some(found),
+                Some(chain) => chain.anchors.retain(|anchor| found.anchors.contains(anchor)),
             }
         }
-        Err(first.unwrap_or_else(|| Reason::Chain { reason: ChainError::NoAnchor { subject: leaf.label() } }))
+        let chain = whole.filter(|chain| !chain.anchors.is_empty()).ok_or_else(no_anchor)?;
+        times.first().map(|time| (time.clone(), chain)).ok_or_else(no_anchor)
     }
 
     /// Why there is no chain to those roots that are trusted at the time, where there are others; `reason` if it is not

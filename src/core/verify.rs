@@ -15,6 +15,7 @@ mod image;
 mod join;
 mod judge;
 mod rules;
+mod signed;
 mod source;
 mod time;
 mod trusted;
@@ -107,6 +108,8 @@ pub struct PolicyTrust {
     pub trust: Trust,
     /// Who, where it was signed with a certificate.
     pub constraint: Option<Constraint>,
+    /// Whether that certificate must be in one of the logs of certificates of `trust`.
+    pub sct: bool,
     /// The oldest version that may be used.
     pub minimum_version: Option<u64>,
 }
@@ -222,6 +225,12 @@ fn describe_trust(policy: &TrustedPolicy, verdict: &mut Verdict) {
     for id in policy.policy.authorities.keys() {
         add("timestamp authority", id.clone());
     }
+    for log in &policy.policy.logs {
+        add("transparency log", log.id.clone());
+    }
+    for log in &policy.policy.ct_logs {
+        add("log of certificates", log.id.clone());
+    }
     for unknown in &policy.policy.unknown {
         let nearest = unknown.nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
         verdict.notes.push(format!("the policy's member `{}` is not known and was passed over{nearest}", unknown.at));
@@ -287,7 +296,7 @@ fn gather(policy: &TrustedPolicy, question: &Question<'_>) -> Result<Gathered, V
                     return Err(VerifyError::TooMuch);
                 }
                 handles.push((number, handle.clone()));
-                let one = examine(policy, handle, &bytes);
+                let one = examine(policy, *source, handle, &bytes);
                 drop(bytes);
                 for digest in refers_to(policy, &one) {
                     add(digest, &mut known, &mut frontier);
@@ -335,8 +344,7 @@ fn is_wanted(policy: &TrustedPolicy, handle: &Handle) -> bool {
 }
 
 /// Reads an envelope and checks its signatures.
-fn examine(policy: &TrustedPolicy, handle: Handle, bytes: &[u8]) -> Evidence {
-    let Handle { label, step, predicate_type, .. } = handle;
+fn examine(policy: &TrustedPolicy, source: &dyn Source, handle: Handle, bytes: &[u8]) -> Evidence {
     let (sha256, state) = match container::open(bytes) {
         Err(error) => (String::new(), State::Unreadable(error.to_string())),
         Ok(envelope) => {
@@ -347,7 +355,12 @@ fn examine(policy: &TrustedPolicy, handle: Handle, bytes: &[u8]) -> Evidence {
             }
         }
     };
-    Evidence { label, sha256, step, predicate_type, state }
+    let kept_root = match &state {
+        State::Refused(refused) if accept::is_for_trust(refused) => source.kept_root(&handle),
+        _ => None,
+    };
+    let Handle { label, step, predicate_type, .. } = handle;
+    Evidence { label, sha256, step, predicate_type, state, kept_root }
 }
 
 /// What evidence refers back to, and the run that it is of: only where a functionary of its step has signed it.

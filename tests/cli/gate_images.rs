@@ -18,20 +18,20 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The rule of the container tutorial.
 const SUBJECT_MATCH: &str = include_str!("../../fixtures/tutorials/subject_match.rego");
 
-fn gz(bytes: &[u8], level: flate2::Compression) -> Vec<u8> {
+pub(crate) fn gz(bytes: &[u8], level: flate2::Compression) -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), level);
     packed.write_all(bytes).expect("packs");
     packed.finish().expect("packs")
 }
 
 /// An image of one layer, as `docker save` keeps it.
-struct Built {
-    layer: Vec<u8>,
-    config: Vec<u8>,
+pub(crate) struct Built {
+    pub(crate) layer: Vec<u8>,
+    pub(crate) config: Vec<u8>,
 }
 
 impl Built {
-    fn of(text: &str, architecture: &str) -> Self {
+    pub(crate) fn of(text: &str, architecture: &str) -> Self {
         let layer = tar_of(&[("app", text.as_bytes())]);
         let config = json!({"architecture": architecture, "os": "linux", "config": {},
             "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]}});
@@ -45,7 +45,7 @@ impl Built {
     }
 
     /// Pushes it, with `layer` in the place of its own where one is given.
-    fn push(&self, registry: &Registry, tag: Option<&str>, layer: Option<&[u8]>, level: u32) -> Digest {
+    pub(crate) fn push(&self, registry: &Registry, tag: Option<&str>, layer: Option<&[u8]>, level: u32) -> Digest {
         let packed = gz(layer.unwrap_or(&self.layer), flate2::Compression::new(level));
         let (blob, config) = (registry.put_blob("team/app", &packed), registry.put_blob("team/app", &self.config));
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
@@ -68,7 +68,7 @@ fn index(registry: &Registry, tag: &str, entries: &[(&Digest, &str)]) -> Digest 
 }
 
 /// A place with keys: `../k.pem` of the builder, `../policy.pem`, `c.key` of whoever signs images.
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     place.affiant(["key", "generate", "--kind", "ed25519", "--no-password", "-o", "../policy.pem"]).run().code(0);
     for name in ["c.key", "other.key"] {
@@ -78,7 +78,7 @@ fn place() -> Place {
 }
 
 /// The build of an image, recorded.
-fn build(place: &Place, built: &Built, outfile: &str) {
+pub(crate) fn build(place: &Place, built: &Built, outfile: &str) {
     build_with(place, built, "oci", outfile, |call| call);
 }
 
@@ -125,7 +125,7 @@ fn signers() -> Value {
     json!({"images": {"functionaries": [{"type": "publickey", "publickeyid": "IMAGE-KEY"}]}})
 }
 
-fn verify<'a>(place: &Place, image: &'a str, more: impl IntoIterator<Item = &'a str>) -> Ended {
+pub(crate) fn verify<'a>(place: &Place, image: &'a str, more: impl IntoIterator<Item = &'a str>) -> Ended {
     let args = ["verify", "-p", "../policy.signed.json", "-k", "../policy.pub", "--image", image];
     place.affiant(args.into_iter().chain(more)).run()
 }
@@ -135,7 +135,7 @@ fn sign(place: &Place, image: &str, more: &[&str]) {
 }
 
 #[track_caller]
-fn denied(ended: Ended, parts: &[&str]) {
+pub(crate) fn denied(ended: Ended, parts: &[&str]) {
     let text = ended.stdout_text();
     assert!(text.starts_with("DENIED: "), "{text}{}", ended.stderr_text());
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -407,11 +407,13 @@ fn the_policy_says_who_must_have_signed_and_where_an_image_may_be() {
     denied(verify(&place, &image, []), &["env=prod is wanted"]);
     sign(&place, &image, &["-a", "env=prod"]);
     verify(&place, &image, []).code(0);
-    // What is not judged of images is no demand that passes.
-    let mut logged = demand.clone();
-    logged["images"]["log"] = json!("required");
-    policy(&place, &logged, &json!({}), None);
-    denied(verify(&place, &image, []), &["which is not judged yet"]);
+    // A log is demanded of keys as well, and a key is in no log of certificates.
+    for (member, part) in [("log", "in a trusted log (images.functionaries)"), ("sct", "a key is in no log")] {
+        let mut logged = demand.clone();
+        logged["images"][member] = json!("required");
+        policy(&place, &logged, &json!({}), None);
+        denied(verify(&place, &image, []), &[part]);
+    }
     policy(&place, &demand, &json!({}), None);
     // The command line demands more.
     verify(&place, &image, ["--image-key", "other.pub"]).code(0);

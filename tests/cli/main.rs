@@ -18,6 +18,7 @@ mod forms;
 mod gate;
 #[cfg(feature = "remote")]
 mod gate_images;
+mod gate_images_keyless;
 mod harness;
 mod hostile;
 #[cfg(feature = "remote")]

@@ -313,6 +313,44 @@ fn classes_f_and_g_who_is_trusted_and_when() {
     case(&foreign, own).denied(CheckKind::Signature, "not one of those that are trusted");
 }
 
+/// The trusted root that is kept with evidence is believed by nobody's leave; that it is there is said.
+#[test]
+fn a_kept_trusted_root_is_told_of_and_not_believed() {
+    let foreign = |policy: Value| {
+        let mut policy = policy;
+        let anchor = STANDARD.encode(std::fs::read(fixtures().join("gate/evil-root.pem")).expect("reads"));
+        policy["roots"] = json!({"r": {"certificate": anchor}});
+        policy
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let now = AT.parse().expect("a time");
+    let archive = Archive::create(&folder.path().join("archive"), Access::Private).expect("an archive");
+    let id = archive.put(&as_envelope(REKOR2), now).expect("stores").digest;
+    let blob = text("bundles/blob.txt");
+    let made = Run::of("build", COMMIT, &[], &[("blob.txt", &blob)]);
+    archive.put(&made.signed(&[&builder()]), now).expect("stores");
+    let fix = || {
+        let verdict = Case::of(&foreign(keyless())).about(&[("blob.txt", &blob)]).ask_of(&archive).expect("an answer");
+        assert_ne!(verdict.answer, Answer::Passed);
+        verdict.external[0].candidates[0].first_failed().expect("a reason").fix.clone()
+    };
+    assert!(!fix().contains("archive get"), "{}", fix());
+    archive.put_trust(&id, &read("trust/trusted_root.json"), now).expect("keeps");
+    let command = format!(
+        "`affiant archive get --trust --archive 'dir:{}' sha256:{}`",
+        folder.path().join("archive").display(),
+        id.hex()
+    );
+    assert!(fix().contains(&command), "{}", fix());
+    // What it prints is the root, and with it the evidence passes.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_affiant"));
+    command.args(["archive", "get", "--trust", "--archive"]).arg(format!("dir:{}", archive.root().display()));
+    let printed = command.arg(format!("sha256:{}", id.hex())).output().expect("runs").stdout;
+    assert_eq!(printed, read("trust/trusted_root.json"));
+    let verdict = Case::of(&keyless()).about(&[("blob.txt", &blob)]).ask_of(&archive).expect("an answer");
+    assert_eq!(verdict.answer, Answer::Passed, "{}", told(&verdict));
+}
+
 #[test]
 fn a_trusted_root_becomes_a_policy_s_members() {
     let value = trusted("trust/trusted_root.json");

@@ -298,6 +298,7 @@ impl Case {
             policy_trust: PolicyTrust {
                 trust: Trust { keys: self.keys.clone(), ..Trust::default() },
                 constraint: None,
+                sct: false,
                 minimum_version: self.minimum_version,
             },
             artifacts: self.artifacts.clone(),

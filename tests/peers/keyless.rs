@@ -119,7 +119,7 @@ fn cosign_takes_what_we_attest_without_a_key() {
 }
 
 /// cosign's `sign` or `attest` of each kind, and what a verifier needs for it.
-fn signed_by_cosign(place: &Place, stack: &Stack, proof: &Proof, image: &str, form: &str, verb: &[&str]) {
+pub(crate) fn signed_by_cosign(place: &Place, stack: &Stack, proof: &Proof, image: &str, form: &str, verb: &[&str]) {
     let (config, root) = (stack.config(proof.name), stack.root());
     let [fulcio, rekor, stamps] = ["fulcio", "rekor1", "tsa"].map(|service| stack.service(service));
     let token = stack.gitlab(place, &[]);

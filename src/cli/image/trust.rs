@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use affiant_core::image::Digest;
 use affiant_core::image::found::{Demand, Refused};
 use affiant_core::sign::PublicKey;
-use affiant_core::sigstore::identity::{CLAIMS, Claim, ISSUER_FLAG, Mismatch, Pattern, SUBJECT_FLAG, Wanted, claim_of};
-use affiant_core::sigstore::judge::{self, Budget, Demands, Keyless, Signer};
+use affiant_core::sigstore::budget::Budget;
+use affiant_core::sigstore::identity::{
+    CLAIMS, Claim, ISSUER_FLAG, Mismatch, Pattern, SUBJECT_FLAG, Wanted, claim_of, gate_flag,
+};
+use affiant_core::sigstore::judge::{self, Demands, Keyless, Signer};
 use affiant_core::sigstore::{Authority, TrustedRoot, Window};
 use affiant_core::trust::{Anchor, Certificate};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
@@ -54,24 +57,34 @@ const NAMES: [(&str, Form, &str, bool); 5] = [
     ("certificate-oidc-issuer-regexp", Form::Regex, "Regular expression that the whole issuer matches", true),
 ];
 
-/// Whose certificates count: flags for signer, issuer and every claim.
+/// Whose certificates count: flags for signer, issuer and every claim. The gate has the same ones, as [`gate_flag`] names
+/// them.
 #[derive(Default)]
-pub(in crate::cli) struct IdentityArgs {
+pub(in crate::cli) struct IdentityArgs<const GATE: bool = false> {
     given: Vec<(&'static str, String)>,
 }
 
+/// Each flag: as it is called here, what it is for, and whether it is of a claim.
 fn flags() -> impl Iterator<Item = (&'static str, String, bool)> {
     let names = NAMES.iter().map(|(flag, _, about, _)| (*flag, (*about).to_owned(), false));
     names
         .chain(CLAIMS.iter().map(|claim| (claim.flag, format!("What the certificate must say: {}", claim.about), true)))
 }
 
-impl Args for IdentityArgs {
+/// What a flag is called on the command line.
+fn called<const GATE: bool>(flag: &str) -> String {
+    if GATE { gate_flag(flag) } else { flag.to_owned() }
+}
+
+impl<const GATE: bool> Args for IdentityArgs<GATE> {
     fn augment_args(command: Command) -> Command {
-        let command = command.next_help_heading("Identity of the signer (keyless)");
-        flags().fold(command, |command, (flag, about, hide)| {
+        let command = if GATE { command } else { command.next_help_heading("Identity of the signer (keyless)") };
+        flags().fold(command, |command, (flag, about, is_claim)| {
             let value = if flag.ends_with("regexp") { "REGEXP" } else { "TEXT" };
-            command.arg(Arg::new(flag).long(flag).value_name(value).help(about).hide_short_help(hide))
+            let name = called::<GATE>(flag);
+            let arg = Arg::new(name.clone()).long(name).value_name(value).help(about).hide_short_help(is_claim);
+            // The gate has many flags: what is needed rarely is in its reference.
+            command.arg(arg.hide(GATE && ![SUBJECT_FLAG, ISSUER_FLAG].contains(&flag)))
         })
     }
 
@@ -80,9 +93,10 @@ impl Args for IdentityArgs {
     }
 }
 
-impl FromArgMatches for IdentityArgs {
+impl<const GATE: bool> FromArgMatches for IdentityArgs<GATE> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = flags().filter_map(|(flag, ..)| Some((flag, matches.get_one::<String>(flag)?.clone())));
+        let given =
+            flags().filter_map(|(flag, ..)| Some((flag, matches.get_one::<String>(&called::<GATE>(flag))?.clone())));
         Ok(Self { given: given.collect() })
     }
 
@@ -92,17 +106,22 @@ impl FromArgMatches for IdentityArgs {
     }
 }
 
-impl IdentityArgs {
+impl<const GATE: bool> IdentityArgs<GATE> {
     /// The first of its flags on the command line.
     pub(in crate::cli) fn first(&self) -> Option<&'static str> {
         self.given.first().map(|(flag, _)| *flag)
+    }
+
+    /// All that are on the command line, as they are called there.
+    pub(in crate::cli) fn given(&self) -> impl Iterator<Item = (String, &str)> {
+        self.given.iter().map(|(flag, text)| (called::<GATE>(flag), text.as_str()))
     }
 
     /// Whose certificates count.
     pub(in crate::cli) fn wanted(&self) -> Result<Wanted, Failure> {
         let (mut subjects, mut issuers) = (Vec::new(), Vec::new());
         let unusable = |flag: &str, error: &dyn std::error::Error| {
-            Failure::because(Kind::Usage, format!("--{flag} cannot be used"), error)
+            Failure::because(Kind::Usage, format!("--{} cannot be used", called::<GATE>(flag)), error)
         };
         for (flag, text) in &self.given {
             let Some((flag, form, _, is_issuer)) = NAMES.iter().find(|(name, ..)| name == flag) else { continue };
@@ -114,11 +133,24 @@ impl IdentityArgs {
             let pattern = pattern.map_err(|error| unusable(flag, &error))?;
             if *is_issuer { &mut issuers } else { &mut subjects }.push((*flag, pattern));
         }
-        let add = if subjects.is_empty() {
-            "say whose certificate counts: `--certificate-identity NAME`, `--certificate-identity-regexp REGEXP` or `--identity-glob PATTERN`"
+        let (what, of_issuer) = if subjects.is_empty() {
+            ("say whose certificate counts", false)
         } else {
-            "say who vouched for the signer: `--certificate-oidc-issuer URL` or `--certificate-oidc-issuer-regexp REGEXP`"
+            ("say who vouched for the signer", true)
         };
+        let names = NAMES.iter().filter(|(.., is_issuer)| *is_issuer == of_issuer);
+        let names: Vec<String> = names
+            .map(|(flag, form, ..)| {
+                let value = match form {
+                    Form::Exact if of_issuer => "URL",
+                    Form::Exact => "NAME",
+                    Form::Regex => "REGEXP",
+                    Form::Glob => "PATTERN",
+                };
+                format!("`--{} {value}`", called::<GATE>(flag))
+            })
+            .collect();
+        let add = format!("{what}: {}", names.join(" or "));
         let mut wanted = Wanted::new(subjects, issuers).map_err(|error| Failure::usage(error.to_string()).hint(add))?;
         for (flag, text) in &self.given {
             let claim: Option<&'static Claim> = claim_of(flag);
@@ -262,7 +294,7 @@ impl TrustArgs {
         let certificate = self.certificate.as_deref().map(certificate).transpose()?;
         let wanted = self.identity.wanted()?;
         let sct = self.insecure_ignore_sct != Some(true);
-        Ok(Who::Keyless(Box::new(Keyless { wanted, certificate, sct, detached_sct: read(&self.sct)? })))
+        Ok(Who::Keyless(Box::new(Keyless { whose: wanted.into(), certificate, sct, detached_sct: read(&self.sct)? })))
     }
 
     /// Whether an entry in a log is demanded: of every certificate, of a key where a log is named, and under cosign's
@@ -425,7 +457,7 @@ impl Trusted {
     /// What is demanded of a signature, whatever it is over.
     pub(super) fn demands(&self) -> Demands<'_> {
         let Self { root, logs, timestamps, .. } = self;
-        Demands { signer: self.signer(), root, logs: *logs, timestamps: *timestamps, budget: None }
+        Demands { signer: self.signer(), root, logs: *logs, timestamps: *timestamps, share: None }
     }
 
     /// Adds to a failure what would help with what was refused.

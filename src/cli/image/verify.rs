@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use affiant_core::image::found::{self, Accepted, Check, Demand, Found, Refused, Skipped, Sought, judge_signature};
-use affiant_core::sigstore::judge::{self, Budget};
+use affiant_core::sigstore::budget::Budget;
+use affiant_core::sigstore::judge;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
@@ -195,7 +196,9 @@ impl Looked {
 fn nearness(refused: &Refused) -> u8 {
     match refused {
         Refused::Proof(judge::Refused::NoCertificate { .. }) => 0,
-        Refused::Proof(judge::Refused::Signature(_) | judge::Refused::Certificate { .. }) => 1,
+        Refused::Proof(
+            judge::Refused::Signature(_) | judge::Refused::Certificate { .. } | judge::Refused::Stranger { .. },
+        ) => 1,
         Refused::Proof(judge::Refused::Identity(_)) => 2,
         _ => 3,
     }

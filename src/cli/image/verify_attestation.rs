@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use affiant_core::image::found::{Accepted, Sought, judge_attestation};
 use affiant_core::rego::{Limits, MAX_MODULE, Module, Rules};
-use affiant_core::sigstore::judge::Budget;
+use affiant_core::sigstore::budget::Budget;
 use clap::Args;
 
 use super::place::{Image, RegistryArgs};

@@ -12,7 +12,7 @@ use affiant_core::sign::{KeyKind, PrivateKey, Signer};
 use affiant_core::trust::Certificate;
 use clap::Args;
 
-use super::named::NamedArgs;
+use super::named::{NamedArgs, named};
 use super::token::{Found, Secrets};
 use super::{becomes_public, is_public, may_become_known, no_time, permitted, services, tell_unchecked};
 use crate::cli::failure::{Failure, Kind};
@@ -27,6 +27,9 @@ use crate::cli::output::Output;
 pub(crate) struct SignerArgs {
     #[command(flatten)]
     named: NamedArgs,
+    /// Transparency log of the first generation (Rekor 1): it is told a digest, the signature, and who signed
+    #[arg(long, value_name = "URL")]
+    rekor_url: Option<String>,
     /// Certificate of the key, as PEM
     #[arg(
         long,
@@ -114,7 +117,8 @@ impl SignerArgs {
     /// Whether signing asks a service.
     fn asks(&self, keys: &[String]) -> Result<bool, Failure> {
         let chosen = self.services()?;
-        Ok(!chosen.timestamps.is_empty() || (chosen.authority.is_some() && self.is_identity(keys)))
+        let asks = !chosen.timestamps.is_empty() || !self.log_urls().is_empty();
+        Ok(asks || (chosen.authority.is_some() && self.is_identity(keys)))
     }
 
     /// Refuses services where no other machine may be asked.
@@ -136,6 +140,9 @@ impl SignerArgs {
         }
         for url in self.named.timestamps() {
             add("--timestamp-servers", &url);
+        }
+        for url in self.log_urls() {
+            add("--rekor-url", &url);
         }
         if let Some(file) = self.named.config() {
             add("--signing-config", &file.display().to_string());
@@ -178,7 +185,13 @@ impl SignerArgs {
         {
             return Err(becomes_public(public, "who signs becomes known"));
         }
-        let services = if timestamps.is_empty() && authority.is_none() {
+        let logs = self.log_urls();
+        if let Some(public) = logs.iter().find(|url| is_public(url))
+            && !self.named.log_public_ok
+        {
+            return Err(becomes_public(public, "the digest of what is signed, and who signs, becomes known"));
+        }
+        let services = if timestamps.is_empty() && logs.is_empty() && authority.is_none() {
             Arc::new(NoServices)
         } else if is_plan {
             // Nobody is asked, not even for a root of trust.
@@ -190,7 +203,7 @@ impl SignerArgs {
             tell_unchecked(&unchecked, output);
             services
         };
-        permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
+        permitted(services.as_ref(), authority.iter().chain(&timestamps).chain(&logs))?;
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
         let mut consumed = Vec::new();
         for name in keys {
@@ -202,18 +215,19 @@ impl SignerArgs {
             }
             consumed.extend(more);
             let certificate = self.certificate(&key, keys.len())?;
-            if certificate.is_none() && timestamps.is_empty() {
+            if certificate.is_none() && timestamps.is_empty() && logs.is_empty() {
                 signers.push(Box::new(key));
                 continue;
             }
             let vouched = Vouched::new(key, certificate, timestamps.clone(), Arc::clone(&services));
-            signers.push(Box::new(vouched.map_err(|error| {
+            let vouched = vouched.map_err(|error| {
                 Failure::because(
                     Kind::Run,
                     format!("the certificate cannot be used with the signing key {name}"),
                     &error,
                 )
-            })?));
+            })?;
+            signers.push(Box::new(vouched.logged_in(logs.clone())));
         }
         // A configuration also says where a key's timestamps come from; an authority that is named itself is to sign too.
         if !keys.is_empty() && self.named.authority().is_none() {
@@ -231,7 +245,7 @@ impl SignerArgs {
             }
             return Ok((signers, consumed));
         };
-        if timestamps.is_empty() {
+        if timestamps.is_empty() && logs.is_empty() {
             return Err(no_time());
         }
         if is_plan {
@@ -247,13 +261,19 @@ impl SignerArgs {
         let key = PrivateKey::generate(KeyKind::P256)
             .map_err(|error| Failure::because(Kind::Run, "no key for the certificate can be made", &error))?;
         let issue = self.issue(authority, found, &services, output);
-        signers.push(Box::new(Vouched::later(key, issue, timestamps, services)));
+        signers.push(Box::new(Vouched::later(key, issue, timestamps, services).logged_in(logs)));
         Ok((signers, consumed))
     }
 
-    /// Where certificates and timestamps come from. Envelopes of evidence have no room for entries of logs.
+    /// Where certificates and timestamps come from. An entry in a log is made only where a flag asks for it: a
+    /// configuration is often one for images.
     fn services(&self) -> Result<Chosen, Failure> {
-        self.named.chosen(None, None, true)
+        self.named.chosen(named(self.rekor_url.as_ref()), None, true)
+    }
+
+    /// Where the signature is entered.
+    fn log_urls(&self) -> Vec<String> {
+        named(self.rekor_url.as_ref()).into_iter().collect()
     }
 
     fn certificate(&self, key: &PrivateKey, keys: usize) -> Result<Option<(Certificate, Vec<Certificate>)>, Failure> {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use affiant_core::policy::source::believe;
+use affiant_core::sigstore::TrustedRoot;
 use affiant_core::store::SubjectDigest;
 use affiant_core::trust::{Anchor, Certificate, Constraint, Trust};
 use affiant_core::verdict::TrustInput;
@@ -49,6 +51,10 @@ pub(in crate::cli) struct GateArgs {
     /// Timestamp authorities of the policy's signature (PEM; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',', hide = true)]
     policy_timestamp_servers: Vec<PathBuf>,
+    /// Sigstore's trusted root (`trusted_root.json`) for the policy's signature: authorities, and logs whose promise proves
+    /// its time as a timestamp does
+    #[arg(long, value_name = "FILE")]
+    policy_trusted_root: Option<PathBuf>,
     #[command(flatten)]
     identity: Identity,
     /// The oldest `version` of the policy that is accepted
@@ -107,17 +113,36 @@ impl GateArgs {
             let id = certificate.key_id().to_owned();
             trust.authorities.push(Anchor { id, certificate, intermediates: Vec::new() });
         }
+        let mut sct = false;
+        if let Some(path) = &self.policy_trusted_root {
+            let bytes = inspect::read_file(path)?;
+            let root = TrustedRoot::parse(&bytes).map_err(|error| {
+                Failure::because(
+                    Kind::NoAnswer,
+                    format!("--policy-trusted-root {} cannot be used", path.display()),
+                    &error,
+                )
+            })?;
+            let digest = format!("sha256:{}", affiant_core::digest::sha256_hex(&bytes));
+            trusted.origin("policy trusted root", digest, format!("--policy-trusted-root {}", path.display()));
+            believe(&mut trust, &root);
+            // Whoever names the logs of an authority says that it logs what it issues.
+            sct = !root.ct_logs.is_empty();
+        }
+        if self.policy_trusted_root.is_some() && self.identity.policy_fulcio_oidc_issuer.is_none() {
+            return Err(Failure::usage("--policy-trusted-root: nothing says which issuer must have vouched for the signer")
+                .hint("add `--policy-fulcio-oidc-issuer URL`: its authority takes identities from several, and one may let anybody choose a name"));
+        }
         if trust.keys.is_empty() && trust.roots.is_empty() {
             return Err(Failure::usage("nothing says who may sign the policy")
-                .hint("name the public key of the policy's signer with `--publickey FILE`, or roots with `--policy-ca-roots FILE`"));
+                .hint("name the public key of the policy's signer with `--publickey FILE`, or roots with `--policy-trusted-root FILE` or `--policy-ca-roots FILE`"));
         }
         let constraint = if trust.roots.is_empty() {
             None
         } else if self.identity.is_empty() {
-            return Err(Failure::usage("--policy-ca-roots alone would let anybody with a certificate sign the policy")
-                .hint(
-                    "say who: `--policy-emails`, `--policy-uris`, `--policy-commonname` …; `'*'` stands for anybody",
-                ));
+            return Err(Failure::usage("roots alone would let anybody with a certificate sign the policy").hint(
+                "say who: `--policy-emails`, `--policy-uris`, `--policy-commonname` …; `'*'` stands for anybody",
+            ));
         } else {
             Some(self.identity.constraint()?)
         };
@@ -125,7 +150,7 @@ impl GateArgs {
             let value = serde_json::to_string(constraint).unwrap_or_default();
             trusted.origin("policy signer", value, "the --policy-* flags".to_owned());
         }
-        trusted.trust = PolicyTrust { trust, constraint, minimum_version: self.policy_minimum_version };
+        trusted.trust = PolicyTrust { trust, constraint, sct, minimum_version: self.policy_minimum_version };
         Ok(trusted)
     }
 

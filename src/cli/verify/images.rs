@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use affiant_core::outfile::Outfile;
 use affiant_core::sigstore::TrustedRoot;
-use affiant_core::sigstore::identity::{IdentityError, Pattern, Wanted};
 use affiant_core::sigstore::judge::Keyless;
 use affiant_core::store::SubjectDigest;
 use affiant_core::verdict::{Answer, TrustInput, Verdict};
@@ -16,12 +15,10 @@ use clap::Args;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::image::annotations;
 use crate::cli::image::place::{self, RegistryArgs};
+use crate::cli::image::trust::IdentityArgs;
 use crate::cli::inspect::read_file;
 use crate::cli::output::Output;
 use crate::cli::{keys, outputs};
-
-/// How a constraint is read.
-type Read = fn(&str) -> Result<Pattern, IdentityError>;
 
 #[derive(Args)]
 #[command(next_help_heading = "Images")]
@@ -48,21 +45,8 @@ pub(in crate::cli) struct HowArgs {
     /// What that signature must say (repeatable)
     #[arg(long, value_name = "NAME=VALUE", hide = true)]
     image_annotations: Vec<String>,
-    /// Name in the certificate with which the images must have been signed without a key, besides whom the policy asks for
-    #[arg(long, value_name = "NAME")]
-    image_identity: Option<String>,
-    /// Regular expression that this whole name matches
-    #[arg(long, value_name = "REGEXP", hide = true)]
-    image_identity_regexp: Option<String>,
-    /// Pattern of this whole name: `*` without `/` and `@`, `**` anything
-    #[arg(long, value_name = "PATTERN", hide = true)]
-    image_identity_glob: Option<String>,
-    /// Issuer that vouched for that signer
-    #[arg(long, value_name = "URL")]
-    image_issuer: Option<String>,
-    /// Regular expression that the whole issuer matches
-    #[arg(long, value_name = "REGEXP", hide = true)]
-    image_issuer_regexp: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs<true>,
     /// Logs and authorities that are believed for it (`trusted_root.json`)
     #[arg(long, value_name = "FILE")]
     image_trusted_root: Option<PathBuf>,
@@ -116,39 +100,35 @@ impl HowArgs {
         !self.image_key.is_empty()
             || !self.image_annotations.is_empty()
             || self.image_trusted_root.is_some()
-            || self.names().iter().any(|(_, text, ..)| text.is_some())
-    }
-
-    /// The flags of a signer without a key: flag, text, how it is read, whether it is of the issuer.
-    fn names(&self) -> [(&'static str, Option<&String>, Read, bool); 5] {
-        [
-            ("image-identity", self.image_identity.as_ref(), Pattern::exact, false),
-            ("image-identity-regexp", self.image_identity_regexp.as_ref(), Pattern::regex, false),
-            ("image-identity-glob", self.image_identity_glob.as_ref(), Pattern::glob, false),
-            ("image-issuer", self.image_issuer.as_ref(), Pattern::exact, true),
-            ("image-issuer-regexp", self.image_issuer_regexp.as_ref(), Pattern::regex, true),
-        ]
+            || self.image_insecure_ignore_tlog
+            || self.identity.first().is_some()
     }
 
     /// The signer without a key.
     fn keyless(&self, origin: &mut impl FnMut(&str, String, String)) -> Result<Option<ImageKeyless>, Failure> {
-        let (mut subjects, mut issuers) = (Vec::new(), Vec::new());
-        for (flag, text, read, is_issuer) in self.names() {
-            let Some(text) = text else { continue };
-            let pattern = read(text)
-                .map_err(|error| Failure::because(Kind::Usage, format!("--{flag} cannot be used"), &error))?;
-            let what = if is_issuer { "image issuer" } else { "image identity" };
-            origin(what, text.clone(), format!("--{flag}"));
-            if is_issuer { &mut issuers } else { &mut subjects }.push((flag, pattern));
-        }
         let needs = "`--image-identity NAME --image-issuer URL --image-trusted-root FILE` belong together";
-        if subjects.is_empty() && issuers.is_empty() {
-            return match &self.image_trusted_root {
-                Some(_) => Err(Failure::usage("--image-trusted-root: nothing says who must have signed").hint(needs)),
-                None => Ok(None),
+        if self.identity.first().is_none() {
+            return match (&self.image_trusted_root, self.image_insecure_ignore_tlog) {
+                (Some(_), _) => {
+                    Err(Failure::usage("--image-trusted-root: nothing says who must have signed").hint(needs))
+                }
+                (None, true) => {
+                    Err(Failure::usage("--image-insecure-ignore-tlog: nothing says who must have signed").hint(needs))
+                }
+                (None, false) => Ok(None),
             };
         }
-        let wanted = Wanted::new(subjects, issuers).map_err(|error| Failure::usage(error.to_string()).hint(needs))?;
+        let wanted = self.identity.wanted().map_err(|failure| failure.hint(needs))?;
+        for (flag, text) in self.identity.given() {
+            let what = if flag.starts_with("image-identity") {
+                "image identity"
+            } else if flag.starts_with("image-issuer") {
+                "image issuer"
+            } else {
+                "image claim"
+            };
+            origin(what, text.to_owned(), format!("--{flag}"));
+        }
         let Some(file) = &self.image_trusted_root else {
             return Err(Failure::usage(
                 "--image-trusted-root is missing: it says which logs and authorities are believed",
@@ -160,7 +140,7 @@ impl HowArgs {
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), &error))?;
         let digest = format!("sha256:{}", affiant_core::digest::sha256_hex(&bytes));
         origin("image trusted root", digest, format!("--image-trusted-root {}", file.display()));
-        let keyless = Keyless { wanted, certificate: None, sct: true, detached_sct: None };
+        let keyless = Keyless { whose: wanted.into(), certificate: None, sct: true, detached_sct: None };
         Ok(Some(ImageKeyless { keyless, root, logs: usize::from(!self.image_insecure_ignore_tlog) }))
     }
 

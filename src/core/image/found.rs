@@ -16,7 +16,9 @@ use crate::sigstore::judge::Material;
 
 pub use super::repository::Skipped;
 
-pub use self::judged::{Accepted, Check, Demand, Refused, Statement, judge_attestation, judge_signature};
+pub use self::judged::{
+    Accepted, Check, Demand, Refused, Statement, judge_attestation, judge_signature, judge_signature_within,
+};
 
 /// Most referrers of one image that are fetched.
 pub const MAX_FETCHED: usize = 2000;

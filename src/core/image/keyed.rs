@@ -20,12 +20,16 @@ pub enum NoSignature {
 
 /// Signs the concatenation of `message`.
 pub fn sign(key: &PrivateKey, message: &[&[u8]]) -> Result<Vec<u8>, SignError> {
-    let scheme = match key.public_key().kind() {
+    key.sign_as(scheme(key.public_key()), message)
+}
+
+/// How a key signs images.
+pub(crate) fn scheme(key: &PublicKey) -> Scheme {
+    match key.kind() {
         KeyKind::Ed25519 => Scheme::Ed25519,
         KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => Scheme::EcdsaSha256,
         KeyKind::Rsa { .. } => Scheme::RsaPkcs1Sha256,
-    };
-    key.sign_as(scheme, message)
+    }
 }
 
 /// Whether a signature over the concatenation of `message` is one of the key, made as images are signed.

@@ -274,14 +274,14 @@ fn of_bytes(message: Message) -> Result<Content, Malformed> {
         .filter(|signature| !signature.0.is_empty())
         .ok_or_else(|| Malformed::new("`messageSignature.signature` is missing"))?
         .0;
-    let sha256 = match message.message_digest {
-        None => None,
-        Some(hash) => match hash.algorithm.as_deref() {
-            Some("SHA2_256") => hash.digest.map(|digest| digest.0),
-            // Unproven, and not used then.
-            Some("SHA2_384" | "SHA2_512" | "SHA3_256" | "SHA3_384") => None,
-            _ => return Err(Malformed::new("`messageSignature.messageDigest` is of no known algorithm")),
-        },
+    // Unproven, and demanded all the same: cosign refuses a bundle without it.
+    let missing = || Malformed::new("`messageSignature.messageDigest` is missing");
+    let hash = message.message_digest.ok_or_else(missing)?;
+    let digest = hash.digest.filter(|digest| !digest.0.is_empty()).ok_or_else(missing)?.0;
+    let sha256 = match hash.algorithm.as_deref() {
+        Some("SHA2_256") => Some(digest),
+        Some("SHA2_384" | "SHA2_512" | "SHA3_256" | "SHA3_384") => None,
+        _ => return Err(Malformed::new("`messageSignature.messageDigest` is of no known algorithm")),
     };
     Ok(Content::Message { sha256, signature })
 }
@@ -348,6 +348,13 @@ mod tests {
     #[test]
     fn everything_else_is_malformed() {
         let good = good();
+        let signed_bytes = |digest: &str| {
+            format!(
+                r#"{{"mediaType":"{BUNDLE_V03}","verificationMaterial":{{"publicKey":{{"hint":"aGludA=="}}}},"messageSignature":{{{digest}"signature":"c2ln"}}}}"#
+            )
+        };
+        let digest = r#""messageDigest":{"algorithm":"SHA2_512","digest":"AA=="},"#;
+        Bundle::parse(signed_bytes(digest).as_bytes()).expect("with a digest");
         for (what, bad) in [
             ("trailing data", format!("{good}x")),
             ("unknown member", good.replacen('{', r#"{"x":1,"#, 1)),
@@ -371,6 +378,10 @@ mod tests {
             ),
             ("two contents", good.replacen('{', r#"{"messageSignature":{"signature":"AA=="},"#, 1)),
             ("base64", good.replace("c2ln", "c2l*")),
+            ("no digest", signed_bytes("")),
+            ("digest without a value", signed_bytes(r#""messageDigest":{"algorithm":"SHA2_256"},"#)),
+            ("empty digest", signed_bytes(r#""messageDigest":{"algorithm":"SHA2_256","digest":""},"#)),
+            ("digest of no kind", signed_bytes(r#""messageDigest":{"digest":"AA=="},"#)),
             (
                 "log entry without proof",
                 good.replace(r#""publicKey""#, r#""tlogEntries":[{"logIndex":"1"}],"publicKey""#),

@@ -1,5 +1,5 @@
-//! A key with what vouches for it, as envelopes of witness and cilock carry it: the certificate, those above it, and
-//! timestamps over the signature.
+//! A key with what vouches for it, as envelopes of witness and cilock carry it: the certificate, those above it, timestamps
+//! over the signature, and, among those, entries of logs about it.
 //!
 //! A certificate that is to be issued is asked for when the first signature is made, after the command and not before it:
 //! it lives for minutes.
@@ -7,9 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fulcio::Issued;
+use super::rekor::{Submission, Verifier, Version};
 use super::sealer::SealerError;
-use super::{ServiceError, Services};
-use crate::dsse::{Signature, TIMESTAMP_TSP, Timestamp};
+use super::{ServiceError, Services, sha256_of};
+use crate::dsse::{Signature, TIMESTAMP_LOG_ENTRY, TIMESTAMP_TSP, Timestamp};
 use crate::sign::{PrivateKey, PublicKey, SignError, Signer};
 use crate::trust::Certificate;
 
@@ -32,6 +33,8 @@ pub struct Vouched {
     certified: Certified,
     /// Timestamp authorities.
     timestamps: Vec<String>,
+    /// Logs of the first generation; they are told a digest, the signature, and who signed.
+    logs: Vec<String>,
     services: Arc<dyn Services>,
 }
 
@@ -53,12 +56,19 @@ impl Vouched {
             Some((leaf, _)) if leaf.public_key() != key.public_key() => return Err(OtherKey),
             Some((leaf, chain)) => Certified::By(leaf, chain),
         };
-        Ok(Self { key, certified, timestamps, services })
+        Ok(Self { key, certified, timestamps, logs: Vec::new(), services })
     }
 
     /// A key whose certificate `issue` gets when it signs.
     pub fn later(key: PrivateKey, issue: Issue, timestamps: Vec<String>, services: Arc<dyn Services>) -> Self {
-        Self { key, certified: Certified::Later(issue, Mutex::default()), timestamps, services }
+        Self { key, certified: Certified::Later(issue, Mutex::default()), timestamps, logs: Vec::new(), services }
+    }
+
+    /// The same, with entries in these logs of the first generation.
+    #[must_use]
+    pub fn logged_in(mut self, logs: Vec<String>) -> Self {
+        self.logs = logs;
+        self
     }
 
     /// The certificate, and those above it.
@@ -91,16 +101,33 @@ impl Signer for Vouched {
         let certificate = self.certificate()?;
         let sig = self.key.sign(message)?;
         let vouching = |error: &dyn std::error::Error| SignError::Vouching(error.to_string());
+        let inside = |place: &'static str, time: jiff::Timestamp| {
+            let Some((leaf, _)) = &certificate else { return Ok(()) };
+            let (from, until) = (leaf.not_before(), leaf.not_after());
+            if time.as_second() < from.as_second() || time > until {
+                return Err(vouching(&SealerError::OtherTime { place, time, from, until }));
+            }
+            Ok(())
+        };
         let mut timestamps = Vec::new();
+        for url in &self.logs {
+            let verifier = match &certificate {
+                Some((leaf, _)) => Verifier::Certificate(leaf),
+                None => Verifier::Key(self.key.public_key()),
+            };
+            // The digest is told, not the document.
+            let submission =
+                Submission { message, sha256: sha256_of(message), signature: &sig, verifier, envelope: None };
+            submission.check().map_err(|error| vouching(&error))?;
+            let entry = self.services.entry(url, Version::One, &submission).map_err(|error| vouching(&error))?;
+            let time = entry.time.and_then(|time| jiff::Timestamp::from_second(time).ok());
+            inside("the log", time.ok_or_else(|| vouching(&SealerError::NoTime))?)?;
+            timestamps
+                .push(Timestamp { kind: TIMESTAMP_LOG_ENTRY.to_owned(), data: entry.bundled.to_string().into_bytes() });
+        }
         for url in &self.timestamps {
             let stamped = self.services.timestamp(url, &sig).map_err(|error: ServiceError| vouching(&error))?;
-            if let Some((leaf, _)) = &certificate {
-                let (from, until, time) = (leaf.not_before(), leaf.not_after(), stamped.time);
-                if time.as_second() < from.as_second() || time > until {
-                    let place = "the timestamp authority";
-                    return Err(vouching(&SealerError::OtherTime { place, time, from, until }));
-                }
-            }
+            inside("the timestamp authority", stamped.time)?;
             timestamps.push(Timestamp { kind: TIMESTAMP_TSP.to_owned(), data: stamped.token().to_vec() });
         }
         if certificate.is_some() && timestamps.is_empty() && matches!(self.certified, Certified::Later(..)) {

@@ -110,7 +110,7 @@ impl Who<'_> {
         let (rekor, ctlog) = self.logs();
         let (logs, needs_time) = (usize::from(!rekor.ignore_tlog), !ctlog.ignore_sct);
         let unproven = Unproven { message, signature, envelope: Some(envelope), envelope_bytes: None };
-        let demands = |signer, root| Demands { signer, root, logs, timestamps: 0, budget: None };
+        let demands = |signer, root| Demands { signer, root, logs, timestamps: 0, share: None };
         let no_root =
             "Kyverno takes whom to believe about bundles from its TUF repository: `--trusted-root` names that";
         let result = match self {
@@ -146,7 +146,7 @@ impl Who<'_> {
                 if logs == 0 && !needs_time {
                     return Signed::unknown("a certificate that must be valid now (`ignoreTlog` and `ignoreSCT`)");
                 }
-                let signer = judge::Keyless { wanted, certificate: None, sct: false, detached_sct: None };
+                let signer = judge::Keyless { whose: wanted.into(), certificate: None, sct: false, detached_sct: None };
                 judge(material, &unproven, &demands(judge::Signer::Certificate(&signer), root))
             }
         };

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::source::keyless::anchors_of;
+use super::source::believe;
 use crate::collection::FAILED_SUFFIX;
 use crate::digest::sha256_hex;
 use crate::dsse::Envelope;
@@ -16,10 +16,9 @@ use crate::evidence::files::Files;
 use crate::evidence::{CollectionView, EvidenceError, Statement, kinds};
 use crate::run::RUN_SUBJECT;
 use crate::sign::PublicKey;
-use crate::sigstore::{Authority, TrustedRoot};
+use crate::sigstore::TrustedRoot;
 use crate::statement::PAYLOAD_TYPE;
 use crate::store::SubjectDigest;
-use crate::trust::timestamp::Windows;
 use crate::trust::{Anchor, CheckError, Checked, Constraint, Trust};
 use crate::verify::container;
 
@@ -241,16 +240,9 @@ fn trust(request: &Request) -> Trust {
         authorities: request.authorities.clone(),
         ..Trust::default()
     };
-    let Some(root) = &request.trusted_root else { return trust };
-    trust.logs.clone_from(&root.logs);
-    let add = |list: &mut Vec<Anchor>, windows: &mut Windows, from: &[Authority]| {
-        for (anchor, window) in anchors_of(from, list) {
-            windows.insert(anchor.id.clone(), window);
-            list.push(anchor);
-        }
-    };
-    add(&mut trust.roots, &mut trust.root_windows, &root.authorities);
-    add(&mut trust.authorities, &mut trust.authority_windows, &root.timestamp_authorities);
+    if let Some(root) = &request.trusted_root {
+        believe(&mut trust, root);
+    }
     trust
 }
 

@@ -16,7 +16,7 @@
 //! What is compiled already stays as it is, so a policy is a source of itself.
 
 mod folder;
-pub(super) mod keyless;
+mod keyless;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +25,7 @@ use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
 pub use self::folder::Folder;
+pub use self::keyless::believe;
 use super::members::{below, duration};
 use super::{Document, Policy, PolicyError, SourceError, shipped};
 use crate::evidence::short_name;

@@ -71,6 +71,15 @@ pub fn claim_of(flag: &str) -> Option<&'static Claim> {
     CLAIMS.iter().find(|claim| claim.flag == flag)
 }
 
+/// The name that such a flag has at the gate, where `--image-` stands before all that is about the signer of an image.
+pub fn gate_flag(flag: &str) -> String {
+    match flag {
+        ISSUER_FLAG => "image-issuer".to_owned(),
+        "certificate-oidc-issuer-regexp" => "image-issuer-regexp".to_owned(),
+        _ => format!("image-{}", flag.strip_prefix("certificate-").unwrap_or(flag)),
+    }
+}
+
 /// A constraint that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
@@ -284,6 +293,12 @@ impl Identity {
         Ok(Self { subject: leaf.signer_name()?, ..Self::nobody(leaf) })
     }
 
+    /// The same of one with any number of names: the first of them, or what else it is called.
+    pub(super) fn loosely(leaf: &Certificate) -> Self {
+        let subject = leaf.signer_name().unwrap_or_else(|_| leaf.label());
+        Self { subject, ..Self::nobody(leaf) }
+    }
+
     fn nobody(leaf: &Certificate) -> Self {
         let claims = CLAIMS.iter().filter_map(|claim| Some((claim, leaf.extension(claim.extension)?.to_owned())));
         let issuer = leaf.extension("Issuer").map(str::to_owned);
@@ -325,17 +340,24 @@ pub enum Problem {
     },
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Problem {
+    /// The same with the names that flags have elsewhere.
+    fn told(&self, name: &dyn Fn(&str) -> String) -> String {
         match self {
-            Self::Name { reason } => f.write_str(reason),
+            Self::Name { reason } => reason.clone(),
             Self::Value { flag, wanted, found: Some(found) } => {
-                write!(f, "--{flag} wants `{}`, and it is `{}`", shown(wanted), shown(found))
+                format!("--{} wants `{}`, and it is `{}`", name(flag), shown(wanted), shown(found))
             }
             Self::Value { flag, wanted, found: None } => {
-                write!(f, "--{flag} wants `{}`, and the certificate does not say", shown(wanted))
+                format!("--{} wants `{}`, and the certificate does not say", name(flag), shown(wanted))
             }
         }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told(&|flag| flag.to_owned()))
     }
 }
 
@@ -354,6 +376,12 @@ fn list(problems: &[Problem]) -> String {
 }
 
 impl Mismatch {
+    /// Who it is and what is not as it was wanted, with the names of the gate's flags.
+    pub fn told_at_the_gate(&self) -> String {
+        let problems: Vec<String> = self.problems.iter().map(|problem| problem.told(&gate_flag)).collect();
+        format!("signed by {}: {}", self.found, problems.join("; "))
+    }
+
     /// The flags, with values, that this certificate would pass: name and issuer, and the claims that were asked for.
     /// Nothing where there are none.
     pub fn accepting(&self) -> Vec<(&'static str, &str)> {

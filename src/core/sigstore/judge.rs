@@ -5,10 +5,12 @@
 //! them. Logs and timestamps are demanded by whoever judges, never by the form in which a signature came (security rule
 //! 13).
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::budget::{Budget, MAX_CHECKS, SHARE_CHECKS, Share};
 use super::identity::{Identity, Mismatch, Wanted};
 use super::time::proven_times_within;
 use super::{Entry, EntryError, Logged, Signed, TrustedRoot, Verifier, check, check_scts};
@@ -16,20 +18,13 @@ use crate::dsse::Envelope;
 use crate::image::keyed::{NoSignature, holds};
 use crate::sign::PublicKey;
 use crate::trust::timestamp::ProvenTime;
-use crate::trust::{Anchors, Certificate, CertificateError, ChainError, Purpose, Work};
+use crate::trust::{Anchors, Certificate, CertificateError, ChainError, Constraint, Purpose, Work};
 
-/// Most log entries and timestamps that are checked for one image.
-pub const MAX_CHECKS: usize = 8192;
 /// Most certificates that a signature brings besides the signer's.
 pub const MAX_CHAIN: usize = 32;
 
-/// What checking the signatures for one image may cost: each is one, and one more for every [`SIGNED_FOR_ONE`] bytes that
-/// are hashed for it.
-pub const MAX_SIGNATURES: usize = 65_536;
-/// How many bytes that are signed count as much as a signature.
-const SIGNED_FOR_ONE: usize = 256 * 1024;
-/// What checking all timestamps and chains for one image may cost, in bytes hashed: some seconds.
-const MAX_WORK: u64 = 16 * 1024 * 1024 * 1024;
+/// What the first look at a signature's certificate may cost, in bytes hashed: two or three checks of the costliest kind.
+const FIRST_LOOK: u64 = 8 * 1024 * 1024;
 
 /// What a signature brings besides itself; nothing of it is proven.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,17 +65,60 @@ pub enum Signer<'a> {
     Certificate(&'a Keyless),
 }
 
+/// Whose certificates count.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    /// Those of somebody whom flags describe.
+    Wanted(Wanted),
+    /// Those that meet one of a policy's constraints, which are asked by whoever reads the policy, with all that was
+    /// proven. Here they only say which certificates can be the right ones.
+    OneOf(Vec<Constraint>),
+}
+
+impl From<Wanted> for Whose {
+    fn from(wanted: Wanted) -> Self {
+        Self::Wanted(wanted)
+    }
+}
+
+impl Whose {
+    /// Whether a certificate that nobody has proven yet can be the right one.
+    fn may_be(&self, leaf: &Certificate) -> bool {
+        match self {
+            Self::Wanted(wanted) => wanted.check(leaf).is_ok(),
+            Self::OneOf(constraints) => constraints.iter().any(|constraint| constraint.may_be(leaf)),
+        }
+    }
+
+    /// Whose a proven certificate is.
+    fn check(&self, leaf: &Certificate) -> Result<Identity, Box<Mismatch>> {
+        match self {
+            Self::Wanted(wanted) => wanted.check(leaf),
+            Self::OneOf(_) => Ok(Identity::loosely(leaf)),
+        }
+    }
+}
+
 /// Which certificates count.
 #[derive(Clone, Debug)]
 pub struct Keyless {
     /// Whose.
-    pub wanted: Wanted,
+    pub whose: Whose,
     /// The certificate itself, where it is known: a signature that brings another does not count.
     pub certificate: Option<Certificate>,
     /// Whether certificate transparency must vouch for it.
     pub sct: bool,
     /// Its proof that it was seen by a log of certificates, where that was kept beside: Fulcio's JSON.
     pub detached_sct: Option<Vec<u8>>,
+}
+
+impl Keyless {
+    /// Whether the certificate that a signature brings can be the right one, proven or not; else whose it is said to be,
+    /// where it brings one.
+    pub(crate) fn may_be_theirs(&self, material: &Material) -> Result<(), Option<Identity>> {
+        let leaf = leaf(material, self).map_err(|_| None)?;
+        if self.whose.may_be(&leaf) { Ok(()) } else { Err(Some(Identity::loosely(&leaf))) }
+    }
 }
 
 /// What is demanded of a signature.
@@ -95,42 +133,7 @@ pub struct Demands<'a> {
     /// How many of its timestamp authorities must have seen the signature.
     pub timestamps: usize,
     /// What may still be spent on checks, where strangers decide how many there are.
-    pub budget: Option<&'a Budget>,
-}
-
-/// What may still be checked; for everything that is kept about one image.
-#[derive(Debug)]
-pub struct Budget {
-    /// Log entries and timestamps.
-    checks: Work,
-    /// Signatures: [`MAX_SIGNATURES`].
-    signatures: Work,
-    /// Timestamps and chains, in bytes hashed.
-    work: Work,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self::of(MAX_CHECKS as u64, MAX_SIGNATURES as u64, MAX_WORK)
-    }
-}
-
-impl Budget {
-    pub(crate) fn of(checks: u64, signatures: u64, work: u64) -> Self {
-        Self { checks: Work::new(checks), signatures: Work::new(signatures), work: Work::new(work) }
-    }
-
-    /// Before one signature over this message is checked.
-    fn spend_signature(&self, message: &[&[u8]]) -> Result<(), Refused> {
-        let bytes: usize = message.iter().map(|part| part.len()).sum();
-        self.signatures.spend_or_leave(1 + (bytes / SIGNED_FOR_ONE) as u64).map_err(|_| Refused::Signatures)
-    }
-
-    /// Before what a signature brings is checked.
-    fn spend_checks(&self, material: &Material) -> Result<(), Refused> {
-        let count = material.entries.len() + material.timestamps.len();
-        self.checks.spend_or_leave(count as u64).map_err(|_| Refused::Budget)
-    }
+    pub share: Option<&'a Share<'a>>,
 }
 
 /// What holds of a signature.
@@ -140,6 +143,8 @@ pub struct Proof {
     pub identity: Option<Identity>,
     /// The certificate and those above it, the trusted one last; empty where a key has signed.
     pub path: Vec<Certificate>,
+    /// The ids of the authorities that it leads to, at each of the times.
+    pub anchors: Vec<String>,
     /// The entries that hold: their places in [`Material::entries`], and what they prove.
     pub logged: Vec<(usize, Logged)>,
     /// The timestamps that hold: their places in [`Material::timestamps`], and what they prove.
@@ -226,8 +231,16 @@ pub enum Refused {
     /// The signature is not one of the key.
     #[error(transparent)]
     Signature(#[from] NoSignature),
-    /// Strangers keep more about the image than is checked.
-    #[error("more than {MAX_CHECKS} log entries and timestamps are kept about the image; no more are checked")]
+    /// A first look shows that it does not count, and so many like it are kept that none of them is looked at again.
+    #[error("{reason} (not looked at any further: too many of others are kept about the image)")]
+    Stranger {
+        /// What the first look shows; nobody has proven it.
+        reason: String,
+    },
+    /// More is kept about the image than is checked.
+    #[error(
+        "it brings more than {SHARE_CHECKS} log entries and timestamps, and the {MAX_CHECKS} that are checked for all signatures of the image together are used up; no more are checked"
+    )]
     Budget,
     /// Strangers have signed more than is checked.
     #[error(
@@ -246,17 +259,29 @@ fn when(windows: &[String]) -> String {
 
 /// Judges a signature with what it brings.
 pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>) -> Result<Proof, Refused> {
-    let own = Budget::default();
-    let budget = demands.budget.unwrap_or(&own);
-    budget.spend_signature(unproven.message)?;
+    let budget = Budget::default();
+    let own = budget.share();
+    let share = demands.share.unwrap_or(&own);
+    share.spend_signature(unproven.message)?;
     // First, where the key is known: what a stranger brings then costs nothing.
     if let Signer::Key(key) = demands.signer {
         holds(key, unproven.message, unproven.signature)?;
     }
-    budget.spend_checks(material)?;
     let leaf = match demands.signer {
         Signer::Key(_) => None,
         Signer::Certificate(keyless) => Some(leaf(material, keyless)?),
+    };
+    let once = OnceCell::new();
+    let held =
+        |leaf: &Certificate| *once.get_or_init(|| holds(leaf.public_key(), unproven.message, unproven.signature));
+    let doubt = match (demands.signer, &leaf) {
+        (Signer::Certificate(keyless), Some(leaf)) => doubt(material, leaf, keyless, demands.root, held),
+        _ => None,
+    };
+    let work = match doubt {
+        None => share.spend_checks(material)?,
+        // Judged all the same while there is room: what is said of it is then proven.
+        Some(reason) => share.spend_on_stranger(material).ok_or(Refused::Stranger { reason })?,
     };
     let verifier = match (demands.signer, &leaf) {
         (Signer::Key(key), _) => Verifier::Key(key),
@@ -267,7 +292,7 @@ pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>
     // Logs without promises prove no time: whether their key was trusted is asked for the times of timestamps.
     let mut no_stamp = None;
     for (place, response) in material.timestamps.iter().enumerate() {
-        match stamped(response, unproven, demands.root, &budget.work) {
+        match stamped(response, unproven, demands.root, work) {
             Ok(time) => proof.stamped.push((place, time)),
             Err(reason) => {
                 proof.notes.push(format!("timestamp {place}: {reason}"));
@@ -287,10 +312,10 @@ pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>
         return Err(Refused::Time { reason });
     }
     if let (Signer::Certificate(keyless), Some(leaf)) = (demands.signer, leaf.as_ref()) {
-        certificate(material, leaf, keyless, (demands.root, &budget.work), no_stamp, &mut proof)?;
+        certificate(material, leaf, keyless, (demands.root, work), no_stamp, &mut proof)?;
         // Before the identity: what a mismatch tells is then who has really signed.
-        holds(leaf.public_key(), unproven.message, unproven.signature)?;
-        proof.identity = Some(keyless.wanted.check(leaf)?);
+        held(leaf)?;
+        proof.identity = Some(keyless.whose.check(leaf)?);
     }
     Ok(proof)
 }
@@ -364,6 +389,53 @@ fn logs(
     }))
 }
 
+/// Why a signature cannot be the right one, by what costs little to look at: the names in its certificate, whether the
+/// certificate's key made it, and where it brings more than its share also whether an authority that is believed has
+/// issued the certificate. Whether the times are right is not asked.
+fn doubt(
+    material: &Material,
+    leaf: &Certificate,
+    keyless: &Keyless,
+    root: &TrustedRoot,
+    held: impl Fn(&Certificate) -> Result<(), NoSignature>,
+) -> Option<String> {
+    if !keyless.whose.may_be(leaf) {
+        return Some(format!("its certificate says that it is of {}", Identity::loosely(leaf)));
+    }
+    if let Err(reason) = held(leaf) {
+        return Some(reason.to_string());
+    }
+    if material.entries.len() + material.timestamps.len() <= SHARE_CHECKS {
+        return None;
+    }
+    let intermediates = intermediates(material, &mut Vec::new());
+    let (anchors, work) = (anchors(root, |_| true), Work::new(FIRST_LOOK));
+    let chain = anchors.chain(leaf, &intermediates, leaf.not_before(), Purpose::CodeSigning, &work);
+    chain.err().map(|reason| format!("its certificate does not count: {reason}"))
+}
+
+/// The certificates that a signature brings beside the signer's.
+fn intermediates(material: &Material, notes: &mut Vec<String>) -> Vec<Certificate> {
+    let mut intermediates = Vec::new();
+    for bytes in &material.chain {
+        match Certificate::read_all(bytes) {
+            Ok(read) if intermediates.len() + read.len() <= MAX_CHAIN => intermediates.extend(read),
+            Ok(_) => notes.push(format!("more than {MAX_CHAIN} certificates beside the signer's")),
+            Err(error) => notes.push(format!("a certificate beside the signer's: {error}")),
+        }
+    }
+    intermediates
+}
+
+/// The authorities that are believed.
+fn anchors(root: &TrustedRoot, is_believed: impl Fn(&super::Authority) -> bool) -> Anchors {
+    let believed = root.authorities.iter().filter(|authority| is_believed(authority));
+    // One root may stand above several authorities: those that name intermediates are not reached by others.
+    let (bare, whole) =
+        believed.map(|authority| authority.anchor.clone()).partition(|anchor| anchor.intermediates.is_empty());
+    Anchors { whole, bare }
+}
+
 /// Whether the certificate counts: at every proven time, and seen by a log of certificates.
 fn certificate(
     material: &Material,
@@ -382,20 +454,9 @@ fn certificate(
         };
         return Err(Refused::NoTime { reason });
     }
-    let mut intermediates = Vec::new();
-    for bytes in &material.chain {
-        match Certificate::read_all(bytes) {
-            Ok(read) if intermediates.len() + read.len() <= MAX_CHAIN => intermediates.extend(read),
-            Ok(_) => proof.notes.push(format!("more than {MAX_CHAIN} certificates beside the signer's")),
-            Err(error) => proof.notes.push(format!("a certificate beside the signer's: {error}")),
-        }
-    }
+    let intermediates = intermediates(material, &mut proof.notes);
     for at in times {
-        let believed = root.authorities.iter().filter(|authority| authority.window.covers(at));
-        // One root may stand above several authorities: those that name intermediates are not reached by others.
-        let (bare, whole) =
-            believed.map(|authority| authority.anchor.clone()).partition(|anchor| anchor.intermediates.is_empty());
-        let anchors = Anchors { whole, bare };
+        let anchors = anchors(root, |authority| authority.window.covers(at));
         if anchors.is_empty() {
             let window =
                 |authority: &super::Authority| format!("{} is trusted {}", authority.anchor.id, authority.window);
@@ -405,7 +466,9 @@ fn certificate(
             .chain(leaf, &intermediates, at, Purpose::CodeSigning, work)
             .map_err(|reason| Refused::Chain { at, reason })?;
         if proof.path.is_empty() {
-            proof.path = chain.path;
+            (proof.path, proof.anchors) = (chain.path, chain.anchors);
+        } else {
+            proof.anchors.retain(|anchor| chain.anchors.contains(anchor));
         }
     }
     if keyless.sct {

@@ -19,6 +19,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::certificate::Certificate;
 use super::fulcio::{EXTENSIONS, has_incomparable};
 use super::proof::SignerProof;
 use crate::dsse::fold;
@@ -190,6 +191,22 @@ impl Constraint {
         } else if !self.roots.iter().any(|root| root == ANY || signer.roots().contains(root)) {
             fail("roots", quoted(&self.roots), quoted(signer.roots()));
         }
+        mismatches.extend(self.names(certificate));
+        if mismatches.is_empty() { Ok(()) } else { Err(mismatches) }
+    }
+
+    /// Whether a certificate has the names that are demanded, whoever issued it: what nobody has proven yet and can
+    /// be looked at before anything that costs more.
+    pub(crate) fn may_be(&self, certificate: &Certificate) -> bool {
+        !self.is_vacuous() && self.names(certificate).is_empty()
+    }
+
+    /// What of the certificate's own names and claims is not as demanded.
+    fn names(&self, certificate: &Certificate) -> Vec<Mismatch> {
+        let mut mismatches = Vec::new();
+        let mut fail = |field: &str, expected: String, actual: String| {
+            mismatches.push(Mismatch { field: field.to_owned(), expected, actual });
+        };
         for (field, demand, found) in [
             ("commonname", &self.common_name, certificate.common_names()),
             ("dnsnames", &self.dns_names, certificate.dns_names()),
@@ -223,7 +240,7 @@ impl Constraint {
         if !self.required_policies.iter().all(|oid| has_policies.contains(oid)) {
             fail("requiredpolicyoids", format!("all of {}", quoted(&self.required_policies)), quoted(has_policies));
         }
-        if mismatches.is_empty() { Ok(()) } else { Err(mismatches) }
+        mismatches
     }
 }
 

@@ -19,7 +19,7 @@ use crate::evidence::{CollectionView, EntryView, Statement, kinds, links};
 use crate::policy::Step;
 use crate::run::RUN_SUBJECT;
 use crate::statement::PAYLOAD_TYPE;
-use crate::trust::{CheckError, Checked, Refused, SignerProof, distinct_identities};
+use crate::trust::{CheckError, Checked, Reason, Refused, SignerProof, distinct_identities};
 use crate::verdict::{Candidate, Check, CheckKind};
 
 /// The kinds of checks of a collection, in their order.
@@ -47,6 +47,8 @@ pub(super) struct Evidence {
     pub(super) step: Option<String>,
     pub(super) predicate_type: Option<String>,
     pub(super) state: State,
+    /// What prints the trusted root that is kept with it, where that might help.
+    pub(super) kept_root: Option<String>,
 }
 
 /// What became of an envelope.
@@ -153,6 +155,9 @@ pub(super) fn signed<'a>(evidence: &'a Evidence, checks: &mut Checks) -> Judged<
         ),
         State::Refused(refused) => {
             checks.pass(CheckKind::Envelope, "");
+            let kept = evidence.kept_root.as_ref().map(|command| {
+                format!("; the trusted root of the day on which it was stored is kept: `{command}` prints it for `trustedRoot` in the policy, where it is to be trusted")
+            });
             fail(
                 Check::failed(
                     CheckKind::Signature,
@@ -160,7 +165,7 @@ pub(super) fn signed<'a>(evidence: &'a Evidence, checks: &mut Checks) -> Judged<
                     refused.reason.to_string(),
                 )
                 .at(label)
-                .fix(refused_fix(refused)),
+                .fix(format!("{}{}", refused_fix(refused), kept.unwrap_or_default())),
             )
         }
         State::Checked(checked) => {
@@ -179,6 +184,17 @@ pub(super) fn refused_fix(refused: &Refused) -> &'static str {
         CheckError::NoSignature => "have it signed: evidence of `affiant run` is, where a key is named",
         CheckError::NoTrust => "name keys or roots in the policy",
     }
+}
+
+/// Whether a certificate does not count for what is not trusted: then another trusted root might help.
+pub(super) fn is_for_trust(refused: &Refused) -> bool {
+    let CheckError::NoneCounts { refused } = &refused.reason else {
+        return matches!(refused.reason, CheckError::NoTrust);
+    };
+    let of_trust = |reason: &Reason| {
+        matches!(reason, Reason::NoRoot { .. } | Reason::NoTime { .. } | Reason::Chain { .. } | Reason::Window { .. })
+    };
+    refused.iter().any(|one| of_trust(&one.reason))
 }
 
 /// The statement of checked evidence.

@@ -29,6 +29,25 @@ struct Said {
     values: Vec<String>,
 }
 
+/// What is compared: a text, and which attempt of a run it is where that is said.
+#[derive(Debug, PartialEq, Eq)]
+struct Same {
+    text: String,
+    attempt: Option<String>,
+}
+
+impl Same {
+    fn of(text: String) -> Self {
+        Self { text, attempt: None }
+    }
+
+    /// The attempts must be the same where both say which it is.
+    fn agrees(&self, other: &Self) -> bool {
+        let attempts = self.attempt.as_ref().zip(other.attempt.as_ref());
+        self.text == other.text && attempts.is_none_or(|(one, other)| one == other)
+    }
+}
+
 /// Checks what the step demands of the certificates of those who count, as many as the threshold needs. Those who meet it
 /// are handed on: no other demand may be met by a signature that does not count here.
 pub(super) fn certificates<'a>(
@@ -65,9 +84,9 @@ pub(super) fn certificates<'a>(
 
 /// Whether certificate and evidence agree; else what was expected, and what was found.
 fn same(what: Match, signer: &SignerProof, said: &[Said]) -> Result<(), (String, String)> {
-    let (extension, normal): (&str, fn(&str) -> Option<String>) = match what {
-        Match::Repository => ("SourceRepositoryURI", repository),
-        Match::Commit => ("SourceRepositoryDigest", commit),
+    let (extension, normal): (&str, fn(&str) -> Option<Same>) = match what {
+        Match::Repository => ("SourceRepositoryURI", |text| repository(text).map(Same::of)),
+        Match::Commit => ("SourceRepositoryDigest", |text| commit(text).map(Same::of)),
         Match::Run => ("RunInvocationURI", run),
     };
     let Some(certificate) = signer.certificate() else {
@@ -86,7 +105,7 @@ fn same(what: Match, signer: &SignerProof, said: &[Said]) -> Result<(), (String,
         return Err((expected, format!("no attestation of the collection says of which {what} it is")));
     }
     for one in said {
-        if !one.values.iter().any(|value| normal(value).as_ref() == Some(&wanted)) {
+        if !one.values.iter().any(|value| normal(value).is_some_and(|value| value.agrees(&wanted))) {
             let values: Vec<String> = one.values.iter().take(SHOWN).map(|value| format!("`{}`", cut(value))).collect();
             return Err((expected, format!("the collection says {} ({})", values.join(", "), one.by)));
         }
@@ -121,13 +140,34 @@ fn said(what: Match, collection: &CollectionView<'_>) -> Vec<Said> {
                 Some(Value::Array(list)) => list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
                 _ => Vec::new(),
             };
-            let values: Vec<String> = values.into_iter().filter(|value| !value.is_empty()).collect();
+            let mut values: Vec<String> = values.into_iter().filter(|value| !value.is_empty()).collect();
+            if *by == "github.pipelineurl"
+                && let Some(attempt) = attempt(&predicate)
+            {
+                for url in &mut values {
+                    *url = with_attempt(url, &attempt);
+                }
+            }
             if !values.is_empty() {
                 all.push(Said { by, values });
             }
         }
     }
     all
+}
+
+/// Which attempt of a run it was, as the token of GitHub says.
+fn attempt(predicate: &Value) -> Option<String> {
+    match predicate.pointer("/jwt/claims/run_attempt")? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The URL of an attempt, as a certificate names it; what is no number makes it one that nothing agrees with.
+fn with_attempt(url: &str, attempt: &str) -> String {
+    format!("{}/attempts/{attempt}", url.trim_end_matches('/'))
 }
 
 fn commit(text: &str) -> Option<String> {
@@ -165,23 +205,23 @@ fn repository(text: &str) -> Option<String> {
     is_good.then(|| format!("{}/{path}", host.to_ascii_lowercase()))
 }
 
-/// The URL of a run. A repeated run of GitHub has the same URL with `/attempts/N` behind it; what it is compared with
-/// does not say which.
-fn run(text: &str) -> Option<String> {
+/// The URL of a run. In a certificate that of GitHub has `/attempts/N` behind it; `pipelineurl` has not.
+fn run(text: &str) -> Option<Same> {
     let (scheme, rest) = text.split_once("://")?;
     if !["https", "http"].contains(&scheme.to_ascii_lowercase().as_str()) {
         return None;
     }
     let (host, path) = rest.split_once('/')?;
     let path = path.trim_end_matches('/');
-    let path = match path.rsplit_once("/attempts/") {
-        Some((run, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => run,
-        _ => path,
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (path, attempt) = match path.rsplit_once("/attempts/") {
+        Some((run, number)) if is_number(number) => (run, Some(number.to_owned())),
+        _ => (path, None),
     };
     let is_plain =
         |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['?', '#', '%', '\\']);
     let is_good = !host.is_empty() && !host.contains('@') && path.split('/').all(is_plain);
-    is_good.then(|| format!("{}/{path}", host.to_ascii_lowercase()))
+    is_good.then(|| Same { text: format!("{}/{path}", host.to_ascii_lowercase()), attempt })
 }
 
 #[cfg(test)]
@@ -225,14 +265,15 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_the_same_in_each_attempt() {
+    fn a_run_is_the_same_where_nobody_says_another_attempt() {
         let same = "github.com/o/r/actions/runs/17";
-        for text in [
-            "https://github.com/o/r/actions/runs/17",
-            "https://github.com/o/r/actions/runs/17/",
-            "https://github.com/o/r/actions/runs/17/attempts/2",
+        for (text, attempt) in [
+            ("https://github.com/o/r/actions/runs/17", None),
+            ("https://github.com/o/r/actions/runs/17/", None),
+            ("https://github.com/o/r/actions/runs/17/attempts/2", Some("2")),
         ] {
-            assert_eq!(run(text).as_deref(), Some(same), "{text}");
+            let expected = Same { text: same.to_owned(), attempt: attempt.map(str::to_owned) };
+            assert_eq!(run(text), Some(expected), "{text}");
         }
         for text in [
             "https://github.com/o/r/actions/runs/170",
@@ -243,7 +284,27 @@ mod tests {
             "ssh://github.com/o/r/actions/runs/17",
             "17",
         ] {
-            assert_ne!(run(text).as_deref(), Some(same), "{text}");
+            assert!(run(text).is_none_or(|one| one.text != same), "{text}");
+        }
+        let of = |attempt: Option<&str>| Same { text: same.to_owned(), attempt: attempt.map(str::to_owned) };
+        for (one, other, agree) in [
+            (None, None, true),
+            (Some("2"), None, true),
+            (None, Some("2"), true),
+            (Some("2"), Some("2"), true),
+            (Some("2"), Some("1"), false),
+        ] {
+            assert_eq!(of(one).agrees(&of(other)), agree, "{one:?} {other:?}");
+        }
+        let token = |claim: Value| serde_json::json!({"jwt": {"claims": {"run_attempt": claim}}});
+        assert_eq!(attempt(&token("3".into())).as_deref(), Some("3"));
+        assert_eq!(attempt(&token(3.into())).as_deref(), Some("3"));
+        assert_eq!((attempt(&token(Value::Null)), attempt(&serde_json::json!({}))), (None, None));
+        // What is no number agrees with no attempt, and with none that is not said.
+        for odd in ["", "x", "2/../3"] {
+            assert!(
+                run(&with_attempt("https://github.com/o/r/actions/runs/17", odd)).is_none_or(|one| one.text != same)
+            );
         }
         assert_eq!(commit(&"AB".repeat(20)), Some("ab".repeat(20)));
         assert_eq!((commit("ab"), commit(&"zz".repeat(20)), commit("")), (None, None, None));

@@ -6,34 +6,29 @@
 //! layers only where these are unpacked and compared, or where somebody whom the policy trusts has signed the manifest.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::artifact::{Artifact, Made};
+use super::signed::{SignatureDemand, signatures};
 use super::trusted::TrustedPolicy;
-use super::{ImageKeyless, ImageTrust, VerifyError};
+use super::{ImageTrust, VerifyError};
 use crate::digest::DigestSet;
 use crate::evidence::input::ImageFacts;
 use crate::image::compare::layers_unproven;
-use crate::image::found::{self, Demand, Found, MAX_TOTAL, Skipped, Sought};
+use crate::image::found::{self, MAX_TOTAL, Skipped};
 use crate::image::platforms::{NoChoice, Runnable, choose, runnable};
 use crate::image::{Digest, Kind, Platform, Repository, RepositoryError, Stored};
-use crate::policy::Functionary;
 use crate::select::Glob;
-use crate::sign::PublicKey;
-use crate::sigstore::judge::{self, Budget, Signer};
 use crate::store::SubjectDigest;
 use crate::verdict::{Check, CheckKind, ImagePart};
 
-/// Reasons for which signatures do not count that are named in one text.
-const REASONS: usize = 3;
-
 /// An image as it was named, resolved once.
 pub struct Image<'a> {
-    name: String,
-    place: String,
+    pub(super) name: String,
+    pub(super) place: String,
     repository: &'a dyn Repository,
-    keepers: Vec<&'a dyn Repository>,
-    prefix: String,
+    pub(super) keepers: Vec<&'a dyn Repository>,
+    pub(super) prefix: String,
     root: Digest,
     is_index: bool,
     /// Every image of it that is judged: one where a platform was chosen.
@@ -90,7 +85,7 @@ impl<'a> Image<'a> {
     }
 
     /// What may be deployed and, where that is one image of an index, the index: a signature of it covers the image.
-    fn objects(&self) -> Vec<&Digest> {
+    pub(super) fn objects(&self) -> Vec<&Digest> {
         let mut objects = vec![self.digest()];
         if self.digest() != &self.root {
             objects.push(&self.root);
@@ -176,37 +171,15 @@ impl<'q> Judged<'q> {
         };
         let rules = policy.policy.images.as_ref();
         part.checks.extend(rules.filter(|rules| !rules.names.is_empty()).map(|rules| in_place(image, &rules.names)));
-        let mut demands = Vec::new();
-        if let Some(rules) = rules.filter(|rules| !rules.functionaries.is_empty()) {
-            demands.push(Signature::of_policy(policy, &rules.functionaries, rules.threshold, &rules.annotations));
-        }
-        if !trust.keys.is_empty() {
-            demands.push(Signature {
-                signers: trust.keys.iter().map(|key| (format!("key {}", key.key_id()), Who::Key(key))).collect(),
-                others: Vec::new(),
-                threshold: 1,
-                annotations: &trust.annotations,
-                from: "--image-key",
-            });
-        }
-        if let Some(keyless) = &trust.keyless {
-            let names = keyless.keyless.wanted.constraints().map(|(flag, text)| format!("--{flag} {text}"));
-            demands.push(Signature {
-                signers: vec![(names.collect::<Vec<_>>().join(" "), Who::Keyless(keyless))],
-                others: Vec::new(),
-                threshold: 1,
-                annotations: &trust.annotations,
-                from: "--image-identity",
-            });
-        }
+        let demands = SignatureDemand::all(policy, trust);
         let mut signed = None;
         if !demands.is_empty() {
-            let (digest, checks, signers) = signature(image, &demands)
+            let found = signatures(image, &demands)
                 .map_err(|source| VerifyError::Image { image: image.name.clone(), source })?;
-            part.checks.extend(checks);
-            part.signers = signers;
-            part.signed = digest.as_ref().map(Digest::to_string);
-            signed = digest;
+            part.checks.extend(found.checks);
+            part.signers = found.signers;
+            part.signed = found.digest.as_ref().map(Digest::to_string);
+            signed = found.digest;
         }
         let layers = image.runnable.iter().map(|_| OnceCell::new()).collect();
         Ok(Self { image, signed, layers, failed: RefCell::new(None), part })
@@ -317,160 +290,4 @@ fn in_place(image: &Image<'_>, names: &[Glob]) -> Check {
     Check::failed(CheckKind::Subject, format!("an image in {} (images.names)", names.join(" or ")), image.place.clone())
         .at(image.name.clone())
         .fix("verify the image where the policy expects it, or add its repository to the policy")
-}
-
-/// Who may have signed.
-enum Who<'a> {
-    Key(&'a PublicKey),
-    Keyless(&'a ImageKeyless),
-}
-
-/// A signature that is demanded.
-struct Signature<'a> {
-    /// Any of them, with what they are called.
-    signers: Vec<(String, Who<'a>)>,
-    /// Functionaries whose signatures cannot be judged, and why.
-    others: Vec<String>,
-    threshold: usize,
-    annotations: &'a BTreeMap<String, String>,
-    /// Who demands it.
-    from: &'static str,
-}
-
-impl<'a> Signature<'a> {
-    fn of_policy(
-        policy: &'a TrustedPolicy,
-        functionaries: &'a [Functionary],
-        threshold: usize,
-        annotations: &'a BTreeMap<String, String>,
-    ) -> Self {
-        let mut signers = Vec::new();
-        let mut others = Vec::new();
-        for functionary in functionaries {
-            let key = functionary.key_id.as_ref().filter(|_| functionary.constraint.is_none());
-            match key.and_then(|id| policy.policy.keys.iter().find(|key| key.id == *id)) {
-                Some(key) => signers.push((format!("key {}", key.id), Who::Key(&key.key))),
-                None if functionary.constraint.is_some() => {
-                    others.push(format!("{}: certificates are not judged for images", functionary.at));
-                }
-                None => others.push(format!("{}: no key of `publickeys` has this id", functionary.at)),
-            }
-        }
-        Self { signers, others, threshold, annotations, from: "images.functionaries" }
-    }
-
-    fn wanted(&self) -> String {
-        let names: Vec<&str> = self.signers.iter().map(|(name, _)| name.as_str()).collect();
-        let who = if names.is_empty() { "nobody".to_owned() } else { names.join(" or ") };
-        let count =
-            if self.threshold > 1 { format!("{} signatures", self.threshold) } else { "a signature".to_owned() };
-        let annotations: Vec<String> = self.annotations.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let with = if annotations.is_empty() { String::new() } else { format!(", with {}", annotations.join(", ")) };
-        format!("{count} of the image by {who}{with} ({})", self.from)
-    }
-
-    /// Who has signed the digest, or why there are not enough.
-    fn holds(&self, digest: &Digest, found: &[Found]) -> Result<Vec<String>, Vec<String>> {
-        let mut signers: BTreeMap<String, String> = BTreeMap::new();
-        let mut reasons: Vec<(u8, String)> = Vec::new();
-        let budget = Budget::default();
-        for (name, who) in &self.signers {
-            let demand = match who {
-                Who::Key(key) => Demand { budget: Some(&budget), ..Demand::of_key(digest, key, self.annotations) },
-                Who::Keyless(ImageKeyless { keyless, root, logs }) => Demand {
-                    signer: Signer::Certificate(keyless),
-                    root,
-                    logs: *logs,
-                    timestamps: 0,
-                    budget: Some(&budget),
-                    digest,
-                    annotations: self.annotations,
-                    claims: true,
-                },
-            };
-            for one in found {
-                match found::judge_signature(one, &demand) {
-                    Ok(accepted) => match (who, accepted.proof.identity) {
-                        (Who::Key(key), _) => drop(signers.insert(key.key_id().to_owned(), name.clone())),
-                        (Who::Keyless(_), Some(identity)) => {
-                            let shown = identity.to_string();
-                            signers.insert(shown.clone(), shown);
-                        }
-                        (Who::Keyless(_), None) => {}
-                    },
-                    Err(refused) => reasons.push((nearness(&refused), format!("{}: {refused}", one.place))),
-                }
-            }
-        }
-        if !signers.is_empty() && signers.len() >= self.threshold {
-            return Ok(signers.into_values().collect());
-        }
-        reasons.sort_by_key(|(nearness, _)| *nearness);
-        let mut reasons: Vec<String> = reasons.into_iter().map(|(_, reason)| reason).collect();
-        if !signers.is_empty() {
-            reasons.insert(0, format!("only {} of {} signed it", signers.len(), self.threshold));
-        }
-        reasons.extend(self.others.iter().cloned());
-        Err(reasons)
-    }
-}
-
-/// Only the first reasons are told: a signature that holds, and says something else, before those of others.
-fn nearness(refused: &found::Refused) -> u8 {
-    match refused {
-        found::Refused::Proof(judge::Refused::Identity(_)) => 1,
-        found::Refused::Proof(_) => 2,
-        _ => 0,
-    }
-}
-
-type Signed = (Option<Digest>, Vec<Check>, Vec<String>);
-
-/// Looks for signatures of what may be deployed, then of the index that it is in; all that are demanded are of the same.
-fn signature(image: &Image<'_>, demands: &[Signature<'_>]) -> Result<Signed, RepositoryError> {
-    let mut failed = Vec::new();
-    let mut hidden = None;
-    for digest in image.objects() {
-        let mut found = Vec::new();
-        let skipped = found::each(&image.keepers, &image.prefix, digest, Sought::Signatures, |one| found.push(one))?;
-        let mut checks = Vec::new();
-        let mut signers = Vec::new();
-        for demand in demands {
-            match demand.holds(digest, &found) {
-                Ok(by) => {
-                    let text = format!("{digest} is signed by {}", by.join(", "));
-                    checks.push(Check::passed(CheckKind::Signature, text));
-                    signers.extend(by);
-                }
-                Err(mut reasons) => {
-                    reasons.extend(skipped.iter().map(|one| format!("{}: {}", one.place, one.reason)));
-                    reasons.dedup();
-                    let more = reasons.len().saturating_sub(REASONS);
-                    reasons.truncate(REASONS);
-                    let mut text =
-                        if reasons.is_empty() { format!("none is kept with {digest}") } else { reasons.join("; ") };
-                    if more > 0 {
-                        text = format!("{text}; and {more} more reasons");
-                    }
-                    let check = Check::failed(CheckKind::Signature, demand.wanted(), text)
-                        .at(image.name.clone())
-                        .fix(format!("have it signed: `affiant image sign --key KEY {}@{digest}`", image.place));
-                    checks.push(check);
-                }
-            }
-        }
-        if !checks.iter().any(Check::has_failed) {
-            signers.dedup();
-            return Ok((Some(digest.clone()), checks, signers));
-        }
-        if failed.is_empty() {
-            failed = checks;
-        }
-        hidden = hidden.or_else(|| skipped.into_iter().find(|one| one.hides));
-    }
-    // What is demanded may be in what cannot be read: then nobody can say that it is not there.
-    if let Some(Skipped { place, reason, .. }) = hidden {
-        return Err(RepositoryError::Wrong { what: place, reason });
-    }
-    Ok((None, failed, Vec::new()))
 }

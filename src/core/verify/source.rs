@@ -113,6 +113,12 @@ pub trait Source {
 
     /// The bytes of an envelope.
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError>;
+
+    /// The command that prints the trusted root of the day on which an envelope was stored, where one is kept with it.
+    /// Nothing of it is believed: whoever writes the policy decides that.
+    fn kept_root(&self, _: &Handle) -> Option<String> {
+        None
+    }
 }
 
 /// Envelopes in files that were named.
@@ -387,6 +393,13 @@ impl Source for Archive {
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
         let Place::Object(id) = &handle.place else { return Ok(Vec::new()) };
         self.get(id).map_err(|error| silent(self, error))
+    }
+
+    fn kept_root(&self, handle: &Handle) -> Option<String> {
+        let Place::Object(id) = &handle.place else { return None };
+        let is_kept = self.trust_of(id).is_ok_and(|links| !links.is_empty());
+        let folder = self.root().display();
+        is_kept.then(|| format!("affiant archive get --trust --archive 'dir:{folder}' sha256:{}", id.hex()))
     }
 }
 

@@ -81,19 +81,20 @@ fn ask(policy: &Value, evidence: &Envelope) -> Verdict {
 
 /// The collection, and evidence in envelopes of its own.
 fn ask_of(policy: &Value, evidence: &[&Envelope]) -> Verdict {
-    let signed = Envelope::seal(policy.to_string().into_bytes(), crate::policy::PAYLOAD_TYPE, &[key(7)])
-        .expect("signs")
-        .to_json();
+    let signed = Envelope::seal(policy.to_string().into_bytes(), crate::policy::PAYLOAD_TYPE, &[key(7)]);
+    let trust = Trust { keys: vec![key(7).public_key().clone()], ..Trust::default() };
+    ask_under(&signed.expect("signs").to_json(), PolicyTrust { trust, ..PolicyTrust::default() }, evidence)
+}
+
+/// The same with a policy that somebody signed.
+fn ask_under(policy: &[u8], policy_trust: PolicyTrust, evidence: &[&Envelope]) -> Verdict {
     let mut files = Files::default();
     for (number, one) in evidence.iter().enumerate() {
         files.add(&format!("build-{number}.json"), one.to_json());
     }
     verify(&Question {
-        policy: PolicyFile { label: "policy.json", bytes: &signed },
-        policy_trust: PolicyTrust {
-            trust: Trust { keys: vec![key(7).public_key().clone()], ..Trust::default() },
-            ..PolicyTrust::default()
-        },
+        policy: PolicyFile { label: "policy.json", bytes: policy },
+        policy_trust,
         artifacts: vec![Artifact::of("app", crate::digest::DigestSet::sha256_hex(sha256_hex(APP)))],
         images: Vec::new(),
         image_trust: ImageTrust::default(),
@@ -249,6 +250,76 @@ fn a_run_of_github_matches_in_each_attempt() {
         let (kind, text) = denial(&ask(&all, &sealed(&world, &claims, &[(GITHUB, github(run, &sha))])));
         assert_eq!(kind, CheckKind::Certificate, "{text}");
     }
+    // Where the token says which attempt it was, that is compared too.
+    let attempt = |attempt: Value| {
+        let mut github = github("17", &commit());
+        github["jwt"]["claims"]["run_attempt"] = attempt;
+        ask(&all, &sealed(&world, &claims, &[(GITHUB, github)]))
+    };
+    for same in [json!("2"), json!(2)] {
+        assert_eq!(attempt(same).answer, Answer::Passed);
+    }
+    for other in [json!("1"), json!(3), json!("x"), json!("")] {
+        let (kind, text) = denial(&attempt(other.clone()));
+        assert!(kind == CheckKind::Certificate && text.contains("github.pipelineurl"), "{other}: {text}");
+    }
+}
+
+/// A policy whose signer has a certificate: the promise of a log that is trusted for policies proves its time as well as a
+/// timestamp does, and nothing else does.
+#[test]
+fn a_policy_that_was_signed_without_a_key_is_proven_by_a_log() {
+    let world = World::new();
+    let log = FakeLog { key: 9 };
+    let evidence = sealed(&world, &[], &[]);
+    let text = policy(&world, &json!({})).to_string().into_bytes();
+    let mut signed = world.sealed_as(&text, crate::policy::PAYLOAD_TYPE);
+    signed.signatures[0].timestamps.clear();
+    let pem = String::from_utf8(signed.signatures[0].certificate.clone().expect("a certificate")).expect("text");
+    let entry = |time: &str| logged(&log.entry(&signed, &pem, time.parse().expect("a time")));
+    let mut with = signed.clone();
+    with.signatures[0].timestamps.push(entry("2026-06-01T12:00:00Z"));
+    let constraint = |mail: &str| {
+        let value = json!({"commonname": "*", "dnsnames": ["*"], "emails": [mail], "organizations": ["*"],
+            "uris": ["*"], "roots": ["*"]});
+        Some(Constraint::read(&value).expect("a constraint").0)
+    };
+    let no_stamps = Trust { authorities: Vec::new(), ..world.trust() };
+    let logs = Trust { logs: vec![log.log()], ..no_stamps.clone() };
+    let ask = |policy: &Envelope, trust: &Trust, mail: &str, sct: bool| {
+        let trust = PolicyTrust { trust: trust.clone(), constraint: constraint(mail), sct, minimum_version: None };
+        ask_under(&policy.to_json(), trust, &[&evidence])
+    };
+    let mail = "builder@example.org";
+    let verdict = ask(&with, &logs, mail, false);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
+    assert!(verdict.policy.signers[0].contains("entry 17 of the log"), "{:?}", verdict.policy.signers);
+    // Nobody else, no log that is not trusted, none about something else, and none without a log that is logged.
+    let (kind, _) = denial(&ask(&with, &logs, "other@example.org", false));
+    assert_eq!(kind, CheckKind::Functionary);
+    let (kind, text) = denial(&ask(&with, &logs, mail, true));
+    assert!(kind == CheckKind::Functionary && text.contains("in a log of the trusted root"), "{text}");
+    let mut late = signed.clone();
+    late.signatures[0].timestamps.push(entry("2026-06-03T12:00:00Z"));
+    let mut foreign = signed.clone();
+    foreign.signatures[0].timestamps.push(logged(&log.entry(&evidence, &pem, noon())));
+    for (policy, trust) in [(&with, &no_stamps), (&signed, &logs), (&foreign, &logs), (&late, &logs)] {
+        let verdict = ask(policy, trust, mail, false);
+        assert_eq!(denial(&verdict).0, CheckKind::Signature);
+        assert!(verdict.reasons()[0].1.fix.contains("--policy-trusted-root"), "{}", verdict.reasons()[0].1.fix);
+    }
+    // The same in a bundle.
+    let below = String::from_utf8(signed.signatures[0].intermediates[0].clone()).expect("text");
+    let chain = crate::trust::Certificate::read_all(format!("{pem}{below}").as_bytes()).expect("certificates");
+    let chain: Vec<Value> = chain.iter().map(|one| json!({"rawBytes": STANDARD.encode(one.der())})).collect();
+    let bundle = json!({"mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1",
+        "verificationMaterial": {"x509CertificateChain": {"certificates": chain},
+            "tlogEntries": [log.entry(&signed, &pem, noon()).to_json()]},
+        "dsseEnvelope": {"payload": STANDARD.encode(&signed.payload), "payloadType": signed.payload_type,
+            "signatures": [{"sig": STANDARD.encode(&signed.signatures[0].sig)}]}});
+    let trust = PolicyTrust { trust: logs, constraint: constraint(mail), sct: false, minimum_version: None };
+    let verdict = ask_under(bundle.to_string().as_bytes(), trust, &[&evidence]);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::digest::sha256_hex;
 use crate::nearest::nearest;
 use crate::policy::{self, Demands, External, Functionary, Policy, RegoModule, Step};
 use crate::rego;
-use crate::sigstore::{Log, check_scts};
-use crate::trust::timestamp::ProvenTime;
+use crate::sigstore::{Authority, Log, TrustedRoot, check_scts};
+use crate::trust::timestamp::{ProvenTime, Windows};
 use crate::trust::{
     Anchor, Certificate, CertificateError, CheckError, Checked, Constraint, EXTENSIONS, Identity, Note, SignerProof,
     Trust,
@@ -32,6 +32,8 @@ pub(super) struct TrustedPolicy {
     pub(super) policy: Policy,
     /// Whom evidence is checked with.
     pub(super) trust: Trust,
+    /// The same as signatures of images are checked with.
+    pub(super) sigstore: TrustedRoot,
     /// Constraints of functionaries, by their path.
     constraints: BTreeMap<String, Constraint>,
     /// Rules, by step and number of the requirement.
@@ -164,6 +166,39 @@ fn anchor(id: &str, text: &policy::AnchorText) -> Result<Anchor, CertificateErro
     })
 }
 
+/// Whom a policy believes, in the form of a trusted root.
+fn trusted_root(trust: &Trust) -> TrustedRoot {
+    let authorities = |anchors: &[Anchor], windows: &Windows, is_closed: fn(&Anchor) -> bool| {
+        let window = |anchor: &Anchor| windows.get(&anchor.id).copied().unwrap_or_default();
+        let mut authorities = Vec::new();
+        for anchor in anchors {
+            let one = Authority {
+                anchor: anchor.clone(),
+                window: window(anchor),
+                uri: String::new(),
+                operator: String::new(),
+            };
+            // A trusted root lets nothing lead to an authority but the certificates that it names; a policy does, unless
+            // the root is trusted for some time only.
+            let mut same = anchors.iter().filter(|other| other.certificate == anchor.certificate);
+            if !anchor.intermediates.is_empty() && same.all(|other| window(other).is_endless()) && !is_closed(anchor) {
+                let open = Anchor { intermediates: Vec::new(), ..anchor.clone() };
+                authorities.push(Authority { anchor: open, ..one.clone() });
+            }
+            authorities.push(one);
+        }
+        authorities
+    };
+    // An authority that names what it stamps with stamps with nothing else.
+    let names_signer = |anchor: &Anchor| anchor.intermediates.iter().any(|certificate| !certificate.is_ca());
+    TrustedRoot {
+        authorities: authorities(&trust.roots, &trust.root_windows, |_| false),
+        timestamp_authorities: authorities(&trust.authorities, &trust.authority_windows, names_signer),
+        logs: trust.logs.clone(),
+        ct_logs: trust.ct_logs.clone(),
+    }
+}
+
 /// A functionary with its constraint, ready to be asked.
 pub(super) struct Who<'a> {
     functionary: &'a Functionary,
@@ -197,16 +232,16 @@ impl Who<'_> {
         if self.demands.sct {
             let why = match &signer.identity {
                 Identity::Key => Err("a key is in no log of certificates".to_owned()),
-                Identity::Certificate(chain) => match chain.path.as_slice() {
-                    [leaf, issuer, ..] => {
-                        check_scts(leaf, issuer, self.ct_logs, None).map_err(|error| chain_of(&error))
-                    }
-                    _ => Err("it is trusted by itself, and has no issuer".to_owned()),
-                },
+                Identity::Certificate(chain) => certificate_logged(&chain.path, self.ct_logs),
             };
             why.map_err(|why| Refusal::Certificate(format!("{}: {why}", describe(signer))))?;
         }
         Ok(())
+    }
+
+    /// What its certificate must say.
+    pub(super) fn constraint(&self) -> Option<&Constraint> {
+        self.constraint
     }
 
     /// What it demands of every signature.
@@ -235,6 +270,14 @@ impl Who<'_> {
                 .check(signer)
                 .map_err(|mismatches| mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         }
+    }
+}
+
+/// Whether one of the logs vouches for the first certificate of a path.
+fn certificate_logged(path: &[Certificate], logs: &[Log]) -> Result<(), String> {
+    match path {
+        [leaf, issuer, ..] => check_scts(leaf, issuer, logs, None).map(drop).map_err(|error| chain_of(&error)),
+        _ => Err("it is trusted by itself, and has no issuer".to_owned()),
     }
 }
 
@@ -312,10 +355,12 @@ impl TrustedPolicy {
             logs: policy.logs.iter().flat_map(|named| named.logs.iter().cloned()).collect(),
             ct_logs: policy.ct_logs.iter().flat_map(|named| named.logs.iter().cloned()).collect(),
         };
-        Ok(Self { policy, trust, constraints, rules, external_rules })
+        let sigstore = trusted_root(&trust);
+        Ok(Self { policy, trust, sigstore, constraints, rules, external_rules })
     }
 
-    fn who<'a>(&'a self, functionaries: &'a [Functionary], demands: Demands) -> Vec<Who<'a>> {
+    /// These functionaries, ready to be asked.
+    pub(super) fn who<'a>(&'a self, functionaries: &'a [Functionary], demands: Demands) -> Vec<Who<'a>> {
         let who = |functionary: &'a Functionary| Who {
             functionary,
             constraint: self.constraints.get(&functionary.at),
@@ -388,7 +433,8 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
             .at(label)
             .fix(match refused.reason {
                 CheckError::NoSignature => "have the policy signed: `affiant sign --infile POLICY --outfile POLICY.signed.json --key KEY`",
-                _ => "name the public key of the policy's signer with `--publickey`, or have the policy signed by the right key",
+                _ if question.policy_trust.trust.roots.is_empty() => "name the public key of the policy's signer with `--publickey`, or have the policy signed by the right key",
+                _ => "name who vouches for the policy's signature with `--policy-trusted-root`, or with `--policy-ca-roots` and `--policy-timestamp-servers`; or have it signed again, with a timestamp or an entry in a log of the first generation",
             });
             part.checks.push(check);
             return Ok((part, None));
@@ -427,17 +473,6 @@ pub(super) fn trust(question: &Question<'_>) -> Result<(PolicyPart, Option<Trust
     if let Some(member) = unsupported.filter(|_| question.images.is_empty()) {
         return Err(VerifyError::Unsupported { member });
     }
-    if policy.images.as_ref().is_some_and(|images| images.demands != Demands::default()) {
-        let check = Check::failed(
-            CheckKind::Support,
-            "a demand that can be judged",
-            "a log is demanded of the signatures of images, which is not judged yet",
-        )
-        .at(format!("{label}, `images`"))
-        .fix("take `log` and `sct` out of `images` until it is");
-        part.checks.push(check);
-        return Ok((part, None));
-    }
     TrustedPolicy::prepare(policy, question.at).map(|policy| (part, Some(policy)))
 }
 
@@ -455,7 +490,7 @@ fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>,
         match (&signer.identity, &question.policy_trust.constraint) {
             (Identity::Key, _) => return None,
             (Identity::Certificate(_), None) => reasons.push("no identity was asked for".to_owned()),
-            (Identity::Certificate(_), Some(constraint)) => match constraint.check(signer) {
+            (Identity::Certificate(chain), Some(constraint)) => match constraint.check(signer) {
                 // One authority certifies the identities of several issuers, and each lets others choose their names.
                 Ok(()) if !constraint.names_issuer() && signer.certificate().is_some_and(is_identified) => {
                     reasons.push(format!(
@@ -463,6 +498,14 @@ fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>,
                         describe(signer)
                     ));
                     fix = "name the issuer with `--policy-fulcio-oidc-issuer URL` (`'*'` for any)";
+                }
+                Ok(()) if question.policy_trust.sct => {
+                    match certificate_logged(&chain.path, &question.policy_trust.trust.ct_logs) {
+                        Ok(()) => return None,
+                        Err(why) => {
+                            reasons.push(format!("the certificate must be in a log of the trusted root: {why}"));
+                        }
+                    }
                 }
                 Ok(()) => return None,
                 Err(mismatches) => reasons.extend(mismatches.iter().map(ToString::to_string)),

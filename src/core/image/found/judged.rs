@@ -14,7 +14,8 @@ use crate::image::payload::{self, Payload, missing_annotation};
 use crate::image::reference::Digest;
 use crate::sign::PublicKey;
 use crate::sigstore::TrustedRoot;
-use crate::sigstore::judge::{self, Budget, Demands, Material, Proof, Signer, Unproven, judge};
+use crate::sigstore::budget::{Budget, Share};
+use crate::sigstore::judge::{self, Demands, Material, Proof, Signer, Unproven, judge};
 use crate::statement::PAYLOAD_TYPE;
 
 /// What is demanded of something signed.
@@ -30,7 +31,7 @@ pub struct Demand<'a> {
     pub logs: usize,
     /// How many authorities must vouch for a time at which it was signed.
     pub timestamps: usize,
-    /// What may still be spent on checks of log entries and timestamps.
+    /// What may still be spent on checks of signatures, log entries and timestamps.
     pub budget: Option<&'a Budget>,
     /// Annotations that must stand in it.
     pub annotations: &'a BTreeMap<String, String>,
@@ -45,13 +46,17 @@ static NOBODY: TrustedRoot =
 impl<'a> Demand<'a> {
     /// A signature by a key, wherever and whenever it was made, with these annotations.
     pub fn of_key(digest: &'a Digest, key: &'a PublicKey, annotations: &'a BTreeMap<String, String>) -> Self {
-        let signer = Signer::Key(key);
+        Self::of_nobody(digest, Signer::Key(key), annotations)
+    }
+
+    /// A signature with these annotations, where neither log nor authority is believed.
+    pub(crate) fn of_nobody(digest: &'a Digest, signer: Signer<'a>, annotations: &'a BTreeMap<String, String>) -> Self {
         Self { digest, signer, root: &NOBODY, logs: 0, timestamps: 0, budget: None, annotations, claims: true }
     }
 
-    fn judge(&self, found: &Found, unproven: &Unproven<'_>) -> Result<Proof, Refused> {
-        let Self { signer, root, logs, timestamps, budget, .. } = *self;
-        let demands = Demands { signer, root, logs, timestamps, budget };
+    fn judge(&self, found: &Found, unproven: &Unproven<'_>, share: &Share<'_>) -> Result<Proof, Refused> {
+        let Self { signer, root, logs, timestamps, .. } = *self;
+        let demands = Demands { signer, root, logs, timestamps, share: Some(share) };
         Ok(judge(&found.material, unproven, &demands)?)
     }
 }
@@ -143,25 +148,32 @@ pub enum Refused {
 impl Refused {
     /// Whether the signature itself holds, or what vouches for it is missing; else it is by somebody else.
     pub fn is_near(&self) -> bool {
-        !matches!(self, Self::Proof(judge::Refused::Signature(_) | judge::Refused::Certificate { .. }))
+        use judge::Refused::{Certificate, Signature, Stranger};
+        !matches!(self, Self::Proof(Signature(_) | Certificate { .. } | Stranger { .. }))
     }
 }
 
 /// Whether a signature has what is demanded.
 pub fn judge_signature(found: &Found, demand: &Demand<'_>) -> Result<Accepted, Refused> {
+    let own = Budget::default();
+    judge_signature_within(found, demand, &demand.budget.unwrap_or(&own).share())
+}
+
+/// The same of one of which several things are demanded, each by itself: all of them take from its one share.
+pub fn judge_signature_within(found: &Found, demand: &Demand<'_>, share: &Share<'_>) -> Result<Accepted, Refused> {
     let (proof, reference, said) = match &found.content {
         Content::Simple { payload, signature } => {
             let message: [&[u8]; 1] = [payload];
             let unproven = Unproven { message: &message, signature, envelope: None, envelope_bytes: None };
-            let proof = demand.judge(found, &unproven)?;
+            let proof = demand.judge(found, &unproven, share)?;
             let read = Payload::parse(payload).map_err(|error| Refused::Content { reason: error.to_string() })?;
             if demand.claims && read.digest != *demand.digest {
                 return Err(Refused::Digest { found: read.digest.to_string() });
             }
             (proof, Some((read.reference, read.digest)), vec![read.optional])
         }
-        Content::Bundle(envelope) => signed_claim(found, envelope, None, demand)?,
-        Content::Envelope(envelope, bytes) => signed_claim(found, envelope, Some(bytes), demand)?,
+        Content::Bundle(envelope) => signed_claim(found, envelope, None, (demand, share))?,
+        Content::Envelope(envelope, bytes) => signed_claim(found, envelope, Some(bytes), (demand, share))?,
     };
     let optional = pick(said, demand)?;
     let (reference, digest, kind) = match reference {
@@ -191,9 +203,9 @@ fn signed_claim(
     found: &Found,
     envelope: &Envelope,
     bytes: Option<&[u8]>,
-    demand: &Demand<'_>,
+    (demand, share): (&Demand<'_>, &Share<'_>),
 ) -> Result<Said, Refused> {
-    let (claim, proof) = judge_envelope(found, envelope, bytes, demand)?;
+    let (claim, proof) = judge_envelope(found, envelope, bytes, (demand, share))?;
     if claim.predicate_type != SIGN {
         return Err(Refused::Attestation { predicate_type: claim.predicate_type });
     }
@@ -208,7 +220,9 @@ pub fn judge_attestation(found: &Found, demand: &Demand<'_>) -> Result<Accepted,
         Content::Bundle(envelope) => (envelope, None),
         Content::Envelope(envelope, bytes) => (envelope, Some(bytes.clone())),
     };
-    let (claim, proof) = judge_envelope(found, envelope, bytes.as_deref(), demand)?;
+    let own = Budget::default();
+    let share = demand.budget.unwrap_or(&own).share();
+    let (claim, proof) = judge_envelope(found, envelope, bytes.as_deref(), (demand, &share))?;
     if claim.predicate_type == SIGN {
         return Err(Refused::NoAttestation);
     }
@@ -274,18 +288,16 @@ fn judge_envelope(
     found: &Found,
     envelope: &Envelope,
     bytes: Option<&[u8]>,
-    demand: &Demand<'_>,
+    (demand, share): (&Demand<'_>, &Share<'_>),
 ) -> Result<(Claim, Proof), Refused> {
-    let own = Budget::default();
-    let demand = &Demand { budget: demand.budget.or(Some(&own)), ..*demand };
     let header = pae_header(&envelope.payload_type, envelope.payload.len());
     let message: [&[u8]; 2] = [&header, &envelope.payload];
     let judged = |signature: &Signature| {
         let (envelope, envelope_bytes) = (Some(envelope), bytes);
         let unproven = Unproven { message: &message, signature: &signature.sig, envelope, envelope_bytes };
-        demand.judge(found, &unproven)
+        demand.judge(found, &unproven, share)
     };
-    // Each of them is tried with one key: a stranger's thousand cost a thousand checks, which the budget counts.
+    // Each of them is tried: a stranger's thousand cost a thousand checks, which the budget counts.
     let mut refused = Refused::Proof(NoSignature::Bad.into());
     let mut proof = None;
     for signature in &envelope.signatures {

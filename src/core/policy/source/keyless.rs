@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use super::{Compiler, Made};
 use crate::policy::keyless::{LOG, anchor_written, written};
 use crate::policy::members::below;
-use crate::sigstore::{Authority, Log, TrustedRoot, Window};
-use crate::trust::Anchor;
+use crate::sigstore::{Authority, Log, TrustedRoot};
+use crate::trust::timestamp::Windows;
+use crate::trust::{Anchor, Trust};
 
 /// What a log, root or authority without a URL is called.
 const NAMELESS: &str = "trusted";
@@ -91,15 +92,19 @@ fn host(url: &str) -> &str {
     }
 }
 
-/// The anchors of a trusted root under the names that they get in a policy, where `taken` are there before.
-pub(in crate::policy) fn anchors_of(list: &[Authority], taken: &[Anchor]) -> Vec<(Anchor, Window)> {
-    let mut out: Vec<(Anchor, Window)> = Vec::new();
-    for Authority { anchor, window, uri, .. } in list {
-        let is_taken = |name: &str| taken.iter().chain(out.iter().map(|(one, _)| one)).any(|one| one.id == name);
-        let id = free(host(uri), is_taken);
-        out.push((Anchor { id, ..anchor.clone() }, *window));
-    }
-    out
+/// Adds whom a trusted root names to those who are believed, under the names that they get in a policy.
+pub fn believe(trust: &mut Trust, root: &TrustedRoot) {
+    let add = |list: &mut Vec<Anchor>, windows: &mut Windows, from: &[Authority]| {
+        for Authority { anchor, window, uri, .. } in from {
+            let id = free(host(uri), |name| list.iter().any(|one| one.id == name));
+            windows.insert(id.clone(), *window);
+            list.push(Anchor { id, ..anchor.clone() });
+        }
+    };
+    add(&mut trust.roots, &mut trust.root_windows, &root.authorities);
+    add(&mut trust.authorities, &mut trust.authority_windows, &root.timestamp_authorities);
+    trust.logs.extend(root.logs.iter().cloned());
+    trust.ct_logs.extend(root.ct_logs.iter().cloned());
 }
 
 /// A name like this one that nothing has.

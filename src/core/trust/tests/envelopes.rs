@@ -18,6 +18,10 @@ fn reason(trust: &Trust, envelope: Envelope) -> Reason {
 
 fn sealed(numbers: &[usize]) -> Envelope {
     let signers: Vec<&dyn crate::sign::Signer> = numbers.iter().map(|number| key(*number) as _).collect();
+    if signers.is_empty() {
+        let (payload, payload_type) = (b"{}".to_vec(), "application/vnd.in-toto+json".to_owned());
+        return Envelope { payload, payload_type, signatures: Vec::new() };
+    }
     Envelope::seal(b"{}".to_vec(), "application/vnd.in-toto+json", &signers).expect("signs")
 }
 
@@ -112,20 +116,54 @@ fn certificates_count_only_at_a_proven_time() {
     envelope.signatures[0].timestamps.insert(0, other);
     let checked = trust.check(envelope).expect("counts");
     assert_eq!(checked.signers()[0].notes[0].to_string(), "timestamp 0: the token is for another signature");
-    // Of several times the earliest is taken at which there is a chain.
-    let mut envelope = world.envelope();
-    let sig = envelope.signatures[0].sig.clone();
-    for time in ["20260601130000Z", "20260531230000Z", "20260601110000Z"] {
-        let stamp = super::make::Stamp { time, ..world.stamp(&sig) };
-        envelope.signatures[0].timestamps.push(stamped(stamp.token()));
-    }
-    let checked = trust.check(envelope).expect("counts");
+    // Of several times the earliest is told.
+    let at_times = |times: &[&'static str]| {
+        let mut envelope = world.envelope();
+        let sig = envelope.signatures[0].sig.clone();
+        for time in times {
+            let stamp = super::make::Stamp { time, ..world.stamp(&sig) };
+            envelope.signatures[0].timestamps.push(stamped(stamp.token()));
+        }
+        trust.check(envelope)
+    };
+    let checked = at_times(&["20260601130000Z", "20260601110000Z"]).expect("counts");
     let time = checked.signers()[0].time.as_ref().map(|proven| proven.time.to_string());
     assert_eq!(time.as_deref(), Some("2026-06-01T11:00:00Z"));
     let no_root = Trust { roots: Vec::new(), ..trusting(&[5]) };
     assert!(matches!(reason(&no_root, world.envelope()), Reason::NoRoot { .. }));
     let no_authority = Trust { authorities: Vec::new(), ..trust };
     assert!(reason(&no_authority, world.envelope()).remedy().contains("certificate of the timestamp authority"));
+}
+
+/// Issue 7, decision 009: a trusted time at which the certificate was not valid is not made good by another.
+#[test]
+fn class_f_every_proven_time_is_inside_the_certificate() {
+    let world = World::new();
+    let trust = world.trust();
+    for (time, counts) in [
+        ("20260601110000Z", true),
+        ("20260602000000Z", true),
+        ("20260602000001Z", false),
+        ("20260531235959Z", false),
+        ("20270601120000Z", false),
+    ] {
+        let mut envelope = world.envelope();
+        let sig = envelope.signatures[0].sig.clone();
+        let stamp = super::make::Stamp { time, ..world.stamp(&sig) };
+        envelope.signatures[0].timestamps.push(stamped(stamp.token()));
+        let checked = trust.check(envelope.clone());
+        assert_eq!(checked.is_ok(), counts, "{time}");
+        if let Err(refused) = checked {
+            assert!(refused.reason.to_string().contains("was not valid at"), "{time}: {}", refused.reason);
+        }
+        // Whom nobody trusts proves no time, and harms nothing.
+        let mut stranger = world.clone();
+        stranger.time_root.key = 8;
+        stranger.timestamper.key = 7;
+        let stamp = super::make::Stamp { time, ..stranger.stamp(&sig) };
+        envelope.signatures[0].timestamps[1] = stamped(stamp.token());
+        trust.check(envelope).expect("counts");
+    }
 }
 
 #[test]

@@ -7,8 +7,9 @@ use super::make::{
 };
 use crate::image::keyed;
 use crate::sign::Signer as _;
+use crate::sigstore::budget::Budget;
 use crate::sigstore::identity::Wanted;
-use crate::sigstore::judge::{Budget, Demands, Keyless, Material, Proof, Refused, Signer, Unproven, judge};
+use crate::sigstore::judge::{Demands, Keyless, Material, Proof, Refused, Signer, Unproven, Whose, judge};
 use crate::sigstore::{Authority, TrustedRoot, Window};
 
 const SUBJECT: &str = "builder@example.org";
@@ -90,6 +91,7 @@ impl Case {
     }
 
     fn judge_within(&self, budget: Option<&Budget>) -> Result<Proof, Refused> {
+        let share = budget.map(Budget::share);
         let signature = keyed::sign(key(self.signer), &[MESSAGE]).expect("signs");
         let response = |time: &&'static str| {
             let stamp = Stamp { time, ..self.world.stamp(&signature) };
@@ -102,10 +104,10 @@ impl Case {
             ..Material::default()
         };
         let wanted = Wanted::exactly(SUBJECT, ISSUER).expect("constraints");
-        let keyless = Keyless { wanted, certificate: None, sct: false, detached_sct: None };
+        let keyless = Keyless { whose: wanted.into(), certificate: None, sct: false, detached_sct: None };
         let root = self.root();
         let signer = Signer::Certificate(&keyless);
-        let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget };
+        let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, share: share.as_ref() };
         let message: [&[u8]; 1] = [MESSAGE];
         judge(
             &material,
@@ -367,7 +369,8 @@ fn by_key(signer: usize, wanted: usize, message: &[u8], brought: usize, budget: 
     let material = Material { timestamps: vec![Vec::new(); brought], ..Material::default() };
     let root = TrustedRoot::default();
     let signer = Signer::Key(key(wanted).public_key());
-    let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, budget: Some(budget) };
+    let share = budget.share();
+    let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, share: Some(&share) };
     let message = [message];
     let unproven = Unproven { message: &message, signature: &signature, envelope: None, envelope_bytes: None };
     judge(&material, &unproven, &demands)
@@ -406,4 +409,113 @@ fn the_timestamps_of_all_signatures_share_one_budget() {
     assert_eq!(refused(0), 4);
     // Somewhere between there is enough for some: it is not counted anew for each.
     assert!((16..34).any(|bits| (1..4).contains(&refused(1 << bits))));
+}
+
+/// Something that is kept about an image, made once and judged often.
+struct Kept {
+    material: Material,
+    signature: Vec<u8>,
+}
+
+impl Kept {
+    /// What this case has signed, with these timestamps and `junk` more that are none.
+    fn of(case: &Case, junk: usize) -> Self {
+        let signature = keyed::sign(key(case.signer), &[MESSAGE]).expect("signs");
+        let stamp = case.world.stamp(&signature);
+        let mut timestamps = vec![seq(&[&seq(&[&int(0)]), &stamp.token()])];
+        timestamps.extend((0..junk).map(|number| vec![0x30, u8::try_from(number % 100).expect("small")]));
+        let material = Material {
+            certificate: Some(case.world.leaf.issued_by(&case.issuer)),
+            chain: case.brought.clone(),
+            timestamps,
+            ..Material::default()
+        };
+        Self { material, signature }
+    }
+
+    fn judge(&self, root: &TrustedRoot, whose: &Whose, budget: &Budget) -> Result<Proof, Refused> {
+        let keyless = Keyless { whose: whose.clone(), certificate: None, sct: false, detached_sct: None };
+        let share = budget.share();
+        let signer = Signer::Certificate(&keyless);
+        let demands = Demands { signer, root, logs: 0, timestamps: 0, share: Some(&share) };
+        let message: [&[u8]; 1] = [MESSAGE];
+        let signature = &self.signature;
+        judge(
+            &self.material,
+            &Unproven { message: &message, signature, envelope: None, envelope_bytes: None },
+            &demands,
+        )
+    }
+}
+
+/// Both ways to say whose certificate counts: by flags and by a policy.
+fn whose() -> [Whose; 2] {
+    let value = serde_json::json!({"emails": [SUBJECT], "commonname": "*", "dnsnames": ["*"], "uris": ["*"],
+        "organizations": ["*"], "roots": ["*"], "extensions": {"Issuer": ISSUER}});
+    let constraint = Constraint::read(&value).expect("a constraint").0;
+    [Wanted::exactly(SUBJECT, ISSUER).expect("constraints").into(), Whose::OneOf(vec![constraint])]
+}
+
+/// Strangers of every sort, each with as much as a bundle can bring.
+fn strangers() -> Vec<Kept> {
+    let other = Case::changed(|case| case.world.leaf.names = vec![email("stranger@example.org")]);
+    let forged = Case::changed(|case| {
+        let stranger = Draft::authority("stranger", 6);
+        case.brought = vec![stranger.issued_by(&stranger)];
+        case.issuer = stranger;
+    });
+    let borrowed = Case::changed(|case| case.signer = 7);
+    vec![
+        Kept::of(&other, 60),
+        Kept::of(&other, 0),
+        Kept::of(&forged, 60),
+        Kept::of(&forged, 0),
+        Kept::of(&borrowed, 60),
+    ]
+}
+
+#[test]
+fn thousands_of_strangers_take_nothing_from_the_right_signature() {
+    let (case, strangers) = (Case::new(), strangers());
+    let (root, good) = (case.root(), Kept::of(&case, 0));
+    for whose in whose() {
+        let budget = Budget::default();
+        let mut cut = 0;
+        for number in 0..3000 {
+            // Few of those that cost a check each.
+            let place = if number % 50 < 3 { 2 + number % 3 } else { number % 2 };
+            let stranger = &strangers[place];
+            match stranger.judge(&root, &whose, &budget) {
+                // Whoever is not wanted by a policy is told by whoever reads it.
+                Ok(proof) => assert!(matches!(whose, Whose::OneOf(_)) && proof.identity.is_some()),
+                Err(Refused::Stranger { reason }) => {
+                    cut += 1;
+                    assert!(!reason.is_empty());
+                }
+                Err(Refused::Identity(_) | Refused::Chain { .. } | Refused::Signature(_) | Refused::NoTime { .. }) => {}
+                Err(refused) => panic!("{refused:?}"),
+            }
+        }
+        assert!(cut > 1000, "most are not looked at in full: {cut}");
+        let proof = good.judge(&root, &whose, &budget).expect("it is still judged");
+        assert_eq!(proof.anchors, ["r"]);
+        // With more than its share too: strangers have not touched what is there for all.
+        Kept::of(&case, 60).judge(&root, &whose, &budget).expect("it is still judged");
+    }
+}
+
+/// Only who copies the right signature can use up what is there for all: then what needs more than its share is refused,
+/// and says so.
+#[test]
+fn what_brings_more_than_its_share_is_refused_where_the_rest_is_used_up() {
+    let case = Case::new();
+    let (root, good, fat) = (case.root(), Kept::of(&case, 0), Kept::of(&case, 60));
+    for whose in whose() {
+        let budget = Budget::default();
+        let refused = (0..200).find_map(|_| fat.judge(&root, &whose, &budget).err()).expect("there is an end");
+        assert_eq!(refused, Refused::Budget);
+        let text = refused.to_string();
+        assert!(text.contains("more than 4 log entries") && text.contains("used up"), "{text}");
+        good.judge(&root, &whose, &budget).expect("its share is its own");
+    }
 }

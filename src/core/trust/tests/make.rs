@@ -347,7 +347,7 @@ impl World {
         }
     }
 
-    pub(super) fn trust(&self) -> Trust {
+    pub(crate) fn trust(&self) -> Trust {
         let (roots, authorities) = (vec![self.root.anchor("r")], vec![self.time_root.anchor("t")]);
         Trust { roots, authorities, ..Trust::default() }
     }
@@ -374,8 +374,12 @@ impl World {
 
     /// An envelope with this payload that counts in [`World::trust`].
     pub(crate) fn sealed(&self, payload: &[u8]) -> Envelope {
-        let mut envelope =
-            Envelope::seal(payload.to_vec(), "application/vnd.in-toto+json", &[key(self.leaf.key)]).expect("signs");
+        self.sealed_as(payload, "application/vnd.in-toto+json")
+    }
+
+    /// The same with a payload of this type.
+    pub(crate) fn sealed_as(&self, payload: &[u8], kind: &str) -> Envelope {
+        let mut envelope = Envelope::seal(payload.to_vec(), kind, &[key(self.leaf.key)]).expect("signs");
         let signature = &mut envelope.signatures[0];
         signature.certificate = Some(self.leaf.certificate(&self.intermediate).to_pem().into_bytes());
         signature.intermediates = vec![self.intermediate.certificate(&self.root).to_pem().into_bytes()];
