@@ -72,6 +72,48 @@ fn a_run_attaches_its_evidence_to_what_it_pushed() {
     }
 }
 
+/// Verifiers of bundles take 1,024 subjects: what has more is attached whole, and the run signs the same of the image alone.
+#[test]
+fn a_collection_of_many_subjects_is_also_attached_about_the_image_alone() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let name = format!("{}/team/app:v1", registry.host());
+    let command = format!("{BUILD}; for i in $(seq 1100); do echo $i > f$i; done");
+    let built = build(&place, &name, &digest, &["--attach"], &command).code(0);
+    built.stderr_has(&["kept as envelope", "the collection, about the image alone", "kept as bundle"]);
+    let said = attested(&place, &name, COLLECTION).code(0).stdout_text();
+    let statements: Vec<Value> = said.lines().map(|line| payload(line)).collect();
+    let subjects = |one: &Value| one["subject"].as_array().map(Vec::len);
+    let (whole, alone): (Vec<_>, Vec<_>) = statements.iter().partition(|one| subjects(one) > Some(1));
+    let ([whole], [alone]) = (&whole[..], &alone[..]) else { panic!("one of each: {said}") };
+    assert!(subjects(whole) > Some(1024));
+    assert_eq!(alone["subject"][0]["digest"], json!({"sha256": digest.hex()}));
+    assert_eq!((&alone["predicate"], &alone["predicateType"]), (&whole["predicate"], &whole["predicateType"]));
+    // Whoever cannot sign attaches the whole, and says what is missing.
+    let to = format!("{}/prod/app:v1", registry.host());
+    image(&place, &["copy", "--no-evidence", &name, &to]).code(0);
+    image(&place, &["attach", "--key", "../k.pub", &to, "../a.json"]).code(0).stderr_has(&[
+        "kept as envelope",
+        "subjects, so verifiers that read bundles alone do not see it",
+        "image attest",
+    ]);
+    assert_eq!(attested(&place, &to, COLLECTION).code(0).stdout_text().lines().count(), 1);
+    // Nothing of a run that failed, in either form.
+    let name = format!("{}/team/app:v2", registry.host());
+    let digest = registry.put_image("team/app", "v2", "b");
+    build(&place, &name, &digest, &["--attach"], &format!("{command}; exit 3")).code(3);
+    assert_eq!(registry.manifest_about("team/app", &digest), None);
+}
+
+/// The statement in an envelope.
+fn payload(envelope: &str) -> Value {
+    let envelope: Value = serde_json::from_str(envelope).expect("an envelope");
+    let text = envelope["payload"].as_str().expect("a payload");
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64");
+    serde_json::from_slice(&bytes).expect("a statement")
+}
+
 #[test]
 fn what_cannot_be_attached_fails_the_run_and_keeps_the_evidence() {
     let place = Place::new();

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
-use affiant_core::image::claim;
-use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Referred};
+use affiant_core::image::shared::{Settling, SharedError};
+use affiant_core::image::{Descriptor, claim};
+use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
-use super::place::RegistryArgs;
-use super::sign::{Format, SealedStatement, SigningArgs, not_kept};
+use super::keeping::{Said, both, not_kept, together};
+use super::place::{Image, RegistryArgs};
+use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes};
 use super::types::Named;
+use super::verify::in_order;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::output::Output;
@@ -63,42 +66,67 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     }
     let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let predicate = named.predicate(&file, &bytes, &now)?;
-    args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
+    let identity = args.sign_container_identity.as_deref();
+    let found = args.signing.find(&args.images, &args.registry, identity)?;
     let sealer = args.signing.load(&args.images, output)?;
-    let pace = Pace::default();
-    for name in &args.images {
-        let image = args.registry.image_to_change(name)?;
-        if !image.is_pinned() {
-            output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
-        }
-        let identity = image.identity(args.sign_container_identity.as_deref())?;
-        let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        for manifest in &manifests {
-            let digest = &manifest.digest;
-            let place = format!("{}@{digest}", image.name());
-            let failed = |error: SharedError| not_kept(&place, &error);
-            let statement = claim::attestation(&identity, digest, &named.written, &predicate);
-            let sealed = SealedStatement::new(&sealer, &statement, output)?;
-            // All is proven before any of it is kept.
-            let layer =
-                args.format.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;
-            if let Some(layer) = layer {
-                let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
-                let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
-                let new =
-                    attached::append(image.keeper(), &tag, &layer, earlier, &pace, |one| layer.has_no_more_than(one))
-                        .map_err(failed)?;
-                let word = if new { "kept as" } else { "the same is already in" };
-                output.message(&format!("attested: {place}; {word} {}:{tag}", image.keeper_name()));
-            }
-            if args.format.contains(&Format::Bundle) {
-                let bundle = sealed.bundle(&sealer);
-                let referrer = attached::bundle_referrer(&bundle, &named.written, &now);
-                let kept = attached::refer(image.keeper(), manifest, &referrer, &pace).map_err(failed)?;
-                output.message(&format!("attested: {place}; kept as bundle {}@{kept}", image.keeper_name()));
-            }
-        }
-        image.finish()?;
-    }
+    let attesting = Attesting { sealer: &sealer, args, kind: &named.written, predicate: &predicate, now: &now };
+    args.registry.in_batches(&args.images, found, |images| {
+        images.iter().try_for_each(|image| image.identity(identity).map(drop))?;
+        let manifests = manifests(images, args.recursive, output)?;
+        together(output, not_kept, |settling, said| {
+            let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling);
+            in_order(&manifests, attest, |attested| {
+                attested.notes.iter().for_each(|note| output.message(note));
+                said.extend(attested.said);
+                Ok(())
+            })
+        })
+    })?;
     Ok(Ending::Done)
+}
+
+struct Attesting<'a> {
+    sealer: &'a Sealer,
+    args: &'a AttestArgs,
+    kind: &'a str,
+    predicate: &'a serde_json::value::RawValue,
+    now: &'a str,
+}
+
+impl<'a> Attesting<'a> {
+    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed, Failure> {
+        let (args, sealer, digest) = (self.args, self.sealer, &manifest.digest);
+        let place = format!("{}@{digest}", image.name());
+        let failed = |error: SharedError| not_kept(&place, &error);
+        let identity = image.identity(args.sign_container_identity.as_deref())?;
+        let statement = claim::attestation(&identity, digest, self.kind, self.predicate);
+        let sealed = SealedStatement::new(sealer, &statement)?;
+        // All is proven before any of it is kept.
+        let has = |form| args.format.contains(&form);
+        let layer = has(Format::Tag).then(|| sealed.layer(sealer, self.kind)).transpose()?;
+        let keep_layer = || -> Result<Option<Said>, SharedError> {
+            let Some(layer) = layer else { return Ok(None) };
+            let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
+            let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
+            let own = layer.clone();
+            let is_same = move |one: &Descriptor| own.has_no_more_than(one);
+            let new = attached::append(settling, image.keeper(), &tag, &layer, earlier, is_same)?;
+            let word = if new.is_some() { "kept as" } else { "the same is already in" };
+            let text = format!("attested: {place}; {word} {}:{tag}", image.keeper_name());
+            Ok(Some(Said::new(new, &place, text)))
+        };
+        let keep_bundle = || -> Result<Option<Said>, SharedError> {
+            if !has(Format::Bundle) {
+                return Ok(None);
+            }
+            let bundle = sealed.bundle(sealer);
+            let referrer = attached::bundle_referrer(&bundle, self.kind, self.now);
+            let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
+            let text = format!("attested: {place}; kept as bundle {}@{digest}", image.keeper_name());
+            Ok(Some(Said::new(ticket, &place, text)))
+        };
+        let (layer, bundle) = both(keep_layer, keep_bundle);
+        let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
+        Ok(Signed { notes: notes(&sealed.proof), said })
+    }
 }

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
 use super::blob::{BesideArgs, write, write_proof};
-use super::sign::{SealedStatement, SigningArgs};
+use super::sign::{SealedStatement, SigningArgs, tell};
 use super::trust::{TrustArgs, Trusted, of_proof};
 use super::types::Named;
 use crate::cli::failure::{Failure, Kind};
@@ -120,7 +120,8 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
     let files = [&args.bundle, &args.output_signature, &args.output_attestation].map(Option::as_deref);
     args.signing.check_outputs(&files, certificate, timestamp)?;
     let sealer = args.signing.load(&[], output)?;
-    let sealed = SealedStatement::new(&sealer, &statement, output)?;
+    let sealed = SealedStatement::new(&sealer, &statement)?;
+    tell(&sealed.proof, output);
     // First what holds all of it.
     if let Some(file) = &args.bundle {
         let mut bundle = sealed.bundle(&sealer);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use affiant_core::dsse::{Envelope, Signature, pae_header};
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer, Referred};
 use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature};
 use affiant_core::image::payload::Payload;
-use affiant_core::image::shared::{Pace, SharedError};
-use affiant_core::image::{Descriptor, Target, claim, keyed, sigstore};
+use affiant_core::image::shared::{Settling, SharedError};
+use affiant_core::image::{Descriptor, Digest, Target, claim, keyed, sigstore};
 use affiant_core::keyless::sealer::{Kind, Proof, Sealer};
 use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::sign::{PrivateKey, Signer as _};
@@ -16,8 +16,10 @@ use affiant_core::statement::PAYLOAD_TYPE;
 use clap::{Args, ValueEnum};
 
 use super::annotations::AnnotationArgs;
+use super::keeping::{Said, both, not_kept, together};
 use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
+use super::verify::in_order;
 use crate::cli::failure::{Failure, Kind as Fails};
 use crate::cli::keyless::{ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
@@ -65,12 +67,18 @@ impl SigningArgs {
         self.services.call(called);
     }
 
-    /// Finds the images before a certificate is asked for: a name that is mistyped leaves no trace in public logs.
-    pub(super) fn find(&self, images: &[String], registry: &RegistryArgs, called: Option<&str>) -> Result<(), Failure> {
+    /// Finds the images before a certificate is asked for: a name that is mistyped leaves no trace in public logs. Those
+    /// of registries are given.
+    pub(super) fn find(
+        &self,
+        images: &[String],
+        registry: &RegistryArgs,
+        called: Option<&str>,
+    ) -> Result<Vec<Option<Image>>, Failure> {
         if self.has_key() && !self.services.are_named() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        images.iter().try_for_each(|name| registry.image(name)?.identity(called).map(|_| ()))
+        images.iter().map(|name| registry.find(name, called)).collect()
     }
 
     fn has_key(&self) -> bool {
@@ -182,35 +190,57 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
             ),
         ));
     }
-    args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
+    let identity = args.sign_container_identity.as_deref();
+    let found = args.signing.find(&args.images, &args.registry, identity)?;
     let sealer = args.signing.load(&args.images, output)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    for name in &args.images {
-        let image = args.registry.image_to_change(name)?;
-        if !image.is_pinned() {
-            output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
-        }
-        let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        let earlier = Signed { image: &image, sealer: &sealer, args, annotations: &annotations, created: &created };
-        for manifest in &manifests {
-            earlier.one(manifest, output)?;
-        }
-        image.finish()?;
-    }
+    let forms = forms(&args.format, &sealer, output);
+    let signing = Signing { sealer: &sealer, args, forms: &forms, annotations: &annotations, created: &created };
+    args.registry.in_batches(&args.images, found, |images| {
+        let manifests = manifests(images, args.recursive, output)?;
+        together(output, not_kept, |settling, said| {
+            let sign = |job: &(_, Descriptor)| signing.one(job.0, &job.1, settling);
+            in_order(&manifests, sign, |signed| {
+                signed.notes.iter().for_each(|note| output.message(note));
+                said.extend(signed.said);
+                Ok(())
+            })
+        })
+    })?;
     Ok(Ending::Done)
 }
 
-struct Signed<'a> {
-    image: &'a Image,
+/// The images, and where `recursive` all manifests of an index, each with its image.
+pub(super) fn manifests<'a>(
+    images: &'a [Image],
+    recursive: bool,
+    output: &Output,
+) -> Result<Vec<(&'a Image, Descriptor)>, Failure> {
+    let mut all = Vec::new();
+    for image in images {
+        if !image.is_pinned() {
+            let (name, digest) = (image.asked(), image.digest());
+            output.message(&format!("note: {name} is now {digest}; a tag may mean another image later"));
+        }
+        let manifests = if recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
+        all.extend(manifests.into_iter().map(|manifest| (image, manifest)));
+    }
+    Ok(all)
+}
+
+struct Signing<'a> {
     sealer: &'a Sealer,
     args: &'a SignArgs,
+    forms: &'a [Format],
     annotations: &'a BTreeMap<String, String>,
     created: &'a str,
 }
 
-/// A tag or a list was not written.
-pub(super) fn not_kept(place: &str, error: &SharedError) -> Failure {
-    Failure::because(Fails::NoAnswer, format!("{place}: it was signed, and could not be kept"), error)
+/// What is said of a manifest that was signed.
+pub(super) struct Signed {
+    /// What did not go as asked.
+    pub(super) notes: Vec<String>,
+    pub(super) said: Vec<Said>,
 }
 
 /// A statement in an envelope of one signature without key id, and its bundle, by a key alone.
@@ -235,7 +265,7 @@ pub(super) struct SealedStatement {
 
 impl SealedStatement {
     /// Signs a statement, without key id, and has it entered and stamped.
-    pub(super) fn new(sealer: &Sealer, statement: &[u8], output: &Output) -> Result<Self, Failure> {
+    pub(super) fn new(sealer: &Sealer, statement: &[u8]) -> Result<Self, Failure> {
         let header = pae_header(PAYLOAD_TYPE, statement.len());
         let enveloped = |sig: &[u8]| {
             let signatures = vec![Signature { sig: sig.to_vec(), ..Signature::default() }];
@@ -246,7 +276,6 @@ impl SealedStatement {
             .map_err(|error| not_signed(&error))?;
         let envelope = enveloped(&sig);
         let json = envelope.to_json();
-        tell(&proof, output);
         Ok(Self { envelope, json, proof })
     }
 
@@ -264,11 +293,14 @@ impl SealedStatement {
     }
 }
 
+/// What of a proof did not go as asked.
+pub(super) fn notes(proof: &Proof) -> Vec<String> {
+    proof.notes.iter().map(|note| format!("note: {note}")).collect()
+}
+
 /// Says what of a proof did not go as asked.
 pub(super) fn tell(proof: &Proof, output: &Output) {
-    for note in &proof.notes {
-        output.message(&format!("note: {note}"));
-    }
+    notes(proof).iter().for_each(|note| output.message(note));
 }
 
 /// The forms that are written: of those that are asked for, the ones whose time can be proven. Where one alone is asked
@@ -289,67 +321,110 @@ fn forms(asked: &[Format], sealer: &Sealer, output: &Output) -> Vec<Format> {
     asked.to_vec()
 }
 
-impl Signed<'_> {
-    fn one(&self, manifest: &Descriptor, output: &Output) -> Result<(), Failure> {
-        let pace = Pace::default();
-        let (keeper, digest) = (self.image.keeper(), &manifest.digest);
-        let place = format!("{}@{digest}", self.image.name());
-        let demand = Demand::of_key(digest, self.sealer.public_key(), self.annotations);
+/// A bundle that is to be kept.
+enum Bundle {
+    /// None is.
+    None,
+    /// This key has signed the same already in one.
+    There,
+    New(Vec<u8>),
+}
+
+impl<'a> Signing<'a> {
+    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed, Failure> {
+        let place = format!("{}@{}", image.name(), manifest.digest);
         let failed = |error: SharedError| not_kept(&place, &error);
-        let sealer = self.sealer;
-        let forms = forms(&self.args.format, sealer, output);
         // All is proven before any of it is kept.
-        let layer = if forms.contains(&Format::Tag) {
-            let name = self.image.identity(self.args.sign_container_identity.as_deref())?;
-            let payload = Payload::new(name, digest.clone(), self.annotations).to_json();
-            let (signature, proof) =
-                sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
-            tell(&proof, output);
-            let mut layer = Layer::signature(payload, &signature);
-            sealer.material(&proof).annotate(&mut layer.annotations);
-            Some(layer)
-        } else {
-            None
-        };
-        let bundle = if forms.contains(&Format::Bundle) {
-            let statement = claim::signature(digest, self.annotations);
-            if self.has_bundle(&demand, &statement)? {
-                output.message(&format!("signed: {place}; this key has signed the same already in a bundle"));
-                None
-            } else {
-                Some(SealedStatement::new(sealer, &statement, output)?.bundle(sealer))
-            }
-        } else {
-            None
-        };
-        if let Some(layer) = layer {
-            if self.args.registry_referrers_mode == Mode::Referrer {
-                let referrer = attached::signature_referrer(&layer);
-                let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
-                output.message(&format!("signed: {place}; kept as referrer {}@{kept}", self.image.keeper_name()));
-            } else {
-                let tag = format!("{}{}", self.image.prefix(), digest.tag(Tagged::Signature.suffix()));
-                let is_same = |one: &Descriptor| {
-                    // What is to be proven now, and was not then, makes it another one.
-                    layer.has_no_more_than(one)
-                        && attached::signature_of(one)
-                            .is_ok_and(|found| keyed::holds(sealer.public_key(), &[&layer.bytes], &found).is_ok())
-                };
-                let new = attached::append(keeper, &tag, &layer, Earlier::Keep, &pace, is_same).map_err(failed)?;
-                let word = if new { "kept as" } else { "this key has signed the same already in" };
-                output.message(&format!("signed: {place}; {word} {}:{tag}", self.image.keeper_name()));
-            }
+        let (layer, bundle) = both(|| self.layer(image, manifest), || self.bundle(image, manifest));
+        let ((layer, of_layer), (bundle, of_bundle)) = (layer?, bundle?);
+        let (layer, bundle) = both(
+            || layer.map(|layer| self.keep_layer(&place, image, manifest, layer, settling)).transpose(),
+            || self.keep_bundle(&place, image, manifest, &bundle, settling),
+        );
+        let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
+        Ok(Signed { notes: [of_layer, of_bundle].concat(), said })
+    }
+
+    /// The payload with its signature, where it is to be kept under a tag.
+    fn layer(&self, image: &Image, manifest: &Descriptor) -> Result<(Option<Layer>, Vec<String>), Failure> {
+        if !self.forms.contains(&Format::Tag) {
+            return Ok((None, Vec::new()));
         }
-        if let Some(bundle) = bundle {
-            let referrer = attached::bundle_referrer(&bundle, claim::SIGN, self.created);
-            let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
-            output.message(&format!("signed: {place}; kept as bundle {}@{kept}", self.image.keeper_name()));
+        let name = image.identity(self.args.sign_container_identity.as_deref())?;
+        let payload = Payload::new(name, manifest.digest.clone(), self.annotations).to_json();
+        let (signature, proof) =
+            self.sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
+        let mut layer = Layer::signature(payload, &signature);
+        self.sealer.material(&proof).annotate(&mut layer.annotations);
+        Ok((Some(layer), notes(&proof)))
+    }
+
+    fn bundle(&self, image: &Image, manifest: &Descriptor) -> Result<(Bundle, Vec<String>), Failure> {
+        if !self.forms.contains(&Format::Bundle) {
+            return Ok((Bundle::None, Vec::new()));
         }
-        Ok(())
+        let statement = claim::signature(&manifest.digest, self.annotations);
+        if self.has_bundle(image, &manifest.digest, &statement)? {
+            return Ok((Bundle::There, Vec::new()));
+        }
+        let sealed = SealedStatement::new(self.sealer, &statement)?;
+        Ok((Bundle::New(sealed.bundle(self.sealer)), notes(&sealed.proof)))
+    }
+
+    fn keep_layer(
+        &self,
+        place: &str,
+        image: &'a Image,
+        manifest: &Descriptor,
+        layer: Layer,
+        settling: &Settling<'a>,
+    ) -> Result<Said, SharedError> {
+        if self.args.registry_referrers_mode == Mode::Referrer {
+            let referrer = attached::signature_referrer(&layer);
+            let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
+            let text = format!("signed: {place}; kept as referrer {}@{digest}", image.keeper_name());
+            return Ok(Said::new(ticket, place, text));
+        }
+        let tag = format!("{}{}", image.prefix(), manifest.digest.tag(Tagged::Signature.suffix()));
+        let (key, own) = (self.sealer.public_key().clone(), layer.clone());
+        let is_same = move |one: &Descriptor| {
+            // What is to be proven now, and was not then, makes it another one.
+            own.has_no_more_than(one)
+                && attached::signature_of(one).is_ok_and(|found| keyed::holds(&key, &[&own.bytes], &found).is_ok())
+        };
+        let new = attached::append(settling, image.keeper(), &tag, &layer, Earlier::Keep, is_same)?;
+        let word = if new.is_some() { "kept as" } else { "this key has signed the same already in" };
+        Ok(Said::new(new, place, format!("signed: {place}; {word} {}:{tag}", image.keeper_name())))
+    }
+
+    fn keep_bundle(
+        &self,
+        place: &str,
+        image: &'a Image,
+        manifest: &Descriptor,
+        bundle: &Bundle,
+        settling: &Settling<'a>,
+    ) -> Result<Option<Said>, SharedError> {
+        let bundle = match bundle {
+            Bundle::None => return Ok(None),
+            Bundle::There => {
+                let text = format!("signed: {place}; this key has signed the same already in a bundle");
+                return Ok(Some(Said::new(None, place, text)));
+            }
+            Bundle::New(bundle) => bundle,
+        };
+        let referrer = attached::bundle_referrer(bundle, claim::SIGN, self.created);
+        let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
+        let text = format!("signed: {place}; kept as bundle {}@{digest}", image.keeper_name());
+        Ok(Some(Said::new(ticket, place, text)))
     }
 
     /// Whether this key has signed this very statement, with all that is to be proven of it now.
-    fn has_bundle(&self, demand: &Demand<'_>, statement: &[u8]) -> Result<bool, Failure> {
+    fn has_bundle(&self, image: &Image, digest: &Digest, statement: &[u8]) -> Result<bool, Failure> {
+        if self.sealer.has_new_key() {
+            return Ok(false);
+        }
+        let demand = Demand::of_key(digest, self.sealer.public_key(), self.annotations);
         let mut has = false;
         let (enters, stamps) = self.sealer.will_have(Kind::Envelope);
         let look = |found: found::Found| {
@@ -358,11 +433,11 @@ impl Signed<'_> {
                 || (stamps && material.timestamps.is_empty())
                 || (self.sealer.issued().is_some() && material.certificate.is_none());
             if !is_less && let Content::Bundle(envelope) = &found.content {
-                has |= envelope.payload == statement && judge_signature(&found, demand).is_ok();
+                has |= envelope.payload == statement && judge_signature(&found, &demand).is_ok();
             }
         };
-        found::each(&[self.image.keeper()], self.image.prefix(), demand.digest, Sought::Signatures, look)
-            .map_err(|error| no_answer(&self.image.pinned(), &error))?;
+        found::each(&[image.keeper()], image.prefix(), digest, Sought::Signatures, look)
+            .map_err(|error| no_answer(&image.pinned(), &error))?;
         Ok(has)
     }
 }

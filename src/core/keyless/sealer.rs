@@ -130,13 +130,15 @@ pub struct Sealer {
     services: Arc<dyn Services>,
     sources: Sources,
     key: PrivateKey,
+    /// Made for this certificate: nobody has seen a signature of it.
+    is_new: bool,
     issued: Option<Issued>,
 }
 
 impl Sealer {
     /// One for a key: logs and timestamps are made for it where sources are named.
     pub fn keyed(key: PrivateKey, sources: Sources, services: Arc<dyn Services>) -> Self {
-        Self { services, sources, key, issued: None }
+        Self { services, sources, key, is_new: false, issued: None }
     }
 
     /// One with a new key and a certificate for the identity of `token`.
@@ -148,7 +150,7 @@ impl Sealer {
         services: Arc<dyn Services>,
     ) -> Result<Self, SealerError> {
         let key = PrivateKey::generate(KeyKind::P256)?;
-        Self::certified(key, authority, form, token, sources, services)
+        Ok(Self { is_new: true, ..Self::certified(key, authority, form, token, sources, services)? })
     }
 
     /// One with this key and a certificate for it and the identity of `token`.
@@ -164,12 +166,17 @@ impl Sealer {
         issued
             .check(key.public_key(), token.claims())
             .map_err(|reason| SealerError::Certificate { place: authority.to_owned(), reason })?;
-        Ok(Self { services, sources, key, issued: Some(issued) })
+        Ok(Self { services, sources, key, is_new: false, issued: Some(issued) })
     }
 
     /// The key that signs.
     pub fn public_key(&self) -> &PublicKey {
         self.key.public_key()
+    }
+
+    /// Whether the key was made for this certificate, so that nothing is anywhere that it has signed before.
+    pub fn has_new_key(&self) -> bool {
+        self.is_new
     }
 
     /// The certificate, where one was issued.
@@ -236,8 +243,20 @@ impl Sealer {
     /// Also where nothing proves a time at which the certificate was valid.
     fn prove(&self, what: What<'_>, message: &[&[u8]], signature: &[u8]) -> Result<Proof, SealerError> {
         let mut proof = Proof::default();
-        self.enter(what, message, signature, &mut proof)?;
-        self.stamp(signature, &mut proof)?;
+        let mut stamped = Proof::default();
+        if self.sources.logs.is_empty() || self.sources.timestamps.is_empty() {
+            self.enter(what, message, signature, &mut proof)?;
+            self.stamp(signature, &mut stamped)?;
+        } else {
+            // Neither needs the other's answer, and a log takes its time.
+            std::thread::scope(|scope| {
+                let stamping = scope.spawn(|| self.stamp(signature, &mut stamped));
+                let entered = self.enter(what, message, signature, &mut proof);
+                let stamping = stamping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                entered.and(stamping)
+            })?;
+        }
+        (proof.timestamps, proof.time) = (stamped.timestamps, stamped.time);
         self.judge(&proof)?;
         Ok(proof)
     }
