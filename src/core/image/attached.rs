@@ -343,15 +343,23 @@ pub fn refer<'a>(
 }
 
 /// Adds entries to the tag that lists an image's referrers (distribution specification, "Referrers tag schema"). Gives
-/// `None` where they were there already. Where the place refuses the list because something in it was deleted, that is
-/// left out.
+/// `None` where they were there already, or the place lists them itself. Where the place refuses the list because
+/// something in it was deleted, that is left out.
 pub fn enlist<'a>(
     settling: &Settling<'a>,
     repository: &'a dyn Repository,
     subject: &Digest,
     new: &[Descriptor],
 ) -> Result<Option<Ticket>, SharedError> {
-    match enlist_with(settling, repository, subject, new.to_vec(), |_| Ok(true)) {
+    // Some places keep the list, and do not say so when they take a referrer: who asks them for it looks at no tag. Where
+    // that cannot be found out, the tag is written.
+    let listed = repository.referrers(subject).ok().flatten().unwrap_or_default();
+    let new: Vec<Descriptor> =
+        new.iter().filter(|entry| !listed.iter().any(|one| one.digest == entry.digest)).cloned().collect();
+    if new.is_empty() {
+        return Ok(None);
+    }
+    match enlist_with(settling, repository, subject, new.clone(), |_| Ok(true)) {
         Err(SharedError::Repository(RepositoryError::Refused { permission: false, reason, place })) => {
             let why = reason.clone();
             let is_there = move |entry: &Descriptor| match repository.resolve(&At::Digest(entry.digest.clone())) {
@@ -362,7 +370,7 @@ pub fn enlist<'a>(
             if all.iter().all(|entry| is_there(entry).unwrap_or(true)) {
                 return Err(RepositoryError::Refused { permission: false, reason, place }.into());
             }
-            enlist_with(settling, repository, subject, new.to_vec(), is_there)
+            enlist_with(settling, repository, subject, new, is_there)
         }
         other => other,
     }

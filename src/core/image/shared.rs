@@ -359,7 +359,9 @@ impl<'a> Tag<'a> {
     fn new(mut members: Vec<Watched<'a>>) -> Self {
         let now = Instant::now();
         // What the command did since it wrote was no trying.
-        members.iter_mut().for_each(|one| one.begun = now);
+        for one in &mut members {
+            one.begun = now;
+        }
         let mut tag = Self { members, seen: None, since: now, stumbles: 0 };
         tag.written();
         tag
