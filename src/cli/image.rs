@@ -15,6 +15,7 @@ mod keypair;
 pub(in crate::cli) mod place;
 pub(in crate::cli) mod promote;
 mod push;
+pub(in crate::cli) mod queued;
 mod show;
 mod sign;
 mod targets;

@@ -1,5 +1,6 @@
 //! Signing with services: which there are, whose token is shown, and what is said when they do not do.
 
+mod queue;
 mod root;
 mod signer;
 mod token;
@@ -25,8 +26,9 @@ use super::run::duration;
 use super::surroundings;
 use super::trust::{self, Getting};
 
+pub(crate) use queue::Queue;
 use root::RootArgs;
-pub(crate) use signer::{SignerArgs, Signers};
+pub(crate) use signer::{SignerArgs, Signers, word};
 pub(crate) use token::Secrets;
 use token::TokenArgs;
 
@@ -67,6 +69,8 @@ pub(crate) enum LogFailure {
     Fail,
     /// A timestamp is enough
     TimestampOnly,
+    /// A timestamp is enough for now; `affiant resume` makes the entry
+    Queue,
 }
 
 /// How a certificate is asked for.
@@ -112,6 +116,9 @@ pub(crate) struct ServiceArgs {
     /// What happens when the log does not answer
     #[arg(long, value_enum, default_value = "fail", env = "AFFIANT_ON_LOG_FAILURE", hide_env_values = true)]
     on_log_failure: LogFailure,
+    /// Where log entries wait with `--on-log-failure queue` (default: a folder in the user's state)
+    #[arg(long, value_name = "DIR", env = "AFFIANT_SPOOL", hide_env_values = true)]
+    spool: Option<PathBuf>,
     /// How long a service that does not answer is asked again, in all (default: 2m)
     #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_RETRY_FOR", hide_env_values = true)]
     retry_for: Option<Duration>,
@@ -221,6 +228,7 @@ impl ServiceArgs {
             on_log_failure: match self.on_log_failure {
                 LogFailure::Fail => OnLogFailure::Fail,
                 LogFailure::TimestampOnly => OnLogFailure::TimestampOnly,
+                LogFailure::Queue => OnLogFailure::Queue,
             },
         }
     }
@@ -255,6 +263,7 @@ impl ServiceArgs {
         if sources.timestamps.is_empty() && !sources.logs.iter().any(|(_, version)| *version == Version::One) {
             return Err(no_time());
         }
+        self.can_wait(&sources)?;
         let token = self.token.find()?.fetch(services.as_ref(), &self.token)?;
         let form = match self.fulcio_request {
             Request::Key => Form::Key,
@@ -320,17 +329,21 @@ impl ServiceArgs {
         let public = chosen.authority.iter().filter(|_| wants_certificate).chain(logs).find(|url| is_public(url));
         let Some(public) = public else { return Ok(()) };
         let consents = self.log_public_ok || (subject.called == Called::Cosign && subject.yes);
-        let are_public = !subject.registries.is_empty()
-            && subject.registries.iter().all(|host| PUBLIC_REGISTRIES.contains(&host.as_str()));
-        if consents || are_public {
-            return Ok(());
-        }
-        let what = subject.registries.first().map_or_else(
-            || "who signs a file becomes known".to_owned(),
-            |host| format!("{host} is no public registry, and what signs for it becomes known"),
-        );
-        Err(becomes_public(public, &what))
+        may_become_known(public, subject.registries, consents)
     }
+}
+
+/// Whether a public service may hear of what is signed for images in these registries, or for a file.
+fn may_become_known(url: &str, registries: &[String], consents: bool) -> Result<(), Failure> {
+    let are_public = !registries.is_empty() && registries.iter().all(|host| PUBLIC_REGISTRIES.contains(&host.as_str()));
+    if consents || are_public {
+        return Ok(());
+    }
+    let what = registries.first().map_or_else(
+        || "who signs a file becomes known".to_owned(),
+        |host| format!("{host} is no public registry, and what signs for it becomes known"),
+    );
+    Err(becomes_public(url, &what))
 }
 
 /// A service that everybody can read would hear of something, and nobody said that it may.
@@ -389,7 +402,12 @@ pub(crate) fn failed(error: &SealerError, what: &str) -> Failure {
         SealerError::NoTime => failure.hint(
             "name a timestamp authority with `--timestamp-servers URL`, or a log of the first generation, which for statements takes `--log rekor1`",
         ),
-        error if error.is_outage() => failure.hint("`--retry-for 10m` asks again for longer"),
+        error if error.is_outage() => failure.hint(
+            "`--retry-for 10m` asks again for longer; of a log's entry, `--on-log-failure queue` has `affiant resume` make it",
+        ),
+        SealerError::Service(error) if error.is_duplicate => failure.hint(
+            "`--trusted-root ROOT` says whose the log is: then its entry is taken from there; `--log none` does without",
+        ),
         _ => failure,
     }
 }

@@ -8,7 +8,7 @@ use affiant_core::sign::{KeyError, PrivateKey, PublicKey};
 use clap::Args;
 
 use super::failure::{Failure, Kind};
-use super::keyless::{Secrets, SignerArgs, Signers};
+use super::keyless::{Secrets, SignerArgs, Signers, word};
 use super::output::Output;
 use super::surroundings::variable;
 
@@ -55,10 +55,29 @@ impl KeyArgs {
         self.signer.secrets(&self.key)
     }
 
+    /// How `resume` is told who signs.
+    pub(crate) fn resume_flags(&self) -> String {
+        resume_flags(&self.key, self.key_password_file.as_deref(), &self.signer)
+    }
+
     /// Those who sign; `is_plan`: nobody will.
     pub(crate) fn signers(&self, is_plan: bool, output: &Output) -> Result<Signers, Failure> {
         self.signer.signers(&self.key, self.key_password_file.as_deref(), is_plan, output)
     }
+}
+
+/// How `resume` is told who signs: the whole of it, but for a password in a variable.
+pub(crate) fn resume_flags(keys: &[String], password: Option<&Path>, signer: &SignerArgs) -> String {
+    let mut flags = String::new();
+    let mut add = |flag: &str, value: &str| flags.extend([" ", flag, " ", &word(value)]);
+    for key in keys.iter().filter(|key| !key.is_empty()) {
+        add("--key", key);
+    }
+    if let Some(file) = password.filter(|file| !file.as_os_str().is_empty()) {
+        add("--key-password-file", &file.display().to_string());
+    }
+    flags.push_str(&signer.resume_flags());
+    flags
 }
 
 /// A signing key, and the variables that were consumed for it.

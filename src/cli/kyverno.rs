@@ -15,6 +15,7 @@ use super::image::{TargetArgs, no_answer};
 use super::inspect::read_file_within;
 use super::output::{Output, one_line};
 use super::surroundings;
+use super::trust::{self, Getting};
 
 /// Largest policy file, in bytes.
 const MAX_FILE: usize = 16 << 20;
@@ -48,6 +49,9 @@ pub(crate) struct CheckArgs {
     /// The release of Kyverno
     #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST)]
     kyverno: Version,
+    /// Whom Kyverno believes where the rule does not say, and about bundles: what its TUF repository has, a file or `public`
+    #[arg(long, value_name = "ROOT")]
+    trusted_root: Option<String>,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value = "text")]
     output: Form,
@@ -91,7 +95,12 @@ fn predict(args: &CheckArgs, output: &Output) -> Result<Ending, Failure> {
     };
     let name = args.name.as_deref().unwrap_or(&args.image);
     let now = surroundings::clock()?.now();
-    let asked = Asked { name, digest: &digest, is_pinned: name.contains('@'), now };
+    let root = args
+        .trusted_root
+        .as_deref()
+        .map(|root| trust::load(root, Getting { flag: "--trusted-root", offline: false }, output));
+    let root = root.transpose()?;
+    let asked = Asked { name, digest: &digest, is_pinned: name.contains('@'), now, root: root.as_ref() };
     let mut outcomes = Vec::new();
     for policy in &policies {
         for rule in &policy.rules {

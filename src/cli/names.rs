@@ -106,9 +106,15 @@ pub(crate) fn translate(called: Called, args: &[OsString]) -> Result<Vec<OsStrin
     while let Some(flag) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
         at += if BEFORE.contains(&flag) { 2 } else { 1 };
     }
-    let (Some(verb), before) = (args.get(at).and_then(|verb| verb.to_str()), args.get(1..at).unwrap_or_default())
-    else {
-        return Ok(args.to_vec());
+    let before = args.get(1..at).unwrap_or_default();
+    let Some(verb) = args.get(at).and_then(|verb| verb.to_str()) else {
+        // Alone cosign shows its commands, which are ours of `image`.
+        let asks = args.len() == 1 || before.iter().any(|flag| flag == "--help" || flag == "-h");
+        let help = ["image", "--help"].map(OsString::from);
+        return Ok(match called {
+            Called::Cosign if asks => args[..1].iter().cloned().chain(help).collect(),
+            _ => args.to_vec(),
+        });
     };
     let rest = &args[at + 1..];
     if called == Called::Cosign {
@@ -149,13 +155,17 @@ fn cosign(args: &[OsString], before: &[OsString], verb: &str, rest: &[OsString])
             .hint("write `affiant trust update --mirror URL --root FILE -o trusted_root.json`, and name the file with `--trusted-root`"));
     }
     let verbs: &[&str] = match verb {
-        "completion" => &["completions"],
         "initialize" => &["trust", "update", "public"],
         "trusted-root" => &["trust"],
-        "version" | "help" => &[verb],
+        "version" => &[verb],
+        "help" => &["image"],
         other => &["image", other],
     };
     let verbs = verbs.iter().map(OsString::from);
+    if verb == "help" {
+        let asked = rest.iter().cloned().chain([OsString::from("--help")]);
+        return Ok(args[..1].iter().cloned().chain(verbs).chain(asked).collect());
+    }
     Ok(args[..1].iter().cloned().chain(verbs).chain(before.iter().cloned()).chain(rest.iter().cloned()).collect())
 }
 
@@ -172,7 +182,7 @@ pub(crate) fn adapt(called: Called, command: Command) -> Command {
         command.mut_subcommand(*verb, |verb_command| adapt_verb(called, verb, verb_command))
     });
     if called == Called::Cosign {
-        return command;
+        return command.mut_subcommand("image", |image| image.override_usage("cosign COMMAND [OPTIONS] …"));
     }
     command.mut_subcommand("run", |run| run.override_usage(usage).mut_arg("plan_output", |arg| arg.alias("format")))
 }
@@ -211,8 +221,14 @@ fn adapt_verb(called: Called, verb: &'static str, mut command: Command) -> Comma
         }
         command = command.arg(arg);
     }
-    if called == Called::Cosign && SIGNING.contains(&command.get_name()) {
-        command = command.mut_args(of_cosign);
+    if called == Called::Cosign {
+        if SIGNING.contains(&command.get_name()) {
+            command = command.mut_args(of_cosign);
+        }
+        // Its commands are not below `image`.
+        let name = format!("cosign {}", command.get_name());
+        let usage = command.clone().bin_name(name).render_usage().to_string();
+        command = command.override_usage(usage.trim_start_matches("Usage: ").to_owned());
     }
     if called == Called::Cilock && command.get_arguments().any(|arg| arg.get_id() == "form") {
         command = command.mut_arg("form", |arg| arg.default_value("cilock"));

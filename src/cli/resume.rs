@@ -1,23 +1,26 @@
-//! `affiant resume`: finishes what was interrupted after a command had run.
+//! `affiant resume`: finishes what was interrupted after a command had run, or waits for a log.
+
+mod log;
 
 use std::path::{Path, PathBuf};
 
 use affiant_core::dsse::Envelope;
 use affiant_core::sign::Signer;
 use affiant_core::statement::PAYLOAD_TYPE;
-use affiant_core::store::ObjectId;
 use affiant_core::store::spool::{Entry, Kind as Spooled, Spool, Want};
+use affiant_core::store::{Archive, ObjectId};
 use clap::Args;
 
 use super::archivista::{self, ServerArgs};
 use super::failure::{Failure, Kind};
-use super::keyless::SignerArgs;
+use super::image::TargetArgs;
+use super::keyless::{SignerArgs, word};
 use super::output::{Output, one_line};
 use super::{Ending, keys, places, surroundings};
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  affiant resume --list\n  affiant resume\n\nEvidence waits in the spool when its file or archive could not be written, or its key failed.",
+    after_help = "Examples:\n  affiant resume --list\n  affiant resume\n\nEvidence waits in the spool when its file or archive could not be written, or its key failed; a log entry, when its log gave no answer.\nExit codes: 0 all is finished, 2 usage, 3 nothing waits under the digest, 4 something still waits, or can never be finished.",
     mut_arg("archivista_server", |arg| arg.help("The archivista server that --archivista-headers are for, where it is among the places where it should have gone"))
 )]
 pub(crate) struct ResumeArgs {
@@ -32,7 +35,7 @@ pub(crate) struct ResumeArgs {
     key_password_file: Option<PathBuf>,
     #[command(flatten)]
     signer: SignerArgs,
-    /// Write it here instead of where it should have gone
+    /// Write it here instead of where it should have gone; of a log entry: the file that has the bundle now
     #[arg(short, long, value_name = "FILE")]
     outfile: Option<PathBuf>,
     /// Archive it here instead of where it should have gone: `dir:PATH`, or `archivista+URL` for a server
@@ -46,6 +49,14 @@ pub(crate) struct ResumeArgs {
     /// Only say what waits
     #[arg(long)]
     list: bool,
+    /// Ask no other machine
+    #[arg(long)]
+    offline: bool,
+    /// Drop a log entry that is not to be made any more; the signature stays as it is
+    #[arg(long, requires = "digest", conflicts_with = "list")]
+    forget: bool,
+    #[command(flatten)]
+    targets: TargetArgs,
 }
 
 pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failure> {
@@ -83,12 +94,17 @@ pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failu
         output.data(output.masked(&text).as_bytes())?;
         return Ok(Ending::Done);
     }
+    if args.forget {
+        return log::forget(&spool, &entries, output);
+    }
     headers_have_server(args, &entries)?;
     let mut left = 0;
+    let mut logs = log::Logs::new(args, &spool);
     for entry in entries {
         let result = match entry.kind {
             Spooled::Envelope => deliver(args, &spool, &entry.digest, output),
             Spooled::Payload => sign(args, &spool, entry, wanted.is_some(), output),
+            Spooled::LogEntry => logs.finish(entry, output),
         };
         if let Err(failure) = result {
             left += 1;
@@ -114,6 +130,8 @@ fn line(entry: &Entry) -> String {
     let kind = match entry.kind {
         Spooled::Envelope => "signed",
         Spooled::Payload => "not signed",
+        Spooled::LogEntry if entry.wants.first().is_some_and(|want| want.ended) => "ended",
+        Spooled::LogEntry => "log entry",
     };
     let want = entry.wants.first();
     let step = want.and_then(|want| want.step.as_deref()).unwrap_or("?");
@@ -157,6 +175,9 @@ fn upload(
     envelope: &[u8],
     output: &Output,
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    if args.offline {
+        return Err("--offline: it is not asked".into());
+    }
     let is_named = server == Some(url);
     if !is_named {
         // Before anything is sent: only the spool says it, and evidence may hold what is not for everybody.
@@ -177,6 +198,7 @@ fn deliver(args: &ResumeArgs, spool: &Spool, digest: &ObjectId, output: &Output)
             Ok(gitoid)
         })
         .map_err(|error| Failure::because(Kind::NoAnswer, format!("{digest} still waits"), &error))?;
+    keep_root(args, digest, &delivered.archives, output);
     let places: Vec<_> = delivered
         .outfiles
         .iter()
@@ -188,13 +210,41 @@ fn deliver(args: &ResumeArgs, spool: &Spool, digest: &ObjectId, output: &Output)
     Ok(())
 }
 
+/// Keeps the trusted root of today beside evidence that was archived, as `run` does.
+fn keep_root(args: &ResumeArgs, digest: &ObjectId, archives: &[PathBuf], output: &Output) {
+    if archives.is_empty() {
+        return;
+    }
+    let warn = |error: String| output.message(&format!("warning: the trusted root is not kept beside it: {error}"));
+    let root = match args.signer.named_root(output) {
+        Ok(Some(root)) => root,
+        Ok(None) => return,
+        Err(failure) => return warn(failure.one_line()),
+    };
+    for folder in archives {
+        let now = surroundings::clock().map_or_else(|_| surroundings::now(), |clock| clock.now());
+        let kept = Archive::open(folder).and_then(|archive| archive.put_trust(digest, &root, now));
+        if let Err(error) = kept {
+            warn(error.to_string());
+        }
+    }
+}
+
 /// Signs a payload that was named by its digest, and delivers the envelope. Nothing is signed that was not named: the
 /// spool may have been written by somebody else (security rule 6).
 fn sign(args: &ResumeArgs, spool: &Spool, entry: &Entry, named: bool, output: &Output) -> Result<(), Failure> {
     let digest = &entry.digest;
     if !named {
+        let mut flags = keys::resume_flags(&args.key, args.key_password_file.as_deref(), &args.signer);
+        if flags.is_empty() {
+            flags.push_str(" --key KEY");
+        }
+        let spool = args.spool.as_ref().map(|folder| format!(" --spool {}", word(&folder.display().to_string())));
         return Err(Failure::new(Kind::NoAnswer, format!("{digest} is not signed, so it must be named"))
-            .hint(format!("affiant resume --key KEY --digest {digest}")));
+            .hint(format!("affiant resume{}{flags} --digest {digest}", spool.unwrap_or_default())));
+    }
+    if args.offline {
+        args.signer.refuse_offline(&args.key)?;
     }
     if args.key.is_empty() && !args.signer.is_keyless() {
         return Err(Failure::usage(format!("{digest} is not signed, and there is no signing key"))

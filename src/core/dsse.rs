@@ -81,9 +81,14 @@ pub fn pae_header(payload_type: &str, payload_length: usize) -> Vec<u8> {
 }
 
 impl Envelope {
-    /// Signs `payload` with each of `signers`, in their order. Without signers the envelope has no signature, and no
-    /// check will pass it.
+    /// Signs `payload` with each of `signers`, in their order.
+    ///
+    /// # Errors
+    /// Also without signers: an envelope without signatures proves nothing, and no check would pass it.
     pub fn seal(payload: Vec<u8>, payload_type: &str, signers: &[&dyn Signer]) -> Result<Self, SignError> {
+        if signers.is_empty() {
+            return Err(SignError::NoSigner);
+        }
         let header = pae_header(payload_type, payload.len());
         let signatures =
             signers.iter().map(|signer| signer.seal(&[&header, &payload])).collect::<Result<_, SignError>>()?;

@@ -6,10 +6,12 @@
 pub mod attach;
 pub mod attached;
 pub mod audit;
+pub mod beside;
 pub mod buildkit;
 pub mod carry;
 pub mod claim;
 pub mod compare;
+pub mod complete;
 pub mod found;
 pub mod kept;
 pub mod keyed;

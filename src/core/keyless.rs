@@ -12,7 +12,9 @@
 //! | [`fulcio`] | certificates | sigstore/fulcio, `fulcio.proto` v2, its API v1 |
 //! | [`rekor`] | entries in logs | sigstore/rekor `openapi.yaml`, sigstore/rekor-tiles `rekor_service.proto` |
 //! | [`stamp`] | timestamps | RFC 3161 |
+//! | [`tiles`] | entries that a log has already | C2SP `tlog-tiles` |
 //! | [`material`] | what is written of it | `sigstore_bundle.proto`, cosign's `SIGNATURE_SPEC.md` |
+//! | [`queue`] | entries of logs that are made later | `docs/decisions/024-queue.md` |
 //! | [`sealer`] | all of it in its order | |
 //! | [`vouched`] | the same for evidence, as witness and cilock write it | wire-formats §1, §7 |
 
@@ -20,9 +22,11 @@ pub mod checking;
 pub mod config;
 pub mod fulcio;
 pub mod material;
+pub mod queue;
 pub mod rekor;
 pub mod sealer;
 pub mod stamp;
+pub mod tiles;
 pub mod token;
 pub mod vouched;
 
@@ -51,6 +55,13 @@ pub trait Services: Send + Sync {
 
     /// An entry in a log.
     fn entry(&self, url: &str, version: rekor::Version, submission: &Submission<'_>) -> Result<LogEntry, ServiceError>;
+
+    /// The entry that a log of the second generation has already and does not give again, from its tiles. `log` is the id
+    /// that its entries have.
+    fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
+        let _ = (submission, log);
+        Err(ServiceError::bad(url, "its tiles are not read here"))
+    }
 
     /// A timestamp over `message`.
     fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError>;

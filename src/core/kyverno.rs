@@ -3,6 +3,7 @@
 //! Source: Kyverno 1.16 and 1.19 (`kyverno.io/v1` policies), sigstore-oci §13; predicted against recordings of the real
 //! one. What cannot be judged here is said to be *not judged*: it is neither a yes nor a no.
 
+mod bundles;
 mod condition;
 mod evidence;
 mod judge;
@@ -32,6 +33,8 @@ impl Version {
     pub const NEWEST: Self = Self { major: 1, minor: 19 };
     /// The first in which rules of the type `SigstoreBundle` take keys.
     const BUNDLE_KEYS: Self = Self { major: 1, minor: 19 };
+    /// The first that passes over a timestamp where the rule names no authority, instead of refusing the signature.
+    const NO_AUTHORITY_NEEDED: Self = Self { major: 1, minor: 17 };
 }
 
 impl FromStr for Version {

@@ -74,6 +74,9 @@ pub enum SignError {
         /// What was asked for.
         scheme: Scheme,
     },
+    /// Nobody signs.
+    #[error("nobody is there to sign it")]
+    NoSigner,
     /// What proves whose the key is, or when it signed, was not had.
     #[error("what vouches for the signature was not had: {0}")]
     Vouching(String),

@@ -533,7 +533,7 @@ impl Repository for Remote {
                 Err(match error {
                     RepositoryError::Refused { place, reason, .. } if immutable => RepositoryError::Refused {
                         place,
-                        reason: format!("{reason}; the tag {at} cannot be written again there"),
+                        reason: format!("{reason}; the tag {at} cannot be written again: try `--format bundle`"),
                         permission: false,
                     },
                     other => other,

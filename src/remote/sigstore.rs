@@ -227,6 +227,10 @@ impl Services for Sigstore {
         rekor::entry(self, url, version, submission)
     }
 
+    fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
+        rekor::tiled(self, url, submission, log)
+    }
+
     fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError> {
         tsa::timestamp(self, url, message)
     }

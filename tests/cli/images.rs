@@ -248,7 +248,10 @@ fn an_attestation_is_not_a_signature() {
     let of = ["--type", "https://a.example/t", "--policy"];
     check(&[&of[..], &["yes.rego"]].concat()).code(0);
     check(&[&of[..], &["no.rego"]].concat()).code(1).stdout("");
-    check(&[&of[..], &["other.rego"]].concat()).code(1).stdout("");
+    check(&[&of[..], &["other.rego"]].concat())
+        .code(4)
+        .stdout("")
+        .stderr_has(&["other.rego has no package `signature`", "the package other"]);
     check(&[&of[..], &["yes.rego", "--policy", "no.rego"]].concat()).code(1).stdout("");
     check(&[&of[..], &["p.cue"]].concat()).code(2).stdout("").stderr_has(&["CUE"]);
     // One that fails is enough.
@@ -444,6 +447,44 @@ fn names_digests_and_trees_are_shown() {
     of("sign", "c.key").code(0).stderr_has(&["/signatures"]);
     of("verify", "c.pub").code(0);
     verify(&place, &image, &[]).code(10);
+    // What is carried brings it along, whatever lies beside the image itself.
+    sign(&place, &image, &["-a", "own=1"]).code(0);
+    for to in [format!("{host}/copied:v2"), "oci:copied:v2".to_owned(), "oci-archive:copied.tar:v2".to_owned()] {
+        let copy = place.affiant(["image", "copy", &image, &to]).env("COSIGN_REPOSITORY", &elsewhere);
+        copy.run().code(0);
+        let said: Value = serde_json::from_str(&verify(&place, &to, &[]).code(0).stdout_text()).expect("JSON");
+        let owned = said.as_array().expect("a list").iter().filter(|one| one["optional"]["own"] == "1").count();
+        assert_eq!((said.as_array().map(Vec::len), owned), (Some(2), 1), "{to}: {said}");
+    }
+    let audit = place.affiant(["image", "audit", "--key", "c.pub", &format!("{host}/app")]);
+    let said = audit.env("COSIGN_REPOSITORY", &elsewhere).run().code(0).stdout_text();
+    assert!(said.contains("2 tags, 2 signed"), "{said}");
+}
+
+/// Under an index stands what is kept about its images.
+#[test]
+fn a_tree_has_the_images_of_an_index() {
+    let place = place();
+    let registry = Registry::start();
+    let images = ["a", "b"].map(|seed| registry.put_image("app", seed, seed));
+    let entries = images.iter().zip(["amd64", "arm64"]).map(|(digest, machine)| {
+        let platform = json!({"os": "linux", "architecture": machine});
+        json!({"mediaType": MANIFEST, "digest": digest, "size": 395, "platform": platform})
+    });
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries.collect::<Vec<_>>()});
+    let index = registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes());
+    let name = format!("{}/app", registry.host());
+    place.affiant(["image", "sign", "--key", "c.key", &format!("{name}@{}", images[0])]).run().code(0);
+    let tree = || place.affiant(["image", "tree", &format!("{name}:v1")]).run().code(0).stdout_text();
+    let first = tree();
+    assert!(first.starts_with(&format!("{name}@{index}\n├── image {name}@{} linux/", images[0])), "{first}");
+    assert!(first.contains(&format!("\n│   ├── signatures in the tag {name}:{}", images[0].tag(".sig"))), "{first}");
+    assert!(!first.contains(images[1].as_str()), "nothing is kept about it: {first}");
+    place.affiant(["image", "copy", &format!("{name}:v1"), "oci:l:v1"]).run().code(0);
+    let layout = place.affiant(["image", "tree", "oci:l:v1"]).run().code(0).stdout_text();
+    assert!(layout.starts_with(&format!("oci:l@{index}\n├── image oci:l@{}", images[0])), "{layout}");
+    registry.remove("app", &images[1]);
+    assert!(tree().contains(&format!("├── image {name}@{} (not there)", images[1])));
 }
 
 #[test]

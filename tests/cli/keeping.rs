@@ -322,9 +322,11 @@ fn a_repository_is_looked_through() {
         }
         assert!(said.contains(&format!("affiant_repository_orphaned{{repository=\"{name}\"}} 1\n")), "{said}");
         image(&place, &["audit", &format!("{name}:v1")]).code(2);
+        image(&place, &["audit", "--fail", &name]).code(1);
         // A layout is looked through as well.
         image(&place, &["copy", &format!("{name}:v2"), "oci:l:v2"]).code(0);
-        let said = image(&place, &["audit", "--key", "c.pub", "oci:l"]).code(0).stdout_text();
+        let said = image(&place, &["audit", "--fail", "--key", "c.pub", "oci:l"]).code(0).stdout_text();
+        assert!(said.contains("(1 signatures, 1 attestations)"), "one signature in two forms: {said}");
         assert!(
             said.starts_with("oci:l: 1 tags, 1 signed (by the key), 0 unsigned, 0 replaced, 0 untagged, 0 orphaned\n"),
             "{said}"

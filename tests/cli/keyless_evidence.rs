@@ -105,16 +105,22 @@ fn an_outage_after_the_command_loses_nothing_and_resume_finishes() {
     );
     let text = ended.stderr_text();
     let digest = text.split("--digest ").nth(1).and_then(|rest| rest.split(['`', ' ', '\n']).next()).expect("a digest");
+    std::fs::write(place.beside("root.json"), whole.trusted_root()).expect("writes");
     let resume = |more: &[&str]| {
         place
-            .affiant(["resume", "--spool", "../spool"])
+            .affiant(["resume", "--spool", "../spool", "--trusted-root", "../root.json"])
             .with(flags(&whole))
             .with(more)
             .env("SIGSTORE_ID_TOKEN", token(&json!({})))
             .run()
     };
-    resume(&[]).code(4).stderr_has(&["must be named"]);
+    resume(&[]).code(4).stderr_has(&["must be named", "resume --spool ../spool --fulcio-url http://127.0.0.1"]);
+    resume(&["--digest", digest, "--offline"]).code(4).stderr_has(&["--offline"]);
     resume(&["--digest", digest]).code(0);
+    // The archive keeps what it can be judged with, as after `run`.
+    let digest = affiant_core::digest::sha256_hex(&std::fs::read(place.beside("a.json")).expect("written"));
+    let kept = place.affiant(["archive", "get", "--trust", &format!("sha256:{digest}")]).run().code(0);
+    assert_eq!(kept.stdout_text(), whole.trusted_root());
     trust(&whole).check(envelope(&place, "a.json")).unwrap_or_else(|refused| panic!("{}", refused.reason));
 }
 
@@ -155,6 +161,44 @@ fn keys_with_certificates_and_timestamps() {
     assert_eq!(value["signatures"][0]["timestamps"][0]["type"], "tsp");
 }
 
+/// What the hint says can be typed as it is.
+#[test]
+fn the_hint_of_resume_is_the_whole_line() {
+    let (status, seen) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true)), "signingCert");
+    let is_down = std::sync::Arc::clone(&status);
+    let lie = move |asked: &crate::registry::Asked| {
+        let down = asked.target.contains(seen) && is_down.load(std::sync::atomic::Ordering::SeqCst);
+        down.then(|| Said::new(503))
+    };
+    let sigstore = Sigstore::with(Twist::None, Some(Box::new(lie)));
+    let place = Place::without_key();
+    std::fs::write(place.beside("my root.json"), sigstore.trusted_root()).expect("writes");
+    let said = place
+        .affiant(["run", "-o", "../a.json", "--step", "build", "--spool", "../my spool"])
+        .with(["--trusted-root", "../my root.json"])
+        .with(flags(&sigstore))
+        .with(["--", "true"])
+        .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+        .run()
+        .code(125)
+        .stderr_text();
+    let line = said.split("finish with `affiant ").nth(1).and_then(|rest| rest.split('`').next()).expect("a hint");
+    let line = line.replace("[DIR]", place.beside("").to_str().expect("text").trim_end_matches('/'));
+    status.store(false, std::sync::atomic::Ordering::SeqCst);
+    let done = std::process::Command::new("sh")
+        .args(["-c", &format!("exec \"$AFFIANT\" {line}")])
+        .current_dir(place.work())
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HOME", place.beside("home"))
+        .env("AFFIANT", env!("CARGO_BIN_EXE_affiant"))
+        .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+        .output()
+        .expect("ends");
+    assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    trust(&sigstore).check(envelope(&place, "a.json")).unwrap_or_else(|refused| panic!("{}", refused.reason));
+}
+
 /// What waits is signed as it was to be: nothing that vouches for it is forgotten.
 #[test]
 fn the_hint_of_resume_names_all_that_signs() {
@@ -178,9 +222,10 @@ fn the_hint_of_resume_names_all_that_signs() {
             assert!(text.contains(part), "{part}: {text}");
         }
     };
-    let said = run(&["-k", "../k.pem"]);
-    has(&said, &["--key KEY --timestamp-servers"]);
-    assert!(!said.contains("--fulcio-url"));
+    std::fs::write(place.beside("pass word"), "").expect("writes");
+    let said = run(&["-k", "../k.pem", "--key-password-file", "../pass word"]);
+    has(&said, &["--key ../k.pem --key-password-file '../pass word' --timestamp-servers"]);
+    assert!(!said.contains("--fulcio-url") && !said.contains("KEY"));
     let identity = ["--oidc-issuer", "https://gitlab.example", "--oidc-disable-ambient-providers"];
     let said = run(&[&["--fulcio-url", &sigstore.fulcio()][..], &identity].concat());
     has(&said, &["resume --fulcio-url", "--oidc-issuer https://gitlab.example", "--oidc-disable-ambient-providers"]);

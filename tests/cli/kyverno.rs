@@ -504,6 +504,132 @@ fn the_page_does_what_it_shows() {
     }
 }
 
+/// Rules about bundles: names are whole texts there, and whom to believe comes from Kyverno's TUF repository.
+#[test]
+fn keyless_bundles_are_judged_with_a_root_of_trust() {
+    const GITLAB: &str = "keyless-gitlab-bundle-rekor2";
+    const STAMPED: &str = "keyless-gitlab-bundle-tsaonly";
+    const LOGGED: &str = "att-bundle-keyless-rekor1";
+    let registry = Registry::start();
+    for layout in [GITLAB, STAMPED, LOGGED, "keyed-bundle-rekor1", "keyed-bundle-tsa", "keyed-bundle"] {
+        load(&registry, &fixtures().join("cosign/layouts").join(layout), &format!("vec/{layout}"));
+    }
+    let place = Place::without_key();
+    let root = fixtures().join("cosign/trust/trusted_root.json").display().to_string();
+    let key = std::fs::read_to_string(fixtures().join("cosign/keys/cosign.pub")).expect("a key");
+    let ask = |layout: &str, attestor: &str, more: &[&str]| {
+        let text =
+            KEYED.replace("TYPE", "type: SigstoreBundle").replace("ATTESTORS", &format!("entries: [{attestor}]"));
+        place.write("p.yaml", text);
+        let image = format!("{}/vec/{layout}:v1", registry.host());
+        let ended = check(&place, &image, "p.yaml", &[&["-o", "json"], more].concat());
+        (ended.exit_code(), rules(&ended)[0].take())
+    };
+    let subject = "subject: https://gitlab.example.test/mygroup/myproject//.gitlab-ci.yml@refs/heads/main";
+    let keyless = |names: &str, more: &str| format!("{{keyless: {{{names}{more}}}}}");
+    let theirs = format!("{subject}, issuer: 'http://127.0.0.1:5558'");
+    let by_key = |more: &str| format!("{{keys: {{publicKeys: {}{more}}}}}", json!(key));
+    let no_log = ", rekor: {ignoreTlog: true}";
+    let no_sct = ", ctlog: {ignoreSCT: true}";
+    let old = &["--kyverno", "1.16", "--trusted-root", &root][..];
+    let new = &["--trusted-root", &root][..];
+    for (layout, attestor, more, code, says_so) in [
+        (GITLAB, keyless(&theirs, ""), old, 0, ""),
+        (GITLAB, keyless(&theirs, ""), new, 0, ""),
+        (GITLAB, keyless(&theirs, ""), &[], 4, "TUF repository: `--trusted-root`"),
+        (GITLAB, keyless(&theirs.replace("main", "dev"), ""), &[], 1, "refs/heads/main"),
+        (GITLAB, keyless(&theirs.replace("main", "*"), ""), new, 1, "refs/heads/main"),
+        (GITLAB, keyless(&theirs.replace("5558", "5557"), ""), new, 1, "issuer"),
+        (GITLAB, keyless("subjectRegExp: mygroup, issuerRegExp: '^http://127'", ""), new, 0, ""),
+        (GITLAB, keyless("subjectRegExp: nobody, issuerRegExp: '^http://127'", ""), new, 1, "nobody"),
+        (
+            GITLAB,
+            keyless("subjectRegExp: 'a)|(', issuer: 'http://127.0.0.1:5558'", ""),
+            new,
+            4,
+            "an identity of the rule",
+        ),
+        (GITLAB, keyless(subject, ""), new, 1, "both subject and issuer"),
+        (GITLAB, keyless(&theirs, no_sct), new, 1, "makes no verifier"),
+        (GITLAB, keyless(&theirs, &format!("{no_log}{no_sct}")), old, 1, "makes no verifier"),
+        (GITLAB, keyless(&theirs, &format!("{no_log}{no_sct}")), new, 4, "must be valid now"),
+        (STAMPED, keyless(&theirs, ""), new, 1, "no log entry"),
+        (STAMPED, keyless(&theirs, no_log), new, 0, ""),
+        (LOGGED, keyless(&theirs, ""), new, 0, ""),
+        ("keyed-bundle", keyless(&theirs, ""), new, 1, "no certificate"),
+        ("keyed-bundle-rekor1", by_key(""), new, 0, ""),
+        ("keyed-bundle-rekor1", by_key(""), &[], 4, "`--trusted-root`"),
+        ("keyed-bundle-rekor1", by_key(""), old, 1, "takes no keys"),
+        ("keyed-bundle-rekor1", by_key(no_sct), new, 1, "makes no verifier"),
+        ("keyed-bundle-tsa", by_key(no_log), new, 0, ""),
+        ("keyed-bundle-tsa", by_key(""), new, 1, "log"),
+        ("keyed-bundle", by_key(no_log), new, 1, "no timestamp"),
+        ("keyed-bundle", by_key(&format!("{no_log}{no_sct}")), &[], 0, ""),
+        (GITLAB, by_key(&format!("{no_log}{no_sct}")), new, 1, "by a certificate, not by a key"),
+    ] {
+        let (found, rule) = ask(layout, &attestor, more);
+        assert_eq!(found, code, "{layout} {attestor}: {rule:#}");
+        assert!(says_so.is_empty() || says(&rule["reasons"], says_so), "{layout} {attestor}: {rule:#}");
+    }
+    let (_, rule) = ask(GITLAB, &keyless(&theirs.replace("main", "*"), ", roots: x"), new);
+    assert!(says(&rule["warnings"], "are no patterns") && says(&rule["warnings"], "pass over roots"), "{rule:#}");
+    check(&place, &format!("{}/vec/{GITLAB}:v1", registry.host()), "p.yaml", &["--trusted-root", "none.json"])
+        .code(4)
+        .stdout("")
+        .stderr_has(&["none.json"]);
+}
+
+/// Log entries beside keys, timestamps, and what Kyverno asks Sigstore's services for.
+#[test]
+fn logs_and_timestamps_under_tags_are_judged() {
+    const LOGGED: &str = "keyed-legacy-rekor1";
+    const KEYLESS: &str = "keyless-gitlab-legacy-rekor1";
+    const STAMPED: &str = "keyless-gitlab-legacy-rekor1-tsa";
+    let registry = Registry::start();
+    for layout in [LOGGED, KEYLESS, STAMPED] {
+        load(&registry, &fixtures().join("cosign/layouts").join(layout), &format!("vec/{layout}"));
+    }
+    let place = Place::without_key();
+    let trust = |name: &str| fixtures().join("cosign/trust").join(name);
+    let root = trust("trusted_root.json").display().to_string();
+    let read = |file: PathBuf| json!(std::fs::read_to_string(file).expect("PEM"));
+    let key = read(fixtures().join("cosign/keys/cosign.pub"));
+    let (log, other) = (read(trust("rekor1.pub")), read(trust("ctlog.key.pub")));
+    let (authority, stranger) = (read(trust("tsa-chain.pem")), read(trust("fulcio-chain.pem")));
+    let by_key = |more: &str| format!("{{keys: {{publicKeys: {key}{more}}}}}");
+    let keyless = |more: &str| format!("{{keyless: {{subject: 'https://gitlab.example.test/*', issuer: '*'{more}}}}}");
+    let old = &["--kyverno", "1.16", "--trusted-root", &root][..];
+    let new = &["--trusted-root", &root][..];
+    for (layout, attestor, more, code, says_so) in [
+        (LOGGED, by_key(&format!(", rekor: {{pubkey: {log}}}")), &[][..], 0, ""),
+        (LOGGED, by_key(&format!(", rekor: {{pubkey: {other}}}")), &[], 1, "log"),
+        (LOGGED, by_key(&format!(", rekor: {{pubkey: {other}}}")), new, 1, "log"),
+        (LOGGED, by_key(", rekor: {pubkey: x}"), &[], 4, "rekor.pubkey"),
+        (LOGGED, by_key(""), &[], 4, "no `rekor.pubkey`"),
+        (LOGGED, by_key(""), new, 0, ""),
+        (KEYLESS, keyless(""), &[], 4, "no `roots`"),
+        (KEYLESS, keyless(""), new, 0, ""),
+        (KEYLESS, keyless(", rekor: {ignoreTlog: true}"), new, 1, "it must be valid now"),
+        (STAMPED, keyless(""), new, 0, ""),
+        (STAMPED, keyless(""), old, 1, "no TSA root certificate(s) provided"),
+        (STAMPED, keyless(&format!(", ctlog: {{tsaCertChain: {authority}}}")), old, 0, ""),
+        (STAMPED, keyless(&format!(", ctlog: {{tsaCertChain: {stranger}}}")), new, 1, "its timestamp"),
+        (STAMPED, keyless(&format!(", rekor: {{ignoreTlog: true}}, ctlog: {{tsaCertChain: {authority}}}")), new, 0, ""),
+        (STAMPED, keyless(", rekor: {ignoreTlog: true}"), new, 1, "it must be valid now"),
+    ] {
+        place.write(
+            "p.yaml",
+            KEYED.replace("TYPE", "type: Cosign").replace("ATTESTORS", &format!("entries: [{attestor}]")),
+        );
+        let image = format!("{}/vec/{layout}:v1", registry.host());
+        let ended = check(&place, &image, "p.yaml", &[&["-o", "json"], more].concat());
+        let rule = rules(&ended)[0].take();
+        assert_eq!(ended.exit_code(), code, "{layout} {attestor}: {rule:#}");
+        assert!(says_so.is_empty() || says(&rule["reasons"], says_so), "{layout} {attestor}: {rule:#}");
+        assert_eq!(says(&rule["fixes"], "tsaCertChain"), says_so.starts_with("no TSA"), "{rule:#}");
+    }
+}
+
 #[test]
 fn files_that_are_no_policies_are_refused() {
     let registry = Registry::start();

@@ -32,6 +32,8 @@ mod keyless;
 mod keyless_checks;
 #[cfg(feature = "remote")]
 mod keyless_evidence;
+#[cfg(feature = "remote")]
+mod keyless_queue;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;

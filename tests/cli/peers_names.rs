@@ -403,6 +403,25 @@ fn every_line_of_the_peers_does_what_the_table_says() {
     }
 }
 
+/// Under the name cosign its commands are shown as they are called there.
+#[test]
+fn cosign_shows_its_own_commands() {
+    let place = Place::without_key();
+    let cosign = |args: &[&str]| place.called("cosign", args).run();
+    for args in [&[][..], &["--help"], &["help"]] {
+        let shown = cosign(args).code(0).stdout_text();
+        assert!(shown.contains("Usage: cosign COMMAND") && shown.contains("verify-attestation"), "{args:?}: {shown}");
+        assert!(!shown.contains("promoted"), "the gate has no such name: {shown}");
+    }
+    for args in [["help", "sign"], ["sign", "--help"]] {
+        let shown = cosign(&args).code(0).stdout_text();
+        assert!(shown.contains("Usage: cosign sign [OPTIONS] <IMAGE>..."), "{shown}");
+    }
+    cosign(&["copy"]).code(2).stderr_has(&["usage: cosign copy [OPTIONS] <SRC> <DST>"]);
+    cosign(&["sign", "--certificate", "c.pem", "app:1"]).code(2).stderr_has(&["--certificate is refused"]);
+    cosign(&["completion", "bash"]).code(2).stderr_has(&["affiant completions"]);
+}
+
 #[test]
 fn the_table_in_the_reference_is_this_one() {
     let mut page = String::from(PREFACE);

@@ -198,6 +198,16 @@ impl Registry {
         all.next().and_then(|((_, digest), _)| digest.parse().ok())
     }
 
+    /// All manifests whose subject is another one, by digest.
+    pub(crate) fn all_about(&self, repository: &str, subject: &Digest) -> Vec<String> {
+        let held = self.state.held();
+        let about = held.manifests.iter().filter(|((of, _), (_, bytes))| {
+            let subject_of = |manifest: Value| manifest["subject"]["digest"] == subject.as_str();
+            of == repository && serde_json::from_slice(bytes).is_ok_and(subject_of)
+        });
+        about.map(|((_, digest), _)| digest.clone()).collect()
+    }
+
     /// The bytes of a blob.
     pub(crate) fn blob(&self, repository: &str, digest: &str) -> Vec<u8> {
         let held = self.state.held();

@@ -44,6 +44,8 @@ pub(crate) enum Twist {
     TwoHoursOff,
     /// No API v2 of certificates.
     OnlyV1,
+    /// Certificates that are over after seconds.
+    Short,
 }
 
 type Lie = Box<dyn Fn(&Asked) -> Option<Said> + Send + Sync>;
@@ -74,6 +76,9 @@ pub(crate) struct Sigstore {
     port: u16,
     state: Arc<State>,
 }
+
+/// How long a certificate lives that is over soon.
+pub(crate) const SHORT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The content of a timestamp.
 const TST: &str = "1.2.840.113549.1.9.16.1.4";
@@ -360,6 +365,19 @@ impl State {
             "/rekor1/api/v1/log/entries" => self.enter_one(asked),
             "/rekor2/api/v2/log/entries" => self.enter_two(asked),
             "/tsa" => self.stamp(&asked.body),
+            "/rekor2/api/v2/checkpoint" => {
+                let held = self.held.lock().expect("no panic");
+                let leaves = &held.leaves[1];
+                Said::new(200).body(self.checkpoint(1, "127.0.0.1", leaves.len(), &root_of(leaves)))
+            }
+            path if path.starts_with("/rekor2/api/v2/tile/0/000.p/") => {
+                // A tree of few leaves has one tile, which is not whole.
+                let count = path.rsplit('/').next().and_then(|count| count.parse::<usize>().ok()).unwrap_or_default();
+                match self.held.lock().expect("no panic").leaves[1].get(..count) {
+                    Some(leaves) => Said::new(200).body(leaves.concat()),
+                    None => Said::new(404),
+                }
+            }
             path => match path.strip_prefix("/rekor1/api/v1/log/entries/") {
                 Some(id) => match self.held.lock().expect("no panic").entries.get(id) {
                     Some(entry) => Said::new(200).body(entry.to_string()),
@@ -428,7 +446,8 @@ impl State {
             extension("1.3.6.1.4.1.57264.1.8", false, &tlv(0x0c, &[issuer.as_bytes()])),
             extension("1.3.6.1.4.1.57264.1.24", false, &tlv(0x0c, &[text("sub").as_bytes()])),
         ];
-        let (from, until) = (now() - SignedDuration::from_secs(5), now() + SignedDuration::from_mins(10));
+        let life = if self.twist == Twist::Short { SHORT } else { SignedDuration::from_mins(10) };
+        let (from, until) = (now() - SignedDuration::from_secs(5), now() + life);
         let part = |extensions: &[Vec<u8>]| tbs("intermediate", &seq(&[]), key, from, until, extensions);
         if self.twist != Twist::NoSct {
             let list = self.scts(&part(&extensions));

@@ -60,6 +60,10 @@ pub(crate) fn stranger() -> PrivateKey {
 
 /// An envelope around any payload.
 pub(crate) fn seal(payload: &str, payload_type: &str, keys: &[&PrivateKey]) -> Vec<u8> {
+    if keys.is_empty() {
+        let (payload, payload_type) = (payload.as_bytes().to_vec(), payload_type.to_owned());
+        return Envelope { payload, payload_type, signatures: Vec::new() }.to_json();
+    }
     let signers: Vec<&dyn Signer> = keys.iter().map(|key| *key as &dyn Signer).collect();
     Envelope::seal(payload.as_bytes().to_vec(), payload_type, &signers).expect("signs").to_json()
 }

@@ -114,6 +114,18 @@ fn what_is_carried_is_carried_on_by_others() {
                 "cosign2 verify --key ../cosign.pub --insecure-ignore-tlog --private-infrastructure --trusted-root ../root.json {to}-again:1"
             ),
         );
+        // What affiant saves cosign loads: the index, and what is under tags.
+        affiant(&place, &format!("image save --dir saved{number} {to}:1"));
+        for cosign in ["cosign2", "cosign3"] {
+            sh(&place, &format!("{cosign} load --dir saved{number} {to}-{cosign}:1"));
+            assert_eq!(sh(&place, &format!("crane digest {to}-{cosign}:1")), digest);
+            sh(
+                &place,
+                &format!(
+                    "cosign3 verify --key ../cosign.pub --insecure-ignore-tlog --private-infrastructure --new-bundle-format=false {to}-{cosign}:1"
+                ),
+            );
+        }
         // Within the registry everything is taken over.
         affiant(&place, &format!("image copy {to}:1 {to}-mounted:1 2>&1 | grep -q '0 blobs sent'"));
         verifies(&place, &format!("{to}-mounted:1"));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Ended, Place, registry};
+use crate::harness::{Ended, Place, registry, variable};
 use crate::hosts::{call, place, push};
 use crate::stack::{Stack, line, need_sigstore, proofs, with_token};
 use crate::weather::{Proxy, Weather};
@@ -91,6 +91,58 @@ fn a_line_that_is_cut_in_the_middle() {
             let more = ["--retry-for", "60s", "--log", proof.name];
             let _ = sign(&place, &stack, &proxy, proof.name, &more, &image).code(0);
             assert!(proxy.asked() >= 2, "{name}");
+            let _ = verify(&place, &stack, &[], &image).code(0);
+        }
+    }
+}
+
+/// What was signed while the log was down is checked by its timestamp; when the log is back, `resume` has the entry made,
+/// and cosign finds it where the signature is.
+#[test]
+fn a_log_entry_that_was_queued_is_made_when_the_log_is_back() {
+    need_sigstore!("cosign2", "crane");
+    let (place, stack) = (place(), Stack::new());
+    let (fulcio, stamps, root) = (stack.service("fulcio"), stack.service("tsa"), stack.root());
+    let hosts = [registry(), variable("AFFIANT_PEERS_REGISTRY_REFERRERS").expect("it runs")];
+    for (host, proof) in proofs().flat_map(|proof| hosts.iter().map(move |host| (host, proof.clone()))) {
+        for form in ["tag", "bundle"] {
+            if proof.name == "tsa" || (form == "tag" && !proof.tag) {
+                continue;
+            }
+            let who = format!("{host}, {}, {form}", proof.name);
+            let image = push(&place, &format!("{host}/{}-queue-{}-{form}:1", place.unique(), proof.name));
+            let proxy = Proxy::before(&stack.service(proof.name), Weather::Broken);
+            let log = proxy.url(&stack.service(proof.name));
+            let services =
+                ["--fulcio-url", &fulcio, "--timestamp-servers", &stamps, "--rekor-url", &log, "--log", proof.name];
+            let queue =
+                ["--on-log-failure", "queue", "--spool", "../spool", "--retry-for", "2s", "--trusted-root", &root];
+            let words = line(&[&["image", "sign", "--format", form], &services, &queue], &[], &[&image]);
+            let ended = with_token(&place, &stack.gitlab(&place, &[]), AFFIANT, &words, &[]).code(0);
+            assert!(ended.stderr.contains("it waits in"), "{who}: {}", ended.stderr);
+            let judges =
+                [("cosign3", proof.check), ("cosign2", if form == "bundle" { proof.cosign2 } else { proof.check })];
+            let cosign = |program: &str, told: &[&str]| {
+                call(&place, program, &line(&[&["verify"], told], &stack.gitlab_flags(), &[&image]))
+            };
+            for (program, told) in judges {
+                let stamped = cosign(program, &["--insecure-ignore-tlog", "--use-signed-timestamps"]);
+                assert!(stamped.passed(), "{who}: {program}: {}", stamped.stderr);
+                assert!(!cosign(program, told).passed(), "{who}: {program}: there is no entry yet");
+            }
+            let resume = || {
+                let words = ["resume", "--spool", "../spool", "--retry-for", "2s", "--trusted-root", &root];
+                with_token(&place, "", AFFIANT, &words, &[])
+            };
+            let waits = resume().code(4);
+            assert!(waits.stderr.contains("the log entry still waits"), "{who}: {}", waits.stderr);
+            proxy.becomes(Weather::Well);
+            let done = resume().code(0);
+            assert!(done.stderr.contains(" is in "), "{who}: {}", done.stderr);
+            for (program, told) in judges {
+                let taken = cosign(program, told);
+                assert!(taken.passed(), "{who}: {program}: {}", taken.stderr);
+            }
             let _ = verify(&place, &stack, &[], &image).code(0);
         }
     }

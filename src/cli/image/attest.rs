@@ -16,6 +16,7 @@ use super::types::Named;
 use super::verify::in_order;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
+use crate::cli::keyless::Queue;
 use crate::cli::output::Output;
 use crate::cli::{Ending, surroundings};
 
@@ -68,8 +69,10 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     let predicate = named.predicate(&file, &bytes, &now)?;
     let identity = args.sign_container_identity.as_deref();
     let found = args.signing.find(&args.images, &args.registry, identity)?;
+    let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
-    let attesting = Attesting { sealer: &sealer, args, kind: &named.written, predicate: &predicate, now: &now };
+    let (sealer, queue, kind, predicate, now) = (&sealer, &queue, &*named.written, &*predicate, &*now);
+    let attesting = Attesting { sealer, queue, args, kind, predicate, now, output };
     args.registry.in_batches(&args.images, found, |images| {
         images.iter().try_for_each(|image| image.identity(identity).map(drop))?;
         let manifests = manifests(images, args.recursive, output)?;
@@ -87,10 +90,12 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
 
 struct Attesting<'a> {
     sealer: &'a Sealer,
+    queue: &'a Queue,
     args: &'a AttestArgs,
     kind: &'a str,
     predicate: &'a serde_json::value::RawValue,
     now: &'a str,
+    output: &'a Output,
 }
 
 impl<'a> Attesting<'a> {
@@ -104,6 +109,8 @@ impl<'a> Attesting<'a> {
         // All is proven before any of it is kept.
         let has = |form| args.format.contains(&form);
         let layer = has(Format::Tag).then(|| sealed.layer(sealer, self.kind)).transpose()?;
+        let places = image.places_of(digest, layer.as_ref(), has(Format::Bundle));
+        self.queue.keep(sealer, &sealed.proof, &places, self.output)?;
         let keep_layer = || -> Result<Option<Said>, SharedError> {
             let Some(layer) = layer else { return Ok(None) };
             let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use affiant_core::image::Target;
 use affiant_core::image::audit::{self, Audit, Left, Options};
+use affiant_core::image::beside::Beside;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::place::tell_skipped;
+use super::place::{EVIDENCE, tell_skipped};
 use super::targets::{self, TargetArgs, Use, no_answer};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, one_line};
@@ -24,7 +26,7 @@ enum Shape {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  affiant image audit --key cosign.pub registry.example/team/app\n  affiant image audit -o prometheus registry.example/team/app > app.prom\n\nReplaced is a tag that something signed says of another image (its annotation `tag`, or a name with the tag). Untagged and orphaned\nare images about which something is kept under a tag, and which no tag names, or which are gone. Without --key nothing is checked.\nExit codes: 0 whatever was found, 2 usage, 4 no answer."
+    after_help = "Examples:\n  affiant image audit --key cosign.pub registry.example/team/app\n  affiant image audit -o prometheus registry.example/team/app > app.prom\n\nReplaced is a tag that something signed says of another image (its annotation `tag`, or a name with the tag). Untagged and orphaned\nare images about which something is kept under a tag, and which no tag names, or which are gone. Without --key nothing is checked.\nExit codes: 0 whatever was found (with --fail 1 where an image is unsigned or a tag was replaced), 2 usage, 4 no answer."
 )]
 pub(crate) struct AuditArgs {
     /// The repository, or oci:FOLDER
@@ -42,6 +44,12 @@ pub(crate) struct AuditArgs {
     /// What stands before the tags of signatures and attestations
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
+    /// Repository, or oci:FOLDER, in which evidence is kept about its images, besides the repository itself
+    #[arg(long, value_name = "NAME", env = EVIDENCE, hide_env_values = true)]
+    evidence_repository: Option<String>,
+    /// End with 1 where an image is unsigned or a tag was replaced
+    #[arg(long)]
+    fail: bool,
     #[command(flatten)]
     targets: TargetArgs,
 }
@@ -60,7 +68,13 @@ pub(super) fn audit(args: &AuditArgs, output: &Output) -> Result<Ending, Failure
     };
     let options = Options { key, prefix: args.attachment_tag_prefix.clone(), at_once: usize::from(args.at_once) };
     let path = place.reference.as_ref().map(|reference| reference.repository.clone());
-    let found = audit::audit(&*place.repository, path.as_deref(), &options).map_err(|error| no_answer(name, &error))?;
+    let elsewhere = args.evidence_repository.as_deref().filter(|name| !name.is_empty());
+    let elsewhere = elsewhere.map(|name| args.targets.keeper(name, Use::Read)).transpose()?;
+    let repository = match elsewhere.filter(|keeper| keeper.shown != place.shown) {
+        None => place.repository.clone(),
+        Some(keeper) => Arc::new(Beside::new(place.repository.clone(), keeper.repository, &options.prefix)),
+    };
+    let found = audit::audit(&*repository, path.as_deref(), &options).map_err(|error| no_answer(name, &error))?;
     tell_skipped(&found.skipped, output);
     let text = match args.output {
         Shape::Text => text(&found, &place.shown, key_id.is_some()),
@@ -68,7 +82,8 @@ pub(super) fn audit(args: &AuditArgs, output: &Output) -> Result<Ending, Failure
         Shape::Prometheus => prometheus(&found, &place.shown),
     };
     output.data(text.as_bytes())?;
-    Ok(Ending::Done)
+    let has_fault = found.images.iter().any(|image| image.signatures == 0) || !found.replaced.is_empty();
+    Ok(if args.fail && has_fault { Ending::Code(1) } else { Ending::Done })
 }
 
 fn text(found: &Audit, name: &str, is_checked: bool) -> String {

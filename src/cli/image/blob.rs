@@ -97,10 +97,12 @@ pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, 
     let bytes = read_file(&args.file)?;
     let (certificate, timestamp) = (args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref());
     args.signing.check_outputs(&[args.bundle.as_deref(), args.output_signature.as_deref()], certificate, timestamp)?;
+    let (queue, places) = args.signing.queue_of_file(args.bundle.as_deref())?;
     let sealer = args.signing.load(&[], output)?;
     let (signature, proof) =
         sealer.seal(Sealed::Message, &[&bytes], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
     tell(&proof, output);
+    queue.keep(&sealer, &proof, &places, output)?;
     // First what holds all of it.
     if let Some(file) = &args.bundle {
         let sha256 = affiant_core::digest::sha256(&bytes);
@@ -108,13 +110,14 @@ pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, 
         bundle.push(b'\n');
         write(file, &bundle)?;
     }
+    // Then its parts, what proves it before the signature: whoever is killed leaves none that nobody can check.
+    write_proof(&sealer, &proof, certificate, timestamp)?;
     let text = STANDARD.encode(&signature);
     match (&args.output_signature, &args.bundle) {
         (Some(file), _) => write(file, text.as_bytes())?,
         (None, None) => output.data(format!("{text}\n").as_bytes())?,
         (None, Some(_)) => {}
     }
-    write_proof(&sealer, &proof, certificate, timestamp)?;
     Ok(Ending::Done)
 }
 

@@ -119,15 +119,19 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
     let (certificate, timestamp) = (args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref());
     let files = [&args.bundle, &args.output_signature, &args.output_attestation].map(Option::as_deref);
     args.signing.check_outputs(&files, certificate, timestamp)?;
+    let (queue, places) = args.signing.queue_of_file(args.bundle.as_deref())?;
     let sealer = args.signing.load(&[], output)?;
     let sealed = SealedStatement::new(&sealer, &statement)?;
     tell(&sealed.proof, output);
+    queue.keep(&sealer, &sealed.proof, &places, output)?;
     // First what holds all of it.
     if let Some(file) = &args.bundle {
         let mut bundle = sealed.bundle(&sealer);
         bundle.push(b'\n');
         write(file, &bundle)?;
     }
+    // Then its parts, what proves it before the signature.
+    write_proof(&sealer, &sealed.proof, certificate, timestamp)?;
     if let Some(file) = &args.output_attestation {
         write(file, &sealed.envelope.payload)?;
     }
@@ -137,7 +141,6 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
         (None, None) => output.data(&[&json[..], b"\n"].concat())?,
         (None, Some(_)) => {}
     }
-    write_proof(&sealer, &sealed.proof, certificate, timestamp)?;
     Ok(Ending::Done)
 }
 

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use affiant_core::image::At;
+use affiant_core::image::beside::Beside;
 use affiant_core::image::carry::{CarryError, Options, Report, carry};
+use affiant_core::image::{At, Layout};
 use clap::Args;
 
-use super::targets::{Destination, Place, TargetArgs};
+use super::place::EVIDENCE;
+use super::targets::{Destination, Place, TargetArgs, Use, no_answer};
 use crate::cli::Ending;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -32,6 +34,10 @@ struct HowArgs {
     /// What stands before the tags of signatures and attestations
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     attachment_tag_prefix: String,
+    /// Repository, or oci:FOLDER, in which evidence is kept about what is carried, besides its own; all arrives in one
+    /// place
+    #[arg(long, value_name = "NAME", env = EVIDENCE, hide_env_values = true)]
+    evidence_repository: Option<String>,
     #[command(flatten)]
     targets: TargetArgs,
 }
@@ -83,6 +89,19 @@ pub(super) fn transfer(
     options: &Options,
     output: &Output,
 ) -> Result<Report, Failure> {
+    let report = carried(from, to, tag, options, output)?;
+    to.finish()?;
+    Ok(report)
+}
+
+/// The same without the end: more may come. [`Destination::finish`] must follow.
+fn carried(
+    from: &Place,
+    to: &Destination,
+    tag: Option<&str>,
+    options: &Options,
+    output: &Output,
+) -> Result<Report, Failure> {
     if to.digest.is_some() {
         let root = from.repository.resolve(&from.at).map_err(|error| failed(&from.repository.name(), &error.into()))?;
         // Taken from an index, it has another digest than what was named.
@@ -99,7 +118,6 @@ pub(super) fn transfer(
     }
     let report = carry(&*from.repository, &from.at, &*to.repository, tag, &options)
         .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.repository.name()), &error))?;
-    to.finish()?;
     for note in report.notes.iter().take(SHOWN) {
         output.message(&format!("passed over: {note}"));
     }
@@ -128,6 +146,20 @@ fn failed(what: &str, error: &CarryError) -> Failure {
 }
 
 impl HowArgs {
+    /// The source together with the repository in which evidence is kept about it, where that is another.
+    fn elsewhere(&self, source: &Place) -> Result<Option<Place>, Failure> {
+        let Some(name) = self.evidence_repository.as_deref().filter(|name| !name.is_empty() && !self.no_evidence)
+        else {
+            return Ok(None);
+        };
+        let keeper = self.targets.keeper(name, Use::Read)?;
+        if keeper.shown == source.shown {
+            return Ok(None);
+        }
+        let both = Beside::new(source.repository.clone(), keeper.repository, &self.attachment_tag_prefix);
+        Ok(Some(source.with(std::sync::Arc::new(both))))
+    }
+
     fn options(&self) -> Options {
         Options {
             evidence: !self.no_evidence,
@@ -140,29 +172,40 @@ impl HowArgs {
     }
 }
 
-fn run(from: &str, to: &str, how: &HowArgs, output: &Output) -> Result<Ending, Failure> {
+fn run(from: &str, to: &str, how: &HowArgs, output: &Output) -> Result<Report, Failure> {
     let source = how.targets.source(from)?;
+    let elsewhere = how.elsewhere(&source)?;
     let destination = how.targets.destination(to)?;
     // In a layout an image keeps the tag that it was named with.
     let kept = match (&destination.reference, &source.at, &destination.tag) {
         (None, At::Tag(tag), None) => Some(tag.clone()),
         _ => destination.tag.clone(),
     };
-    let report = transfer(&source, &destination, kept.as_deref(), &how.options(), output)?;
+    let report = carried(&source, &destination, kept.as_deref(), &how.options(), output)?;
+    if let Some(both) = elsewhere {
+        // Where both have something under the same tag, the image's own was put first, and this is added to it.
+        carried(&both, &destination, kept.as_deref(), &how.options(), output)?;
+    }
+    destination.finish()?;
     output.data(format!("{}@{}\n", destination.shown, report.root.digest).as_bytes())?;
-    Ok(Ending::Done)
+    Ok(report)
 }
 
 pub(super) fn copy(args: &CopyArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&args.from, &args.to, &args.how, output)
+    run(&args.from, &args.to, &args.how, output).map(|_| Ending::Done)
 }
 
 pub(super) fn save(args: &SaveArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&args.image, &in_folder(&args.dir)?, &args.how, output)
+    let report = run(&args.image, &in_folder(&args.dir)?, &args.how, output)?;
+    // So that cosign's `load` takes it too.
+    Layout::open(&args.dir)
+        .and_then(|layout| layout.mark(&report.root.digest, &args.how.attachment_tag_prefix))
+        .map_err(|error| no_answer(&args.dir.display().to_string(), &error))?;
+    Ok(Ending::Done)
 }
 
 pub(super) fn load(args: &LoadArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&in_folder(&args.dir)?, &args.image, &args.how, output)
+    run(&in_folder(&args.dir)?, &args.image, &args.how, output).map(|_| Ending::Done)
 }
 
 fn in_folder(folder: &std::path::Path) -> Result<String, Failure> {

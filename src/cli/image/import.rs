@@ -18,6 +18,7 @@ use super::sign::{Format, SealedStatement, Signed, SigningArgs, notes};
 use super::targets::no_answer;
 use super::verify::in_order;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::keyless::Queue;
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, surroundings};
 
@@ -50,6 +51,7 @@ pub(crate) struct ImportArgs {
 pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failure> {
     let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
     output.mask(redactor.clone());
+    let queue = args.signing.queue(std::slice::from_ref(&args.image), &args.registry)?;
     let sealer = args.signing.load(std::slice::from_ref(&args.image), output)?;
     let trusted = match &args.attested_by_key {
         Some(file) => keys::public_key(file)?,
@@ -77,7 +79,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
     }
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     together(output, not_kept, |settling, said| {
-        let sign = |one: &Unsigned| keep(one, &image, &sealer, args, &created, settling);
+        let sign = |one: &Unsigned| keep(one, &image, (&sealer, &queue), (args, &created), settling, output);
         in_order(&all, sign, |signed| {
             signed.notes.iter().for_each(|note| output.message(note));
             said.extend(signed.said);
@@ -108,10 +110,10 @@ fn observed(runs: &[Document], image: &Image) -> Result<(), Failure> {
 fn keep<'a>(
     one: &Unsigned,
     image: &'a Image,
-    sealer: &Sealer,
-    args: &ImportArgs,
-    created: &str,
+    (sealer, queue): (&Sealer, &Queue),
+    (args, created): (&ImportArgs, &str),
     settling: &Settling<'a>,
+    output: &Output,
 ) -> Result<Signed, Failure> {
     let digest = &one.about.digest;
     let place = format!("{}@{digest}", image.name());
@@ -120,17 +122,20 @@ fn keep<'a>(
     let there = there(one, image, sealer)?;
     let sealed = SealedStatement::new(sealer, &one.statement)?;
     let mut signed = Signed { notes: notes(&sealed.proof), said: Vec::new() };
+    let wants = |format: Format, is_there: bool| args.format.contains(&format) && !is_there;
+    let layer = wants(Format::Tag, there.under_tag).then(|| sealed.layer(sealer, kind)).transpose()?;
+    let places = image.places_of(digest, layer.as_ref(), wants(Format::Bundle, there.in_bundle));
+    queue.keep(sealer, &sealed.proof, &places, output)?;
     for format in &args.format {
-        let (ticket, text) = match format {
-            Format::Tag if there.under_tag => (None, "this key has signed it already under the tag".to_owned()),
-            Format::Bundle if there.in_bundle => (None, "this key has signed it already in a bundle".to_owned()),
-            Format::Tag => {
+        let (ticket, text) = match (format, &layer) {
+            (Format::Tag, None) => (None, "this key has signed it already under the tag".to_owned()),
+            (Format::Bundle, _) if there.in_bundle => (None, "this key has signed it already in a bundle".to_owned()),
+            (Format::Tag, Some(layer)) => {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
-                let layer = sealed.layer(sealer, kind)?;
-                let new = attached::append(settling, image.keeper(), &tag, &layer, Earlier::Keep, |_| true);
+                let new = attached::append(settling, image.keeper(), &tag, layer, Earlier::Keep, |_| true);
                 (new.map_err(failed)?, format!("kept as {}:{tag}", image.keeper_name()))
             }
-            Format::Bundle => {
+            (Format::Bundle, _) => {
                 let bundle = sealed.bundle(sealer);
                 let referrer = attached::bundle_referrer(&bundle, kind, created);
                 let kept = attached::refer(settling, image.keeper(), &one.about, &referrer);

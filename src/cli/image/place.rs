@@ -34,7 +34,7 @@ pub(in crate::cli) struct Image {
 }
 
 /// The variable of `--evidence-repository`, as cosign calls it.
-const EVIDENCE: &str = "COSIGN_REPOSITORY";
+pub(super) const EVIDENCE: &str = "COSIGN_REPOSITORY";
 
 impl RegistryArgs {
     /// As the variables say it, for a verb that has none of these flags itself.
@@ -184,6 +184,12 @@ impl Image {
     /// All places in which something may be kept.
     pub(in crate::cli) fn keepers(&self) -> Vec<&dyn Repository> {
         self.evidence.iter().chain([&self.place]).map(|place| &*place.repository).collect()
+    }
+
+    /// The same, with their names.
+    pub(super) fn keepers_shown(&self) -> Vec<(&str, &dyn Repository)> {
+        let places = self.evidence.iter().chain([&self.place]);
+        places.map(|place| (place.shown.as_str(), &*place.repository)).collect()
     }
 
     /// What stands before tags.

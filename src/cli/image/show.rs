@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use affiant_core::image::At;
 use affiant_core::image::attached::{self, BUNDLE_TYPE, IN_TOTO_TYPE, PREDICATE_TYPE};
+use affiant_core::image::platforms::members_there;
+use affiant_core::image::{At, Descriptor, Digest, RepositoryError};
 use clap::{Args, ValueEnum};
 
-use super::place::RegistryArgs;
+use super::place::{Image, RegistryArgs};
 use super::targets::no_answer;
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
@@ -78,43 +79,72 @@ pub(super) fn digest(args: &DigestArgs, output: &Output) -> Result<Ending, Failu
 
 pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> {
     let image = args.registry.image(&args.image)?;
-    let failed = |error: affiant_core::image::RepositoryError| no_answer(&image.pinned(), &error);
+    let failed = |error: RepositoryError| no_answer(&image.pinned(), &error);
     let mut text = format!("{}\n", image.pinned());
-    let mut count = 0;
-    for keeper in image.keepers() {
+    let mut lines = 0;
+    let mut gone = Vec::new();
+    let absent = |entry: Descriptor| {
+        gone.push(entry.digest);
+        Ok(())
+    };
+    let key = |entry: &Descriptor| Some(entry.digest.clone());
+    for member in members_there(image.repository(), &image.stored, key, absent).map_err(failed)? {
+        let kept = kept_about(&image, member.stored.digest()).map_err(failed)?;
+        lines += kept.len();
+        let indent = if let Some(entry) = &member.entry {
+            // Of the manifests of an index those about which something is kept.
+            if kept.is_empty() {
+                continue;
+            }
+            let platform = entry.platform.as_ref().map(|platform| format!(" {platform}")).unwrap_or_default();
+            let _ = writeln!(text, "├── image {}@{}{}", image.name(), entry.digest, one_line(&platform));
+            "│   "
+        } else {
+            ""
+        };
+        for line in kept {
+            let _ = writeln!(text, "{indent}{line}");
+        }
+    }
+    for digest in gone {
+        let _ = writeln!(text, "├── image {}@{digest} (not there)", image.name());
+    }
+    if lines == 0 {
+        text.push_str("└── nothing is kept about it\n");
+    }
+    output.data(text.as_bytes())?;
+    Ok(Ending::Done)
+}
+
+/// Lines about what is kept about a manifest.
+fn kept_about(image: &Image, of: &Digest) -> Result<Vec<String>, RepositoryError> {
+    let mut lines = Vec::new();
+    for (shown, keeper) in image.keepers_shown() {
         for (what, suffix) in [("signatures", ".sig"), ("attestations", ".att"), ("SBOMs", ".sbom")] {
-            let tag = format!("{}{}", image.prefix(), image.digest().tag(suffix));
-            let Some(stored) = keeper.manifest(&At::Tag(tag.clone())).map_err(failed)? else { continue };
-            let _ = writeln!(text, "├── {what} in the tag {}:{tag}", keeper.name());
+            let tag = format!("{}{}", image.prefix(), of.tag(suffix));
+            let Some(stored) = keeper.manifest(&At::Tag(tag.clone()))? else { continue };
+            lines.push(format!("├── {what} in the tag {shown}:{tag}"));
             let layers = stored.manifest().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
             for layer in layers {
                 let kind = layer.annotation(PREDICATE_TYPE).unwrap_or(&layer.media_type);
-                let _ = writeln!(text, "│   ├── {} {}", layer.digest, one_line(kind));
-                count += 1;
+                lines.push(format!("│   ├── {} {}", layer.digest, one_line(kind)));
             }
         }
-        for entry in attached::referrers(keeper, image.digest()).map_err(failed)? {
+        for entry in attached::referrers(keeper, of)? {
             // What a list says is not believed: the manifest says what it is.
             let manifest = keeper.manifest(&At::Digest(entry.digest.clone())).ok().flatten();
             let manifest = manifest.and_then(|stored| stored.manifest().ok());
             let is_about = manifest.as_ref().and_then(|manifest| manifest.subject.as_ref());
             let kind = match &manifest {
                 None => "(cannot be read)",
-                Some(_) if is_about.is_none_or(|subject| subject.digest != *image.digest()) => {
-                    "(about another manifest)"
-                }
+                Some(_) if is_about.is_none_or(|subject| subject.digest != *of) => "(about another manifest)",
                 Some(manifest) => manifest.artifact_type().unwrap_or("(of no type)"),
             };
             let noted = manifest.as_ref().and_then(|manifest| manifest.annotations.as_ref());
             let predicate = noted.and_then(|noted| noted.get(BUNDLE_TYPE).or_else(|| noted.get(IN_TOTO_TYPE)));
             let predicate = predicate.map(|predicate| format!(", {}", one_line(predicate))).unwrap_or_default();
-            let _ = writeln!(text, "├── referrer {}@{} {}{predicate}", keeper.name(), entry.digest, one_line(kind));
-            count += 1;
+            lines.push(format!("├── referrer {shown}@{} {}{predicate}", entry.digest, one_line(kind)));
         }
     }
-    if count == 0 {
-        text.push_str("└── nothing is kept about it\n");
-    }
-    output.data(text.as_bytes())?;
-    Ok(Ending::Done)
+    Ok(lines)
 }

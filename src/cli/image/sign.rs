@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use affiant_core::dsse::{Envelope, Signature, pae_header};
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer, Referred};
@@ -9,6 +10,7 @@ use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature}
 use affiant_core::image::payload::Payload;
 use affiant_core::image::shared::{Settling, SharedError};
 use affiant_core::image::{Descriptor, Digest, Target, claim, keyed, sigstore};
+use affiant_core::keyless::queue::Place;
 use affiant_core::keyless::sealer::{Kind, Proof, Sealer};
 use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::sign::{PrivateKey, Signer as _};
@@ -21,10 +23,14 @@ use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
 use super::verify::in_order;
 use crate::cli::failure::{Failure, Kind as Fails};
-use crate::cli::keyless::{ServiceArgs, Subject, not_signed};
+use crate::cli::keyless::{Queue, ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, surroundings, verify};
+
+/// How often in a row, and how long apart, a registry is asked again that answered with an error of its own.
+const MAX_STUMBLES: u32 = 5;
+const STUMBLE: Duration = Duration::from_millis(100);
 
 /// How a signature is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,6 +87,16 @@ impl SigningArgs {
         images.iter().map(|name| registry.find(name, called)).collect()
     }
 
+    /// Where log entries of images wait, if they may.
+    pub(super) fn queue(&self, images: &[String], registry: &RegistryArgs) -> Result<Queue, Failure> {
+        self.services.queue(registries(images), registry.targets().resume_flags())
+    }
+
+    /// Where those of a file wait, and the place that the entry is for.
+    pub(super) fn queue_of_file(&self, bundle: Option<&Path>) -> Result<(Queue, Vec<Place>), Failure> {
+        self.services.queue_of_file(bundle)
+    }
+
     fn has_key(&self) -> bool {
         self.key.as_ref().is_some_and(|key| !key.is_empty())
     }
@@ -122,15 +138,18 @@ impl SigningArgs {
                 Some(loaded.key)
             }
         };
-        let registries: Vec<String> = images
-            .iter()
-            .map(|name| match targets::named(name) {
-                Ok(Target::Registry(reference)) => reference.registry,
-                _ => String::new(),
-            })
-            .collect();
+        let registries = registries(images);
         self.services.sealer(key, &Subject { registries: &registries, called: self.called, yes: self.yes }, output)
     }
+}
+
+/// Hosts of the registries of these images.
+fn registries(images: &[String]) -> Vec<String> {
+    let host = |name: &String| match targets::named(name) {
+        Ok(Target::Registry(reference)) => reference.registry,
+        _ => String::new(),
+    };
+    images.iter().map(host).collect()
 }
 
 pub(super) fn no_certificate() -> Failure {
@@ -192,10 +211,12 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     }
     let identity = args.sign_container_identity.as_deref();
     let found = args.signing.find(&args.images, &args.registry, identity)?;
+    let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let forms = forms(&args.format, &sealer, output);
-    let signing = Signing { sealer: &sealer, args, forms: &forms, annotations: &annotations, created: &created };
+    let (sealer, queue, annotations, created) = (&sealer, &queue, &annotations, &*created);
+    let signing = Signing { sealer, queue, args, forms: &forms, annotations, created, output };
     args.registry.in_batches(&args.images, found, |images| {
         let manifests = manifests(images, args.recursive, output)?;
         together(output, not_kept, |settling, said| {
@@ -230,10 +251,12 @@ pub(super) fn manifests<'a>(
 
 struct Signing<'a> {
     sealer: &'a Sealer,
+    queue: &'a Queue,
     args: &'a SignArgs,
     forms: &'a [Format],
     annotations: &'a BTreeMap<String, String>,
     created: &'a str,
+    output: &'a Output,
 }
 
 /// What is said of a manifest that was signed.
@@ -300,7 +323,9 @@ pub(super) fn notes(proof: &Proof) -> Vec<String> {
 
 /// Says what of a proof did not go as asked.
 pub(super) fn tell(proof: &Proof, output: &Output) {
-    notes(proof).iter().for_each(|note| output.message(note));
+    for note in notes(proof) {
+        output.message(&note);
+    }
 }
 
 /// The forms that are written: of those that are asked for, the ones whose time can be proven. Where one alone is asked
@@ -338,7 +363,7 @@ impl<'a> Signing<'a> {
         let (layer, bundle) = both(|| self.layer(image, manifest), || self.bundle(image, manifest));
         let ((layer, of_layer), (bundle, of_bundle)) = (layer?, bundle?);
         let (layer, bundle) = both(
-            || layer.map(|layer| self.keep_layer(&place, image, manifest, layer, settling)).transpose(),
+            || layer.map(|layer| self.keep_layer(&place, image, manifest, &layer, settling)).transpose(),
             || self.keep_bundle(&place, image, manifest, &bundle, settling),
         );
         let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
@@ -355,6 +380,9 @@ impl<'a> Signing<'a> {
         let (signature, proof) =
             self.sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
         let mut layer = Layer::signature(payload, &signature);
+        let is_referrer = self.args.registry_referrers_mode == Mode::Referrer;
+        let place = image.place_of(&manifest.digest, &layer, is_referrer);
+        self.queue.keep(self.sealer, &proof, &[place], self.output)?;
         self.sealer.material(&proof).annotate(&mut layer.annotations);
         Ok((Some(layer), notes(&proof)))
     }
@@ -368,6 +396,8 @@ impl<'a> Signing<'a> {
             return Ok((Bundle::There, Vec::new()));
         }
         let sealed = SealedStatement::new(self.sealer, &statement)?;
+        let places = [image.place_of_bundle(&manifest.digest)];
+        self.queue.keep(self.sealer, &sealed.proof, &places, self.output)?;
         Ok((Bundle::New(sealed.bundle(self.sealer)), notes(&sealed.proof)))
     }
 
@@ -376,11 +406,11 @@ impl<'a> Signing<'a> {
         place: &str,
         image: &'a Image,
         manifest: &Descriptor,
-        layer: Layer,
+        layer: &Layer,
         settling: &Settling<'a>,
     ) -> Result<Said, SharedError> {
         if self.args.registry_referrers_mode == Mode::Referrer {
-            let referrer = attached::signature_referrer(&layer);
+            let referrer = attached::signature_referrer(layer);
             let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
             let text = format!("signed: {place}; kept as referrer {}@{digest}", image.keeper_name());
             return Ok(Said::new(ticket, place, text));
@@ -392,7 +422,7 @@ impl<'a> Signing<'a> {
             own.has_no_more_than(one)
                 && attached::signature_of(one).is_ok_and(|found| keyed::holds(&key, &[&own.bytes], &found).is_ok())
         };
-        let new = attached::append(settling, image.keeper(), &tag, &layer, Earlier::Keep, is_same)?;
+        let new = attached::append(settling, image.keeper(), &tag, layer, Earlier::Keep, is_same)?;
         let word = if new.is_some() { "kept as" } else { "this key has signed the same already in" };
         Ok(Said::new(new, place, format!("signed: {place}; {word} {}:{tag}", image.keeper_name())))
     }
@@ -427,7 +457,7 @@ impl<'a> Signing<'a> {
         let demand = Demand::of_key(digest, self.sealer.public_key(), self.annotations);
         let mut has = false;
         let (enters, stamps) = self.sealer.will_have(Kind::Envelope);
-        let look = |found: found::Found| {
+        let mut look = |found: found::Found| {
             let material = &found.material;
             let is_less = (enters && material.entries.is_empty())
                 || (stamps && material.timestamps.is_empty())
@@ -436,8 +466,15 @@ impl<'a> Signing<'a> {
                 has |= envelope.payload == statement && judge_signature(&found, &demand).is_ok();
             }
         };
-        found::each(&[image.keeper()], image.prefix(), digest, Sought::Signatures, look)
-            .map_err(|error| no_answer(&image.pinned(), &error))?;
+        let mut stumbles = 0;
+        while let Err(error) = found::each(&[image.keeper()], image.prefix(), digest, Sought::Signatures, &mut look) {
+            // Some registries trip over a list that another is writing.
+            if !error.is_passing() || stumbles == MAX_STUMBLES {
+                return Err(no_answer(&image.pinned(), &error));
+            }
+            stumbles += 1;
+            std::thread::sleep(STUMBLE);
+        }
         Ok(has)
     }
 }

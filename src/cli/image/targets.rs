@@ -117,6 +117,11 @@ fn scratch(file: &Path) -> std::io::Result<tempfile::TempDir> {
 }
 
 impl TargetArgs {
+    /// What of this `resume` has to be told. A password is not among it.
+    pub(super) fn resume_flags(&self) -> &'static str {
+        if self.allow_http_registry || self.allow_insecure_registry { " --allow-http-registry" } else { "" }
+    }
+
     /// Opens a place that is read.
     pub(crate) fn source(&self, text: &str) -> Result<Place, Failure> {
         self.open_target(text, parse(text)?, Use::Read)
@@ -278,6 +283,18 @@ fn in_layout(layout: Layout, at: Option<At>, shown: String) -> Result<Place, Rep
 }
 
 impl Place {
+    /// The same image, read through another repository.
+    pub(super) fn with(&self, repository: Arc<dyn Repository>) -> Self {
+        Self {
+            repository,
+            at: self.at.clone(),
+            reference: self.reference.clone(),
+            shown: self.shown.clone(),
+            known_as: self.known_as.clone(),
+            edited: None,
+        }
+    }
+
     /// All is done: an archive that was changed is written anew.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let Some((changed, _)) = &self.edited else { return Ok(()) };

@@ -99,7 +99,9 @@ impl Named {
                 affiant_core::image::claim::predicate(text).map_err(|error| {
                     Failure::because(crate::cli::failure::Kind::Usage, format!("{file} is no predicate"), &error)
                 })?;
-                if self.written == "https://in-toto.io/Link/v1" && !text.contains("\"_type\"") {
+                let has_type =
+                    || serde_json::from_str::<serde_json::Value>(text).is_ok_and(|link| link["_type"].is_string());
+                if self.written == "https://in-toto.io/Link/v1" && !has_type() {
                     return Err(Failure::usage(format!("{file} is no link: it has no `_type`")));
                 }
                 text.trim().to_owned()
@@ -141,5 +143,7 @@ mod tests {
         assert_eq!(of("https://a.example/b", "{\"a\":1,\"a\":2}"), None);
         assert_eq!(of("https://a.example/b", "{} x"), None);
         assert_eq!(of("link", "{}"), None);
+        assert_eq!(of("link", r#"{"a": {"_type": "link"}}"#), None);
+        assert!(of("link", r#"{"_type": "link"}"#).is_some());
     }
 }

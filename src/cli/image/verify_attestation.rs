@@ -74,6 +74,15 @@ fn policies(files: &[PathBuf]) -> Result<Vec<Policy>, Failure> {
         let text = String::from_utf8(bytes).map_err(|_| Failure::new(Kind::NoAnswer, format!("{name} is no text")))?;
         let rules = Rules::compile(&[Module { name: name.clone(), text }])
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{name} cannot be used"), &error))?;
+        if !rules.packages().any(|package| package == ALLOW[0]) {
+            let found: Vec<&str> = rules.packages().collect();
+            return Err(Failure::new(Kind::NoAnswer, format!("{name} has no package `{}`", ALLOW[0])).hint(format!(
+                "the rule `{}` of the package `{}` is asked for; the file has the package {}",
+                ALLOW[1],
+                ALLOW[0],
+                found.join(", ")
+            )));
+        }
         Ok(Policy { name, rules })
     };
     files.iter().map(read).collect()

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use affiant_core::keyless::NoServices;
 use affiant_core::keyless::fulcio::Form;
 use affiant_core::keyless::vouched::{Issue, Vouched};
+use affiant_core::keyless::{NoServices, Services};
 use affiant_core::sign::{KeyKind, PrivateKey, Signer};
 use affiant_core::trust::Certificate;
 use clap::Args;
 
 use super::root::RootArgs;
 use super::token::{Found, Secrets, TokenArgs};
-use super::{RETRY_FOR, becomes_public, configured, is_public, named, no_time, permitted, services};
+use super::{RETRY_FOR, becomes_public, configured, is_public, may_become_known, named, no_time, permitted, services};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
@@ -93,6 +93,32 @@ impl SignerArgs {
     /// The trusted root that the services' answers are checked with, to be kept beside what they vouch for.
     pub(crate) fn trusted_root(&self, keys: &[String], output: &Output) -> Result<Option<Vec<u8>>, Failure> {
         if self.asks(keys)? { self.root.bytes(output) } else { Ok(None) }
+    }
+
+    /// The trusted root that is named, whatever is asked.
+    pub(crate) fn named_root(&self, output: &Output) -> Result<Option<Vec<u8>>, Failure> {
+        self.root.bytes(output)
+    }
+
+    /// How `resume` is told of that.
+    pub(crate) fn root_flag(&self) -> String {
+        self.root.named().map(|root| format!(" --trusted-root {}", word(root))).unwrap_or_default()
+    }
+
+    /// The way to logs, with one budget of time for all questions.
+    pub(crate) fn logs(&self) -> Result<Arc<dyn Services>, Failure> {
+        services(self.retry_for.unwrap_or(RETRY_FOR))
+    }
+
+    /// The same, or what stands before it, with the answers checked as those are that sign.
+    pub(crate) fn checked(&self, services: Arc<dyn Services>, output: &Output) -> Result<Arc<dyn Services>, Failure> {
+        Ok(self.root.check(services, false, output)?.0)
+    }
+
+    /// Whether this log may be asked, and hear of what is signed for images in these registries.
+    pub(crate) fn permit_log(&self, services: &dyn Services, url: &str, registries: &[String]) -> Result<(), Failure> {
+        permitted(services, [&url.to_owned()])?;
+        if is_public(url) { may_become_known(url, registries, self.log_public_ok) } else { Ok(()) }
     }
 
     /// Whether signing asks a service.
@@ -273,7 +299,7 @@ impl SignerArgs {
     }
 
     /// What gets the certificate when the first signature is made.
-    fn issue(&self, authority: String, found: Found, services: &Arc<dyn affiant_core::keyless::Services>) -> Issue {
+    fn issue(&self, authority: String, found: Found, services: &Arc<dyn Services>) -> Issue {
         let (services, token) = (Arc::clone(services), self.token.clone());
         Box::new(move |key| {
             let token = found.fetch(services.as_ref(), &token).map_err(|failure| failure.one_line())?;
@@ -285,7 +311,7 @@ impl SignerArgs {
 }
 
 /// A value as a shell takes it.
-fn word(value: &str) -> String {
+pub(crate) fn word(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     if !value.is_empty() && value.chars().all(is_plain) {
         return value.to_owned();

@@ -159,9 +159,25 @@ const WITH_TRACE: Does = Does::Nothing("only `--trace` would read it");
 const REPORT: &str = "stdout belongs to the command; `--report FILE` writes what happened as JSON";
 
 const SIGSTORE: Does = Does::Needs(Part::Sigstore, &[""]);
-const NO_SIGSTORE: Does = Does::Needs(Part::Sigstore, &["false"]);
 const BOTH_FORMS: Does = Does::Nothing("both forms are written, and each is found by itself");
 const FILES: &str = "what is checked is what the registry keeps beside the image";
+const OWN_CERTIFICATE: Does =
+    Does::Refused(&[""], "a certificate is got when it is signed, or there is a key", "leave it out");
+const NOT_KEPT: Does = Does::Refused(
+    &["false"],
+    "what is signed for an image is kept beside it",
+    "`attest-blob` and `sign-blob` write files",
+);
+const BESIDE: Does = Does::Refused(
+    &[""],
+    "what is signed for an image is kept beside it",
+    "`affiant image download` gives it out; `sign-blob` and `attest-blob` write files",
+);
+const WHOLE: &str = "all that is kept about an image is carried with it";
+const NO_EVIDENCE: &str = "`--no-evidence` leaves all of it behind";
+const CARRIED_WHOLE: Does = Does::Refused(&["sig,att,sbom"], WHOLE, NO_EVIDENCE);
+const CLIENT_CERTIFICATE: Does =
+    Does::Refused(&[""], "certificates of clients are not sent to timestamp authorities", "leave it out");
 
 /// All flags that the peers have and affiant has not, or has under another name.
 pub(super) const FLAGS: &[Flag] = &[
@@ -263,10 +279,56 @@ pub(super) const FLAGS: &[Flag] = &[
     truth("record-creation-timestamp", COSIGN, COSIGN_VERBS, Does::Nothing("times under tags prove nothing")),
     value("oidc-client-secret-file", COSIGN, COSIGN_VERBS, SIGSTORE),
     value("oidc-redirect-url", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("certificate-chain", COSIGN, COSIGN_VERBS, SIGSTORE),
-    truth("insecure-skip-verify", COSIGN, COSIGN_VERBS, NO_SIGSTORE),
-    value("rfc3161-timestamp-bundle", COSIGN, COSIGN_VERBS, SIGSTORE),
+    value("certificate", COSIGN, COSIGN_VERBS, OWN_CERTIFICATE),
+    value("certificate-chain", COSIGN, COSIGN_VERBS, OWN_CERTIFICATE),
+    truth(
+        "insecure-skip-verify",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&["false"], "what the services answer is compared with what was asked", "leave it out"),
+    ),
+    value(
+        "rfc3161-timestamp-bundle",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "it is `--rfc3161-timestamp`", "write `--rfc3161-timestamp FILE`"),
+    ),
+    value("output-signature", COSIGN, COSIGN_VERBS, BESIDE),
+    value("output-payload", COSIGN, COSIGN_VERBS, BESIDE),
+    value("output-certificate", COSIGN, COSIGN_VERBS, BESIDE),
+    value("bundle", COSIGN, COSIGN_VERBS, BESIDE),
+    truth("no-upload", COSIGN, COSIGN_VERBS, NOT_KEPT),
+    value(
+        "statement",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&[""], "the statement is made here", "write `--type TYPE --predicate FILE`"),
+    ),
+    value(
+        "rekor-entry-type",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Refused(&["dsse"], "statements are entered as `dsse`", "leave it out"),
+    ),
+    truth("b64", COSIGN, COSIGN_VERBS, Does::Refused(&["true"], "signatures are written in base64", "leave it out")),
+    value("signature", COSIGN, COSIGN_VERBS, Does::Refused(&[""], FILES, "`verify-blob` checks a file's signature")),
+    truth(
+        "allow-certificate-chain",
+        COSIGN,
+        COSIGN_VERBS,
+        Does::Nothing("the certificates above a signer's are read wherever they are, and none is believed"),
+    ),
+    value("only", COSIGN, COSIGN_VERBS, CARRIED_WHOLE),
+    truth("sig-only", COSIGN, COSIGN_VERBS, Does::Refused(&["false"], WHOLE, NO_EVIDENCE)),
+    Flag {
+        short: Some('f'),
+        ..truth("force", COSIGN, COSIGN_VERBS, Does::Nothing("what arrives is added to what is there"))
+    },
+    value("registry-referrers-mode", COSIGN, COSIGN_VERBS, BOTH_FORMS),
+    value("timestamp-client-cacert", COSIGN, COSIGN_VERBS, CLIENT_CERTIFICATE),
+    value("timestamp-client-cert", COSIGN, COSIGN_VERBS, CLIENT_CERTIFICATE),
+    value("timestamp-client-key", COSIGN, COSIGN_VERBS, CLIENT_CERTIFICATE),
+    value("timestamp-server-name", COSIGN, COSIGN_VERBS, CLIENT_CERTIFICATE),
     truth("sk", COSIGN, COSIGN_VERBS, Does::Needs(Part::Kms, &["false"])),
     value("slot", COSIGN, COSIGN_VERBS, Does::Nothing("only `--sk` would read it")),
     value(
@@ -277,7 +339,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     truth("local-image", COSIGN, COSIGN_VERBS, Does::Refused(&["false"], FILES, "push the image")),
     value("payload", COSIGN, COSIGN_VERBS, Does::Refused(&[""], FILES, "leave it out")),
-    value("max-workers", COSIGN, COSIGN_VERBS, Does::Nothing("the work is done one after the other")),
+    value("max-workers", COSIGN, COSIGN_VERBS, Does::Nothing("eight images are looked at at the same time")),
     truth(
         "k8s-keychain",
         COSIGN,
@@ -344,6 +406,7 @@ pub(super) const COSIGN_OTHER_VERBS: &[(&[&str], &str)] = &[
     ),
     (&["env", "dockerfile", "manifest", "upload", "debug"], "nothing takes its place"),
     (&["bundle"], "a bundle is written by `sign-blob --bundle`"),
+    (&["completion"], "`affiant completions SHELL` writes those of affiant"),
 ];
 /// The same of `policy`.
 pub(super) const OTHER_POLICY_VERBS: &[(&[&str], &str)] = &[(

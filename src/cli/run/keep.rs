@@ -21,6 +21,7 @@ use super::server::Server;
 use super::{CaptureArgs, OnGap};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::image::After;
+use crate::cli::keyless::word;
 use crate::cli::output::Output;
 use crate::cli::{archivista, keys, places};
 
@@ -50,6 +51,8 @@ pub(super) struct Keep {
     public_key: Option<PathBuf>,
     /// How `resume` is told who signs.
     signer: String,
+    /// How it is told whom today's trust is in, where nothing is signed any more.
+    root: String,
     /// The trusted root of today, which is archived beside what services vouch for.
     pub(super) trusted_root: Option<Vec<u8>>,
     /// What is not as it should be, but does not stop a run.
@@ -154,10 +157,8 @@ impl Keep {
             attach,
             reports: reports::files(&args.report).map(|path| absolute(&path)).collect(),
             public_key,
-            signer: {
-                let key = if args.keys.key.is_empty() { "" } else { " --key KEY" };
-                format!("{key}{}", args.keys.signer.resume_flags())
-            },
+            signer: args.keys.resume_flags(),
+            root: args.keys.signer.root_flag(),
             trusted_root: None,
             warnings,
         })
@@ -379,6 +380,7 @@ impl Keep {
             payload_type: Some(PAYLOAD_TYPE.to_owned()),
             step: Some(step.to_owned()),
             reason,
+            ended: false,
             saved: clock.now(),
         }
     }
@@ -418,10 +420,12 @@ impl Keep {
         output.message(&format!("affiant: the evidence waits in {}", saved.path.display()));
         let mut resume = "affiant resume".to_owned();
         if let Some(folder) = folder {
-            let _ = write!(resume, " --spool {}", folder.display());
+            let _ = write!(resume, " --spool {}", word(&folder.display().to_string()));
         }
         if kind == Spooled::Payload {
             let _ = write!(resume, "{} --digest {}", self.signer, saved.digest);
+        } else if want.archive.is_some() {
+            resume.push_str(&self.root);
         }
         if want.archivista.is_some() {
             resume.extend(self.server.as_ref().map(Server::resume_flags));

@@ -35,6 +35,12 @@ const RECORDED: [&str; 14] = [
 ];
 
 #[test]
+fn an_envelope_without_signers_is_not_made() {
+    let refused = Envelope::seal(b"{}".to_vec(), TYPE, &[]).expect_err("nobody signs");
+    assert!(matches!(refused, crate::sign::SignError::NoSigner), "{refused}");
+}
+
+#[test]
 fn pae_is_that_of_the_specification() {
     // The example of the DSSE protocol.
     let header = pae_header("http://example.com/HelloWorld", b"hello world".len());

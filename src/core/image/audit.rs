@@ -221,8 +221,8 @@ fn look(
     }
     let wanted = BTreeMap::new();
     for sought in [Sought::Signatures, Sought::Attestations] {
-        let mut count = 0;
-        let mut payloads = BTreeSet::new();
+        let mut payloads = 0;
+        let mut statements = BTreeSet::new();
         let mut tags = BTreeSet::new();
         let take = |found: Found| {
             let counts = options.key.as_ref().is_none_or(|key| {
@@ -233,18 +233,20 @@ fn look(
                 }
             });
             if counts {
-                // The same in two forms is one.
-                let payload = match &found.content {
-                    Content::Simple { .. } => None,
-                    Content::Envelope(envelope, _) | Content::Bundle(envelope) => Some(envelope.payload.clone()),
-                };
-                count += usize::from(payload.is_none_or(|payload| payloads.insert(crate::digest::sha256(&payload))));
+                match &found.content {
+                    Content::Simple { .. } => payloads += 1,
+                    Content::Envelope(envelope, _) | Content::Bundle(envelope) => {
+                        statements.insert(crate::digest::sha256(&envelope.payload));
+                    }
+                }
                 tags.extend(said(&found.content, name));
             }
         };
         let skipped = found::each(&[repository], &options.prefix, digest, sought, take)?;
         seen.skipped.extend(skipped);
         seen.tags.extend(tags);
+        // What is kept in both forms is one: no more are signed than the form has of which there are most.
+        let count = statements.len().max(payloads);
         match sought {
             Sought::Signatures => seen.signatures = count,
             Sought::Attestations => seen.attestations = count,

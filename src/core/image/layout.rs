@@ -31,6 +31,8 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The annotation by which cosign's `save` tells image, signatures and attestations apart.
 const COSIGN_KIND: &str = "kind";
+/// How its values begin.
+const COSIGN_KINDS: &str = "dev.cosignproject.cosign/";
 /// What `oci-layout` says.
 const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Longest `oci-layout`, in bytes.
@@ -166,6 +168,35 @@ impl Layout {
         Ok(names.filter_map(|name| name.parse::<Reference>().ok()).map(|name| name.name()).next())
     }
 
+    /// Says of one image, and of what is kept about it under tags, what cosign's `load` wants to know: their kinds. It takes
+    /// one image from a layout: what another had loses it.
+    pub fn mark(&self, image: &Digest, prefix: &str) -> Result<(), RepositoryError> {
+        let folder = self.folder("take manifests")?;
+        let tagged = [("sigs", ".sig"), ("atts", ".att"), ("sboms", ".sbom")];
+        self.change(folder, |entries| {
+            let before = entries.clone();
+            for entry in &mut *entries {
+                let is_index = entry["mediaType"].as_str().and_then(Kind::of) == Some(Kind::Index);
+                let name = entry["annotations"][REF_NAME].as_str();
+                let kept = tagged.iter().find(|(_, suffix)| {
+                    name.and_then(|name| name.strip_prefix(prefix)).is_some_and(|name| name == image.tag(suffix))
+                });
+                let kind = match kept {
+                    Some((kind, _)) => Some(*kind),
+                    None if entry["digest"] == *image.as_str() && is_index => Some("imageIndex"),
+                    None if entry["digest"] == *image.as_str() => Some("image"),
+                    None => None,
+                };
+                if let Some(kind) = kind {
+                    entry["annotations"][COSIGN_KIND] = json!(format!("{COSIGN_KINDS}{kind}"));
+                } else if let Some(annotations) = entry.get_mut("annotations").and_then(Value::as_object_mut) {
+                    annotations.remove(COSIGN_KIND);
+                }
+            }
+            *entries != before
+        })
+    }
+
     fn folder(&self, what: &'static str) -> Result<&Path, RepositoryError> {
         match &self.files {
             Files::Folder(folder) | Files::Over(Over { folder, .. }) => Ok(folder),
@@ -236,7 +267,7 @@ fn parsed(bytes: &[u8]) -> Result<Manifest, RepositoryError> {
 /// What cosign's `save` has written has kinds in place of names: the tags that they mean are put in.
 fn named(mut entries: Vec<Descriptor>) -> Vec<Descriptor> {
     let kind = |entry: &Descriptor| {
-        entry.annotation(COSIGN_KIND).and_then(|kind| kind.strip_prefix("dev.cosignproject.cosign/")).map(str::to_owned)
+        entry.annotation(COSIGN_KIND).and_then(|kind| kind.strip_prefix(COSIGN_KINDS)).map(str::to_owned)
     };
     let mut images = entries.iter().filter(|entry| matches!(kind(entry).as_deref(), Some("image" | "imageIndex")));
     let (Some(image), None) = (images.next().map(|image| image.digest.clone()), images.next()) else {
@@ -249,7 +280,8 @@ fn named(mut entries: Vec<Descriptor>) -> Vec<Descriptor> {
             Some("sboms") => ".sbom",
             _ => continue,
         };
-        entry.annotations.get_or_insert_default().insert(REF_NAME.to_owned(), image.tag(suffix));
+        let annotations = entry.annotations.get_or_insert_default();
+        annotations.entry(REF_NAME.to_owned()).or_insert_with(|| image.tag(suffix));
     }
     entries
 }

@@ -44,6 +44,15 @@ impl Version {
             Self::Two => 2,
         }
     }
+
+    /// The generation of this number.
+    pub const fn of_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::One),
+            2 => Some(Self::Two),
+            _ => None,
+        }
+    }
 }
 
 /// By what a signature is checked.
@@ -114,7 +123,7 @@ pub enum RekorError {
     },
 }
 
-fn malformed(reason: impl Into<String>) -> RekorError {
+pub(super) fn malformed(reason: impl Into<String>) -> RekorError {
     RekorError::Malformed { reason: reason.into() }
 }
 
@@ -129,6 +138,8 @@ pub struct LogEntry {
     pub time: Option<i64>,
     /// Its number in the log.
     pub index: u64,
+    /// What the log answered, as it did: [`Submission::answer`] reads it again.
+    pub answer: Vec<u8>,
 }
 
 impl Submission<'_> {
@@ -223,7 +234,7 @@ impl Submission<'_> {
         let found: Value = serde_json::from_slice(&own).map_err(|error| malformed(error.to_string()))?;
         differs(&found, &self.expected(version)?, "body").map_or(Ok(()), |what| Err(RekorError::Other { what }))?;
         entry.proof.check(&own)?;
-        Ok(entry.entry)
+        Ok(LogEntry { answer: body.to_vec(), ..entry.entry })
     }
 }
 
@@ -252,7 +263,7 @@ fn payload_sha256(envelope: &[u8]) -> Result<[u8; 32], RekorError> {
 }
 
 /// How Rekor 2 calls a key, as we sign with it.
-fn details(key: &PublicKey) -> Result<&'static str, RekorError> {
+pub(super) fn details(key: &PublicKey) -> Result<&'static str, RekorError> {
     match key.kind() {
         KeyKind::P256 => Ok("PKIX_ECDSA_P256_SHA_256"),
         KeyKind::Rsa { bits: 2048 } => Ok("PKIX_RSA_PKCS1V15_2048_SHA256"),
@@ -338,6 +349,7 @@ fn of_one(body: &[u8]) -> Result<(Read, Vec<u8>), RekorError> {
         annotation: Some(annotation.to_string()),
         time: Some(one.integrated_time),
         index: one.log_index,
+        answer: Vec::new(),
     };
     let proof =
         Proof { index: proof.log_index, size: proof.tree_size, root, hashes, checkpoint: proof.checkpoint.clone() };
@@ -425,7 +437,7 @@ fn of_two(body: &[u8]) -> Result<(Read, Vec<u8>), RekorError> {
         "inclusionProof": proof_json(index, &proof.root, proof.size, &proof.hashes, &proof.checkpoint),
         "canonicalizedBody": two.canonicalized_body,
     });
-    let entry = LogEntry { bundled, annotation: None, time: None, index };
+    let entry = LogEntry { bundled, annotation: None, time: None, index, answer: Vec::new() };
     Ok((Read { entry, proof }, own))
 }
 

@@ -78,6 +78,8 @@ pub enum OnLogFailure {
     Fail,
     /// A timestamp is enough.
     TimestampOnly,
+    /// A timestamp is enough for now, and what is needed to make the entry later is given back ([`Proof::pending`]).
+    Queue,
 }
 
 /// What is signed.
@@ -110,6 +112,25 @@ pub struct Proof {
     pub notes: Vec<String>,
     /// The time that is said first.
     pub time: Option<Timestamp>,
+    /// Entries that are to be made later.
+    pub pending: Vec<Pending>,
+}
+
+/// An entry that a log did not make, for it gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The log.
+    pub log: String,
+    /// Its generation.
+    pub version: Version,
+    /// SHA-256 of what was signed.
+    pub sha256: [u8; 32],
+    /// The signature.
+    pub signature: Vec<u8>,
+    /// The envelope, where this log is to have it whole.
+    pub envelope: Option<Vec<u8>>,
+    /// What became of asking.
+    pub reason: String,
 }
 
 /// Where entries and timestamps come from.
@@ -313,6 +334,22 @@ impl Sealer {
                         && !self.sources.timestamps.is_empty() =>
                 {
                     proof.notes.push(format!("no log entry was made ({error}); --on-log-failure timestamp-only"));
+                }
+                // Where nothing else proves the time nobody could use the signature until then, and the log's own time
+                // would come too late.
+                Err(error)
+                    if error.is_outage
+                        && self.sources.on_log_failure == OnLogFailure::Queue
+                        && (self.issued.is_none() || !self.sources.timestamps.is_empty()) =>
+                {
+                    proof.pending.push(Pending {
+                        log: url.clone(),
+                        version: *version,
+                        sha256: submission.sha256,
+                        signature: signature.to_vec(),
+                        envelope: envelope.map(<[u8]>::to_vec),
+                        reason: error.to_string(),
+                    });
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -6,11 +6,12 @@ use super::who::Material;
 use crate::dsse::Envelope;
 use crate::image::attached::{self, CERTIFICATE, Kind, LOG, MAX_LAYER, SIGNATURE_ARTIFACT, TIMESTAMP};
 use crate::image::claim::Claim;
-use crate::image::found::MAX_TOTAL;
+use crate::image::found::{self, MAX_TOTAL};
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::sigstore::{BUNDLE, Bundle, Content, Signer};
 use crate::image::{At, Digest, Repository, RepositoryError, Stored};
 use crate::keyless::material::CHAIN;
+use crate::sigstore::judge;
 
 /// More referrers than these, of any kind, and Kyverno refuses to look for bundles.
 pub const MAX_REFERRERS: usize = 50;
@@ -34,11 +35,17 @@ pub(super) struct Legacy {
 pub(super) struct Attested {
     pub(super) envelope: Envelope,
     pub(super) predicate_type: String,
-    /// The envelope as it lies under the tag; nothing for a bundle.
-    pub(super) bytes: Vec<u8>,
-    pub(super) material: Material,
     pub(super) by_certificate: bool,
-    pub(super) has_log: bool,
+    pub(super) kept: Kept,
+}
+
+/// How an attestation is kept.
+#[derive(Clone, Debug)]
+pub(super) enum Kept {
+    /// Under the tag, in these bytes.
+    Tagged(Vec<u8>, Material),
+    /// In a bundle.
+    Bundle(judge::Material),
 }
 
 /// A list entry that is a bundle, or says so.
@@ -46,7 +53,15 @@ pub(super) struct Attested {
 pub(super) struct Listed {
     /// Whether the list says that it is one.
     pub(super) is_listed_as_bundle: bool,
-    pub(super) content: Result<Attested, String>,
+    /// `None` for one that signs bytes: it counts for nothing, and spoils nothing.
+    pub(super) content: Result<Option<Attested>, String>,
+}
+
+impl Listed {
+    /// The attestation that is in it.
+    pub(super) fn attested(&self) -> Option<&Attested> {
+        self.content.as_ref().ok()?.as_ref()
+    }
 }
 
 /// Where evidence lies.
@@ -208,8 +223,8 @@ impl Evidence {
             match Envelope::parse(&bytes, bytes.len()) {
                 Ok(envelope) => {
                     let material = material(&layer);
-                    let (by_certificate, has_log) = (material.certificate.is_some(), material.log.is_some());
-                    self.attestations.push(Attested { bytes, material, by_certificate, has_log, ..attested(envelope) });
+                    let by_certificate = material.certificate.is_some();
+                    self.attestations.push(attested(envelope, by_certificate, Kept::Tagged(bytes, material)));
                 }
                 Err(error) => self.problem(&place, error),
             }
@@ -271,7 +286,7 @@ impl Evidence {
         repository: &dyn Repository,
         place: &str,
         manifest: &Manifest,
-    ) -> Result<Result<Attested, String>, RepositoryError> {
+    ) -> Result<Result<Option<Attested>, String>, RepositoryError> {
         let Some(layer) = manifest.layers().first() else { return Ok(Err("it has no layer".to_owned())) };
         if layer.size > MAX_BUNDLE_LAYER {
             return Ok(Err(format!("a bundle of {} bytes; Kyverno reads {MAX_BUNDLE_LAYER}", layer.size)));
@@ -291,7 +306,7 @@ impl Evidence {
     /// The predicate types that lie under the tag, or in bundles.
     pub(super) fn types(&self, in_bundles: bool) -> BTreeSet<&str> {
         let all: Box<dyn Iterator<Item = &Attested>> = if in_bundles {
-            Box::new(self.bundles.iter().filter_map(|one| one.content.as_ref().ok()))
+            Box::new(self.bundles.iter().filter_map(Listed::attested))
         } else {
             Box::new(self.attestations.iter())
         };
@@ -307,34 +322,20 @@ fn is_outage(error: &RepositoryError) -> bool {
 /// What a layer's annotations have beside its signature.
 fn material(layer: &Descriptor) -> Material {
     let text = |name: &str| layer.annotation(name).filter(|text| !text.is_empty()).map(str::to_owned);
-    Material {
-        certificate: text(CERTIFICATE),
-        chain: text(CHAIN),
-        log: text(LOG),
-        has_timestamp: text(TIMESTAMP).is_some(),
-    }
+    Material { certificate: text(CERTIFICATE), chain: text(CHAIN), log: text(LOG), timestamp: text(TIMESTAMP) }
 }
 
-fn attested(envelope: Envelope) -> Attested {
+fn attested(envelope: Envelope, by_certificate: bool, kept: Kept) -> Attested {
     let predicate_type = Claim::type_of(&envelope.payload).unwrap_or_default();
-    Attested {
-        envelope,
-        predicate_type,
-        bytes: Vec::new(),
-        material: Material::default(),
-        by_certificate: false,
-        has_log: false,
-    }
+    Attested { envelope, predicate_type, by_certificate, kept }
 }
 
-fn read_bundle(bytes: &[u8]) -> Result<Attested, String> {
+fn read_bundle(bytes: &[u8]) -> Result<Option<Attested>, String> {
     let read = Bundle::parse(bytes).map_err(|error| error.to_string())?;
-    match read.content {
-        Content::Envelope(envelope) => Ok(Attested {
-            by_certificate: matches!(read.signer, Signer::Certificate { .. }),
-            has_log: !read.entries.is_empty(),
-            ..attested(envelope)
-        }),
-        Content::Message { .. } => Err("it signs bytes, not a statement about an image".to_owned()),
-    }
+    let material = found::material_of(&read);
+    let by_certificate = matches!(read.signer, Signer::Certificate { .. });
+    Ok(match read.content {
+        Content::Envelope(envelope) => Some(attested(envelope, by_certificate, Kept::Bundle(material))),
+        Content::Message { .. } => None,
+    })
 }

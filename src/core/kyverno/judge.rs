@@ -6,12 +6,12 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::condition::{self, CONTEXT, Held};
-use super::evidence::{Attested, Evidence, Legacy, MAX_REFERRERS, Spot, WARN_REFERRERS};
+use super::evidence::{Attested, Evidence, Kept, Legacy, Listed, MAX_REFERRERS, Spot, WARN_REFERRERS};
 use super::outcome::{Answer, Asked, Outcome, Part};
-use super::policy::{Attestation, Attestor, AttestorSet, Keyless, Kind, Policy, Rule, VerifyImages};
+use super::policy::{Attestation, Attestor, AttestorSet, CtLog, Keyless, Kind, Policy, Rekor, Rule, VerifyImages};
 use super::roots::Roots;
-use super::who::{Made, NO_LOG, Signed, Unknown, Who};
-use super::{Version, rules};
+use super::who::{Belief, Made, NO_AUTHORITY, NO_LOG, Signed, Unknown, Who};
+use super::{Version, bundles, rules};
 use crate::dsse::pae_header;
 use crate::image::claim::{Claim, SIGN};
 use crate::image::payload::Payload;
@@ -78,7 +78,7 @@ struct Judge<'a, E> {
     evidence: Beside<'a, E>,
 }
 
-impl<E> Judge<'_, E> {
+impl<'a, E> Judge<'a, E> {
     fn entry(&mut self) -> Result<(), E> {
         let entry = self.entry;
         let pins = entry.mutate_digest != Some(false);
@@ -250,9 +250,10 @@ impl<E> Judge<'_, E> {
                         "several keys in one `publicKeys` are several attestors: without `count` each must have signed",
                     );
                 }
+                let belief = self.belief(None, &keys.rekor, &keys.ctlog);
                 return Ok(known
                     .iter()
-                    .map(|key| self.signed(&Who::Key(key, keys), about, attestor, &evidence))
+                    .map(|key| self.signed(&Who::Key(key, keys, belief.clone()), about, attestor, &evidence))
                     .collect());
             }
             (None, Some(keyless), _) => {
@@ -260,7 +261,7 @@ impl<E> Judge<'_, E> {
                 if !keyless.additional_extensions.is_empty() {
                     self.outcome.warn("`additionalExtensions` knows 1.3.6.1.4.1.57264.1.1 to .6 and their names only");
                 }
-                Who::Identity(keyless, Roots::of(keyless), self.asked.now)
+                Who::Identity(keyless, self.belief(keyless.roots.as_deref(), &keyless.rekor, &keyless.ctlog))
             }
             (None, None, Some(_)) => {
                 look("by the certificate in the policy");
@@ -270,11 +271,18 @@ impl<E> Judge<'_, E> {
             (None, None, None) => {
                 look("by a certificate of any identity of the public Fulcio");
                 let anybody = Keyless::default();
-                let who = Who::Identity(&anybody, Ok(Roots::default()), self.asked.now);
+                let who = Who::Identity(&anybody, self.belief(None, &anybody.rekor, &anybody.ctlog));
                 return Ok(vec![self.signed(&who, about, attestor, &evidence)]);
             }
         };
         Ok(vec![self.signed(&who, about, attestor, &evidence)])
+    }
+
+    /// Whom the rule believes.
+    fn belief(&self, certificates: Option<&str>, rekor: &Rekor, ctlog: &CtLog) -> Belief<'a> {
+        let root = self.asked.root;
+        let roots = Roots::of(certificates, rekor, ctlog, root);
+        Belief { roots, root, now: self.asked.now, version: self.version }
     }
 
     /// Whether one attestor has signed, or attested, what is wanted.
@@ -283,25 +291,15 @@ impl<E> Judge<'_, E> {
             return part;
         }
         if self.entry.kind == Kind::SigstoreBundle
-            && let Who::Key(_, keys) = who
+            && let Some(why) = bundles::unfit(who, attestor, self.version, self.outcome)
         {
-            if self.version < Version::BUNDLE_KEYS {
-                self.outcome.fix(format!("use Kyverno {} or newer, or `type: Cosign`", Version::BUNDLE_KEYS));
-                return Part::Fail(format!(
-                    "Kyverno {} takes no keys in rules of the type SigstoreBundle (\"there must be subject alternative name criteria\")",
-                    self.version
-                ));
-            }
-            self.outcome.warn(format!("Kyverno before {} refuses keys in rules of this type", Version::BUNDLE_KEYS));
-            if !keys.ctlog.ignore_sct {
-                return Part::NotJudged("without `ctlog.ignoreSCT: true` a timestamp is demanded".into());
-            }
+            return Part::Fail(why);
         }
         let notes = &attestor.annotations;
         match (self.entry.kind, about) {
             (Kind::SigstoreBundle, _) => {
                 let bundles = evidence.bundles.iter().filter(|one| one.is_listed_as_bundle);
-                let bundles: Vec<_> = bundles.filter_map(|one| one.content.as_ref().ok()).collect();
+                let bundles: Vec<_> = bundles.filter_map(Listed::attested).collect();
                 self.statements(who, about, notes, &bundles)
             }
             (_, Some(_)) => {
@@ -404,13 +402,8 @@ impl<E> Judge<'_, E> {
         // All that verify, whoever they are by: with what is not judged, and why it is by somebody else.
         let mut passed: Vec<(Optional, Option<Unknown>, Option<String>)> = Vec::new();
         for one in all {
-            let made = Made {
-                message: &[&one.payload],
-                signature: &one.signature,
-                material: &one.material,
-                has_log: one.material.log.is_some(),
-                envelope: None,
-            };
+            let made =
+                Made { message: &[&one.payload], signature: &one.signature, material: &one.material, envelope: None };
             match who.signed(made) {
                 Signed::No(why) => closest = Part::Fail(format!("no matching signatures: {why}")),
                 Signed::Yes { unknown, other } => match Payload::parse(&one.payload) {
@@ -482,23 +475,19 @@ impl<E> Judge<'_, E> {
             if one.envelope.payload_type != PAYLOAD_TYPE {
                 continue;
             }
-            if one.by_certificate && one.material.certificate.is_none() {
-                // A bundle: who signed it needs its trust root.
-                let unknown = Unknown("bundles that are signed by certificates (keyless)".to_owned());
-                verified.push((*one, Some(unknown), None));
-                continue;
-            }
             let header = pae_header(&one.envelope.payload_type, one.envelope.payload.len());
             let message: [&[u8]; 2] = [&header, &one.envelope.payload];
             let mut signed = Signed::No("it has no signature".into());
             for signature in &one.envelope.signatures {
-                signed = who.signed(Made {
-                    message: &message,
-                    signature: &signature.sig,
-                    material: &one.material,
-                    has_log: one.has_log,
-                    envelope: Some((&one.envelope, &one.bytes)),
-                });
+                signed = match &one.kept {
+                    Kept::Bundle(material) => who.signed_in_bundle(&message, &signature.sig, (&one.envelope, material)),
+                    Kept::Tagged(bytes, material) => who.signed(Made {
+                        message: &message,
+                        signature: &signature.sig,
+                        material,
+                        envelope: Some((&one.envelope, bytes)),
+                    }),
+                };
                 if matches!(signed, Signed::Yes { .. }) {
                     break;
                 }
@@ -521,9 +510,6 @@ impl<E> Judge<'_, E> {
             return closest;
         }
         let Some(attestation) = about else {
-            if !notes.is_empty() {
-                return Part::NotJudged("annotations of bundles".into());
-            }
             if verified.iter().all(|(one, ..)| one.predicate_type != SIGN) {
                 self.outcome
                     .warn("what passes is an attestation by the same signer: Kyverno takes any bundle for a signature");
@@ -588,10 +574,15 @@ impl<E> Judge<'_, E> {
 
     /// What helps where nobody that is wanted has signed.
     fn explain(&mut self, who: &Who<'_>, closest: &Part) {
-        if let (Part::Fail(why), Who::Key(..)) = (closest, who)
-            && why.contains(NO_LOG)
-        {
+        let Part::Fail(why) = closest else { return };
+        if matches!(who, Who::Key(..)) && why.contains(NO_LOG) {
             self.outcome.fix("write `rekor: {ignoreTlog: true}` and `ctlog: {ignoreSCT: true}` beside the key, where nothing is logged");
+        }
+        if why.contains(NO_AUTHORITY) {
+            self.outcome.fix(format!(
+                "write the certificates of the timestamp authority into the rule (`ctlog.tsaCertChain`), or use Kyverno {} or newer",
+                Version::NO_AUTHORITY_NEEDED
+            ));
         }
     }
 }

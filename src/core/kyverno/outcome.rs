@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::image::Digest;
+use crate::sigstore::TrustedRoot;
 
 /// What a rule will say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,8 @@ pub struct Asked<'a> {
     pub is_pinned: bool,
     /// What time it is.
     pub now: Timestamp,
+    /// What Kyverno gets from its TUF repository, where that is known.
+    pub root: Option<&'a TrustedRoot>,
 }
 
 /// What a rule will say of an image, and why.

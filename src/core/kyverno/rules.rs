@@ -4,7 +4,9 @@ use regex_automata::meta::Regex;
 
 use super::is_like;
 use super::policy::{Keyless, Keys};
+use super::who::Unknown;
 use crate::sign::PublicKey;
+use crate::sigstore::identity::{IdentityError, Pattern, Wanted};
 use crate::trust::Certificate;
 
 /// Largest automaton of an identity's expression, in bytes.
@@ -69,6 +71,28 @@ pub(super) fn wanted(keyless: &Keyless) -> String {
         }
     }
     if parts.is_empty() { "any identity".to_owned() } else { parts.join(", ") }
+}
+
+/// Whose certificates a rule wants of bundles: there a name is the whole text, and an expression matches a part of it.
+pub(super) fn identity(keyless: &Keyless) -> Result<Wanted, Unknown> {
+    let patterns = |names: [(&'static str, &String); 2]| -> Result<Vec<_>, IdentityError> {
+        let [(exact, name), (part, expression)] = names;
+        let mut patterns = Vec::new();
+        if !name.is_empty() {
+            patterns.push((exact, Pattern::exact(name)?));
+        }
+        if !expression.is_empty() {
+            // By itself first, so that what is put around it cannot close what it leaves open.
+            Pattern::regex(expression)?;
+            patterns.push((part, Pattern::regex(&format!("(?s:.*)(?:{expression})(?s:.*)"))?));
+        }
+        Ok(patterns)
+    };
+    let subjects = patterns([("subject", &keyless.subject), ("subjectRegExp", &keyless.subject_reg_exp)]);
+    let issuers = patterns([("issuer", &keyless.issuer), ("issuerRegExp", &keyless.issuer_reg_exp)]);
+    subjects
+        .and_then(|subjects| Wanted::new(subjects, issuers?))
+        .map_err(|error| Unknown(format!("an identity of the rule: {error}")))
 }
 
 /// What `additionalExtensions` knows: the numbers of 1.3.6.1.4.1.57264.1, cosign's names, and ours.

@@ -2,17 +2,21 @@
 
 use jiff::Timestamp;
 
-use super::policy::{Keyless, Keys};
+use super::policy::{CtLog, Keyless, Keys, Rekor};
 use super::roots::Roots;
-use super::rules;
+use super::{Version, rules};
 use crate::dsse::Envelope;
+use crate::image::attached::timestamp_of;
 use crate::image::keyed::holds;
 use crate::sign::PublicKey;
-use crate::sigstore::{self, Entry, Verifier, check_scts};
+use crate::sigstore::judge::{self, Demands, Unproven, judge};
+use crate::sigstore::{self, Entry, Logged, TrustedRoot, Verifier, check_scts, proven_time};
 use crate::trust::{Certificate, Purpose, chain};
 
 /// Why a signature without a log entry does not count.
 pub(super) const NO_LOG: &str = "it has no log entry, and `rekor.ignoreTlog` is not set";
+/// Why one with a timestamp does not count in old releases.
+pub(super) const NO_AUTHORITY: &str = "no TSA root certificate(s) provided to verify timestamp";
 
 /// What is not judged, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,9 +24,19 @@ pub(super) struct Unknown(pub(super) String);
 
 /// Who must have signed.
 pub(super) enum Who<'a> {
-    Key(&'a PublicKey, &'a Keys),
-    /// Whose certificate is wanted, whom to believe, and what time it is.
-    Identity(&'a Keyless, Result<Roots, Unknown>, Timestamp),
+    Key(&'a PublicKey, &'a Keys, Belief<'a>),
+    Identity(&'a Keyless, Belief<'a>),
+}
+
+/// Whom a release of Kyverno believes, at a time.
+#[derive(Clone)]
+pub(super) struct Belief<'a> {
+    /// What the rule says, for tags.
+    pub(super) roots: Result<Roots, Unknown>,
+    /// What its TUF repository says, for bundles.
+    pub(super) root: Option<&'a TrustedRoot>,
+    pub(super) now: Timestamp,
+    pub(super) version: Version,
 }
 
 /// What lies beside a signature, as it was read.
@@ -34,7 +48,8 @@ pub(super) struct Material {
     pub(super) chain: Option<String>,
     /// What a log says, as cosign's annotation has it.
     pub(super) log: Option<String>,
-    pub(super) has_timestamp: bool,
+    /// What a timestamp authority says, as cosign's annotation has it.
+    pub(super) timestamp: Option<String>,
 }
 
 /// A signature with what was signed.
@@ -43,7 +58,6 @@ pub(super) struct Made<'a> {
     pub(super) message: &'a [&'a [u8]],
     pub(super) signature: &'a [u8],
     pub(super) material: &'a Material,
-    pub(super) has_log: bool,
     /// The envelope and its bytes, where it is one.
     pub(super) envelope: Option<(&'a Envelope, &'a [u8])>,
 }
@@ -60,49 +74,160 @@ pub(super) enum Signed {
     No(String),
 }
 
+impl Signed {
+    const YES: Self = Self::Yes { unknown: None, other: None };
+
+    fn unknown(why: &str) -> Self {
+        Self::Yes { unknown: Some(Unknown(why.to_owned())), other: None }
+    }
+}
+
 impl Who<'_> {
-    /// Whether a signature verifies, and is by them.
-    pub(super) fn signed(&self, made: Made<'_>) -> Signed {
+    /// What is said of logs.
+    pub(super) fn logs(&self) -> (&Rekor, &CtLog) {
         match self {
-            Self::Key(key, keys) => match holds(key, made.message, made.signature) {
-                Err(error) => Signed::No(error.to_string()),
-                Ok(()) if keys.rekor.ignore_tlog => Signed::Yes { unknown: None, other: None },
-                Ok(()) if made.has_log => {
-                    Signed::Yes { unknown: Some(Unknown("its log entry".to_owned())), other: None }
+            Self::Key(_, keys, _) => (&keys.rekor, &keys.ctlog),
+            Self::Identity(keyless, _) => (&keyless.rekor, &keyless.ctlog),
+        }
+    }
+
+    /// Whether a signature that lies under a tag verifies, and is by them.
+    pub(super) fn signed(&self, made: Made<'_>) -> Signed {
+        let result = match self {
+            Self::Key(key, keys, belief) => signed_by_key(made, key, &keys.rekor, belief),
+            Self::Identity(keyless, belief) => signed_by_certificate(made, keyless, belief),
+        };
+        result.unwrap_or_else(Signed::No)
+    }
+
+    /// The same for one in a bundle, by the rules of sigstore-go.
+    pub(super) fn signed_in_bundle(
+        &self,
+        message: &[&[u8]],
+        signature: &[u8],
+        (envelope, material): (&Envelope, &judge::Material),
+    ) -> Signed {
+        let (rekor, ctlog) = self.logs();
+        let (logs, needs_time) = (usize::from(!rekor.ignore_tlog), !ctlog.ignore_sct);
+        let unproven = Unproven { message, signature, envelope: Some(envelope), envelope_bytes: None };
+        let demands = |signer, root| Demands { signer, root, logs, timestamps: 0, budget: None };
+        let no_root =
+            "Kyverno takes whom to believe about bundles from its TUF repository: `--trusted-root` names that";
+        let result = match self {
+            Self::Key(key, _, belief) => {
+                if let Err(error) = holds(key, message, signature) {
+                    return Signed::No(error.to_string());
                 }
-                Ok(()) => Signed::No(NO_LOG.to_owned()),
-            },
-            Self::Identity(keyless, roots, now) => {
-                let Some(pem) = made.material.certificate.as_deref() else {
-                    return Signed::No("nil certificate provided: it is signed by a key".into());
-                };
-                let certificate = match Certificate::read(pem.as_bytes()) {
-                    Ok(certificate) => certificate,
-                    Err(error) => return Signed::No(error.to_string()),
-                };
-                let mut unknown = None;
-                let proven = match roots {
-                    Ok(roots) => proven(made, &certificate, keyless, roots, *now, &mut unknown),
-                    Err(why) => {
-                        unknown = Some(why.clone());
-                        holds(certificate.public_key(), made.message, made.signature).map_err(not_by)
-                    }
-                };
-                if let Err(why) = proven {
-                    return Signed::No(why);
+                if logs == 0 && !needs_time {
+                    return Signed::YES;
                 }
-                match rules::names(&certificate, keyless) {
-                    Ok(Ok(())) => Signed::Yes { unknown, other: None },
-                    Ok(Err(why)) => Signed::Yes { unknown, other: Some(why) },
-                    Err(why) => Signed::Yes { unknown: Some(Unknown(why)), other: None },
-                }
+                let Some(root) = belief.root else { return Signed::unknown(no_root) };
+                judge(material, &unproven, &demands(judge::Signer::Key(key), root))
             }
+            Self::Identity(keyless, belief) => {
+                let wanted = match rules::identity(keyless) {
+                    Ok(wanted) => wanted,
+                    Err(Unknown(why)) => return Signed::unknown(&why),
+                };
+                let Some(root) = belief.root else {
+                    let certificate = material.certificate.as_deref().map(Certificate::read);
+                    return match certificate {
+                        Some(Ok(certificate)) => match holds(certificate.public_key(), message, signature) {
+                            Ok(()) => match wanted.check(&certificate) {
+                                Ok(_) => Signed::unknown(no_root),
+                                Err(mismatch) => Signed::No(mismatch.to_string()),
+                            },
+                            Err(error) => Signed::No(not_by(error)),
+                        },
+                        Some(Err(error)) => Signed::No(error.to_string()),
+                        None => Signed::No("it is signed by a key".to_owned()),
+                    };
+                };
+                if logs == 0 && !needs_time {
+                    return Signed::unknown("a certificate that must be valid now (`ignoreTlog` and `ignoreSCT`)");
+                }
+                let signer = judge::Keyless { wanted, certificate: None, sct: false, detached_sct: None };
+                judge(material, &unproven, &demands(judge::Signer::Certificate(&signer), root))
+            }
+        };
+        match result {
+            Ok(proof) if needs_time && proof.times().is_empty() => {
+                Signed::No("no timestamp that holds, and `ctlog.ignoreSCT` is not set".to_owned())
+            }
+            Ok(_) => Signed::YES,
+            Err(refused) => Signed::No(refused.to_string()),
         }
     }
 }
 
+fn signed_by_key(made: Made<'_>, key: &PublicKey, rekor: &Rekor, belief: &Belief<'_>) -> Result<Signed, String> {
+    holds(key, made.message, made.signature).map_err(|error| error.to_string())?;
+    let roots = match &belief.roots {
+        Ok(roots) => roots,
+        Err(unknown) => return Ok(Signed::Yes { unknown: Some(unknown.clone()), other: None }),
+    };
+    stamped(made, roots, belief.version)?;
+    if rekor.ignore_tlog {
+        return Ok(Signed::YES);
+    }
+    if made.material.log.is_none() {
+        return Err(NO_LOG.to_owned());
+    }
+    Ok(match logged(made, Verifier::Key(key), roots)? {
+        Ok(_) => Signed::YES,
+        Err(why) => Signed::unknown(why),
+    })
+}
+
+fn signed_by_certificate(made: Made<'_>, keyless: &Keyless, belief: &Belief<'_>) -> Result<Signed, String> {
+    let pem = made.material.certificate.as_deref().ok_or("nil certificate provided: it is signed by a key")?;
+    let certificate = Certificate::read(pem.as_bytes()).map_err(|error| error.to_string())?;
+    let mut unknown = None;
+    match &belief.roots {
+        Ok(roots) => proven(made, &certificate, keyless, roots, belief, &mut unknown)?,
+        Err(why) => {
+            unknown = Some(why.clone());
+            holds(certificate.public_key(), made.message, made.signature).map_err(not_by)?;
+        }
+    }
+    Ok(match rules::names(&certificate, keyless) {
+        Ok(Ok(())) => Signed::Yes { unknown, other: None },
+        Ok(Err(why)) => Signed::Yes { unknown, other: Some(why) },
+        Err(why) => Signed::unknown(&why),
+    })
+}
+
 fn not_by(error: impl std::fmt::Display) -> String {
     format!("not by the key of its certificate: {error}")
+}
+
+/// The time that a timestamp proves, where Kyverno looks at it.
+fn stamped(made: Made<'_>, roots: &Roots, version: Version) -> Result<Option<Timestamp>, String> {
+    let Some(text) = &made.material.timestamp else { return Ok(None) };
+    let Some(authorities) = &roots.timestamp_authorities else {
+        let refuses = version < Version::NO_AUTHORITY_NEEDED;
+        return if refuses { Err(NO_AUTHORITY.to_owned()) } else { Ok(None) };
+    };
+    // Of an attestation all its bytes are stamped.
+    let message = made.envelope.map_or(made.signature, |(_, bytes)| bytes);
+    let proven = timestamp_of(text).and_then(|response| proven_time(&[response], message, authorities));
+    proven.map(|proven| Some(proven.time)).map_err(|why| format!("its timestamp: {why}"))
+}
+
+/// What the log entry beside a signature proves; or why that is not judged.
+fn logged(made: Made<'_>, verifier: Verifier<'_>, roots: &Roots) -> Result<Result<Logged, &'static str>, String> {
+    let Some(log) = &made.material.log else {
+        return Ok(Err("it has no log entry beside it, and Kyverno asks the log for one"));
+    };
+    let entry = Entry::from_annotation(log).map_err(|error| error.to_string())?;
+    let Some(logs) = &roots.logs else {
+        return Ok(Err("the rule has no `rekor.pubkey`, so that Kyverno asks Sigstore's services for it"));
+    };
+    let mut signed = sigstore::Signed::new(made.message, made.signature, verifier);
+    if let Some((envelope, bytes)) = made.envelope {
+        signed = signed.with_envelope(envelope).with_envelope_bytes(bytes);
+    }
+    sigstore::check(&entry, &signed, logs, &[]).map(Ok).map_err(|error| error.to_string())
 }
 
 /// Whether certificate, signature, log and time hold together, in the order of cosign, which Kyverno calls; `unknown` gets
@@ -112,12 +237,13 @@ fn proven(
     certificate: &Certificate,
     keyless: &Keyless,
     roots: &Roots,
-    now: Timestamp,
+    belief: &Belief<'_>,
     unknown: &mut Option<Unknown>,
 ) -> Result<(), String> {
     let mut pass_over = |why: &str| {
         unknown.get_or_insert_with(|| Unknown(why.to_owned()));
     };
+    let stamped = stamped(made, roots, belief.version)?;
     let mut issuer = None;
     if let Some(anchors) = &roots.anchors {
         let between = match made.material.chain.as_deref().filter(|text| !text.trim().is_empty()) {
@@ -141,34 +267,28 @@ fn proven(
     }
     holds(certificate.public_key(), made.message, made.signature).map_err(not_by)?;
     let is_valid = |time: Timestamp| (certificate.not_before()..=certificate.not_after()).contains(&time);
+    if let Some(time) = stamped.filter(|time| !is_valid(*time)) {
+        return Err(format!("it was stamped at {time}, when its certificate was not valid"));
+    }
     if keyless.rekor.ignore_tlog {
-        if !is_valid(now) && made.material.has_timestamp && keyless.ctlog.tsa_cert_chain.is_some() {
-            pass_over("its timestamp (`ctlog.tsaCertChain`)");
-        } else if !is_valid(now) {
-            return Err(format!(
-                "its certificate was valid until {}: without a log or a timestamp it must be valid now",
+        return if stamped.is_some() || is_valid(belief.now) {
+            Ok(())
+        } else {
+            Err(format!(
+                "its certificate was valid until {}: without a log or a timestamp (`ctlog.tsaCertChain`) it must be valid now",
                 certificate.not_after()
-            ));
+            ))
+        };
+    }
+    match logged(made, Verifier::Certificate(certificate), roots)? {
+        Err(why) => {
+            pass_over(why);
+            Ok(())
         }
-        return Ok(());
-    }
-    let Some(log) = &made.material.log else {
-        pass_over("it has no log entry beside it, and Kyverno asks the log for one");
-        return Ok(());
-    };
-    let entry = Entry::from_annotation(log).map_err(|error| error.to_string())?;
-    let Some(logs) = &roots.logs else {
-        pass_over("the rule has no `rekor.pubkey`, so that Kyverno asks Sigstore's services for it");
-        return Ok(());
-    };
-    let mut signed = sigstore::Signed::new(made.message, made.signature, Verifier::Certificate(certificate));
-    if let Some((envelope, bytes)) = made.envelope {
-        signed = signed.with_envelope(envelope).with_envelope_bytes(bytes);
-    }
-    let logged = sigstore::check(&entry, &signed, logs, &[]).map_err(|error| error.to_string())?;
-    match logged.time {
-        Some(time) if is_valid(time) => Ok(()),
-        Some(time) => Err(format!("it was logged at {time}, when its certificate was not valid")),
-        None => Err("nothing proves when it was logged".to_owned()),
+        Ok(logged) => match logged.time {
+            Some(time) if is_valid(time) => Ok(()),
+            Some(time) => Err(format!("it was logged at {time}, when its certificate was not valid")),
+            None => Err("nothing proves when it was logged".to_owned()),
+        },
     }
 }

@@ -154,3 +154,70 @@ impl Serialize for OwnStatement<'_> {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::attestor::{Before, Environment, Host, Network};
+    use crate::clock::Fixed;
+    use crate::form::Form;
+    use crate::redact::{Redactor, VariableMask};
+    use crate::run::{AtRest, Choice, Observation, ObservationLevel, Request, plan};
+    use crate::select::Selection;
+    use crate::snapshot;
+
+    fn collected(folder: &std::path::Path) -> Collected {
+        let (clock, mask) = (Fixed(Timestamp::UNIX_EPOCH), VariableMask::default());
+        let request = Request {
+            before: Before {
+                step: "build".to_owned(),
+                dir: folder.to_owned(),
+                env: Arc::new(Environment::default()),
+                mask: Arc::new(mask),
+                host: Host::default(),
+                command: Vec::new(),
+                now: Timestamp::UNIX_EPOCH,
+                network: Network::default(),
+            },
+            choice: Choice::Named(Vec::new()),
+            options: std::collections::BTreeMap::new(),
+            snapshot: snapshot::Options::new(folder),
+            product_subjects: Selection::default(),
+            subjects: Vec::new(),
+            child: None,
+            at_rest: AtRest { paths: vec!["app".to_owned()], globs: Vec::new() },
+            form: Form::default(),
+            ignore_exit_code: false,
+            redactor: Redactor::new(&Environment::default(), &[], &VariableMask::default()),
+            observation: Observation { level: ObservationLevel::Command, reason: String::new() },
+            engine: None,
+            time_limit: Duration::from_secs(60),
+        };
+        let planned = plan(request, &[]).expect("a plan");
+        let real = || snapshot::Timestamp { seconds: 1, nanos: 0 };
+        let observed = planned.observe(&clock, &real, &snapshot::Progress::default()).expect("observed");
+        observed.spawn(&clock).collect(&clock, &real, &snapshot::Progress::default())
+    }
+
+    /// What nobody signs is told as such, and is not lost.
+    #[test]
+    fn without_a_signer_the_payload_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("it is there");
+        std::fs::write(root.join("app"), "app").expect("writes");
+        let collected = collected(&root);
+        let sealed = collected.seal(&[]).expect("composed");
+        assert!(matches!(sealed.error, Some(SealError::NoSigner)), "{:?}", sealed.error);
+        let [envelope] = &sealed.envelopes[..] else { panic!("the collection alone") };
+        assert!(envelope.signatures.is_empty() && envelope.payload.starts_with(b"{"));
+        let key = crate::sign::PrivateKey::generate(crate::sign::KeyKind::Ed25519).expect("a key");
+        let sealed = collected.seal(&[Box::new(key)]).expect("composed");
+        assert!(sealed.error.is_none() && sealed.envelopes[0].signatures.len() == 1);
+        assert_eq!(sealed.envelopes[0].payload, envelope.payload);
+    }
+}

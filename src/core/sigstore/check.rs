@@ -128,6 +128,13 @@ impl<'a> Signed<'a> {
         self
     }
 
+    /// The SHA-256 of the message, where it is known and the message may not be here.
+    #[must_use]
+    pub fn with_sha256(self, sha256: [u8; 32]) -> Self {
+        let _ = self.sha256.set(sha256);
+        self
+    }
+
     fn hash<H: sha2::Digest>(&self) -> Vec<u8> {
         self.message.iter().fold(H::new(), H::chain_update).finalize().to_vec()
     }

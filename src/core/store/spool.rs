@@ -3,6 +3,8 @@
 //! ```text
 //! <sha256>.envelope.json        a signed envelope
 //! <sha256>.payload.json         a payload that waits for its signature
+//! <sha256>.log.json             an entry that a log is still to make ([`crate::keyless::queue`])
+//! <sha256>.answer.json          what the log has answered to that, until it is kept where it belongs
 //! <sha256>.<8 hex digits>.want.json   where it should have gone, and why it did not
 //! ```
 //! The folder is its owner's alone (0700, files 0600): what waits may be unsigned. A file whose content has not the
@@ -23,8 +25,10 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
+mod answer;
 mod want;
 
+pub use answer::MAX_LOG_ENTRY;
 pub use want::Want;
 
 use super::disk::{self, Modes};
@@ -132,15 +136,18 @@ pub enum Kind {
     Envelope,
     /// A payload without signature.
     Payload,
+    /// An entry that a log is still to make.
+    LogEntry,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Envelope, Self::Payload];
+    const ALL: [Self; 3] = [Self::Envelope, Self::Payload, Self::LogEntry];
 
     const fn suffix(self) -> &'static str {
         match self {
             Self::Envelope => ".envelope.json",
             Self::Payload => ".payload.json",
+            Self::LogEntry => ".log.json",
         }
     }
 }
@@ -305,7 +312,7 @@ impl Spool {
         for file in fs::read_dir(&self.folder).map_err(&failed)? {
             let file = file.map_err(&failed)?;
             let (name, path) = (file.file_name(), file.path());
-            if name.as_bytes().starts_with(disk::TEMPORARY_PREFIX.as_bytes()) {
+            if name.as_bytes().starts_with(disk::TEMPORARY_PREFIX.as_bytes()) || answer::is_answer(&name) {
                 continue;
             }
             match Self::parse_name(&name) {
@@ -496,6 +503,9 @@ impl Spool {
             if matches!(Self::parse_name(&file.file_name()), Some((found, None)) if found == *digest) {
                 disk::remove(&file.path()).map_err(&failed)?;
             }
+        }
+        if kind == Kind::LogEntry {
+            self.forget_answer(digest)?;
         }
         disk::sync_folder(&self.folder).map_err(failed)
     }

@@ -1,8 +1,13 @@
 //! Questions to logs.
 
-use affiant_core::keyless::rekor::{LogEntry, MAX_ANSWER, Submission, Version};
+use affiant_core::keyless::rekor::{LogEntry, MAX_ANSWER, RekorError, Submission, Version};
+use affiant_core::keyless::tiles::{self, CHECKPOINT, MAX_TILE, TILES, Tile, WIDTH};
+use affiant_core::sigstore::note::MAX_CHECKPOINT;
 
 use super::{Ask, Method, ServiceError, Sigstore, words_of};
+
+/// What stands before the number of an entry that is there already (sigstore/rekor-tiles).
+const WITH_INDEX: &str = "with index ";
 
 pub(super) fn entry(
     sigstore: &Sigstore,
@@ -66,4 +71,66 @@ fn existing(
     };
     let told = sigstore.ask(&ask, limit)?;
     if told.status == 200 { Ok(told) } else { Err(told.refusal(&words_of(&told.body))) }
+}
+
+/// Why an entry that is there already is not found.
+struct NotFound(ServiceError);
+
+impl From<RekorError> for NotFound {
+    fn from(error: RekorError) -> Self {
+        Self(ServiceError::bad("", error))
+    }
+}
+
+/// The entry that a log of the second generation has already: its place stands in the refusal, its proof is computed of
+/// the log's tiles.
+pub(super) fn tiled(
+    sigstore: &Sigstore,
+    base: &str,
+    submission: &Submission<'_>,
+    log: &[u8],
+) -> Result<LogEntry, ServiceError> {
+    let base = base.trim_end_matches('/');
+    let url = format!("{base}{}", Version::Two.path());
+    let bad = |error: &dyn std::fmt::Display| ServiceError::bad(&url, error);
+    let body = submission.request(Version::Two).map_err(|error| bad(&error))?;
+    let ask = Ask {
+        method: Method::POST,
+        url: &url,
+        content_type: "application/json",
+        accept: "application/json",
+        authorization: None,
+        body: &body,
+    };
+    let told = sigstore.ask(&ask, MAX_ANSWER + body.len() * 2)?;
+    let words = words_of(&told.body);
+    let index = match told.status {
+        200 | 201 => return submission.answer(Version::Two, &told.body).map_err(|error| told.bad(error)),
+        409 => words.rsplit_once(WITH_INDEX).and_then(|(_, number)| {
+            number.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().ok()
+        }),
+        _ => return Err(told.refusal(&words)),
+    };
+    let index = index.ok_or_else(|| told.bad("does not say which entry it has"))?;
+    let note = get(sigstore, &format!("{base}{CHECKPOINT}"), MAX_CHECKPOINT)?;
+    let note = String::from_utf8(note).map_err(|error| bad(&error))?;
+    let size = tiles::size_of(&note).map_err(|error| bad(&error))?;
+    if index >= size {
+        let reason = format!("the entry {index} is not in its tree yet, which has {size}");
+        return Err(ServiceError { is_outage: true, ..bad(&reason) });
+    }
+    let mut read = |tile: Tile| {
+        let of = |tile: Tile| get(sigstore, &format!("{base}{TILES}{}", tile.path()), MAX_TILE);
+        // Once a tile is whole its parts may be gone.
+        of(tile).or_else(|error| if tile.width < WIDTH { of(tile.whole()) } else { Err(error) }).map_err(NotFound)
+    };
+    let hashes = tiles::inclusion(index, size, &mut read).map_err(|NotFound(error)| error)?;
+    submission.found(log, index, &note, &hashes).map_err(|error| bad(&error))
+}
+
+fn get(sigstore: &Sigstore, url: &str, limit: usize) -> Result<Vec<u8>, ServiceError> {
+    let accept = "application/octet-stream, text/plain, */*";
+    let ask = Ask { method: Method::GET, url, content_type: "", accept, authorization: None, body: &[] };
+    let told = sigstore.ask(&ask, limit)?;
+    if told.status == 200 { Ok(told.body) } else { Err(told.refusal(&words_of(&told.body))) }
 }

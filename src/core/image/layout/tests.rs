@@ -211,6 +211,34 @@ fn the_kinds_of_cosign_are_names() {
 }
 
 #[test]
+fn one_image_has_the_kinds_of_cosign() {
+    let (folder, layout) = new();
+    let (one, two) = (image(&layout, Some("v1"), "one", None), image(&layout, Some("v2"), "two", None));
+    for (about, suffix) in [(&one, ".sig"), (&one, ".att"), (&two, ".sig")] {
+        image(&layout, Some(&about.digest.tag(suffix)), &format!("{}{suffix}", about.digest), None);
+    }
+    let kinds = || {
+        let bytes = fs::read(folder.path().join("layout/index.json")).expect("read");
+        let index: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let entries = index["manifests"].as_array().expect("a list").clone();
+        let kinds = entries.iter().filter_map(|entry| {
+            let kind = entry["annotations"]["kind"].as_str()?.strip_prefix("dev.cosignproject.cosign/")?.to_owned();
+            Some((kind, entry["annotations"][REF_NAME].as_str()?.to_owned()))
+        });
+        kinds.collect::<BTreeMap<_, _>>()
+    };
+    layout.mark(&one.digest, "").expect("marked");
+    let (sigs, atts) = (one.digest.tag(".sig"), one.digest.tag(".att"));
+    assert_eq!(kinds(), [("image", "v1"), ("sigs", &sigs), ("atts", &atts)].map(|(a, b)| (a.into(), b.into())).into());
+    // Another one takes its place, and every tag means what it meant.
+    layout.mark(&two.digest, "").expect("marked");
+    assert_eq!(kinds(), [("image", "v2"), ("sigs", &two.digest.tag(".sig"))].map(|(a, b)| (a.into(), b.into())).into());
+    for tag in [sigs, atts] {
+        assert!(layout.resolve(&At::Tag(tag)).expect("read").is_some());
+    }
+}
+
+#[test]
 fn an_archive_holds_what_the_folder_held_and_equal_folders_give_equal_bytes() {
     let (folder, layout) = new();
     let one = image(&layout, Some("v1"), "one", None);

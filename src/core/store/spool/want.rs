@@ -24,6 +24,8 @@ pub struct Want {
     pub step: Option<String>,
     /// Why it waits, for messages.
     pub reason: String,
+    /// That it waits for nothing any more: it cannot be finished, and the reason says why.
+    pub ended: bool,
     /// When it was spooled.
     pub saved: Timestamp,
 }
@@ -48,6 +50,8 @@ struct WantOnDisk {
     step: Option<String>,
     #[serde(default)]
     reason: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ended: bool,
     saved: String,
 }
 
@@ -81,6 +85,7 @@ impl Want {
             payload_type: self.payload_type.clone(),
             step: self.step.clone(),
             reason,
+            ended: self.ended,
             saved: self.saved.to_string(),
         };
         // Strings only: this cannot fail.
@@ -103,6 +108,7 @@ impl Want {
             payload_type: form.payload_type,
             step: form.step,
             reason: form.reason,
+            ended: form.ended,
             saved: form.saved.parse().ok()?,
         })
     }

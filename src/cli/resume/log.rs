@@ -1,0 +1,257 @@
+//! Log entries that wait: they are made, and come to the signatures that they belong to.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use affiant_core::image::complete::Completed;
+use affiant_core::image::sigstore::MAX_BUNDLE;
+use affiant_core::keyless::fulcio::{Form, Issued};
+use affiant_core::keyless::queue::{Place, QueueError, Queued};
+use affiant_core::keyless::rekor::{LogEntry, Submission, Version};
+use affiant_core::keyless::stamp::Stamped;
+use affiant_core::keyless::token::IdentityToken;
+use affiant_core::keyless::{AgentJob, ServiceError, Services};
+use affiant_core::outfile::Outfile;
+use affiant_core::sign::PrivateKey;
+use affiant_core::store::ObjectId;
+use affiant_core::store::spool::{Entry, Kind as Spooled, Spool};
+use zeroize::Zeroizing;
+
+use super::ResumeArgs;
+use crate::cli::Ending;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::image::queued;
+use crate::cli::inspect::read_file_within;
+use crate::cli::output::Output;
+use crate::cli::surroundings;
+
+/// What an earlier attempt was answered, which a log of the second generation does not say again.
+#[derive(Default)]
+struct Noted {
+    /// Which entry is asked for now.
+    digest: Option<ObjectId>,
+    answer: Option<Vec<u8>>,
+}
+
+/// A log whose answers are written down before anything else is done with them.
+struct Noting {
+    inner: Arc<dyn Services>,
+    spool: Spool,
+    noted: Mutex<Noted>,
+}
+
+impl Services for Noting {
+    fn check(&self, url: &str) -> Result<(), ServiceError> {
+        self.inner.check(url)
+    }
+
+    fn certificate(&self, url: &str, _: Form, _: &IdentityToken, _: &PrivateKey) -> Result<Issued, ServiceError> {
+        Err(ServiceError::bad(url, "no certificate is asked for here"))
+    }
+
+    fn entry(&self, url: &str, version: Version, submission: &Submission<'_>) -> Result<LogEntry, ServiceError> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = &noted.answer {
+            return submission.answer(version, answer).map_err(|error| ServiceError::bad(url, error));
+        }
+        let made = self.inner.entry(url, version, submission)?;
+        self.note(&noted, &made);
+        Ok(made)
+    }
+
+    fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
+        let made = self.inner.existing(url, submission, log)?;
+        self.note(&self.noted.lock().unwrap_or_else(PoisonError::into_inner), &made);
+        Ok(made)
+    }
+
+    fn timestamp(&self, url: &str, _: &[u8]) -> Result<Stamped, ServiceError> {
+        Err(ServiceError::bad(url, "no timestamp is asked for here"))
+    }
+
+    fn buildkite(&self, job: &AgentJob, _: &str) -> Result<Zeroizing<String>, ServiceError> {
+        Err(ServiceError::bad(&job.endpoint, "no token is asked for here"))
+    }
+}
+
+impl Noting {
+    /// What cannot be written down is used all the same.
+    fn note(&self, noted: &Noted, made: &LogEntry) {
+        if let Some(digest) = &noted.digest {
+            let _ = self.spool.keep_answer(digest, &made.answer);
+        }
+    }
+}
+
+/// The logs, asked with one budget of time for all entries.
+pub(super) struct Logs<'a> {
+    args: &'a ResumeArgs,
+    spool: &'a Spool,
+    asked: Option<(Arc<Noting>, Arc<dyn Services>)>,
+}
+
+/// Drops a log entry that is not to be made any more.
+pub(super) fn forget(spool: &Spool, entries: &[&Entry], output: &Output) -> Result<Ending, Failure> {
+    for entry in entries {
+        let digest = &entry.digest;
+        if entry.kind != Spooled::LogEntry {
+            return Err(Failure::usage(format!("--forget: {digest} is evidence, and no log entry"))
+                .hint("a file of the spool that is not wanted can be deleted"));
+        }
+        spool
+            .remove(digest, Spooled::LogEntry)
+            .map_err(|error| Failure::because(Kind::NoAnswer, format!("{digest} is not dropped"), &error))?;
+        output.message(&format!("{digest} is dropped: its signature stays without this log entry"));
+    }
+    Ok(Ending::Done)
+}
+
+impl<'a> Logs<'a> {
+    pub(super) fn new(args: &'a ResumeArgs, spool: &'a Spool) -> Self {
+        Self { args, spool, asked: None }
+    }
+
+    /// Has an entry made, and puts it where its signature is.
+    pub(super) fn finish(&mut self, entry: &Entry, output: &Output) -> Result<(), Failure> {
+        let digest = &entry.digest;
+        let waits = |error: &dyn std::error::Error| {
+            Failure::because(Kind::NoAnswer, format!("{digest}: the log entry still waits"), error)
+        };
+        let dropping = || format!("`affiant resume --forget --digest {digest}` drops it");
+        let unusable = |error: &dyn std::error::Error| {
+            Failure::because(Kind::NoAnswer, format!("{digest}: the log entry cannot be made"), error).hint(dropping())
+        };
+        let record = self.spool.load_log_entry(digest).map_err(|error| unusable(&error))?;
+        let queued = Queued::parse(&record).map_err(|error| unusable(&error))?;
+        let places = self.places(&queued)?;
+        let made = self.made(digest, &queued, output).map_err(|error| match error {
+            Asked::Failure(failure) => failure,
+            Asked::Queue(error) if error.is_final() => {
+                let _ = self.spool.end(digest, Spooled::LogEntry, &output.masked(&error.to_string()));
+                let failure = Failure::because(
+                    Kind::NoAnswer,
+                    format!("{digest}: the log entry will never be made, and the timestamp stays as proof"),
+                    &error,
+                );
+                failure.hint(dropping())
+            }
+            Asked::Queue(QueueError::Service(error)) if error.is_duplicate => {
+                waits(&error).hint("`--trusted-root ROOT` says whose the log is: then its entry is taken from there")
+            }
+            Asked::Queue(error) => waits(&error),
+        })?;
+        let mut first = None;
+        for place in &places {
+            match self.complete(place, &queued, &made) {
+                Ok(completed) => {
+                    output.message(&format!(
+                        "{digest}: the entry {} of {} is in {}",
+                        made.index, queued.log, completed.place
+                    ));
+                    for note in completed.notes {
+                        output.message(&format!("note: {note}"));
+                    }
+                }
+                Err(failure) => {
+                    let failure = failure.hint(format!(
+                        "what the log has answered is kept: `affiant resume --digest {digest}` tries again; {}",
+                        dropping()
+                    ));
+                    if first.is_none() {
+                        first = Some(failure);
+                    } else {
+                        output.failure(&failure);
+                    }
+                }
+            }
+        }
+        match first {
+            Some(failure) => Err(failure),
+            None => self.spool.remove(digest, Spooled::LogEntry).map_err(|error| waits(&error)),
+        }
+    }
+
+    /// The places, or the file that the user names.
+    fn places(&self, queued: &Queued) -> Result<Vec<Place>, Failure> {
+        let Some(file) = &self.args.outfile else { return Ok(queued.places.clone()) };
+        if queued.places.iter().any(|place| !matches!(place, Place::File(_))) {
+            return Err(Failure::usage("--outfile: the log entry is for an image, not for a bundle in a file"));
+        }
+        Ok(vec![Place::File(std::path::absolute(file).unwrap_or_else(|_| file.clone()))])
+    }
+
+    /// The entry, made now or by an earlier attempt.
+    fn made(&mut self, digest: &ObjectId, queued: &Queued, output: &Output) -> Result<LogEntry, Asked> {
+        let answer = self.spool.answer(digest);
+        let answer = answer.filter(|bytes| queued.submission().answer(queued.version, bytes).is_ok());
+        if answer.is_none() {
+            queued.can_enter(surroundings::now())?;
+        }
+        if self.args.offline {
+            let failure =
+                Failure::new(Kind::NoAnswer, format!("{digest}: --offline, and {} is to be asked", queued.log));
+            return Err(Asked::Failure(failure.hint("leave --offline out")));
+        }
+        let (noting, services) = self.services(output)?;
+        self.args.signer.permit_log(services.as_ref(), &queued.log, &queued.registries)?;
+        *noting.noted.lock().unwrap_or_else(PoisonError::into_inner) = Noted { digest: Some(*digest), answer };
+        Ok(queued.enter(services.as_ref())?)
+    }
+
+    fn services(&mut self, output: &Output) -> Result<(Arc<Noting>, Arc<dyn Services>), Failure> {
+        if let Some((noting, services)) = &self.asked {
+            return Ok((Arc::clone(noting), Arc::clone(services)));
+        }
+        let spool = Spool::open(self.spool.folder())
+            .map_err(|error| Failure::because(Kind::NoAnswer, "the spool cannot be used", &error))?;
+        let inner = self.args.signer.logs()?;
+        let noting = Arc::new(Noting { inner, spool, noted: Mutex::default() });
+        let services = self.args.signer.checked(Arc::clone(&noting) as Arc<dyn Services>, output)?;
+        self.asked = Some((Arc::clone(&noting), Arc::clone(&services)));
+        Ok((noting, services))
+    }
+
+    fn complete(&self, place: &Place, queued: &Queued, made: &LogEntry) -> Result<Completed, Failure> {
+        match place {
+            Place::File(path) => in_file(path, queued, made),
+            place => queued::complete(&self.args.targets, place, queued, made),
+        }
+    }
+}
+
+/// Why there is no entry.
+enum Asked {
+    Failure(Failure),
+    Queue(QueueError),
+}
+
+impl From<Failure> for Asked {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<QueueError> for Asked {
+    fn from(error: QueueError) -> Self {
+        Self::Queue(error)
+    }
+}
+
+/// Puts an entry into the bundle in a file, which is replaced at once, and only where it is still that of the signature.
+fn in_file(path: &Path, queued: &Queued, made: &LogEntry) -> Result<Completed, Failure> {
+    let shown = path.display();
+    let elsewhere = |failure: Failure| failure.hint("`--outfile FILE` names the file that has the bundle now");
+    let stays = |error: &dyn std::error::Error| {
+        Failure::because(Kind::NoAnswer, format!("{shown} stays as it is, and gets no log entry"), error)
+    };
+    let file = Outfile::probe(path).map_err(|error| stays(&error))?;
+    if file.file().is_none() {
+        return Err(elsewhere(Failure::new(Kind::NoAnswer, format!("{shown} is no file"))));
+    }
+    let bytes = read_file_within(path, MAX_BUNDLE).map_err(elsewhere)?;
+    let completed = queued.complete(&bytes, made).map_err(|error| elsewhere(stays(&error)))?;
+    if let Some(completed) = completed {
+        file.write(&completed).map_err(|error| stays(&error))?;
+    }
+    Ok(Completed { place: shown.to_string(), notes: Vec::new() })
+}

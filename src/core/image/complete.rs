@@ -1,0 +1,307 @@
+//! An entry that a log has made later comes to the signature that is kept about an image.
+//!
+//! The completed one is there before the other goes, and whatever is found half done is finished: killed anywhere, a
+//! second attempt gets to the same end.
+
+use std::collections::BTreeMap;
+
+use super::attached::{
+    self, CERTIFICATE, ENVELOPE, Kind, LOG, Layer, MAX_LAYER, Referrer, SIGNATURE_ARTIFACT, SIMPLE_SIGNING, delist,
+};
+use super::found::MAX_FETCHED;
+use super::manifest::{Descriptor, EMPTY, Manifest, OCI_EMPTY};
+use super::reference::{At, Digest};
+use super::repository::{Repository, RepositoryError};
+use super::shared::{self, Change, Pace, SharedError};
+use super::sigstore::{BUNDLE, BUNDLE_V03, Bundle, MAX_BUNDLE};
+use crate::dsse::{Envelope, pae_header};
+use crate::keyless::queue::{Place, QueueError, Queued};
+use crate::keyless::rekor::LogEntry;
+use crate::keyless::sha256_of;
+use crate::trust::Certificate;
+
+/// An entry did not come to its signature.
+#[derive(Debug, thiserror::Error)]
+pub enum CompleteError {
+    /// The place cannot be asked, or does not do it.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
+    /// What is there has no room for the entry.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The signature is not there.
+    #[error("{place} has no such signature: was signing ended before it was kept, or was it taken away?")]
+    Absent {
+        /// Where it should be.
+        place: String,
+    },
+}
+
+impl From<RepositoryError> for CompleteError {
+    fn from(error: RepositoryError) -> Self {
+        Self::Shared(error.into())
+    }
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completed {
+    /// Where the signature has its entry now.
+    pub place: String,
+    /// What went otherwise, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// Puts an entry where the signature is kept about an image. A file is none of our business.
+pub fn complete(
+    repository: &dyn Repository,
+    place: &Place,
+    queued: &Queued,
+    entry: &LogEntry,
+    pace: &Pace,
+) -> Result<Completed, CompleteError> {
+    match place {
+        Place::File(path) => Err(CompleteError::Absent { place: path.display().to_string() }),
+        Place::Bundle { subject, .. } => bundle(repository, subject, queued, entry, pace),
+        Place::Tag { subject: _, tag, layer, .. } => under_tag(repository, tag, layer, queued, entry, pace),
+        Place::Referrer { subject, layer, .. } => signature(repository, subject, layer, queued, entry, pace),
+    }
+}
+
+/// Manifests that refer to an image and are of this kind.
+fn referrers(
+    repository: &dyn Repository,
+    subject: &Digest,
+    is_sought: impl Fn(&Manifest) -> bool,
+) -> Result<Vec<(Digest, Manifest)>, RepositoryError> {
+    let entries = attached::referrers(repository, subject)?;
+    if entries.len() > MAX_FETCHED {
+        let what = format!("the list of referrers of {subject}");
+        return Err(RepositoryError::Large { what, found: entries.len() as u64, limit: MAX_FETCHED as u64 });
+    }
+    let mut found = Vec::new();
+    for entry in entries {
+        let stored = match repository.manifest(&At::Digest(entry.digest.clone())) {
+            Ok(Some(stored)) => stored,
+            Err(error @ RepositoryError::Refused { .. }) => return Err(error),
+            // What is gone, or cannot be read, is not the signature.
+            Ok(None) | Err(_) => continue,
+        };
+        let Ok(manifest) = stored.manifest() else { continue };
+        if manifest.subject.as_ref().is_some_and(|one| one.digest == *subject) && is_sought(&manifest) {
+            found.push((entry.digest, manifest));
+        }
+    }
+    Ok(found)
+}
+
+/// The bytes of the one layer of a manifest, where they can be read.
+fn only_layer(
+    repository: &dyn Repository,
+    manifest: &Manifest,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, RepositoryError> {
+    let [layer] = manifest.layers() else { return Ok(None) };
+    if layer.size > limit {
+        return Ok(None);
+    }
+    match repository.blob_bytes(&layer.digest, layer.size) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error @ RepositoryError::Refused { .. }) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn bundle(
+    repository: &dyn Repository,
+    subject: &Digest,
+    queued: &Queued,
+    entry: &LogEntry,
+    pace: &Pace,
+) -> Result<Completed, CompleteError> {
+    let is_bundle = |manifest: &Manifest| matches!(manifest.layers(), [one] if one.media_type.starts_with(BUNDLE));
+    let mut done = None;
+    let mut halves = Vec::new();
+    for (digest, manifest) in referrers(repository, subject, is_bundle)? {
+        let Some(bytes) = only_layer(repository, &manifest, MAX_BUNDLE as u64)? else { continue };
+        let Ok(read) = Bundle::parse(&bytes) else { continue };
+        if queued.is_of(&read).is_err() {
+            continue;
+        }
+        match queued.complete(&bytes, entry)? {
+            None => done = Some(digest),
+            Some(completed) => halves.push((digest, manifest, completed)),
+        }
+    }
+    let done = match (done, halves.first()) {
+        (Some(done), _) => done,
+        (None, Some((_, manifest, completed))) => {
+            let referrer = Referrer {
+                artifact_type: BUNDLE_V03,
+                config: (OCI_EMPTY, EMPTY.to_vec()),
+                layer: Descriptor::of(BUNDLE_V03, completed),
+                bytes: completed,
+                // The same as before, with its time: the same again gives the same digest.
+                annotations: manifest.annotations.clone(),
+            };
+            refer(repository, manifest, &referrer, pace)?
+        }
+        (None, None) => return Err(absent(repository, subject)),
+    };
+    let old = halves.into_iter().map(|(digest, ..)| digest).filter(|digest| *digest != done);
+    Ok(Completed { place: format!("{}@{done}", repository.name()), notes: remove(repository, subject, old, pace) })
+}
+
+fn absent(repository: &dyn Repository, subject: &Digest) -> CompleteError {
+    CompleteError::Absent { place: format!("{}, about {subject},", repository.name()) }
+}
+
+fn refer(
+    repository: &dyn Repository,
+    old: &Manifest,
+    referrer: &Referrer<'_>,
+    pace: &Pace,
+) -> Result<Digest, CompleteError> {
+    // Only manifests with a subject are looked at.
+    let subject = old.subject.as_ref().ok_or_else(|| CompleteError::Absent { place: repository.name() })?;
+    let referred = shared::settled(pace, |settling| attached::refer(settling, repository, subject, referrer))?;
+    Ok(referred.digest)
+}
+
+/// Takes away what was completed in another manifest. Where a registry does not do that both stay, and both hold.
+fn remove(
+    repository: &dyn Repository,
+    subject: &Digest,
+    old: impl Iterator<Item = Digest>,
+    pace: &Pace,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    for digest in old {
+        let removed = delist(repository, subject, &digest, pace)
+            .and_then(|()| Ok(repository.delete(&At::Digest(digest.clone()))?));
+        if let Err(error) = removed {
+            notes.push(format!(
+                "{}@{digest}, without the log entry, stays beside the one with it, and holds as before: {error}",
+                repository.name()
+            ));
+        }
+    }
+    notes
+}
+
+fn under_tag(
+    repository: &dyn Repository,
+    tag: &str,
+    layer: &Digest,
+    queued: &Queued,
+    entry: &LogEntry,
+    pace: &Pace,
+) -> Result<Completed, CompleteError> {
+    let promise = promise(entry)?;
+    let place = format!("{}:{tag}", repository.name());
+    let stored = repository.manifest(&At::Tag(tag.to_owned()))?;
+    let there = stored.and_then(|stored| stored.manifest().ok());
+    let is_own = |one: &Descriptor| one.digest == *layer && is_layer_of(one, queued);
+    let own = there.iter().flat_map(Manifest::layers).find(|one| is_own(one));
+    is_signed(repository, own.ok_or(CompleteError::Absent { place: place.clone() })?, queued)?;
+    let holds = |manifest: &Manifest| {
+        let mut own = manifest.layers().iter().filter(|one| is_own(one)).peekable();
+        own.peek().is_some() && own.all(|one| one.annotation(LOG).is_some())
+    };
+    let change = |there: Option<&Manifest>| {
+        let Some(there) = there.filter(|there| there.layers().iter().any(is_own)) else {
+            return Err(
+                "it has no such signature: was signing ended before it was kept, or was it taken away?".to_owned()
+            );
+        };
+        if holds(there) {
+            return Ok(Change::Nothing);
+        }
+        let mut layers = there.layers().to_vec();
+        // There is room for one entry.
+        for one in layers.iter_mut().filter(|one| is_own(one) && one.annotation(LOG).is_none()) {
+            one.annotations.get_or_insert_default().insert(LOG.to_owned(), promise.clone());
+        }
+        // The config lists digests of layers, and these stay.
+        Ok(Change::Write(Box::new(Manifest { layers: Some(layers), ..there.clone() }), Vec::new()))
+    };
+    shared::settled(pace, |settling| settling.write(repository, tag, change, holds))?;
+    Ok(Completed { place, notes: Vec::new() })
+}
+
+fn signature(
+    repository: &dyn Repository,
+    subject: &Digest,
+    layer: &Digest,
+    queued: &Queued,
+    entry: &LogEntry,
+    pace: &Pace,
+) -> Result<Completed, CompleteError> {
+    let promise = promise(entry)?;
+    let is_signature = |manifest: &Manifest| manifest.artifact_type() == Some(SIGNATURE_ARTIFACT);
+    let mut done = None;
+    let mut halves = Vec::new();
+    for (digest, manifest) in referrers(repository, subject, is_signature)? {
+        let [one] = manifest.layers() else { continue };
+        if one.digest != *layer || is_signed(repository, one, queued).is_err() {
+            continue;
+        }
+        if one.annotation(LOG).is_some() { done = Some(digest) } else { halves.push((digest, manifest)) }
+    }
+    let done = match (done, halves.first()) {
+        (Some(done), _) => done,
+        (None, Some((_, manifest))) => {
+            let bytes = only_layer(repository, manifest, MAX_LAYER)?.ok_or_else(|| absent(repository, subject))?;
+            let annotations = manifest.layers().first().and_then(|one| one.annotations.clone());
+            let mut annotations: BTreeMap<String, String> = annotations.unwrap_or_default();
+            annotations.insert(LOG.to_owned(), promise);
+            let layer = Layer { kind: Kind::Signature, bytes, annotations };
+            refer(repository, manifest, &attached::signature_referrer(&layer), pace)?
+        }
+        (None, None) => return Err(absent(repository, subject)),
+    };
+    let old = halves.into_iter().map(|(digest, _)| digest).filter(|digest| *digest != done);
+    Ok(Completed { place: format!("{}@{done}", repository.name()), notes: remove(repository, subject, old, pace) })
+}
+
+/// What an annotation holds of an entry.
+fn promise(entry: &LogEntry) -> Result<String, QueueError> {
+    entry.annotation.clone().ok_or_else(|| QueueError::Unreadable { reason: "an entry without a promise".to_owned() })
+}
+
+/// Whether the annotations of a layer are those of the signature. That of an envelope stands in the layer.
+fn is_layer_of(layer: &Descriptor, queued: &Queued) -> bool {
+    let is_signature = layer.media_type == ENVELOPE
+        || (layer.media_type == SIMPLE_SIGNING
+            && attached::signature_of(layer).is_ok_and(|signature| signature == queued.signature));
+    let certificate = layer.annotation(CERTIFICATE).filter(|pem| !pem.trim().is_empty());
+    let read = certificate.map(|pem| Certificate::read(pem.as_bytes()).ok());
+    let is_signer = match &queued.signer {
+        crate::keyless::queue::Signer::Key(_) => true,
+        crate::keyless::queue::Signer::Certificate(own) => read.is_some_and(|read| read.as_ref() == Some(own)),
+    };
+    is_signature && is_signer
+}
+
+/// Whether the layer is what was signed.
+fn is_signed(repository: &dyn Repository, layer: &Descriptor, queued: &Queued) -> Result<(), CompleteError> {
+    let other = |what| CompleteError::Queue(QueueError::Other { what });
+    if !is_layer_of(layer, queued) {
+        return Err(other("signature"));
+    }
+    if layer.media_type == SIMPLE_SIGNING {
+        let is_payload = layer.digest.hex() == hex::encode(queued.sha256);
+        return if is_payload { Ok(()) } else { Err(other("digest")) };
+    }
+    if layer.size > MAX_LAYER {
+        return Err(QueueError::Unreadable { reason: format!("{} bytes; {MAX_LAYER} are read", layer.size) }.into());
+    }
+    let bytes = repository.blob_bytes(&layer.digest, layer.size)?;
+    let envelope =
+        Envelope::parse(&bytes, bytes.len()).map_err(|error| QueueError::Unreadable { reason: error.to_string() })?;
+    if !envelope.signatures.iter().any(|one| one.sig == queued.signature) {
+        return Err(other("signature"));
+    }
+    let header = pae_header(&envelope.payload_type, envelope.payload.len());
+    if sha256_of(&[&header, &envelope.payload]) == queued.sha256 { Ok(()) } else { Err(other("digest")) }
+}
