@@ -63,6 +63,12 @@ pub trait Services: Send + Sync {
         Err(ServiceError::bad(url, "its tiles are not read here"))
     }
 
+    /// The entry that a log of the first generation has of this submission, if it has one; none is made.
+    fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
+        let _ = submission;
+        Err(ServiceError::bad(url, "it is not looked for here"))
+    }
+
     /// A timestamp over `message`.
     fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError>;
 

@@ -231,6 +231,10 @@ impl Services for Sigstore {
         rekor::tiled(self, url, submission, log)
     }
 
+    fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
+        rekor::made(self, url, submission)
+    }
+
     fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError> {
         tsa::timestamp(self, url, message)
     }

@@ -336,21 +336,40 @@ fn no_entry_is_made_that_would_spoil_the_signature() {
     let verify = [&["verify-blob"][..], &SIGNER].concat();
     let of = ["--bundle", "b.json", "file"];
     let begun = Instant::now();
+    // One that the log makes in time, and whose answer is lost; and one that it does not make.
+    world.sign(&sign_blob("a.json"), &[]).code(0);
+    let record = world.records().remove(0);
+    let lost = [record.clone(), world.place.work().join("a.json")].map(|path| {
+        let bytes = std::fs::read(&path).expect("written");
+        (path, bytes)
+    });
+    world.logs_answer(WELL);
+    world.resume(&[]).code(0);
+    assert_eq!(world.bundle("a.json").entries.len(), 1);
+    world.logs_answer(502);
     world.sign(&sign_blob("b.json"), &[]).code(0).stderr_has(&["it waits in"]);
+    for (path, bytes) in &lost {
+        std::fs::write(path, bytes).expect("written");
+    }
     let bytes = std::fs::read(world.place.work().join("b.json")).expect("written");
     world.logs_answer(WELL);
     let life = Duration::from_secs(SHORT.as_secs().unsigned_abs() + 2);
     std::thread::sleep(life.saturating_sub(begun.elapsed()) + Duration::from_secs(1));
-    let asked = world.sigstore.count("rekor1");
-    for _ in 0..2 {
-        world.resume(&[]).code(4).stdout("").stderr_has(&[
+    let made =
+        || world.sigstore.asked().iter().filter(|one| one.method == "POST" && one.target.contains("rekor1")).count();
+    let before = made();
+    for number in 0..2 {
+        let ended = world.resume(&[]).code(4).stdout("").stderr_has(&[
             "will never be made, and the timestamp stays as proof",
             "the certificate was valid until",
             "`affiant resume --forget --digest sha256:",
             "1 still waiting",
         ]);
+        assert_eq!(ended.stderr_text().contains("a.json"), number == 0);
     }
-    assert_eq!(world.sigstore.count("rekor1"), asked, "the log is not asked");
+    assert_eq!(made(), before, "no entry is made");
+    assert_eq!(world.bundle("a.json").entries.len(), 1, "what the log has made in time counts");
+    assert_eq!(world.passes(&verify, &["--bundle", "a.json", "file"]), (true, true));
     assert_eq!(std::fs::read(world.place.work().join("b.json")).expect("there"), bytes);
     assert_eq!(world.passes(&verify, &of), (false, true));
     let listed = world.resume(&["--list"]).code(0).stdout_text();
@@ -539,6 +558,10 @@ fn a_queue_needs_a_time_and_a_place() {
     world.logs_answer(WELL);
     world.resume(&[]).code(0);
     assert_eq!(world.bundle("k.json").entries.len(), 1);
+    // Where nothing is stamped either, nothing is signed, and nothing waits.
+    let unstamped = World::of(2, Twist::OtherImprint, Registry::start());
+    unstamped.sign(&sign_blob("b.json"), &[]).code(4).stdout("").stderr_has(&["another signature"]);
+    assert!(unstamped.records().is_empty() && !unstamped.place.work().join("b.json").exists());
     // What a log refuses is no outage.
     world.logs_answer(400);
     world.sign(&["sign-blob", "--key", "c.key", "--bundle", "r.json", "file"], &[]).code(4).stdout("");
@@ -580,6 +603,35 @@ fn a_public_log_hears_of_nothing_that_it_may_not() {
     let digest = affiant_core::digest::sha256_hex(text.as_bytes());
     std::fs::write(world.place.beside(&format!("spool/{digest}.log.json")), &text).expect("written");
     world.resume(&["--digest", &format!("sha256:{digest}")]).code(4).stdout("").stderr_has(&["only https"]);
+}
+
+/// Signatures of RSA repeat, and a log of the second generation does not give an entry again: whose the log is a trusted
+/// root says, and then the entry is found in its tiles.
+#[test]
+fn an_rsa_key_signs_the_same_twice() {
+    let world = World::new(2);
+    world.logs_answer(WELL);
+    world.place.affiant(["key", "generate", "--kind", "rsa2048", "--no-password", "-o", "r.key"]).run().code(0);
+    let sign = |more: &[&str]| {
+        let services = ["--key", "r.key", "--signing-config", "config.json", "--bundle", "b.json"];
+        world.call(&["image", "sign-blob"]).with(services).with(more).with(["file"]).run()
+    };
+    sign(&[]).code(0);
+    sign(&[]).code(4).stdout("").stderr_has(&["it has this entry already", "`--trusted-root ROOT`", "`--log none`"]);
+    sign(&["--trusted-root", "root.json"]).code(0).stdout("").stderr("");
+    assert_eq!(world.bundle("b.json").entries.len(), 1);
+    assert_eq!(world.passes(&["verify-blob", "--key", "r.pub"], &["--bundle", "b.json", "file"]), (true, true));
+    // Other leaves in the tree do not matter.
+    for number in 0..5 {
+        world.place.write("other", number.to_string());
+        let services = ["--key", "r.key", "--signing-config", "config.json", "--bundle", "o.json"];
+        world.call(&["image", "sign-blob"]).with(services).with(["other"]).run().code(0);
+    }
+    sign(&["--trusted-root", "root.json"]).code(0).stdout("").stderr("");
+    assert_eq!(world.passes(&["verify-blob", "--key", "r.pub"], &["--bundle", "b.json", "file"]), (true, true));
+    // Of another instance it is no use.
+    world.place.write("other.json", Sigstore::start().trusted_root());
+    sign(&["--trusted-root", "other.json"]).code(4).stdout("").stderr_has(&["it has this entry already"]);
 }
 
 /// A policy that demands a log takes the signature when it was completed, and says how until then.

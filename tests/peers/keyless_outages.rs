@@ -147,3 +147,37 @@ fn a_log_entry_that_was_queued_is_made_when_the_log_is_back() {
         }
     }
 }
+
+/// What a log of the second generation has already it does not give again: it is found in the log's tree.
+#[test]
+fn an_entry_that_is_there_already_is_found_in_the_tree() {
+    need_sigstore!();
+    let (place, stack) = (place(), Stack::new());
+    let tree = variable("AFFIANT_PEERS_SIGSTORE").map(|folder| std::path::Path::new(&folder).join("rekor2"));
+    let own = stack.service("rekor2");
+    let proxy = Proxy::with_tree(&own, tree.expect("it runs"));
+    let log = proxy.url(&own);
+    let root = std::fs::read_to_string(stack.root()).expect("read").replace(&own, &log);
+    std::fs::write(place.beside("root.json"), root).expect("written");
+    std::fs::write(place.work().join("file"), place.unique()).expect("written");
+    let _ = call(&place, AFFIANT, &["key", "generate", "--kind", "rsa2048", "--no-password", "-o", "../r.key"]).code(0);
+    let sign = |bundle: &str, more: &[&str]| {
+        let services = ["--rekor-url", &log, "--log", "rekor2", "--retry-for", "2s", "--bundle", bundle];
+        call(&place, AFFIANT, &line(&[&["image", "sign-blob", "--key", "../r.key"], &services, more], &[], &["file"]))
+    };
+    let with_root = ["--trusted-root", "../root.json"];
+    let _ = sign("a.json", &with_root).code(0);
+    // The same key signs the same: without a trusted root nobody says whose the log is.
+    let refused = sign("b.json", &[]).code(4);
+    for part in ["it has this entry already", "--trusted-root ROOT"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    let _ = sign("b.json", &with_root).code(0);
+    let trusted = stack.root();
+    for bundle in ["a.json", "b.json"] {
+        let words = ["verify-blob", "--key", "../r.pub", "--trusted-root", &trusted, "--bundle", bundle, "file"];
+        let taken = call(&place, "cosign3", &words);
+        assert!(taken.passed(), "{bundle}: {}", taken.stderr);
+        let _ = call(&place, AFFIANT, &[&["image"][..], &words].concat()).code(0);
+    }
+}

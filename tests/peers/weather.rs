@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Before the service of this URL.
     pub(crate) fn before(url: &str, weather: Weather) -> Self {
+        Self::start(url, weather, None)
+    }
+
+    /// The same before a log that keeps its tree in this folder, which is read through it too.
+    pub(crate) fn with_tree(url: &str, folder: PathBuf) -> Self {
+        Self::start(url, Weather::Well, Some(folder))
+    }
+
+    fn start(url: &str, weather: Weather, tree: Option<PathBuf>) -> Self {
         let upstream = url.strip_prefix("http://").expect("plain HTTP");
         let upstream = upstream.split('/').next().expect("a host").replace("localhost", "127.0.0.1");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -35,8 +45,8 @@ impl Proxy {
         let state = Arc::clone(&weather);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (state, upstream) = (Arc::clone(&state), upstream.clone());
-                std::thread::spawn(move || serve(stream, &upstream, &state));
+                let (state, upstream, tree) = (Arc::clone(&state), upstream.clone(), tree.clone());
+                std::thread::spawn(move || serve(stream, &upstream, tree.as_deref(), &state));
             }
         });
         Self { port, weather }
@@ -87,7 +97,7 @@ fn next(state: &Mutex<(Weather, u32)>) -> Weather {
     now
 }
 
-fn serve(mut stream: TcpStream, upstream: &str, state: &Mutex<(Weather, u32)>) {
+fn serve(mut stream: TcpStream, upstream: &str, tree: Option<&Path>, state: &Mutex<(Weather, u32)>) {
     let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -108,6 +118,14 @@ fn serve(mut stream: TcpStream, upstream: &str, state: &Mutex<(Weather, u32)>) {
         }
     }
     let weather = next(state);
+    if let Some(tree) = tree
+        && let Some(path) = head.strip_prefix("GET /api/v2/").and_then(|rest| rest.split(' ').next())
+    {
+        let (status, bytes) = std::fs::read(tree.join(path)).map_or_else(|_| (404, Vec::new()), |bytes| (200, bytes));
+        let told = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", bytes.len());
+        let _ = stream.write_all(&[told.as_bytes(), &bytes].concat());
+        return;
+    }
     if let Weather::Deaf(_) = weather {
         let mut half = vec![0; length / 2];
         let _ = reader.read_exact(&mut half);

@@ -65,6 +65,14 @@ impl Services for Noting {
         Ok(made)
     }
 
+    fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
+        let made = self.inner.made(url, submission)?;
+        if let Some(made) = &made {
+            self.note(&self.noted.lock().unwrap_or_else(PoisonError::into_inner), made);
+        }
+        Ok(made)
+    }
+
     fn timestamp(&self, url: &str, _: &[u8]) -> Result<Stamped, ServiceError> {
         Err(ServiceError::bad(url, "no timestamp is asked for here"))
     }
@@ -184,9 +192,7 @@ impl<'a> Logs<'a> {
     fn made(&mut self, digest: &ObjectId, queued: &Queued, output: &Output) -> Result<LogEntry, Asked> {
         let answer = self.spool.answer(digest);
         let answer = answer.filter(|bytes| queued.submission().answer(queued.version, bytes).is_ok());
-        if answer.is_none() {
-            queued.can_enter(surroundings::now())?;
-        }
+        let asks = if answer.is_none() { queued.can_enter(surroundings::now()) } else { Ok(()) };
         if self.args.offline {
             let failure =
                 Failure::new(Kind::NoAnswer, format!("{digest}: --offline, and {} is to be asked", queued.log));
@@ -195,6 +201,14 @@ impl<'a> Logs<'a> {
         let (noting, services) = self.services(output)?;
         self.args.signer.permit_log(services.as_ref(), &queued.log, &queued.registries)?;
         *noting.noted.lock().unwrap_or_else(PoisonError::into_inner) = Noted { digest: Some(*digest), answer };
+        if let Err(over) = asks {
+            // The log may have it since an attempt whose answer was lost: its time may do.
+            return match services.made(&queued.log, &queued.submission()) {
+                Ok(Some(made)) if queued.in_time(&made).is_ok() => Ok(made),
+                Ok(_) => Err(over.into()),
+                Err(error) => Err(QueueError::Service(error).into()),
+            };
+        }
         Ok(queued.enter(services.as_ref())?)
     }
 

@@ -54,6 +54,28 @@ impl Checking {
             ..error
         })
     }
+
+    /// An entry, if it holds.
+    fn judged(&self, url: &str, made: LogEntry, submission: &Submission<'_>) -> Result<LogEntry, ServiceError> {
+        if self.root.logs.is_empty() {
+            return Ok(made);
+        }
+        let bad = |error: &dyn std::fmt::Display| ServiceError::bad(url, format!("its entry does not hold: {error}"));
+        let entry = Entry::parse(made.bundled.to_string().as_bytes()).map_err(|error| bad(&error))?;
+        let verifier = match submission.verifier {
+            rekor::Verifier::Certificate(certificate) => Verifier::Certificate(certificate),
+            rekor::Verifier::Key(key) => Verifier::Key(key),
+        };
+        let envelope = submission.envelope.map(|bytes| Envelope::parse(bytes, bytes.len())).transpose();
+        let envelope = envelope.map_err(|error| bad(&error))?;
+        let signed = Signed::new(submission.message, submission.signature, verifier);
+        let mut signed = signed.with_sha256(submission.sha256);
+        if let Some(envelope) = &envelope {
+            signed = signed.with_envelope(envelope);
+        }
+        check(&entry, &signed, &self.root.logs, &[self.now]).map_err(|error| bad(&error))?;
+        Ok(made)
+    }
 }
 
 impl Services for Checking {
@@ -98,24 +120,12 @@ impl Services for Checking {
             Err(error) if error.is_duplicate => self.again(error, url, submission)?,
             made => made?,
         };
-        if self.root.logs.is_empty() {
-            return Ok(made);
-        }
-        let bad = |error: &dyn std::fmt::Display| ServiceError::bad(url, format!("its entry does not hold: {error}"));
-        let entry = Entry::parse(made.bundled.to_string().as_bytes()).map_err(|error| bad(&error))?;
-        let verifier = match submission.verifier {
-            rekor::Verifier::Certificate(certificate) => Verifier::Certificate(certificate),
-            rekor::Verifier::Key(key) => Verifier::Key(key),
-        };
-        let envelope = submission.envelope.map(|bytes| Envelope::parse(bytes, bytes.len())).transpose();
-        let envelope = envelope.map_err(|error| bad(&error))?;
-        let signed = Signed::new(submission.message, submission.signature, verifier);
-        let mut signed = signed.with_sha256(submission.sha256);
-        if let Some(envelope) = &envelope {
-            signed = signed.with_envelope(envelope);
-        }
-        check(&entry, &signed, &self.root.logs, &[self.now]).map_err(|error| bad(&error))?;
-        Ok(made)
+        self.judged(url, made, submission)
+    }
+
+    fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
+        let made = self.inner.made(url, submission)?;
+        made.map(|made| self.judged(url, made, submission)).transpose()
     }
 
     fn timestamp(&self, url: &str, message: &[u8]) -> Result<Stamped, ServiceError> {

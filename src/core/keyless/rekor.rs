@@ -220,6 +220,13 @@ impl Submission<'_> {
         })
     }
 
+    /// What a log of the first generation calls its entry: the hash of its leaf in hex. All members of the body are written
+    /// in the order of RFC 8785, and no text in it needs an escape.
+    pub fn id(&self) -> Result<String, RekorError> {
+        let body = self.expected(Version::One)?.to_string();
+        Ok(hex::encode(sha256(&[&[0], body.as_bytes()].concat())))
+    }
+
     /// Takes the answer, if it is an entry of just this submission, with a proof that fits itself. Whether the log is one
     /// to be believed is another question.
     pub fn answer(&self, version: Version, body: &[u8]) -> Result<LogEntry, RekorError> {
@@ -603,6 +610,9 @@ mod tests {
             let found: Value = serde_json::from_slice(&STANDARD.decode(&body).expect("base64")).expect("JSON");
             let expected = one.submission().expected(one.version).expect("a body");
             if found == expected {
+                // The log calls it by the tree and this.
+                let name = one.response.as_object().and_then(|all| all.keys().next()).expect("an entry");
+                assert!(name.ends_with(&one.submission().id().expect("an id")), "{name}");
                 let entry = one.submission().answer(one.version, answer.to_string().as_bytes()).expect("an entry");
                 assert!(entry.time.is_some() && entry.annotation.is_some());
                 continue;

@@ -1,5 +1,7 @@
 //! Questions to logs.
 
+use std::time::Duration;
+
 use affiant_core::keyless::rekor::{LogEntry, MAX_ANSWER, RekorError, Submission, Version};
 use affiant_core::keyless::tiles::{self, CHECKPOINT, MAX_TILE, TILES, Tile, WIDTH};
 use affiant_core::sigstore::note::MAX_CHECKPOINT;
@@ -73,6 +75,30 @@ fn existing(
     if told.status == 200 { Ok(told) } else { Err(told.refusal(&words_of(&told.body))) }
 }
 
+/// The entry that a log of the first generation has of this submission, by the name that it would have.
+pub(super) fn made(
+    sigstore: &Sigstore,
+    base: &str,
+    submission: &Submission<'_>,
+) -> Result<Option<LogEntry>, ServiceError> {
+    let place = format!("{}{}", base.trim_end_matches('/'), Version::One.path());
+    let url = format!("{place}/{}", submission.id().map_err(|error| ServiceError::bad(&place, error))?);
+    let sent = submission.envelope.map_or(0, <[u8]>::len);
+    let (content_type, accept) = ("", "application/json");
+    let ask = Ask { method: Method::GET, url: &url, content_type, accept, authorization: None, body: &[] };
+    let told = sigstore.ask(&ask, MAX_ANSWER + sent * 2)?;
+    match told.status {
+        200 => submission.answer(Version::One, &told.body).map(Some).map_err(|error| told.bad(error)),
+        404 => Ok(None),
+        _ => Err(told.refusal(&words_of(&told.body))),
+    }
+}
+
+/// How often is looked whether an entry is in the tree by now, and with what pause: logs publish their trees each second
+/// or two.
+const MAX_LOOKS: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why an entry that is there already is not found.
 struct NotFound(ServiceError);
 
@@ -112,13 +138,21 @@ pub(super) fn tiled(
         _ => return Err(told.refusal(&words)),
     };
     let index = index.ok_or_else(|| told.bad("does not say which entry it has"))?;
-    let note = get(sigstore, &format!("{base}{CHECKPOINT}"), MAX_CHECKPOINT)?;
-    let note = String::from_utf8(note).map_err(|error| bad(&error))?;
-    let size = tiles::size_of(&note).map_err(|error| bad(&error))?;
-    if index >= size {
-        let reason = format!("the entry {index} is not in its tree yet, which has {size}");
-        return Err(ServiceError { is_outage: true, ..bad(&reason) });
-    }
+    let mut looks = 0;
+    let (note, size) = loop {
+        let note = get(sigstore, &format!("{base}{CHECKPOINT}"), MAX_CHECKPOINT)?;
+        let note = String::from_utf8(note).map_err(|error| bad(&error))?;
+        let size = tiles::size_of(&note).map_err(|error| bad(&error))?;
+        if index < size {
+            break (note, size);
+        }
+        looks += 1;
+        if looks == MAX_LOOKS {
+            let reason = format!("the entry {index} is not in its tree yet, which has {size}");
+            return Err(ServiceError { is_outage: true, ..bad(&reason) });
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    };
     let mut read = |tile: Tile| {
         let of = |tile: Tile| get(sigstore, &format!("{base}{TILES}{}", tile.path()), MAX_TILE);
         // Once a tile is whole its parts may be gone.
