@@ -100,7 +100,7 @@ pub(crate) struct ConvertArgs {
 
 pub(crate) fn key(verb: KeyVerb, output: &Output) -> Result<Ending, Failure> {
     match verb {
-        KeyVerb::Generate(args) => generate(&args, output),
+        KeyVerb::Generate(args) => generate(&args, "--output FILE", output),
         KeyVerb::Show(args) => show(&args, output),
         KeyVerb::Id(args) => {
             let key = public_of(&args)?;
@@ -126,10 +126,10 @@ pub(crate) fn generate_pair(prefix: &str, output: &Output) -> Result<Ending, Fai
         key_password_file: None,
         no_password: false,
     };
-    generate(&args, output)
+    generate(&args, "--output-key-prefix PREFIX", output)
 }
 
-fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
+fn generate(args: &GenerateArgs, flag: &str, output: &Output) -> Result<Ending, Failure> {
     let public = public_path(&args.output);
     if public == args.output {
         return Err(Failure::usage(format!("{} is where the public key goes", public.display()))
@@ -138,7 +138,7 @@ fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
     for path in [&args.output, &public] {
         if path.exists() {
             return Err(Failure::usage(format!("{} exists already", path.display()))
-                .hint("name another file with `--output FILE`; a key is never overwritten"));
+                .hint(format!("name another file with `{flag}`; a key is never overwritten")));
         }
     }
     let password = if args.no_password {
@@ -151,7 +151,10 @@ fn generate(args: &GenerateArgs, output: &Output) -> Result<Ending, Failure> {
     // An empty answer on the terminal means that no password is wanted.
     let password = password.filter(|password| !password.is_empty() || args.form == Form::Cosign);
     write_private(&args.output, &encode(&key, args.form, password.as_deref())?)?;
-    write_new(&public, key.public_key().to_pem().as_bytes(), 0o644)?;
+    write_new(&public, key.public_key().to_pem().as_bytes(), 0o644).inspect_err(|_| {
+        // Nobody has used it yet, and alone it would be in the way of the next attempt.
+        let _ = std::fs::remove_file(&args.output);
+    })?;
     let state = if password.is_some() { "encrypted" } else { "not encrypted: keep it to yourself" };
     output.message(&format!("private key: {} ({}, {state})", args.output.display(), key.public_key().kind()));
     output.message(&format!("public key:  {}", public.display()));
@@ -178,12 +181,14 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Writes a file that must not exist yet.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let written = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    let written = File::options().write(true).create_new(true).mode(mode).open(path).and_then(|mut file| {
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // It is ours, and in the way of the next attempt.
+            let _ = std::fs::remove_file(path);
+        }
+        written
+    });
     written.map_err(|error| Failure::because(Kind::NoAnswer, format!("{} cannot be written", path.display()), &error))
 }
 

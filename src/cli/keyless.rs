@@ -1,5 +1,9 @@
 //! Signing with services: which there are, whose token is shown, and what is said when they do not do.
 
+mod login;
+mod named;
+#[cfg(feature = "remote")]
+mod person;
 mod queue;
 mod root;
 mod signer;
@@ -19,21 +23,17 @@ use affiant_core::sign::PrivateKey;
 use clap::{Args, ValueEnum};
 
 use super::failure::{Failure, Kind};
-use super::inspect::read_file;
 use super::names::Called;
 use super::output::Output;
-use super::run::duration;
+use super::outputs;
 use super::surroundings;
 use super::trust::{self, Getting};
 
+use named::{NamedArgs, named};
 pub(crate) use queue::Queue;
-use root::RootArgs;
 pub(crate) use signer::{SignerArgs, Signers, word};
 pub(crate) use token::Secrets;
-use token::TokenArgs;
 
-/// How long a service that does not answer is asked again, when nothing else is said.
-const RETRY_FOR: Duration = Duration::from_secs(120);
 /// The domain of the services that everybody can read.
 const PUBLIC: &str = "sigstore.dev";
 /// Registries of many owners whose images are mostly public, so that the name of one is mostly no secret. They have private
@@ -85,25 +85,11 @@ pub(crate) enum Request {
 #[derive(Args)]
 #[command(next_help_heading = "Services (keyless signing, logs, timestamps)")]
 pub(crate) struct ServiceArgs {
-    /// Certificate authority (Fulcio); without --key, it signs
-    #[arg(long, value_name = "URL", env = "AFFIANT_FULCIO_URL", hide_env_values = true)]
-    fulcio_url: Option<String>,
+    #[command(flatten)]
+    named: NamedArgs,
     /// Transparency log (Rekor); `--log` says of which generation
     #[arg(long, value_name = "URL", env = "AFFIANT_REKOR_URL", hide_env_values = true)]
     rekor_url: Option<String>,
-    /// Timestamp authority (RFC 3161; repeatable)
-    #[arg(
-        long,
-        alias = "timestamp-server-url",
-        value_name = "URL",
-        env = "AFFIANT_TIMESTAMP_SERVERS",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    timestamp_servers: Vec<String>,
-    /// File that names the services, instead of the flags above
-    #[arg(long, value_name = "FILE", env = "AFFIANT_SIGNING_CONFIG", hide_env_values = true)]
-    signing_config: Option<PathBuf>,
     /// Use a signing configuration; `false`: only the flags
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
     use_signing_config: Option<bool>,
@@ -119,22 +105,12 @@ pub(crate) struct ServiceArgs {
     /// Where log entries wait with `--on-log-failure queue` (default: a folder in the user's state)
     #[arg(long, value_name = "DIR", env = "AFFIANT_SPOOL", hide_env_values = true)]
     spool: Option<PathBuf>,
-    /// How long a service that does not answer is asked again, in all (default: 2m)
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_RETRY_FOR", hide_env_values = true)]
-    retry_for: Option<Duration>,
-    /// Names of a private registry, and of who signs, may go to public services
-    #[arg(long, env = "AFFIANT_LOG_PUBLIC_OK", hide_env_values = true)]
-    log_public_ok: bool,
     /// Get a certificate for the key of --key as well
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "TRUTH", hide = true)]
     issue_certificate: Option<bool>,
     /// How the certificate is asked for
     #[arg(long, value_enum, default_value = "key", hide = true)]
     fulcio_request: Request,
-    #[command(flatten)]
-    root: RootArgs,
-    #[command(flatten)]
-    token: TokenArgs,
 }
 
 /// What is signed, as far as it decides who may hear of it.
@@ -144,11 +120,6 @@ pub(crate) struct Subject<'a> {
     pub(crate) called: Called,
     /// Under the name `cosign`, `--yes` is the answer to its question whether names may become public.
     pub(crate) yes: bool,
-}
-
-/// Whether something may be asked: a URL of a service, or an empty text, which names none.
-fn named(url: Option<&String>) -> Option<String> {
-    url.map(|url| url.trim().trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
 }
 
 /// Host of a URL.
@@ -168,31 +139,19 @@ fn is_public(url: &str) -> bool {
 impl ServiceArgs {
     /// Says by which name affiant was called.
     pub(crate) fn call(&mut self, called: Called) {
-        self.token.call(called);
+        self.named.token.call(called);
+    }
+
+    /// Files that are read.
+    pub(crate) fn reads(&self, files: &mut outputs::Files) {
+        self.named.reads(files);
     }
 
     /// The services that are named, chosen for now.
     fn chosen(&self) -> Result<Chosen, Failure> {
-        let timestamps: Vec<String> = self.timestamp_servers.iter().filter_map(|url| named(Some(url))).collect();
-        let flags =
-            [("--fulcio-url", named(self.fulcio_url.as_ref())), ("--rekor-url", named(self.rekor_url.as_ref()))];
         let version = self.generation();
-        let config = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty());
-        let mut chosen = match config {
-            Some(file) if self.use_signing_config != Some(false) => {
-                let more = flags.iter().find(|(_, url)| url.is_some()).map(|(flag, _)| *flag);
-                if let Some(flag) = more.or((!timestamps.is_empty()).then_some("--timestamp-servers")) {
-                    return Err(Failure::usage(format!("{flag} beside --signing-config: which of them is meant?"))
-                        .hint("leave one of them out, or write `--use-signing-config=false`"));
-                }
-                configured(file, version)?
-            }
-            _ => {
-                let [(_, authority), (_, log)] = flags;
-                let logs = log.map(|url| (url, version.unwrap_or(Version::One)));
-                Chosen { authority, issuer: None, logs: logs.into_iter().collect(), timestamps }
-            }
-        };
+        let uses_file = self.use_signing_config != Some(false);
+        let mut chosen = self.named.chosen(named(self.rekor_url.as_ref()), version, uses_file)?;
         if self.log == Log::None || self.tlog_upload == Some(false) {
             chosen.logs.clear();
         } else if version.is_some() && chosen.logs.is_empty() {
@@ -208,8 +167,8 @@ impl ServiceArgs {
 
     /// Whether a service is named that signing asks, as far as flags say.
     pub(crate) fn are_named(&self) -> bool {
-        let urls = [&self.fulcio_url, &self.rekor_url].into_iter().flatten().chain(&self.timestamp_servers);
-        self.signing_config.is_some() || urls.into_iter().any(|url| named(Some(url)).is_some())
+        let by_flag = self.named.authority().is_some() || !self.named.timestamps().is_empty();
+        by_flag || named(self.rekor_url.as_ref()).is_some() || self.named.config().is_some()
     }
 
     /// What a signature will have: a certificate; a timestamp, `None` where only the public services know.
@@ -252,9 +211,8 @@ impl ServiceArgs {
             let key = key.ok_or_else(no_key)?;
             return Ok(Sealer::keyed(key, sources, Arc::new(NoServices)));
         }
-        let (services, unchecked) =
-            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, is_public, output)?;
-        let authority = chosen.authority.filter(|_| wants_certificate);
+        let (services, unchecked) = self.named.root.check(services(self.named.retry_for())?, is_public, output)?;
+        let authority = chosen.authority.clone().filter(|_| wants_certificate);
         let logs = sources.logs.iter().map(|(url, _)| url);
         permitted(services.as_ref(), authority.iter().chain(logs).chain(&sources.timestamps))?;
         let Some(authority) = authority else {
@@ -264,7 +222,8 @@ impl ServiceArgs {
             return Err(no_time());
         }
         self.can_wait(&sources)?;
-        let token = self.token.find()?.fetch(services.as_ref(), &self.token)?;
+        let found = self.named.token.find(chosen.issuer.as_deref())?;
+        let token = found.fetch(services.as_ref(), &self.named.token, false, output)?;
         let form = match self.fulcio_request {
             Request::Key => Form::Key,
             Request::Csr => Form::Csr,
@@ -277,7 +236,8 @@ impl ServiceArgs {
         let sealer = sealer.map_err(|error| not_certified(&error, token.claims()))?;
         if let Some(issued) = sealer.issued() {
             let (label, issuer) = (issued.leaf.label(), issued.leaf.extension("Issuer").unwrap_or_default());
-            output.message(&format!("signing as {label}, identified by {issuer}"));
+            // An authority may write what it was shown into the certificate.
+            output.message(&token.keep_out_of(&format!("signing as {label}, identified by {issuer}")));
             if !unchecked.is_empty() {
                 output.message(&format!(
                     "note: not checked, for no trusted root says whom to believe: {}",
@@ -300,7 +260,8 @@ impl ServiceArgs {
         }
         let sigstore = Chosen { authority: Some(format!("fulcio.{PUBLIC}")), ..Chosen::default() };
         self.permit(&sigstore, true, subject)?;
-        self.token.find()?;
+        // Where somebody can log in is said there as well.
+        self.named.token.find(Some(PUBLIC))?;
         let getting = Getting { flag: "--signing-config", offline: false };
         let bytes = trust::public_signing_config(getting, output)?;
         let cannot = |error: &dyn std::error::Error| {
@@ -328,7 +289,7 @@ impl ServiceArgs {
         let logs = chosen.logs.iter().map(|(url, _)| url);
         let public = chosen.authority.iter().filter(|_| wants_certificate).chain(logs).find(|url| is_public(url));
         let Some(public) = public else { return Ok(()) };
-        let consents = self.log_public_ok || (subject.called == Called::Cosign && subject.yes);
+        let consents = self.named.log_public_ok || (subject.called == Called::Cosign && subject.yes);
         may_become_known(public, subject.registries, consents)
     }
 }
@@ -350,15 +311,6 @@ fn may_become_known(url: &str, registries: &[String], consents: bool) -> Result<
 fn becomes_public(url: &str, what: &str) -> Failure {
     Failure::usage(format!("{url} is public and keeps what it is sent for ever: {what}"))
         .hint("`--log-public-ok` says that it may; `--signing-config FILE` names services of your own")
-}
-
-/// The services of a signing configuration.
-fn configured(file: &Path, version: Option<Version>) -> Result<Chosen, Failure> {
-    let cannot = |error: &dyn std::error::Error| {
-        Failure::because(Kind::NoAnswer, format!("{} cannot be used", file.display()), error)
-    };
-    let config = SigningConfig::parse(&read_file(file)?).map_err(|error| cannot(&error))?;
-    config.choose(surroundings::now(), version).map_err(|error| cannot(&error))
 }
 
 /// Refuses addresses that may not be asked, before anything is.

@@ -17,6 +17,7 @@ mod keys;
 mod kyverno;
 mod names;
 mod output;
+mod outputs;
 mod places;
 mod policy;
 mod report;

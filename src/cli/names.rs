@@ -80,6 +80,15 @@ impl Called {
         }
     }
 
+    /// A flag that says nothing beside another: wrong under our own name; cosign passes it over, and that is said.
+    pub(crate) fn unheeded(self, text: &str, output: &Output) -> Result<(), Failure> {
+        if self == Self::Cosign {
+            output.message(&format!("note: {text}"));
+            return Ok(());
+        }
+        Err(Failure::usage(text).hint("leave one of them out"))
+    }
+
     /// The name, and its flag for a signing key.
     pub(crate) const fn spelled_key(self) -> (&'static str, &'static str) {
         match self {

@@ -31,7 +31,7 @@ pub(crate) enum PolicyVerb {
     /// Make the policy that is signed from its source
     Compile(CompileArgs),
     /// Sign a policy, or its source
-    Sign(SignArgs),
+    Sign(Box<SignArgs>),
     /// Show a policy as text
     Show(show::ShowArgs),
     /// Say what is wrong, weak or surprising in a policy

@@ -119,6 +119,11 @@ impl Reports {
         Ok(reports)
     }
 
+    /// The files that they go to, as they were named.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(_, target)| target.path())
+    }
+
     /// Writes them all. One that cannot be written does not keep the others from it; the first failure is returned.
     pub(crate) fn write(&self, verdict: &Verdict) -> Result<(), Failure> {
         let mut first = Ok(());

@@ -127,9 +127,9 @@ pub(crate) fn http_settings() -> affiant_remote::http::Settings {
 pub(crate) struct Asking {
     /// Registries that may be asked without TLS.
     pub(crate) plain: Vec<String>,
-    /// Name and password for all of them.
+    /// Name and password for the one of them that is asked.
     pub(crate) password: Option<(String, String)>,
-    /// A token for all of them.
+    /// A token for the one of them that is asked.
     pub(crate) token: Option<String>,
 }
 
@@ -137,6 +137,9 @@ pub(crate) struct Asking {
 /// images cost little more than one.
 #[derive(Default)]
 pub(crate) struct OpenRegistries {
+    /// The registry that the password or token of the command line is for.
+    #[cfg(feature = "remote")]
+    bound: std::sync::Mutex<Option<String>>,
     #[cfg(feature = "remote")]
     opened: std::sync::Mutex<Vec<(Asking, Arc<affiant_remote::registry::Registries>)>>,
 }
@@ -147,15 +150,19 @@ impl OpenRegistries {
     pub(crate) fn repository(&self, asking: &Asking, reference: &Reference) -> Result<Arc<dyn Repository>, Failure> {
         use affiant_remote::http::{Client, Settings};
         use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
+        if asking.password.is_some() || asking.token.is_some() {
+            self.bind(&reference.registry)?;
+        }
         let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, registries)) = opened.iter().find(|(one, _)| one == asking) {
             return Ok(Arc::new(registries.repository(reference)));
         }
         let path = |name: &str| variable(name).map(PathBuf::from);
         let credentials = match (&asking.token, &asking.password) {
-            (Some(token), _) => Credentials::given(Credential::Bearer(token.clone())),
+            (Some(token), _) => Credentials::given(&reference.registry, Credential::Bearer(token.clone())),
             (None, Some((user, password))) => {
-                Credentials::given(Credential::Password { user: user.clone(), password: password.clone() })
+                let password = Credential::Password { user: user.clone(), password: password.clone() };
+                Credentials::given(&reference.registry, password)
             }
             (None, None) => Credentials::read(&credential_files(
                 path("REGISTRY_AUTH_FILE").as_deref(),
@@ -170,6 +177,22 @@ impl OpenRegistries {
         let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), None));
         opened.push((asking.clone(), Arc::clone(&registries)));
         Ok(Arc::new(registries.repository(reference)))
+    }
+
+    /// What proves who asks is for one registry: with a second one nobody knows whose it is, and each would be told it.
+    #[cfg(feature = "remote")]
+    fn bind(&self, registry: &str) -> Result<(), Failure> {
+        let mut bound = self.bound.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match bound.as_deref() {
+            Some(first) if !first.eq_ignore_ascii_case(registry) => Err(Failure::usage(format!(
+                "--registry-username, --registry-password and --registry-token are for one registry, and {first} and {registry} are named"
+            ))
+            .hint("`docker login HOST` for each of them, or name a file of passwords: REGISTRY_AUTH_FILE=auth.json")),
+            _ => {
+                *bound = Some(registry.to_owned());
+                Ok(())
+            }
+        }
     }
 
     /// A build without the remote crate asks nobody.

@@ -23,6 +23,7 @@ use self::summary::SummaryArgs;
 use super::failure::{Failure, Kind};
 use super::names::{Called, verdict_json};
 use super::output::Output;
+use super::outputs;
 use super::report::{self, Reports};
 use super::surroundings::{self, variable, variables};
 use super::{Ending, places};
@@ -108,10 +109,12 @@ enum Form {
 }
 
 pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
-    // First of all: what an earlier answer named must not stay there, whatever comes.
+    let reports = Reports::parse(&args.report);
+    refuse_clashes(args, reports.as_ref().ok())?;
+    // Before all else: what an earlier answer named must not stay there, whatever comes.
     let digest_out = args.images.digest_out()?;
     refuse_trust_from_environment()?;
-    let reports = Reports::parse(&args.report)?;
+    let reports = reports?;
     let summary = args.summary.prepare()?;
     if summary.is_some() && args.at.is_some() {
         return Err(Failure::usage("a verification summary says when was verified: --at cannot decide that")
@@ -161,6 +164,19 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     }
     digest_out.write(&verdict)?;
     Ok(Ending::Code(code(&verdict, args.mode)))
+}
+
+/// Refuses to write over what is read.
+fn refuse_clashes(args: &VerifyArgs, reports: Option<&Reports>) -> Result<(), Failure> {
+    let mut files = outputs::Files::default();
+    args.gate.reads(&mut files);
+    let artifacts = args.artifacts.iter().chain(&args.artifactfile).filter(|path| !path.is_dir());
+    files.reads("the artifact", artifacts);
+    args.images.files(&mut files);
+    args.summary.files(&mut files);
+    files.writes("--output-bundle", &args.output_bundle);
+    files.writes("--report", reports.into_iter().flat_map(Reports::files));
+    files.check()
 }
 
 /// A question to the gate, with all that it is answered by.

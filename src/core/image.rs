@@ -26,5 +26,5 @@ pub mod sigstore;
 
 pub use layout::Layout;
 pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};
-pub use reference::{At, Digest, Reference, ReferenceError, Target};
-pub use repository::{Checked, Put, Repository, RepositoryError, Stored};
+pub use reference::{At, Digest, Inside, Reference, ReferenceError, Target};
+pub use repository::{Checked, Listed, Put, Repository, RepositoryError, Skipped, Stored};

@@ -9,6 +9,7 @@
 //! | [`checking`] | what they answer, checked with a root of trust | `docs/decisions/021-sigstore-checks.md` |
 //! | [`config`] | which services there are | sigstore `protobuf-specs`, `sigstore_trustroot.proto`, `SigningConfig` v0.2 |
 //! | [`token`] | whether a token can do before anybody is asked | RFC 7519 |
+//! | [`login`] | getting one from a person | RFC 6749, 7636, 8252, 8628 |
 //! | [`fulcio`] | certificates | sigstore/fulcio, `fulcio.proto` v2, its API v1 |
 //! | [`rekor`] | entries in logs | sigstore/rekor `openapi.yaml`, sigstore/rekor-tiles `rekor_service.proto` |
 //! | [`stamp`] | timestamps | RFC 3161 |
@@ -21,6 +22,7 @@
 pub mod checking;
 pub mod config;
 pub mod fulcio;
+pub mod login;
 pub mod material;
 pub mod queue;
 pub mod rekor;

@@ -7,6 +7,7 @@ mod bundles;
 mod condition;
 mod evidence;
 mod judge;
+mod members;
 mod outcome;
 mod policy;
 mod roots;

@@ -20,6 +20,7 @@ pub mod tree;
 pub use check::{EntryError, Logged, Signed, Verifier, check};
 pub use entry::{Entry, EntryMalformed, MAX_BODY, OldBundle, Proof};
 pub(crate) use entry::{WrittenEntry, no_duplicates};
+pub(crate) use root::host;
 pub use root::{Authority, Log, MAX_OF_A_KIND, MAX_ROOT, RootError, TRUSTED_ROOT, TrustedRoot, Window};
 pub use sct::{MAX_SCTS, SctError, check_scts};
 pub use time::{MAX_TIMESTAMPS, proven_time, proven_times};

@@ -4,6 +4,7 @@
 //! Authentication Specification").
 
 mod credentials;
+mod texts;
 mod token;
 
 use std::collections::BTreeMap;
@@ -13,14 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use affiant_core::image::manifest::{ALL, MAX_MANIFEST, OCI_INDEX};
 use affiant_core::image::repository::MAX_REFERRERS;
 use affiant_core::image::{
-    At, Checked, Descriptor, Digest, Manifest, Put, Reference, Repository, RepositoryError, Stored,
+    At, Checked, Descriptor, Digest, Listed, Manifest, Put, Reference, Repository, RepositoryError, Skipped, Stored,
 };
-use ureq::http::{Method, Uri};
+use ureq::http::Method;
 
 pub use credentials::{Credential, CredentialError, Credentials, credential_files};
 
 use crate::http::Client;
 use crate::http::exchange::{Answer, NoAnswer, Question};
+use texts::{escaped, join, next_page, same_host, words};
 use token::{Challenge, Tokens};
 
 /// Longest error text, list of tags or page of referrers that is read, in bytes.
@@ -31,8 +33,6 @@ const MAX_PAGES: usize = 1_000;
 const MAX_TAGS: usize = 100_000;
 /// Most redirects of one question.
 const MAX_REDIRECTS: usize = 5;
-/// Characters of a registry's own words that are shown.
-const MAX_WORDS: usize = 300;
 
 /// What all repositories of a call share: connections, passwords, tokens.
 pub struct Registries {
@@ -172,6 +172,13 @@ impl Remote {
         let mut url = if ask.at.contains("://") { ask.at.clone() } else { format!("{base}{}", ask.at) };
         let scope = token::scope(&self.name, ask.actions, ask.also);
         let mut proof = registries.tokens.known(&self.registry, &scope);
+        // What is sent once cannot be asked for again: a token that has ended is got anew before.
+        if proof.is_none()
+            && matches!(ask.body, Sent::Stream(..))
+            && let Some(challenge) = registries.tokens.challenge(&self.registry, &scope)
+        {
+            proof = Some(self.prove(&self.registry, &scope, &challenge)?);
+        }
         // A kept proof may have ended; a new one that is refused is refused.
         let mut is_new = false;
         let mut redirects = 0;
@@ -209,16 +216,7 @@ impl Remote {
                             self.permission(&answer.place, "it wants a proof of who asks, and does not say how")
                         );
                     };
-                    let credential = registries
-                        .credentials
-                        .of(&self.registry, &self.name)
-                        .map_err(|error| self.permission(&answer.place, &error.to_string()))?;
-                    proof = Some(
-                        registries
-                            .tokens
-                            .get(&registries.client, &self.registry, &scope, &challenge, credential.as_ref())
-                            .map_err(|reason| self.permission(&answer.place, &reason))?,
-                    );
+                    proof = Some(self.prove(&answer.place, &scope, &challenge)?);
                 }
                 301 | 302 | 303 | 307 | 308 if matches!(ask.method, Method::GET | Method::HEAD) => {
                     redirects += 1;
@@ -231,6 +229,17 @@ impl Remote {
                 _ => return Ok(answer),
             }
         }
+    }
+
+    /// Gets a proof of who asks.
+    fn prove(&self, place: &str, scope: &str, challenge: &Challenge) -> Result<String, RepositoryError> {
+        let registries = &*self.registries;
+        let credential = registries.credentials.of(&self.registry, &self.name);
+        let credential = credential.map_err(|error| self.permission(place, &error.to_string()))?;
+        registries
+            .tokens
+            .get(&registries.client, &self.registry, scope, challenge, credential.as_ref())
+            .map_err(|reason| self.permission(place, &reason))
     }
 
     fn permission(&self, place: &str, reason: &str) -> RepositoryError {
@@ -283,10 +292,14 @@ impl Remote {
     }
 
     /// The bytes of a manifest, with the type that goes with them.
-    fn stored(at: &At, answer: Answer) -> Result<Stored, RepositoryError> {
+    fn stored(&self, at: &At, answer: Answer) -> Result<Stored, RepositoryError> {
         let place = answer.place.clone();
         let named = answer.media_type().to_owned();
-        let bytes = answer.bytes(MAX_MANIFEST).map_err(|reason| Self::refused(&place, reason))?;
+        let bytes = answer.bytes_within(MAX_MANIFEST).map_err(|reason| Self::refused(&place, reason))?;
+        let Some(bytes) = bytes else {
+            let reason = format!("it has more than {MAX_MANIFEST} bytes");
+            return Err(RepositoryError::Wrong { what: format!("the manifest {at} of {}", self.name()), reason });
+        };
         // Some give a general type; the manifest then says it itself.
         let media_type = if named.is_empty() || !named.contains("manifest") && !named.contains("index") {
             #[derive(serde::Deserialize)]
@@ -338,74 +351,6 @@ fn no_answer(failed: &NoAnswer) -> RepositoryError {
     }
 }
 
-/// What a registry says of an error, in one line.
-fn words(body: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Errors {
-        errors: Vec<Error>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Error {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let errors: Errors = serde_json::from_slice(body).ok()?;
-    let first = errors.errors.first()?;
-    let text =
-        if first.message.is_empty() { first.code.clone() } else { format!("{} ({})", first.message, first.code) };
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect();
-    (!line.is_empty()).then_some(line)
-}
-
-/// `<URL>; rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<&str> {
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let is_next = parameters.split(';').any(|one| matches!(one.trim(), "rel=\"next\"" | "rel=next"));
-    is_next.then_some(target)
-}
-
-/// An address as it stands in another one's answer: whole, or a path.
-fn join(base: &str, to: &str) -> Option<String> {
-    if to.contains("://") {
-        return to.parse::<Uri>().ok().map(|_| to.to_owned());
-    }
-    let uri: Uri = base.parse().ok()?;
-    let root = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
-    let joined = if to.starts_with('/') {
-        format!("{root}{to}")
-    } else if to.starts_with('?') {
-        format!("{root}{}{to}", uri.path())
-    } else {
-        let folder = uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{root}{folder}/{to}")
-    };
-    joined.parse::<Uri>().ok().map(|_| joined)
-}
-
-/// Whether what is for one is for the other: the same scheme, host and port.
-fn same_host(one: &str, other: &str) -> bool {
-    let parts = |url: &str| {
-        let uri: Uri = url.parse().ok()?;
-        Some((uri.scheme_str()?.to_owned(), uri.authority()?.as_str().to_ascii_lowercase()))
-    };
-    parts(one).is_some_and(|one| parts(other) == Some(one))
-}
-
-/// A text as a part of a query (RFC 3986 §2.3).
-fn escaped(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
-}
-
 impl Repository for Remote {
     fn name(&self) -> String {
         format!("{}/{}", self.registry, self.name)
@@ -445,7 +390,7 @@ impl Repository for Remote {
         let path = format!("{}/manifests/{at}", self.name);
         let answer = self.ask(Ask { accept: Some(ALL.join(", ")), ..Ask::get(path) })?;
         match answer.status {
-            200 => Self::stored(at, answer).map(Some),
+            200 => self.stored(at, answer).map(Some),
             404 => Ok(None),
             _ => Err(self.unexpected(answer)),
         }
@@ -478,7 +423,7 @@ impl Repository for Remote {
     }
 
     fn put_blob(&self, digest: &Digest, size: u64, bytes: &mut dyn Read) -> Result<(), RepositoryError> {
-        // The first question proves who asks, so that the stream is sent once.
+        // The first question says how to prove who asks, so that the stream is sent once.
         let Some(mut at) = self.upload(None)? else { return Ok(()) };
         let octets = Some("application/octet-stream");
         let mut sent = 0;
@@ -542,8 +487,8 @@ impl Repository for Remote {
         }
     }
 
-    fn referrers(&self, of: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError> {
-        let mut found = Vec::new();
+    fn referrers(&self, of: &Digest) -> Result<Option<Listed>, RepositoryError> {
+        let mut listed = Listed::default();
         let mut first = true;
         let mut absent = false;
         self.pages(format!("{}/referrers/{of}", self.name), Some(OCI_INDEX), |answer| {
@@ -558,22 +503,23 @@ impl Repository for Remote {
                 _ => return Err(self.unexpected(answer)),
             }
             let place = answer.place.clone();
-            let page = answer.bytes(MAX_PAGE).map_err(|reason| Self::refused(&place, reason))?;
-            let index = Manifest::parse(OCI_INDEX, &page).map_err(|source| RepositoryError::Manifest {
-                digest: format!("that lists the referrers of {of}"),
-                source,
-            })?;
-            found.extend_from_slice(index.entries());
-            if found.len() > MAX_REFERRERS {
+            let page = answer.bytes_within(MAX_PAGE).map_err(|reason| Self::refused(&place, reason))?;
+            let list = format!("the list of referrers of {of}");
+            match page {
+                Some(page) => listed.add(&list, OCI_INDEX, &page),
+                // Whoever puts long annotations there makes it long.
+                None => listed.skipped.push(Skipped::hiding(list, format!("a page of more than {MAX_PAGE} bytes"))),
+            }
+            if listed.entries.len() > MAX_REFERRERS {
                 return Err(RepositoryError::Large {
                     what: format!("the list of referrers of {of}"),
-                    found: found.len() as u64,
+                    found: listed.entries.len() as u64,
                     limit: MAX_REFERRERS as u64,
                 });
             }
             Ok(true)
         })?;
-        Ok((!absent).then_some(found))
+        Ok((!absent).then_some(listed))
     }
 
     fn tags(&self) -> Result<Vec<String>, RepositoryError> {

@@ -8,6 +8,7 @@
 
 mod buildkite;
 mod fulcio;
+pub mod login;
 mod rekor;
 mod tsa;
 
@@ -181,6 +182,20 @@ impl Sigstore {
             has_body.then_some((ask.body.len() as u64, &mut bytes as &mut dyn std::io::Read));
         let question = Question { method: ask.method.clone(), url: ask.url, headers, more: &[], body, expected: 0 };
         self.client.exchange(question)
+    }
+
+    /// Asks once: what a question does may be done when its answer is lost.
+    fn ask_once(&self, ask: &Ask<'_>, limit: usize) -> Result<Told, ServiceError> {
+        match self.once(ask) {
+            Ok(answer) if is_outage(answer.status) => {
+                let reason = format!("answers {}: it is busy or broken", answer.status);
+                Err(ServiceError { is_outage: true, ..ServiceError::bad(answer.place, reason) })
+            }
+            Ok(answer) => Self::told(answer, limit, false),
+            Err(NoAnswer { place, reason, again, .. }) => {
+                Err(ServiceError { is_outage: again, ..ServiceError::bad(place, reason) })
+            }
+        }
     }
 
     fn told(answer: Answer, limit: usize, is_repeated: bool) -> Result<Told, ServiceError> {

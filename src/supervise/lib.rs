@@ -29,12 +29,14 @@
 //! stdout and to stderr at the same time may pass each other where these are pipes or files.
 
 mod child;
+mod interrupt;
 mod protect;
 mod signals;
 mod supervisor;
 mod tee;
 mod terminal;
 
+pub use interrupt::Interrupts;
 pub use protect::{protect_process, wipe_arguments, wipe_variables};
 
 use std::ffi::OsString;

@@ -70,8 +70,19 @@ fn tree_of(registry: &Registry, seeds: [&str; 2]) -> Tree {
 }
 
 fn copy<const N: usize>(place: &Place, from: &str, to: &str, more: [&str; N]) -> crate::harness::Ended {
-    let proof = ["--registry-username", USER, "--registry-password", PASSWORD];
-    place.affiant(["image", "copy", from, to].into_iter().chain(proof).chain(more)).run()
+    log_in(place, &[from, to]);
+    place.affiant(["image", "copy", from, to].into_iter().chain(more)).run()
+}
+
+/// Writes the password for the registries of these images where docker keeps it.
+fn log_in(place: &Place, images: &[&str]) {
+    let of = |image: &&str| {
+        let host = image.split_once('/').map_or(*image, |(host, _)| host).to_owned();
+        (host, json!({ "username": USER, "password": PASSWORD }))
+    };
+    let auths: serde_json::Map<String, Value> = images.iter().map(of).collect();
+    std::fs::create_dir_all(place.beside("home/.docker")).expect("makes a folder");
+    std::fs::write(place.beside("home/.docker/config.json"), json!({ "auths": auths }).to_string()).expect("written");
 }
 
 /// Whether all of it is there, under this tag.
@@ -101,6 +112,7 @@ fn everything_arrives_in_every_registry() {
         (true, true, Door::Open),
         (true, false, Door::Password),
         (false, true, Door::Token),
+        (true, true, Door::Brief),
         (false, false, Door::Open),
     ] {
         let place = Place::without_key();
@@ -346,6 +358,189 @@ fn an_index_is_carried_whole_or_one_image_of_it() {
     assert_eq!(third.tags("team/app"), ["v1"]);
     let wrong = format!("{}/team/app@{}", third.host(), Digest::of(b"x"));
     copy(&place, &format!("{}/team/app:one", source.host()), &wrong, []).code(1).stderr_has(&["nothing was written"]);
+}
+
+/// What lies in the working directory under the name of an image is not that image.
+#[test]
+fn a_planted_folder_is_not_the_registrys_image() {
+    let place = Place::without_key();
+    let (source, evil) = (Registry::start(), Registry::start());
+    let tree = tree(&source);
+    evil.put_image("team/app", "v1", "evil");
+    let name = format!("{}/team/app:v1", source.host());
+    place.affiant(["image", "save", "--dir", "evil", &format!("{}/team/app:v1", evil.host())]).run().code(0);
+    let planted = place.work().join(&name);
+    std::fs::create_dir_all(planted.parent().expect("a parent")).expect("makes folders");
+    std::fs::rename(place.work().join("evil"), planted).expect("planted");
+    let ended = copy(&place, &name, "oci:layout:v1", []).code(0);
+    assert_eq!(ended.stdout_text(), format!("oci:layout@{}\n", tree.index));
+    source.forget();
+    let key = "-----BEGIN PUBLIC KEY-----\\nx\\n-----END PUBLIC KEY-----";
+    let entry = |more: &str| {
+        format!(
+            r#"{{"imageReferences": ["*"], "attestors": [{{"entries": [{{"keys": {{"publicKeys": "{key}"}}{more}}}]}}]}}"#
+        )
+    };
+    let repository = format!(r#", "repository": "{name}""#);
+    for (file, text) in [("own.yaml", entry("")), ("other.yaml", entry(&repository))] {
+        let policy = format!(
+            r#"{{"apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {{"name": "p"}}, "spec": {{"rules": [{{"name": "r", "verifyImages": [{text}]}}]}}}}"#
+        );
+        place.write(file, policy);
+    }
+    let check = |file: &str| place.affiant(["kyverno", "check", &name, "-f", file, "-o", "json"]).run();
+    let said: Value = serde_json::from_str(&check("own.yaml").stdout_text()).expect("JSON");
+    assert_eq!(said["digest"], tree.index.as_str());
+    assert_ne!(check("other.yaml").exit_code(), 2);
+    assert!(source.asked().iter().any(|asked| asked.path().contains(&tree.index.tag(".sig"))), "it was asked");
+    source.forget();
+    place.affiant(["key", "generate", "--no-password", "-o", "../k.pem"]).run().code(0);
+    place.capture(["-s", "b", "-a", "environment", "--", "true"]).run().code(0);
+    assert_ne!(place.affiant(["archive", "find", "--image", &name]).run().exit_code(), 0);
+    assert!(source.asked().iter().any(|asked| asked.path().ends_with("/manifests/v1")), "it was asked");
+    // A path is named as one.
+    copy(&place, &format!("oci:{name}"), "oci:layout:v1", []).code(4).stderr_has(&["is no OCI layout"]);
+}
+
+/// A name and a password on the command line are for one registry.
+#[test]
+fn passwords_of_the_command_line_go_to_one_registry() {
+    let place = Place::without_key();
+    let (source, other) = (Registry::with(Door::Password, true, None), Registry::with(Door::Password, true, None));
+    tree(&source);
+    let (from, to) = (format!("{}/team/app:v1", source.host()), format!("{}/team/app:v1", other.host()));
+    place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "c.key"]).run().code(0);
+    let elsewhere = format!("{}/signatures", other.host());
+    let second = format!("{}/team/app:one", source.host());
+    other.put_image("team/app", "v1", "x");
+    let before = source.tags("team/app");
+    let calls: [&[&str]; 6] = [
+        &["image", "copy", &from, &to],
+        &["image", "copy", &from, "oci:layout", "--evidence-repository", &elsewhere],
+        &["image", "sign", "--key", "c.key", &second, &from, &to],
+        &["image", "sign", "--key", "c.key", &from, "--evidence-repository", &elsewhere],
+        &["image", "attest", "--key", "c.key", "--predicate", "p.json", &from, &to],
+        &["image", "compare", &from, &to],
+    ];
+    place.write("p.json", "{}");
+    for proof in [&["--registry-username", USER, "--registry-password", PASSWORD][..], &["--registry-token", "secret"]]
+    {
+        for call in calls {
+            let ended = place.affiant(call).with(proof).run().code(2).stdout("");
+            ended.stderr_has(&["one registry", &source.host(), &other.host(), "docker login"]);
+        }
+    }
+    let proven = |registry: &Registry| registry.asked().iter().any(|asked| asked.headers.contains_key("authorization"));
+    assert!(!proven(&other) && other.tags("signatures").is_empty());
+    assert_eq!(source.tags("team/app"), before, "nothing was signed");
+    let proof = ["--registry-username", USER, "--registry-password", PASSWORD];
+    place.affiant(["image", "digest", &from]).with(proof).run().code(0);
+    log_in(&place, &[&from, &to]);
+    place.affiant(["image", "copy", &from, &to]).run().code(0);
+}
+
+/// What is named by its digest at the destination has that digest, or nothing is written there.
+#[test]
+fn another_digest_than_was_named_is_not_written() {
+    let place = Place::without_key();
+    let (source, destination) = (Registry::start(), Registry::start());
+    let tree = tree(&source);
+    let from = format!("{}/team/app:v1", source.host());
+    let wrong = Digest::of(b"x");
+    for (to, digest, more) in [
+        (format!("{}/team/app", destination.host()), &wrong, &["--platform", "linux/amd64"][..]),
+        (format!("{}/team/app", destination.host()), &tree.index, &["--platform", "linux/amd64"]),
+        (format!("{}/team/app", destination.host()), &wrong, &[]),
+        ("oci:layout:v1".to_owned(), &wrong, &[]),
+        ("oci:layout".to_owned(), &tree.children[1], &["--platform", "linux/amd64"]),
+        ("oci-archive:a.tar:v1".to_owned(), &wrong, &[]),
+    ] {
+        let to = format!("{to}@{digest}");
+        let call = place.affiant(["image", "copy", &from, &to]).with(more);
+        call.run().code(1).stdout("").stderr_has(&["nothing was written", digest.as_str()]);
+    }
+    copy(&place, &from, "oci:layout:v1", ["--platform", "linux/s390x"]).code(1);
+    assert!(destination.asked().iter().all(|asked| asked.method == "GET" || asked.method == "HEAD"));
+    let left: Vec<_> = std::fs::read_dir(place.work()).expect("a folder").flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    let right = format!("{}/team/app@{}", destination.host(), tree.children[0]);
+    copy(&place, &from, &right, ["--platform", "linux/amd64"]).code(0).stdout(&format!("{right}\n"));
+}
+
+/// A folder and a tag and a digest, each as it was named.
+#[test]
+fn layouts_are_named_by_folder_tag_and_digest() {
+    let place = Place::without_key();
+    let (source, destination) = (Registry::start(), Registry::start());
+    let tree = tree(&source);
+    let from = format!("{}/team/app:v1", source.host());
+    let to = format!("{}/a/b:v3", destination.host());
+    // A folder with a colon in its name.
+    place.affiant(["image", "save", "--dir", "a:b", &from]).run().code(0).stdout(&format!("oci:a:b/@{}\n", tree.index));
+    for name in ["oci:a:b/", "oci:a:b/:v1"] {
+        place.affiant(["image", "digest", name]).run().code(0).stdout(&format!("{}\n", tree.index));
+    }
+    assert!(place.work().join("a:b/oci-layout").exists() && !place.work().join("a").exists());
+    place.affiant(["image", "load", "--dir", "a:b", &to]).run().code(0);
+    is_whole(&destination, "a/b", "v3", &tree);
+    for kind in ["oci:layout", "oci-archive:layout.tar"] {
+        let named = format!("{kind}:v7@{}", tree.index);
+        copy(&place, &from, &named, []).code(0).stdout(&format!("{kind}@{}\n", tree.index));
+        for name in
+            [&named, &format!("{kind}:v7"), &format!("{kind}@{}", tree.index), &format!("{kind}:v8@{}", tree.index)]
+        {
+            let shown = place.affiant(["image", "digest", name]).run().code(0);
+            assert_eq!(shown.stdout_text(), format!("{}\n", tree.index), "{name}");
+        }
+        place.affiant(["image", "digest", &format!("{kind}:v8")]).run().code(11);
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(place.work()).expect("a folder").flatten().map(|one| one.file_name()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+}
+
+/// What is no image says what it is, and nothing of what is in it.
+#[test]
+fn what_is_pushed_is_a_plain_file_or_a_folder() {
+    let place = Place::without_key();
+    let registry = Registry::start();
+    let image = format!("{}/team/app:1", registry.host());
+    nix::unistd::mkfifo(&place.work().join("fifo"), nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
+    place.write("secret", format!("TOPSECRET-{}", "hunter2 ".repeat(200)));
+    place.write("empty", "");
+    place.write("zeros", vec![0; 4096]);
+    for target in ["/dev/null", "fifo", "./fifo"] {
+        let ended = place.affiant(["image", "push", target, &image]).run().code(4).stdout("");
+        ended.stderr_has(&[target, "a device, a pipe or a socket"]);
+    }
+    for target in ["oci-archive:fifo", "docker-archive:/dev/null"] {
+        place.affiant(["image", "push", target, &image]).run().code(4).stdout("").stderr_has(&["no plain file"]);
+    }
+    for target in ["secret", "oci-archive:secret", "docker-archive:secret", "empty", "zeros"] {
+        let said = place.affiant(["image", "push", target, &image]).run().code(4).stdout("").stderr_text();
+        assert!(!said.contains("TOPSECRET") && !said.contains("hunter2"), "{said}");
+    }
+    assert!(registry.asked().iter().all(|asked| asked.method == "GET" || asked.method == "HEAD"));
+}
+
+/// A helper that has ended is not waited for, whatever it has started.
+#[test]
+fn a_helper_for_passwords_leaves_nothing_to_wait_for() {
+    let place = Place::without_key();
+    let registry = Registry::with(Door::Password, true, None);
+    let digest = registry.put_image("team/app", "v1", "x");
+    let helper = place.work().join("docker-credential-slow");
+    let script =
+        format!("#!/bin/sh\nsleep 60 &\nread server\nprintf '{{\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'\n");
+    std::fs::write(&helper, script).expect("written");
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    std::fs::create_dir_all(place.beside("home/.docker")).expect("makes a folder");
+    std::fs::write(place.beside("home/.docker/config.json"), r#"{"credsStore": "slow"}"#).expect("written");
+    let begun = Instant::now();
+    let path = format!("{}:/usr/bin:/bin", place.work().display());
+    let image = format!("{}/team/app:v1", registry.host());
+    place.affiant(["image", "digest", &image]).env("PATH", path).run().code(0).stdout(&format!("{digest}\n"));
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
 }
 
 pub(crate) fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {

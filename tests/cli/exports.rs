@@ -464,6 +464,16 @@ fn classic_metadata_that_cannot_be_made_is_refused_before_the_command() {
     refused(&["-k", "../p384.pem", "--attestor-link-classic"], "in-toto takes no signature of a P-384 key");
     refused(&["-k", "../k.pem", "--attestor-link-classic=../missing"], "cannot be written");
     refused(&["-k", "../k.pem", "--step", "a/b", "--attestor-link-classic"], "cannot be the name of a file");
+    // An identity has a new key each time, and the readers of such links know keys; also beside a key.
+    let services = ["--fulcio-url", "http://127.0.0.1:1", "--timestamp-servers", "http://127.0.0.1:1"];
+    let identity =
+        [&services[..], &["--log-public-ok", "--identity-token", "../token", "--attestor-link-classic"]].concat();
+    let claims = r#"{"iss":"https://i.example","sub":"s","aud":"sigstore","exp":99999999999}"#;
+    let part = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    let token = format!("{}.{}.{}", part(r#"{"alg":"RS256"}"#), part(claims), part("signature of a test"));
+    std::fs::write(place.beside("token"), token).expect("writes");
+    refused(&identity, "its readers know keys only");
+    refused(&[&["-k", "../k.pem"][..], &identity].concat(), "its readers know keys only");
 }
 
 #[test]

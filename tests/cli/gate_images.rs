@@ -145,6 +145,88 @@ fn denied(ended: Ended, parts: &[&str]) {
     ended.code(1);
 }
 
+/// Whether a demanded signature is there cannot be said where it may be in a list that cannot be read.
+#[test]
+fn a_signature_that_may_be_in_an_unreadable_list_is_no_answer() {
+    let (place, registry) = (place(), Registry::old());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &signers(), &json!({}), None);
+    let digest = built.push(&registry, Some("v1"), None, 9);
+    let image = format!("{}/team/app:v1", registry.host());
+    denied(verify(&place, &image, []), &["none is kept with"]);
+    sign(&place, &image, &["--format", "bundle"]);
+    verify(&place, &image, []).code(0);
+    let index = "application/vnd.oci.image.index.v1+json";
+    registry.put("team/app", Some(&format!("sha256-{}", digest.hex())), index, b"{");
+    verify(&place, &image, []).code(4).stdout("").stderr_has(&["the list of referrers", "no manifest"]);
+    sign(&place, &image, &["--format", "tag"]);
+    verify(&place, &image, []).code(0);
+}
+
+/// Nothing that the gate reads is overwritten or taken away, and no output replaces another.
+#[test]
+fn outputs_never_replace_what_the_gate_reads() {
+    let (place, registry) = (place(), Registry::start());
+    let built = Built::of("one", "amd64");
+    build(&place, &built, "../a.json");
+    policy(&place, &signers(), &json!({}), None);
+    let digest = built.push(&registry, Some("v1"), None, 9);
+    let image = format!("{}/team/app:v1", registry.host());
+    sign(&place, &image, &[]);
+    std::fs::create_dir(place.beside("evidence")).expect("makes a folder");
+    std::fs::copy(place.beside("a.json"), place.beside("evidence/b.json")).expect("copied");
+    std::os::unix::fs::symlink("policy.signed.json", place.beside("link.json")).expect("links");
+    std::fs::hard_link(place.beside("k.pem"), place.beside("hard.pem")).expect("links");
+    for name in ["artifact", "password", "archive.tar"] {
+        std::fs::write(place.beside(name), "x").expect("written");
+    }
+    let files: Vec<_> = place.all_paths().into_iter().filter(|path| path.is_file()).collect();
+    let read = || files.iter().map(|path| std::fs::read(path).expect("it is there")).collect::<Vec<_>>();
+    let before = read();
+    let evidence = ["-a", "../evidence", "-a", "../a.json", "--image-key", "c.pub"];
+    let summary = ["--vsa-key", "../k.pem", "--key-password-file", "../password"];
+    let inputs =
+        ["../policy.signed.json", "../link.json", "../work/../policy.pub", "../a.json", "../evidence/b.json", "c.pub"];
+    let of_summary = ["../k.pem", "../hard.pem", "../password"];
+    let gate = |out: &[&str]| verify(&place, &image, evidence.into_iter().chain(out.iter().copied())).code(2);
+    for input in inputs {
+        gate(&["--digest-out", input]).stdout("").stderr_has(&["--digest-out", input]);
+        gate(&["--output-bundle", input]).stdout("").stderr_has(&["--output-bundle"]);
+        gate(&["--report", &format!("json={input}")]).stdout("").stderr_has(&["--report", input]);
+    }
+    for input in inputs.into_iter().chain(of_summary) {
+        gate(&[&summary[..], &["--vsa-outfile", input]].concat()).stdout("");
+        gate(&[&summary[..], &["--vsa-outfile", "new", "--digest-out", input]].concat()).stdout("");
+    }
+    for (one, other) in [
+        (["--digest-out", "new"], ["--vsa-outfile", "./new"]),
+        (["--digest-out", "new"], ["--report", "env=new"]),
+        (["--vsa-outfile", "new"], ["--report", "html=../work/new"]),
+        (["--output-bundle", "new"], ["--digest-out", "new"]),
+    ] {
+        gate(&[&summary[..], &one, &other].concat()).stdout("").stderr_has(&["new", one[0]]);
+    }
+    gate(&["../artifact", "--digest-out", "../artifact"]);
+    let archive = ["--image", "oci-archive:../archive.tar", "--digest-out", "../archive.tar"];
+    gate(&archive).stdout("").stderr_has(&["is the image"]);
+    let to = format!("{}/live/app:1", registry.host());
+    for (flag, input) in
+        inputs.into_iter().chain(of_summary).flat_map(|input| [("--vsa-outfile", input), ("--report", input)])
+    {
+        let value = if flag == "--report" { format!("text={input}") } else { input.to_owned() };
+        let args = ["promote", &image, &to, "-p", "../policy.signed.json", "-k", "../policy.pub"];
+        place.affiant(args).with(evidence).with(summary).with([flag, &value]).run().code(2).stdout("");
+    }
+    assert_eq!(read(), before, "nothing was touched");
+    assert!(!place.work().join("new").exists() && registry.tags("live/app").is_empty());
+    // And what clashes with nothing is written.
+    let ended = verify(&place, &image, evidence.into_iter().chain(["--digest-out", "new", "--report", "env=ci.env"]));
+    ended.code(0);
+    let told = std::fs::read_to_string(place.work().join("new")).expect("written");
+    assert_eq!(told, format!("{}/team/app@{digest}\n", registry.host()));
+}
+
 #[test]
 fn what_was_built_passes_under_its_name_when_it_was_pushed_in_another_form() {
     let (place, registry) = (place(), Registry::start());

@@ -51,13 +51,18 @@ impl Place {
     }
 
     /// A call with these arguments under another name of the program.
-    #[cfg(feature = "remote")]
     pub(crate) fn called<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Call {
         let link = self.beside(name);
         if !link.exists() {
             std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_affiant"), &link).expect("links");
         }
         self.of_program(&link, args)
+    }
+
+    /// A call of another program, in the same surroundings.
+    #[cfg(feature = "remote")]
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Call {
+        self.of_program(program.as_ref(), args)
     }
 
     fn of_program<S: AsRef<OsStr>>(&self, program: &Path, args: impl IntoIterator<Item = S>) -> Call {

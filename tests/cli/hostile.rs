@@ -103,6 +103,60 @@ fn outputs_never_replace_the_key() {
     assert!(!place.work().join("affiant-archive.json").exists());
 }
 
+/// Nothing that `image sign-blob` and `attest-blob` read is overwritten, and no output replaces another.
+#[cfg(feature = "remote")]
+#[test]
+fn outputs_of_files_never_replace_what_is_read() {
+    let place = Place::without_key();
+    place.affiant(["key", "generate", "--no-password", "-o", "k.key"]).run().code(0);
+    std::os::unix::fs::symlink("k.key", place.work().join("link.key")).expect("links");
+    std::fs::hard_link(place.work().join("k.key"), place.work().join("hard.key")).expect("links");
+    for name in ["f", "p.json", "password", "config.json"] {
+        place.write(name, "{}");
+    }
+    let statement = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": "a:b", "predicate": {},
+        "subject": [{"name": "f", "digest": {"sha256": "00".repeat(32)}}]});
+    place.write("s.json", statement.to_string());
+    let before: Vec<_> = place.all_paths();
+    let read = || before.iter().filter(|path| path.is_file()).map(|path| std::fs::read(path).expect("reads"));
+    let bytes: Vec<_> = read().collect();
+    let blob = ["sign-blob", "--key", "k.key", "f"];
+    let attest = ["attest-blob", "--key", "k.key", "--type", "a:b", "--predicate", "p.json", "f"];
+    let ready = ["attest-blob", "--key", "k.key", "--statement", "s.json"];
+    let proof = ["--output-certificate", "--rfc3161-timestamp"];
+    let mut calls: Vec<Vec<&str>> = Vec::new();
+    for (verb, flags, inputs) in [
+        (&blob[..], &["--bundle", "--output-signature"][..], &["f"][..]),
+        (&attest, &["--bundle", "--output-signature", "--output-attestation"], &["f", "p.json"]),
+        (&ready, &["--bundle", "--output-signature", "--output-attestation"], &["s.json"]),
+    ] {
+        for flag in flags.iter().chain(&proof) {
+            for input in ["k.key", "./k.key", "link.key", "hard.key"].iter().chain(inputs) {
+                calls.push([verb, &[flag, input]].concat());
+            }
+            calls.push([verb, &["--key-password-file", "password", flag, "password"]].concat());
+            calls.push([verb, &["--signing-config", "config.json", flag, "config.json"]].concat());
+            for other in flags.iter().chain(&proof).filter(|other| *other != flag) {
+                calls.push([verb, &[flag, "new", other, "./new"]].concat());
+            }
+        }
+    }
+    for call in calls {
+        for (name, first) in [("affiant", Some("image")), ("cosign", None)] {
+            let args: Vec<&str> = first.into_iter().chain(call.iter().copied()).collect();
+            let ended = if name == "affiant" { place.affiant(&args) } else { place.called(name, &args) };
+            let ended = ended.run();
+            assert_eq!(ended.exit_code(), 2, "{name} {args:?}: {}", ended.stderr_text());
+            assert!(ended.stdout_text().is_empty());
+        }
+    }
+    assert_eq!(read().collect::<Vec<_>>(), bytes);
+    assert!(!place.work().join("new").exists());
+    // What is no file takes as much as it is given.
+    let null = ["--bundle", "/dev/null", "--output-signature", "/dev/null"];
+    place.affiant(["image"]).with(blob).with(null).run().code(0);
+}
+
 #[test]
 fn outfiles_of_every_kind() {
     let place = Place::new();

@@ -317,6 +317,195 @@ fn an_index_is_signed_with_its_manifests_or_without() {
     }
 }
 
+/// What `BuildKit` says of a build is no image: `-r` signs the index and what a machine may run.
+#[test]
+fn the_attestations_of_a_build_are_not_signed_with_an_index() {
+    let registry = Registry::start();
+    let digests = ["a", "b", "c"].map(|seed| registry.put_image("app", seed, seed));
+    let entry = |digest: &Digest, more: Value| {
+        let mut entry = json!({"mediaType": MANIFEST, "digest": digest, "size": 395});
+        entry.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        entry
+    };
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
+        entry(&digests[0], json!({"platform": {"os": "linux", "architecture": "amd64"}})),
+        entry(&digests[1], json!({"platform": {"os": "unknown", "architecture": "unknown"}})),
+        entry(&digests[2], json!({"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}))]});
+    let bytes = index.to_string();
+    let root = registry.put("app", Some("v1"), INDEX, bytes.as_bytes());
+    let place = place();
+    let image = format!("{}/app:v1", registry.host());
+    sign(&place, &image, &["-r"]).code(0);
+    place.write("p.json", "{}");
+    let attest = ["image", "attest", "--key", "c.key", "-r", "--type", "a:b", "--predicate", "p.json", &image];
+    place.affiant(attest).run().code(0);
+    let tags = registry.tags("app");
+    let mut wanted: Vec<String> = ["a", "b", "c", "v1"].map(str::to_owned).into();
+    wanted.extend([&root, &digests[0]].iter().flat_map(|digest| [digest.tag(".att"), digest.tag(".sig")]));
+    wanted.sort();
+    assert_eq!(tags, wanted);
+    assert_eq!(registry.manifest("app", "v1").expect("there").to_string(), bytes, "the index is as it was");
+}
+
+/// Security rule 4: whatever is signed is public, wherever in it a secret stands.
+#[test]
+fn what_holds_a_secret_is_not_signed() {
+    const SECRET: &str = "Zx9canary4Qw7Lm2Pt8Rk";
+    let registry = Registry::start();
+    registry.put_image("app", "v1", "a");
+    registry.put_image(&format!("team/{}", SECRET.to_lowercase()), "v1", "a");
+    let place = place();
+    let image = format!("{}/app:v1", registry.host());
+    place.write("p.json", "{}");
+    place.write("secret.json", format!("{{\"a\": \"{SECRET}\"}}"));
+    let (name, value) = (format!("{SECRET}=x"), format!("x={SECRET}"));
+    let identity = format!("registry.example/team/{SECRET}");
+    let named = format!("{}/team/{}:v1", registry.host(), SECRET.to_lowercase());
+    let attest = ["attest", "--key", "c.key", "--type", "a:b", "--predicate"];
+    let calls: [&[&str]; 9] = [
+        &["sign", "--key", "c.key", "-a", &name, &image],
+        &["sign", "--key", "c.key", "-a", &value, &image],
+        &["sign", "--key", "c.key", "--format", "bundle", "-a", &name, &image],
+        &["sign", "--key", "c.key", "--sign-container-identity", &identity, &image],
+        &["sign", "--key", "c.key", &named],
+        &[attest[0], attest[1], attest[2], attest[3], attest[4], attest[5], "secret.json", &image],
+        &[attest[0], attest[1], attest[2], attest[3], attest[4], attest[5], "p.json", "--identity", &identity, &image],
+        &[attest[0], attest[1], attest[2], attest[3], attest[4], attest[5], "p.json", &named],
+        &[
+            "attest",
+            "--key",
+            "c.key",
+            "--type",
+            &format!("https://a.example/{SECRET}"),
+            "--predicate",
+            "p.json",
+            &image,
+        ],
+    ];
+    for call in calls {
+        let of = if call.contains(&named.as_str()) { SECRET.to_lowercase() } else { SECRET.to_owned() };
+        let ended = place.affiant(["image"]).with(call).env("MY_TOKEN", &of).run().code(1).stdout("");
+        let said = ended.stderr_has(&["holds the value of a secret variable"]).stderr_text();
+        assert!(!said.contains(&of), "{call:?}: {said}");
+    }
+    assert_eq!(registry.tags("app"), ["v1"]);
+    assert_eq!(registry.tags(&format!("team/{}", SECRET.to_lowercase())), ["v1"]);
+    sign(&place, &image, &["-a", "x=y"]).code(0);
+}
+
+/// Nothing is said to be kept in an archive before it is there.
+#[test]
+fn what_an_archive_has_is_said_when_it_is_written() {
+    let registry = Registry::start();
+    registry.put_image("app", "v1", "a");
+    let place = place();
+    place.write("p.json", "{}");
+    let image = format!("{}/app:v1", registry.host());
+    place.affiant(["image", "copy", &image, "oci-archive:a.tar:v1"]).run().code(0);
+    std::os::unix::fs::symlink("a.tar", place.work().join("link.tar")).expect("links");
+    let before = std::fs::read(place.work().join("a.tar")).expect("read");
+    let identity = ["--identity", "a.example/app"];
+    let sign = ["image", "sign", "--key", "c.key"];
+    let attest = ["image", "attest", "--key", "c.key", "--type", "a:b", "--predicate", "p.json"];
+    for verb in [&sign[..], &attest] {
+        let linked = place.affiant(verb).with(identity).with(["oci-archive:link.tar:v1"]).run();
+        let said = linked.code(4).stdout("").stderr_has(&["it is a link"]).stderr_text();
+        assert!(!said.contains("kept as"), "{said}");
+        // A disk that is full: no file grows above 4 blocks.
+        let line = format!(
+            "trap '' XFSZ; ulimit -f 8; exec '{}' {} {} oci-archive:a.tar:v1",
+            env!("CARGO_BIN_EXE_affiant"),
+            verb.join(" "),
+            identity.join(" ")
+        );
+        let full = place.command("sh", ["-c", &line]).run().code(4).stdout("");
+        let said = full.stderr_has(&["a.tar: no answer"]).stderr_text();
+        assert!(!said.contains("kept as"), "{said}");
+    }
+    assert_eq!(std::fs::read(place.work().join("a.tar")).expect("read"), before);
+    let ended = place.affiant(sign).with(identity).with(["oci-archive:a.tar:v1"]).run().code(0);
+    ended.stderr_has(&["signed: oci-archive:a.tar@", "kept as bundle oci-archive:a.tar@"]);
+}
+
+/// A key that cannot be written leaves nothing that is in the way of the next attempt.
+#[test]
+fn half_a_pair_of_keys_is_not_left() {
+    let place = Place::without_key();
+    let program = env!("CARGO_BIN_EXE_affiant");
+    let line = |call: &str| format!("trap '' XFSZ; ulimit -f 0; COSIGN_PASSWORD= exec '{program}' {call}");
+    for call in ["image generate-key-pair", "key generate --no-password -o k.pem"] {
+        let ended = place.command("sh", ["-c", &line(call)]).run().code(4).stdout("");
+        ended.stderr_has(&["cannot be written"]);
+    }
+    let left: Vec<_> = std::fs::read_dir(place.work()).expect("a folder").flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    let cosign = || place.affiant(["image", "generate-key-pair"]).env("COSIGN_PASSWORD", "").run();
+    cosign().code(0);
+    cosign().code(2).stderr_has(&["--output-key-prefix PREFIX", "never overwritten"]);
+}
+
+/// SPDX as text is kept where a text may be: readers of bundles take objects.
+#[test]
+fn a_predicate_that_is_a_text_is_in_no_bundle() {
+    let registry = Registry::start();
+    let digest = registry.put_image("app", "v1", "a");
+    let place = place();
+    let image = format!("{}/app:v1", registry.host());
+    place.write("sbom.spdx", "SPDXVersion: SPDX-2.3\n");
+    let attest = |kind: &str, more: &[&str]| {
+        let args = ["image", "attest", "--key", "c.key", "--type", kind, "--predicate", "sbom.spdx"];
+        place.affiant(args).with(more).with([&image]).run()
+    };
+    let note = ["readers of bundles take a JSON object", "--type spdxjson"];
+    attest("spdx", &["--format", "bundle"]).code(2).stdout("").stderr_has(&note);
+    assert_eq!(registry.tags("app"), ["v1"]);
+    attest("spdx", &[]).code(0).stderr_has(&["note: no bundle is written", note[0], note[1]]);
+    assert!(
+        registry.manifest("app", &digest.tag(".att")).is_some() && registry.manifest_about("app", &digest).is_none()
+    );
+    place.affiant(["image", "verify-attestation", "--key", "c.pub", "--type", "spdx", &image]).run().code(0);
+    place.write("sbom.spdx", "{}");
+    let ended = attest("spdxjson", &[]).code(0);
+    assert!(!ended.stderr_text().contains("note: no bundle"));
+    assert!(registry.manifest_about("app", &digest).is_some());
+    let blob = ["image", "attest-blob", "--key", "c.key", "--type", "spdx", "--predicate", "sbom.spdx"];
+    place.affiant(blob).with(["--bundle", "b.json", "sbom.spdx"]).run().code(0).stderr_has(&["note: ", note[0]]);
+}
+
+/// A flag that another one makes mean nothing is refused; under cosign's name it is said.
+#[test]
+fn flags_that_would_be_passed_over_are_refused() {
+    let registry = Registry::start();
+    registry.put_image("app", "v1", "a");
+    let place = place();
+    let image = format!("{}/app:v1", registry.host());
+    sign(&place, &image, &["-a", "tag=1"]).code(0);
+    let unheeded = ["--check-claims=false", "-a", "tag=2"];
+    verify(&place, &image, &unheeded).code(2).stdout("").stderr_has(&["the annotations that are demanded"]);
+    verify(&place, &image, &["--check-claims=false"]).code(0);
+    let cosign = place.called("cosign", ["verify", "--key", "c.pub", "--private-infrastructure"]);
+    cosign.with(unheeded).with([&image]).run().code(0).stderr_has(&["note: --check-claims=false"]);
+    let mode = ["--format", "bundle", "--registry-referrers-mode", "oci-1-1"];
+    sign(&place, &image, &mode).code(2).stdout("").stderr_has(&["--registry-referrers-mode", "`--format bundle`"]);
+    sign(&place, &image, &["--format", "tag", "--registry-referrers-mode", "oci-1-1"]).code(0);
+    let cosign = place.called("cosign", ["sign", "--yes", "--tlog-upload=false", "--key", "c.key"]);
+    cosign.with(mode).with([&image]).run().code(0).stderr_has(&["note: --registry-referrers-mode"]);
+}
+
+/// A file that is missing is no answer about what is signed, for both kinds of it.
+#[test]
+fn a_bundle_that_is_missing_is_no_answer() {
+    let place = place();
+    place.write("f", "x");
+    for verb in ["verify-blob", "verify-blob-attestation"] {
+        let call = ["image", verb, "--key", "c.pub", "--bundle", "missing.json", "f"];
+        place.affiant(call).run().code(4).stdout("").stderr_has(&["missing.json"]);
+        place.write("broken.json", "{}");
+        let call = ["image", verb, "--key", "c.pub", "--bundle", "broken.json", "f"];
+        place.affiant(call).run().code(12).stdout("").stderr_has(&["broken.json"]);
+    }
+}
+
 /// Junk among the referrers is passed over with a reason; the good one beside it counts.
 #[test]
 fn hostile_referrers_are_passed_over() {

@@ -518,3 +518,87 @@ fn outputs_of_files_are_looked_at_before_anything_is_signed() {
     }
     assert!(world.sigstore.asked().is_empty() && !world.place.work().join("b.json").exists());
 }
+
+/// An authority that says back what it was shown, in whatever it answers, gets nothing of it printed.
+#[test]
+fn nothing_of_a_token_is_said_back() {
+    type Answer = fn(&str) -> (u16, String);
+    let shown = |asked: &crate::registry::Asked| {
+        let body: Value = serde_json::from_slice(&asked.body).expect("JSON");
+        body["credentials"]["oidcIdentityToken"].as_str().expect("a token").to_owned()
+    };
+    let answers: [Answer; 7] = [
+        |token| (200, json!({"signedCertificateEmbeddedSct": token}).to_string()),
+        |token| (200, json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": token}}}).to_string()),
+        |token| (200, json!({"signedCertificateEmbeddedSct": {"chain": {"certificates": [token]}}}).to_string()),
+        |token| (200, json!({ token: 1 }).to_string()),
+        |token| (200, token.to_owned()),
+        |token| (403, token.rsplit_once('.').expect("parts").0.to_owned()),
+        |token| (400, json!({"message": token.split('.').nth(1)}).to_string()),
+    ];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let lie = move |asked: &crate::registry::Asked| {
+            let is_asked = asked.target.contains("signingCert");
+            is_asked.then(|| answer(&shown(asked))).map(|(status, body)| Said::new(status).body(body))
+        };
+        let world = World::of(Sigstore::with(Twist::None, Some(Box::new(lie))), 2, true);
+        let (token, place) = (token(&json!({})), &world.place);
+        let ended = world.sign(&[]).env("SIGSTORE_ID_TOKEN", &token).run().code(4).stdout("");
+        let parts: Vec<&str> = token.split('.').skip(1).collect();
+        no_token_in(&ended, &parts);
+        // The same where it is told after a command.
+        let services = ["--fulcio-url", &world.sigstore.fulcio(), "--timestamp-servers", &world.sigstore.tsa()];
+        let call = place.affiant(["run", "-o", "../a.json", "--step", "s", "--report", "../r.json"]).with(services);
+        let ended = call.with(["--retry-for", "1s", "--", "true"]).env("SIGSTORE_ID_TOKEN", &token).run().code(125);
+        no_token_in(&ended, &parts);
+        for (path, bytes) in place.everything_written() {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(parts.iter().all(|part| !text.contains(part)), "{number}: {}: {text}", path.display());
+        }
+    }
+    // In the certificate itself.
+    let world = World::of(Sigstore::twisted(Twist::SaysBack), 2, true);
+    let token = token(&json!({}));
+    let ended = world.sign(&[]).env("SIGSTORE_ID_TOKEN", &token).run().code(4).stdout("").stderr_has(&["is not shown"]);
+    no_token_in(&ended, &token.split('.').skip(1).collect::<Vec<_>>());
+}
+
+/// Every command of the page, with services that are played in the place of those that it names.
+#[test]
+fn the_page_does_what_it_shows() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/how-to/keyless.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let world = World::new(2, true);
+    let place = &world.place;
+    place.write("signing_config.json", world.sigstore.signing_config(2, true));
+    place.write("policy.json", "{}");
+    place.write("file", "content");
+    place.write("Makefile", "all:\n\techo made > product\n");
+    // A certificate of one's own.
+    place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "app.key"]).run().code(0);
+    place.write("ca.pem", world.sigstore.root_pem());
+    let certified =
+        ["image", "sign-blob", "--key", "app.key", "--issue-certificate", "--output-certificate", "app.pem"];
+    let call = place.affiant(certified).with(["--signing-config", "signing_config.json", "--bundle", "b.json", "file"]);
+    call.env("SIGSTORE_ID_TOKEN", token(&json!({}))).run().code(0);
+    let here = |text: &str| {
+        text.replace("registry.example", &world.registry.host())
+            .replace("sha256:…", world.digest.as_str())
+            .replace("https://fulcio.example", &world.sigstore.fulcio())
+            .replace("https://time.example/api/v1/timestamp", &world.sigstore.tsa())
+            .replace("https://time.example", &world.sigstore.tsa())
+    };
+    let blocks: Vec<&str> =
+        page.split("```sh\n").skip(1).map(|part| part.split_once("\n```").expect("an end").0).collect();
+    let mut ran = 0;
+    for line in blocks.iter().flat_map(|block| block.lines()) {
+        let words = here(line.strip_prefix("affiant ").expect("a command"));
+        assert!(!words.contains("example") && !words.contains('…'), "{words}");
+        let call = place.affiant(words.split_ascii_whitespace()).env("SIGSTORE_ID_TOKEN", token(&json!({})));
+        let ended = call.run().code(0);
+        no_token_in(&ended, &[]);
+        ran += 1;
+    }
+    assert_eq!(ran, 4);
+    assert!(!world.bundles().is_empty() && world.layer(".sig").is_some());
+}

@@ -650,3 +650,40 @@ fn files_that_are_no_policies_are_refused() {
     check(&place, &image, "none.yaml", &[]).code(4).stdout("");
     check(&place, &image, &policy("key"), &["--kyverno", "new"]).code(2).stdout("");
 }
+
+/// A member that no release knows was meant to say something: what it says is not judged, and never passes.
+#[test]
+fn members_that_kyverno_does_not_know_are_not_judged() {
+    let registry = Registry::start();
+    recorded(&registry);
+    let place = Place::without_key();
+    let image = format!("{}/vec/keyed-legacy:v1", registry.host());
+    let good = std::fs::read_to_string(policy("key")).expect("a policy");
+    check(&place, &image, &policy("key"), &[]).code(0);
+    for (from, to, part) in [
+        ("attestors:", "atestations: []\n      attestors:", "`atestations` (`attestations`?)"),
+        ("ignoreTlog", "ignoreTLog", "`attestors.entries.keys.rekor.ignoreTLog`"),
+        ("verifyImages:", "verifyImage: []\n    verifyImages:", "`verifyImage`"),
+    ] {
+        assert!(good.contains(from), "{good}");
+        place.write("p.yaml", good.replacen(from, to, 1));
+        let ended = check(&place, &image, "p.yaml", &["-o", "json"]).code(4);
+        if part == "`verifyImage`" {
+            ended.stdout("").stderr_has(&[part]);
+            continue;
+        }
+        let rules = rules(&ended);
+        assert_eq!(rules[0]["answer"], "not judged");
+        assert!(says(&rules[0]["reasons"], part), "{rules:#}");
+    }
+    // Known ones that say nothing of the image pass silently.
+    let more = "required: true\n      useCache: true\n      imageRegistryCredentials: {secrets: [a]}\n      attestors:";
+    place.write("p.yaml", good.replacen("attestors:", more, 1));
+    let known = rules(&check(&place, &image, "p.yaml", &["-o", "json"]).code(0));
+    assert!(!says(&known[0]["warnings"], "not judged"));
+    // A release that nobody here knows.
+    let newer = rules(&check(&place, &image, &policy("key"), &["-o", "json", "--kyverno", "1.99"]).code(0));
+    assert!(says(&newer[0]["warnings"], "Kyverno 1.99 is newer than"), "{newer:#}");
+    let known = rules(&check(&place, &image, &policy("key"), &["-o", "json"]).code(0));
+    assert!(!says(&known[0]["warnings"], "newer"));
+}

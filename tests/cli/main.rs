@@ -33,10 +33,16 @@ mod keyless_checks;
 #[cfg(feature = "remote")]
 mod keyless_evidence;
 #[cfg(feature = "remote")]
+mod keyless_hostile;
+#[cfg(feature = "remote")]
 mod keyless_queue;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
+#[cfg(feature = "remote")]
+mod lists;
+#[cfg(feature = "remote")]
+mod login;
 mod peers_names;
 mod pins;
 #[cfg(feature = "remote")]

@@ -25,6 +25,8 @@ pub(crate) enum Door {
     Password,
     /// A token of its own service, for the scope that is needed.
     Token,
+    /// The same, and each is good for one question.
+    Brief,
 }
 
 /// What is asked of it.
@@ -42,7 +44,7 @@ impl Asked {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    fn query(&self, name: &str) -> Option<String> {
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1;
         let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
         let mut bytes = Vec::new();
@@ -334,16 +336,22 @@ impl State {
                 }
                 "Basic realm=\"here\"".to_owned()
             }
-            Door::Token => {
+            Door::Token | Door::Brief => {
                 let scope = repository
                     .map(|name| format!("repository:{name}:{}", if writes { "pull,push" } else { "pull" }))
                     .unwrap_or_default();
                 let token = proof.strip_prefix("Bearer ").unwrap_or_default();
-                let granted = self.held().tokens.get(token).cloned();
+                let mut held = self.held();
+                let granted = held.tokens.get(token).cloned();
+                if self.door == Door::Brief
+                    && let Some(scope) = held.tokens.get_mut(token)
+                {
+                    scope.clear();
+                }
                 let is_enough = |granted: &str| {
-                    granted
-                        .split(' ')
-                        .any(|one| scope.is_empty() || one == scope || one.starts_with(&format!("{scope},")))
+                    granted.split(' ').any(|one| {
+                        !one.is_empty() && scope.is_empty() || one == scope || one.starts_with(&format!("{scope},"))
+                    })
                 };
                 if granted.is_some_and(|granted| is_enough(&granted)) {
                     return None;
@@ -362,7 +370,8 @@ impl State {
         let mut held = self.held();
         let token = format!("token-{}", held.tokens.len());
         held.tokens.insert(token.clone(), asked.query("scope").unwrap_or_default());
-        Said::new(200).body(json!({"token": token, "expires_in": 300}).to_string())
+        Said::new(200)
+            .body(json!({"token": token, "expires_in": if self.door == Door::Brief { 1 } else { 300 }}).to_string())
     }
 
     fn manifest(&self, asked: &Asked, repository: &str, what: &str) -> Said {

@@ -44,6 +44,8 @@ pub(crate) enum Twist {
     TwoHoursOff,
     /// No API v2 of certificates.
     OnlyV1,
+    /// Certificates whose issuer is the token that was shown.
+    SaysBack,
     /// Certificates that are over after seconds.
     Short,
 }
@@ -417,6 +419,10 @@ impl State {
             return refusal(400, "The signature supplied in the request could not be verified");
         }
         let key = if self.twist == Twist::OtherKey { new_key().public_key().clone() } else { key };
+        let mut claims = claims;
+        if self.twist == Twist::SaysBack {
+            claims["iss"] = json!(token);
+        }
         let chain: Vec<String> = [self.leaf(&key, &claims), self.intermediate.1.clone(), self.root.1.clone()]
             .iter()
             .map(|der| Certificate::from_der(der).expect("a certificate").to_pem())

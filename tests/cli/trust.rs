@@ -50,6 +50,26 @@ fn the_public_roots_are_carried_to_a_machine_without_a_network() {
     place.affiant(["trust", "export", "--form", "signing-config"]).run().code(3);
 }
 
+/// What is shown says itself that it is old, and a check with it, which asks nobody, says so too.
+#[test]
+fn an_old_copy_is_told_to_be_old() {
+    let place = Place::without_key();
+    public_copy(&place);
+    place.affiant(["trust", "import", "trust.tar"]).run().code(0);
+    let shown = place.affiant(["trust", "show", "public"]).run().code(0);
+    assert!(shown.stdout_text().contains("newest known until: 2026-02-12T13:42:54Z"));
+    place.write("file", "content");
+    place.write(
+        "bundle.json",
+        std::fs::read(fixture("cosign/bundles/blob-keyless-rekor1.sigstore.json")).expect("a bundle"),
+    );
+    let signer = ["--certificate-identity", "a@b.example", "--certificate-oidc-issuer", "https://i.example"];
+    let verify = ["image", "verify-blob", "--trusted-root", "public", "--offline", "--bundle", "bundle.json"];
+    let ended = place.affiant(verify).with(signer).with(["file"]).run();
+    assert_ne!(ended.exit_code(), 0);
+    let _ = ended.stderr_has(&["of before 2026-02-12T13:42:54Z", "affiant trust update public"]);
+}
+
 #[test]
 fn a_copy_that_was_altered_is_not_taken() {
     let place = Place::without_key();

@@ -23,6 +23,7 @@ mod in_toto;
 #[path = "../cli/issuer.rs"]
 mod issuer;
 mod keyless;
+mod keyless_login;
 mod keyless_offline;
 mod keyless_outages;
 mod keyless_runs;

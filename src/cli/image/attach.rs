@@ -11,7 +11,7 @@ use affiant_core::sign::{PublicKey, Signer};
 use affiant_core::verify::Source as _;
 use clap::{Args, ValueEnum};
 
-use super::keeping::{Said, together};
+use super::keeping::{Said, say, together};
 use super::place::{Image, RegistryArgs};
 use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
@@ -82,7 +82,7 @@ pub(super) fn attach(args: &AttachArgs, output: &Output) -> Result<Ending, Failu
         command_optional: args.command_optional,
     };
     let names = attaching.to(&image, output)?;
-    image.finish()?;
+    image.finish(output)?;
     if keys.is_empty() {
         output.message("note: no signature was checked; `--key FILE` says whose evidence it must be");
     }
@@ -209,7 +209,7 @@ impl<'a> Attaching<'a> {
                         for (one, ticket) in kept {
                             let (text, name) = tell(&one, image.keeper_name());
                             let text = format!("attached: {} to {place}; {text}", document.label);
-                            said.push(Said::new(ticket, &place, text));
+                            say(said, image, vec![Said::new(ticket, &place, text)], output);
                             names.extend(name);
                         }
                         Ok(())
@@ -226,12 +226,12 @@ impl<'a> Attaching<'a> {
             Ok(names)
         })?;
         for digest in crowded.iter().filter(|_| self.forms.contains(&Form::Referrer)) {
-            let count =
+            let listed =
                 attached::referrers(image.keeper(), digest).map_err(|error| no_answer(&image.pinned(), &error))?;
-            if count.len() >= CROWDED {
+            let count = listed.entries.len();
+            if count >= CROWDED {
                 output.message(&format!(
-                    "note: {} things refer to {digest} now; Kyverno refuses an image to which more than 50 do",
-                    count.len()
+                    "note: {count} things refer to {digest} now; Kyverno refuses an image to which more than 50 do"
                 ));
             }
         }
@@ -352,7 +352,7 @@ impl After {
                 ));
             }
             names.extend(Attaching::of_run(&about, keys, signers).keep(&image, places, output)?);
-            image.finish()?;
+            image.finish(output)?;
         }
         Ok(names)
     }

@@ -4,21 +4,26 @@ use std::path::PathBuf;
 
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Referred};
 use affiant_core::image::shared::{Settling, SharedError};
-use affiant_core::image::{Descriptor, claim};
+use affiant_core::image::{Descriptor, Digest, claim};
 use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
-use super::keeping::{Said, both, not_kept, together};
+use super::keeping::{Said, both, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
-use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes};
+use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes, refuse_secret};
 use super::types::Named;
 use super::verify::in_order;
-use crate::cli::failure::{Failure, Kind};
+use crate::cli::failure::Failure;
 use crate::cli::inspect::read_file;
 use crate::cli::keyless::Queue;
 use crate::cli::output::Output;
 use crate::cli::{Ending, surroundings};
+
+/// Why a text is in no bundle.
+pub(super) const TEXT: &str = "its predicate is a text, and readers of bundles take a JSON object";
+/// What to do about it.
+pub(super) const OBJECT: &str = "`--type spdxjson` is for SPDX in JSON";
 
 #[derive(Args)]
 #[command(
@@ -37,7 +42,7 @@ pub(crate) struct AttestArgs {
     /// Take the place of earlier attestations of this type under the tag; earlier bundles stay
     #[arg(long)]
     replace: bool,
-    /// Of an index, attest every manifest as well
+    /// Of an index, attest the images for its platforms as well
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
@@ -54,33 +59,40 @@ pub(crate) struct AttestArgs {
 
 pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failure> {
     let named = Named::read(&args.kind)?;
+    let mut formats = args.format.clone();
+    if named.is_text() && formats.contains(&Format::Bundle) {
+        formats.retain(|format| *format != Format::Bundle);
+        if formats.is_empty() {
+            return Err(Failure::usage(format!("--type {}: {TEXT}", args.kind)).hint(OBJECT));
+        }
+        output.message(&format!("note: no bundle is written: {TEXT}; {OBJECT}"));
+    }
     let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
     output.mask(redactor.clone());
     let file = args.predicate.display().to_string();
     let bytes = read_file(&args.predicate)?;
-    if redactor.hits_document(&bytes) {
-        return Err(Failure::new(
-            Kind::Denied,
-            format!("{file} holds the value of a secret variable of this environment, so it is not signed"),
-        )
-        .hint("take the value out of the document, or the variable out of the environment"));
-    }
     let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let predicate = named.predicate(&file, &bytes, &now)?;
+    // Before a certificate is asked for or an image attested; of each image, its own name as well.
     let identity = args.sign_container_identity.as_deref();
+    let named_as = identity.unwrap_or_default();
+    refuse_secret(&redactor, &bytes)?;
+    refuse_secret(&redactor, &claim::attestation(named_as, &Digest::of(b""), &named.written, &predicate))?;
+    args.registry.check(&args.images)?;
     let found = args.signing.find(&args.images, &args.registry, identity)?;
     let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
     let (sealer, queue, kind, predicate, now) = (&sealer, &queue, &*named.written, &*predicate, &*now);
-    let attesting = Attesting { sealer, queue, args, kind, predicate, now, output };
-    args.registry.in_batches(&args.images, found, |images| {
+    let attesting =
+        Attesting { sealer, queue, args, kind, predicate, now, formats: &formats, redactor: &redactor, output };
+    args.registry.in_batches(&args.images, found, output, |images| {
         images.iter().try_for_each(|image| image.identity(identity).map(drop))?;
         let manifests = manifests(images, args.recursive, output)?;
         together(output, not_kept, |settling, said| {
             let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling);
             in_order(&manifests, attest, |attested| {
                 attested.notes.iter().for_each(|note| output.message(note));
-                said.extend(attested.said);
+                say(said, attested.image, attested.said, output);
                 Ok(())
             })
         })
@@ -95,19 +107,22 @@ struct Attesting<'a> {
     kind: &'a str,
     predicate: &'a serde_json::value::RawValue,
     now: &'a str,
+    formats: &'a [Format],
+    redactor: &'a Redactor,
     output: &'a Output,
 }
 
 impl<'a> Attesting<'a> {
-    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed, Failure> {
+    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed<'a>, Failure> {
         let (args, sealer, digest) = (self.args, self.sealer, &manifest.digest);
         let place = format!("{}@{digest}", image.name());
         let failed = |error: SharedError| not_kept(&place, &error);
         let identity = image.identity(args.sign_container_identity.as_deref())?;
         let statement = claim::attestation(&identity, digest, self.kind, self.predicate);
+        refuse_secret(self.redactor, &statement)?;
         let sealed = SealedStatement::new(sealer, &statement)?;
         // All is proven before any of it is kept.
-        let has = |form| args.format.contains(&form);
+        let has = |form| self.formats.contains(&form);
         let layer = has(Format::Tag).then(|| sealed.layer(sealer, self.kind)).transpose()?;
         let places = image.places_of(digest, layer.as_ref(), has(Format::Bundle));
         self.queue.keep(sealer, &sealed.proof, &places, self.output)?;
@@ -134,6 +149,6 @@ impl<'a> Attesting<'a> {
         };
         let (layer, bundle) = both(keep_layer, keep_bundle);
         let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
-        Ok(Signed { notes: notes(&sealed.proof), said })
+        Ok(Signed { image, notes: notes(&sealed.proof), said })
     }
 }

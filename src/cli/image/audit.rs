@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use affiant_core::image::Target;
 use affiant_core::image::audit::{self, Audit, Left, Options};
 use affiant_core::image::beside::Beside;
+use affiant_core::image::{Inside, Target};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -63,7 +63,7 @@ pub(super) fn audit(args: &AuditArgs, output: &Output) -> Result<Ending, Failure
     let place = match targets::named(name)? {
         Target::Registry(reference) if reference.tag.is_some() || reference.digest.is_some() => return Err(whole()),
         target @ Target::Registry(_) => args.targets.open_target(name, target, Use::Read)?,
-        Target::Layout(_, None) => args.targets.keeper(name, Use::Read)?,
+        Target::Layout(_, named) if named == Inside::default() => args.targets.keeper(name, Use::Read)?,
         _ => return Err(whole()),
     };
     let options = Options { key, prefix: args.attachment_tag_prefix.clone(), at_once: usize::from(args.at_once) };

@@ -96,7 +96,9 @@ impl VerifyBlobArgs {
 pub(super) fn sign_blob(args: &SignBlobArgs, output: &Output) -> Result<Ending, Failure> {
     let bytes = read_file(&args.file)?;
     let (certificate, timestamp) = (args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref());
-    args.signing.check_outputs(&[args.bundle.as_deref(), args.output_signature.as_deref()], certificate, timestamp)?;
+    let read = [("the file that is signed", Some(args.file.as_path()))];
+    let written = [("--bundle", args.bundle.as_deref()), ("--output-signature", args.output_signature.as_deref())];
+    args.signing.check_outputs(&read, &written, certificate, timestamp)?;
     let (queue, places) = args.signing.queue_of_file(args.bundle.as_deref())?;
     let sealer = args.signing.load(&[], output)?;
     let (signature, proof) =
@@ -151,7 +153,8 @@ pub(super) fn verify_blob(args: &VerifyBlobArgs, output: &Output) -> Result<Endi
     let given = args.signature.as_deref().map(signature).transpose()?;
     let (signature, mut material) = match (&args.bundle, given) {
         (Some(file), given) => {
-            let (signature, material) = of_bundle(file).map_err(no)?;
+            let bytes = read_file(file)?;
+            let (signature, material) = of_bundle(file, &bytes).map_err(no)?;
             if given.is_some_and(|given| given != signature) {
                 return Err(no(format!("--signature is another than that of {}", file.display())));
             }
@@ -182,18 +185,17 @@ fn signature(text: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// The signature over bytes in a bundle of either form, with what it brings.
-fn of_bundle(file: &Path) -> Result<(Vec<u8>, Material), String> {
+fn of_bundle(file: &Path, bytes: &[u8]) -> Result<(Vec<u8>, Material), String> {
     let shown = file.display();
-    let bytes = read_file(file).map_err(|failure| failure.one_line())?;
     if bytes.len() > MAX_BUNDLE {
         return Err(format!("{shown} is longer than {MAX_BUNDLE} bytes"));
     }
-    if is_old(&bytes) {
-        let old = OldBundle::parse(&bytes).map_err(|error| format!("{shown}: {error}"))?;
+    if is_old(bytes) {
+        let old = OldBundle::parse(bytes).map_err(|error| format!("{shown}: {error}"))?;
         let entries = old.entry.into_iter().collect();
         return Ok((old.signature, Material { certificate: old.certificate, entries, ..Material::default() }));
     }
-    let bundle = Bundle::parse(&bytes).map_err(|error| format!("{shown}: {error}"))?;
+    let bundle = Bundle::parse(bytes).map_err(|error| format!("{shown}: {error}"))?;
     let material = found::material_of(&bundle);
     match bundle.content {
         Content::Message { signature, .. } => Ok((signature, material)),
@@ -209,4 +211,28 @@ fn is_old(bytes: &[u8]) -> bool {
         _signature: serde::de::IgnoredAny,
     }
     serde_json::from_slice::<Old>(bytes).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_form_is_known_by_its_signature() {
+        for (text, old) in [
+            (r#"{"base64Signature":"c2ln","rekorBundle":{}}"#, true),
+            (r#"{"base64Signature":null}"#, true),
+            (r#"{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","messageSignature":{}}"#, false),
+            // Said twice, and beside what it is not, it is judged by the reader of that form, which refuses it.
+            (r#"{"base64Signature":"c2ln","base64Signature":"c2ln"}"#, false),
+            (r#"{"messageSignature":{"base64Signature":"c2ln"}}"#, false),
+            (r#"["base64Signature"]"#, false),
+            (r#"{"base64Signature":"c2ln"} x"#, false),
+            ("", false),
+        ] {
+            assert_eq!(is_old(text.as_bytes()), old, "{text}");
+        }
+        let deep = format!("{{\"base64Signature\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(!is_old(deep.as_bytes()));
+    }
 }

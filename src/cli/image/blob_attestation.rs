@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 
+use super::attest::{OBJECT, TEXT};
 use super::blob::{BesideArgs, write, write_proof};
 use super::sign::{SealedStatement, SigningArgs, tell};
 use super::trust::{TrustArgs, Trusted, of_proof};
@@ -116,9 +117,21 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
         )
         .hint("take the value out of the document, or the variable out of the environment"));
     }
+    if args.bundle.is_some() && args.statement.is_none() && Named::read(&args.kind)?.is_text() {
+        output.message(&format!("note: not every reader takes this bundle: {TEXT}; {OBJECT}"));
+    }
     let (certificate, timestamp) = (args.output_certificate.as_deref(), args.rfc3161_timestamp.as_deref());
-    let files = [&args.bundle, &args.output_signature, &args.output_attestation].map(Option::as_deref);
-    args.signing.check_outputs(&files, certificate, timestamp)?;
+    let read = [
+        ("the file that is attested", args.file.as_deref()),
+        ("the predicate", args.predicate.as_deref()),
+        ("the statement", args.statement.as_deref()),
+    ];
+    let written = [
+        ("--bundle", args.bundle.as_deref()),
+        ("--output-signature", args.output_signature.as_deref()),
+        ("--output-attestation", args.output_attestation.as_deref()),
+    ];
+    args.signing.check_outputs(&read, &written, certificate, timestamp)?;
     let (queue, places) = args.signing.queue_of_file(args.bundle.as_deref())?;
     let sealer = args.signing.load(&[], output)?;
     let sealed = SealedStatement::new(&sealer, &statement)?;

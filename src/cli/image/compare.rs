@@ -24,8 +24,8 @@ pub(crate) struct CompareArgs {
 }
 
 pub(super) fn compare(args: &CompareArgs, output: &Output) -> Result<Ending, Failure> {
-    let first = args.targets.source(&args.first)?;
-    let second = args.targets.source(&args.second)?;
+    let first = args.targets.source_or_path(&args.first)?;
+    let second = args.targets.source_or_path(&args.second)?;
     let outcomes = compare_images((&*first.repository, &first.at), (&*second.repository, &second.at))
         .map_err(|error| no_answer(&format!("{} and {}", args.first, args.second), &error))?;
     let mut lines = String::new();

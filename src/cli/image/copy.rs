@@ -1,14 +1,14 @@
 //! `affiant image copy`, `save`, `load`: an image and its evidence from one place to another.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use affiant_core::image::beside::Beside;
-use affiant_core::image::carry::{CarryError, Options, Report, carry};
-use affiant_core::image::{At, Layout};
+use affiant_core::image::carry::{CarryError, Chosen, Options, Report, carry, choose};
+use affiant_core::image::{At, Inside, Layout, Target};
 use clap::Args;
 
 use super::place::EVIDENCE;
-use super::targets::{Destination, Place, TargetArgs, Use, no_answer};
+use super::targets::{Destination, Place, TargetArgs, Use, named, no_answer, prefixes};
 use crate::cli::Ending;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -44,7 +44,7 @@ struct HowArgs {
 
 #[derive(Args)]
 #[command(
-    after_help = "Places: host/repository[:tag][@digest], oci:FOLDER[:tag], oci-archive:FILE[:tag]; read only:\ndocker-archive:FILE[:name]. What arrives has the bytes and digests that it had; it is read again at the\ndestination. Prints the name or place with the digest.\n\n  affiant image copy build.example.com/app:1 registry.example.com/app:1\n  affiant image copy registry.example.com/app@sha256:… oci:app:1"
+    after_help = "Places: host/repository[:tag][@digest], oci:FOLDER[:tag][@digest], oci-archive:FILE[:tag][@digest]; read only:\ndocker-archive:FILE[:name]. What arrives has the bytes and digests that it had; it is read again at the\ndestination. Prints the name or place with the digest.\n\n  affiant image copy build.example.com/app:1 registry.example.com/app:1\n  affiant image copy registry.example.com/app@sha256:… oci:app:1"
 )]
 pub(crate) struct CopyArgs {
     /// What is carried
@@ -84,12 +84,13 @@ pub(crate) struct LoadArgs {
 /// Carries, and says on stderr what was carried.
 pub(super) fn transfer(
     from: &Place,
+    chosen: Chosen,
     to: &Destination,
     tag: Option<&str>,
     options: &Options,
     output: &Output,
 ) -> Result<Report, Failure> {
-    let report = carried(from, to, tag, options, output)?;
+    let report = carried(from, chosen, to, tag, options, output)?;
     to.finish()?;
     Ok(report)
 }
@@ -97,18 +98,12 @@ pub(super) fn transfer(
 /// The same without the end: more may come. [`Destination::finish`] must follow.
 fn carried(
     from: &Place,
+    chosen: Chosen,
     to: &Destination,
     tag: Option<&str>,
     options: &Options,
     output: &Output,
 ) -> Result<Report, Failure> {
-    if to.digest.is_some() {
-        let root = from.repository.resolve(&from.at).map_err(|error| failed(&from.repository.name(), &error.into()))?;
-        // Taken from an index, it has another digest than what was named.
-        if let Some(root) = root.filter(|_| options.platform.is_none()) {
-            to.expects(&root.digest)?;
-        }
-    }
     let mut options = options.clone();
     if let (Some(source), Some(destination)) = (&from.reference, &to.reference)
         && source.registry == destination.registry
@@ -116,7 +111,7 @@ fn carried(
     {
         options.mount_from = Some(source.repository.clone());
     }
-    let report = carry(&*from.repository, &from.at, &*to.repository, tag, &options)
+    let report = carry(&*from.repository, chosen, &*to.repository, tag, &options)
         .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.repository.name()), &error))?;
     for note in report.notes.iter().take(SHOWN) {
         output.message(&format!("passed over: {note}"));
@@ -140,9 +135,13 @@ fn carried(
 fn failed(what: &str, error: &CarryError) -> Failure {
     let kind = match error {
         CarryError::Image(_) | CarryError::NotThere { .. } => Kind::Denied,
-        CarryError::Repository(_) | CarryError::Shared(_) => Kind::NoAnswer,
+        CarryError::Repository(_) | CarryError::Shared(_) | CarryError::Evidence { .. } => Kind::NoAnswer,
     };
-    Failure::because(kind, format!("{what}: not carried"), error)
+    let failure = Failure::because(kind, format!("{what}: not carried"), error);
+    match error {
+        CarryError::Evidence { .. } => failure.hint("`--no-evidence` carries the image alone"),
+        _ => failure,
+    }
 }
 
 impl HowArgs {
@@ -163,7 +162,6 @@ impl HowArgs {
     fn options(&self) -> Options {
         Options {
             evidence: !self.no_evidence,
-            platform: self.platform.clone(),
             at_once: usize::from(self.at_once),
             prefix: self.attachment_tag_prefix.clone(),
             mount_from: None,
@@ -172,31 +170,55 @@ impl HowArgs {
     }
 }
 
-fn run(from: &str, to: &str, how: &HowArgs, output: &Output) -> Result<Report, Failure> {
-    let source = how.targets.source(from)?;
+/// Finds what is carried.
+pub(super) fn chosen(from: &Place, platform: Option<&str>) -> Result<Chosen, Failure> {
+    choose(&*from.repository, &from.at, platform).map_err(|error| failed(&from.repository.name(), &error))
+}
+
+/// A place, as it was named.
+type Named<'a> = (&'a str, Target);
+
+fn run(from: Named<'_>, to: Named<'_>, how: &HowArgs, output: &Output) -> Result<Report, Failure> {
+    let source = how.targets.open_target(from.0, from.1, Use::Read)?;
     let elsewhere = how.elsewhere(&source)?;
-    let destination = how.targets.destination(to)?;
+    if let Target::Registry(reference) = &to.1 {
+        how.targets.one_registry([reference])?;
+    }
+    let chosen = chosen(&source, how.platform.as_deref()).map_err(|failure| {
+        let is_path = source.reference.is_some() && Path::new(from.0).exists();
+        if is_path { failure.hint(prefixes(from.0)) } else { failure }
+    })?;
+    let destination = how.targets.destination(to.0, to.1, chosen.digest())?;
     // In a layout an image keeps the tag that it was named with.
     let kept = match (&destination.reference, &source.at, &destination.tag) {
         (None, At::Tag(tag), None) => Some(tag.clone()),
         _ => destination.tag.clone(),
     };
-    let report = carried(&source, &destination, kept.as_deref(), &how.options(), output)?;
+    let report = carried(&source, chosen.clone(), &destination, kept.as_deref(), &how.options(), output)?;
     if let Some(both) = elsewhere {
         // Where both have something under the same tag, the image's own was put first, and this is added to it.
-        carried(&both, &destination, kept.as_deref(), &how.options(), output)?;
+        carried(&both, chosen, &destination, kept.as_deref(), &how.options(), output)?;
     }
     destination.finish()?;
     output.data(format!("{}@{}\n", destination.shown, report.root.digest).as_bytes())?;
     Ok(report)
 }
 
+fn place(name: &str) -> Result<Named<'_>, Failure> {
+    Ok((name, named(name)?))
+}
+
+/// A folder as a place, whatever its name looks like.
+fn in_folder(folder: &Path) -> Named<'_> {
+    (folder.to_str().unwrap_or("--dir"), Target::Layout(folder.to_owned(), Inside::default()))
+}
+
 pub(super) fn copy(args: &CopyArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&args.from, &args.to, &args.how, output).map(|_| Ending::Done)
+    run(place(&args.from)?, place(&args.to)?, &args.how, output).map(|_| Ending::Done)
 }
 
 pub(super) fn save(args: &SaveArgs, output: &Output) -> Result<Ending, Failure> {
-    let report = run(&args.image, &in_folder(&args.dir)?, &args.how, output)?;
+    let report = run(place(&args.image)?, in_folder(&args.dir), &args.how, output)?;
     // So that cosign's `load` takes it too.
     Layout::open(&args.dir)
         .and_then(|layout| layout.mark(&report.root.digest, &args.how.attachment_tag_prefix))
@@ -205,10 +227,5 @@ pub(super) fn save(args: &SaveArgs, output: &Output) -> Result<Ending, Failure> 
 }
 
 pub(super) fn load(args: &LoadArgs, output: &Output) -> Result<Ending, Failure> {
-    run(&in_folder(&args.dir)?, &args.image, &args.how, output).map(|_| Ending::Done)
-}
-
-fn in_folder(folder: &std::path::Path) -> Result<String, Failure> {
-    let text = folder.to_str().ok_or_else(|| Failure::usage(format!("--dir {}: no UTF-8", folder.display())))?;
-    Ok(format!("oci:{text}"))
+    run(in_folder(&args.dir), place(&args.image)?, &args.how, output).map(|_| Ending::Done)
 }

@@ -299,9 +299,9 @@ pub(super) fn clean(args: &CleanArgs, output: &Output) -> Result<Ending, Failure
             );
             failure.hint("many registries delete only where that is allowed to the account and switched on")
         })?;
-        output.message(&format!("deleted: {}", shown(one, &image)));
+        image.tell(format!("deleted: {}", shown(one, &image)), output);
     }
-    image.finish()?;
+    image.finish(output)?;
     Ok(Ending::Done)
 }
 

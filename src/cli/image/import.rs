@@ -12,7 +12,7 @@ use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
-use super::keeping::{Said, not_kept, together};
+use super::keeping::{Said, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, Signed, SigningArgs, notes};
 use super::targets::no_answer;
@@ -82,11 +82,11 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
         let sign = |one: &Unsigned| keep(one, &image, (&sealer, &queue), (args, &created), settling, output);
         in_order(&all, sign, |signed| {
             signed.notes.iter().for_each(|note| output.message(note));
-            said.extend(signed.said);
+            say(said, signed.image, signed.said, output);
             Ok(())
         })
     })?;
-    image.finish()?;
+    image.finish(output)?;
     Ok(Ending::Done)
 }
 
@@ -114,14 +114,14 @@ fn keep<'a>(
     (args, created): (&ImportArgs, &str),
     settling: &Settling<'a>,
     output: &Output,
-) -> Result<Signed, Failure> {
+) -> Result<Signed<'a>, Failure> {
     let digest = &one.about.digest;
     let place = format!("{}@{digest}", image.name());
     let failed = |error: SharedError| not_kept(&place, &error);
     let kind = &one.predicate_type;
     let there = there(one, image, sealer)?;
     let sealed = SealedStatement::new(sealer, &one.statement)?;
-    let mut signed = Signed { notes: notes(&sealed.proof), said: Vec::new() };
+    let mut signed = Signed { image, notes: notes(&sealed.proof), said: Vec::new() };
     let wants = |format: Format, is_there: bool| args.format.contains(&format) && !is_there;
     let layer = wants(Format::Tag, there.under_tag).then(|| sealed.layer(sealer, kind)).transpose()?;
     let places = image.places_of(digest, layer.as_ref(), wants(Format::Bundle, there.in_bundle));

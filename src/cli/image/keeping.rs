@@ -3,6 +3,7 @@
 
 use affiant_core::image::shared::{Pace, Settling, SharedError, Ticket};
 
+use super::place::Image;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 
@@ -58,6 +59,15 @@ pub(super) fn together<'a, T>(
             output.failure(&failure);
             Err(first)
         }
+    }
+}
+
+/// Puts what is to be said of an image into the list; of an archive it is said when it is written.
+pub(super) fn say(said: &mut Vec<Said>, image: &Image, more: Vec<Said>, output: &Output) {
+    if image.keeper().is_own() {
+        more.into_iter().for_each(|one| image.tell(one.text, output));
+    } else {
+        said.extend(more);
     }
 }
 

@@ -1,8 +1,10 @@
 //! An image in its place, and the places in which something is kept about it.
 
+use std::sync::{Mutex, PoisonError};
+
 use affiant_core::image::found::Skipped;
 use affiant_core::image::platforms::{Member, members};
-use affiant_core::image::{At, Descriptor, Digest, Reference, Repository, Stored, Target};
+use affiant_core::image::{At, Descriptor, Digest, Platform, Reference, Repository, Stored, Target, buildkit};
 use clap::Args;
 
 use super::targets::{self, Place, TargetArgs, Use, no_answer};
@@ -31,6 +33,8 @@ pub(in crate::cli) struct Image {
     prefix: String,
     /// As it was named.
     asked: String,
+    /// What is told when all is kept.
+    later: Mutex<Vec<String>>,
 }
 
 /// The variable of `--evidence-repository`, as cosign calls it.
@@ -54,6 +58,18 @@ impl RegistryArgs {
     /// How registries are asked.
     pub(super) fn targets(&self) -> &TargetArgs {
         &self.targets
+    }
+
+    /// Refuses what cannot be asked of all of these, before anything is asked of one.
+    pub(super) fn check(&self, images: &[String]) -> Result<(), Failure> {
+        let names = images.iter().chain(&self.evidence_repository).filter(|name| !name.is_empty());
+        let registries: Vec<Reference> = names
+            .filter_map(|name| match targets::named(name) {
+                Ok(Target::Registry(reference)) => Some(reference),
+                _ => None,
+            })
+            .collect();
+        self.targets.one_registry(&registries)
     }
 
     /// Resolves an image that is read.
@@ -82,11 +98,12 @@ impl RegistryArgs {
         &self,
         names: &[String],
         found: Vec<Option<Image>>,
+        output: &Output,
         mut work: impl FnMut(&[Image]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut finish = |batch: &mut Vec<Image>| {
             work(batch)?;
-            batch.drain(..).try_for_each(|image| image.finish())
+            batch.drain(..).try_for_each(|image| image.finish(output))
         };
         let mut found = found.into_iter();
         let mut batch = Vec::new();
@@ -128,7 +145,14 @@ impl RegistryArgs {
             }
         })?;
         stored.manifest().map_err(|error| Failure::because(Kind::NoAnswer, format!("{asked} is no image"), &error))?;
-        Ok(Image { place, stored, evidence, prefix: self.attachment_tag_prefix.clone(), asked })
+        Ok(Image {
+            place,
+            stored,
+            evidence,
+            prefix: self.attachment_tag_prefix.clone(),
+            asked,
+            later: Mutex::default(),
+        })
     }
 }
 
@@ -167,6 +191,11 @@ impl Image {
         })
     }
 
+    /// Its own place, to be carried from by this digest.
+    pub(super) fn source(&self, digest: &Digest) -> Place {
+        self.place.pinned(digest)
+    }
+
     /// Where new things are kept about it.
     pub(super) fn keeper(&self) -> &dyn Repository {
         &*self.keeping().repository
@@ -202,9 +231,23 @@ impl Image {
         format!("{}@{}", self.name(), self.digest())
     }
 
+    /// Tells that something was kept, or taken away: of an archive only when it is written.
+    pub(super) fn tell(&self, text: String, output: &Output) {
+        if self.keeping().is_edited() {
+            self.later.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        } else {
+            output.message(&text);
+        }
+    }
+
     /// All is kept: an archive is written anew.
-    pub(super) fn finish(&self) -> Result<(), Failure> {
-        self.keeping().finish()
+    pub(super) fn finish(&self, output: &Output) -> Result<(), Failure> {
+        self.keeping().finish()?;
+        let told: Vec<String> = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        for text in told {
+            output.message(&text);
+        }
+        Ok(())
     }
 
     /// The image, and with it all manifests of an index.
@@ -213,9 +256,23 @@ impl Image {
             .map_err(|error| no_answer(&self.pinned(), &error))
     }
 
-    /// What points at the image, and at all manifests of an index.
+    /// What points at the image, and at all images of an index that a machine may run: what `BuildKit` says of a build is
+    /// none of them.
     pub(super) fn with_children(&self) -> Result<Vec<Descriptor>, Failure> {
-        Ok(self.members()?.iter().map(|one| one.stored.descriptor()).collect())
+        let runnable = members(self.repository(), &self.stored, |entry| {
+            let is_run = !entry.platform.as_ref().is_some_and(Platform::is_unknown) && !buildkit::is_attestation(entry);
+            is_run.then(|| entry.digest.clone())
+        });
+        let runnable = runnable.map_err(|error| no_answer(&self.pinned(), &error))?;
+        Ok(runnable.iter().map(|one| one.stored.descriptor()).collect())
+    }
+}
+
+/// The file that an image is read from, where it is an archive.
+pub(in crate::cli) fn archive_of(name: &str) -> Option<std::path::PathBuf> {
+    match targets::named(name) {
+        Ok(Target::LayoutArchive(path, _) | Target::DockerArchive(path, _)) => Some(path),
+        _ => None,
     }
 }
 
@@ -227,7 +284,7 @@ pub(in crate::cli) fn is_elsewhere(name: &str) -> bool {
 /// Says what was passed over.
 pub(super) fn tell_skipped(skipped: &[Skipped], output: &Output) {
     const SHOWN: usize = 20;
-    for Skipped { place, reason } in skipped.iter().take(SHOWN) {
+    for Skipped { place, reason, .. } in skipped.iter().take(SHOWN) {
         output.message(&format!("passed over: {place}: {reason}"));
     }
     if skipped.len() > SHOWN {

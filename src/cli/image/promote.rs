@@ -13,7 +13,7 @@ use affiant_core::verdict::{Answer, Verdict};
 use affiant_core::vsa;
 use clap::Args;
 
-use super::copy::transfer;
+use super::copy::{chosen, transfer};
 use super::keeping::not_kept;
 use super::place::Image;
 use super::sign::sealed_by_key;
@@ -22,7 +22,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::report::{Reports, text};
 use crate::cli::verify::{Asked, GateArgs, HowArgs, Mode, Opened, Trusted, probe, refuse_trust_from_environment};
-use crate::cli::{Ending, keys, surroundings};
+use crate::cli::{Ending, keys, outputs, surroundings};
 
 #[derive(Args)]
 #[command(
@@ -62,9 +62,14 @@ pub(crate) struct PromoteArgs {
 pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Failure> {
     refuse_trust_from_environment()?;
     let reports = Reports::parse(&args.report)?;
-    if let Some(path) = &args.vsa_outfile {
-        keys::refuse_as_outfile(std::slice::from_ref(&args.vsa_key), path)?;
-    }
+    let mut files = outputs::Files::default();
+    args.gate.reads(&mut files);
+    args.how.reads(std::slice::from_ref(&args.from), &mut files);
+    files.reads_keys([&args.vsa_key]);
+    files.reads("the password file", &args.key_password_file);
+    files.writes("--vsa-outfile", &args.vsa_outfile);
+    files.writes("--report", reports.files());
+    files.check()?;
     let outfile = args.vsa_outfile.as_deref().map(probe).transpose()?;
     let key = keys::signing_key(&args.vsa_key, args.key_password_file.as_deref()).map_err(|mut failure| {
         failure.kind = Kind::NoAnswer;
@@ -97,12 +102,12 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
         )
         .hint("sign the image itself as well: `affiant image sign --recursive`"));
     }
-    let destination = targets.destination(&args.to)?;
-    destination.expects(&judged)?;
-    let mut source = targets.source(&args.from)?;
-    source.at = At::Digest(judged.clone());
+    // And the place that was judged, whatever else has its name.
+    let source = opened.image.source(&judged);
+    let chosen = chosen(&source, None).map_err(unanswered)?;
+    let destination = targets.destination(&args.to, target, &judged)?;
     let options = Options { prefix: opened.image.prefix().to_owned(), ..Options::default() };
-    transfer(&source, &destination, None, &options, output).map_err(unanswered)?;
+    transfer(&source, chosen, &destination, None, &options, output).map_err(unanswered)?;
 
     let name = format!("{}@{judged}", destination.shown);
     let mut trusted = args.gate.trusted()?;
@@ -182,7 +187,7 @@ fn keep_summary(image: &Image, key: &PrivateKey, statement: Vec<u8>, output: &Ou
         Ok(())
     })
     .map_err(failed)?;
-    image.finish()?;
+    image.finish(output)?;
     output.message(&format!("the verification summary is kept with {place}"));
     Ok(())
 }

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use affiant_core::image::attached::{self, BUNDLE_TYPE, IN_TOTO_TYPE, PREDICATE_TYPE};
 use affiant_core::image::platforms::members_there;
-use affiant_core::image::{At, Descriptor, Digest, RepositoryError};
+use affiant_core::image::{At, Descriptor, Digest, Listed, RepositoryError, Skipped};
 use clap::{Args, ValueEnum};
 
-use super::place::{Image, RegistryArgs};
+use super::place::{Image, RegistryArgs, tell_skipped};
 use super::targets::no_answer;
 use crate::cli::Ending;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{Output, one_line};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,6 +82,7 @@ pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> 
     let failed = |error: RepositoryError| no_answer(&image.pinned(), &error);
     let mut text = format!("{}\n", image.pinned());
     let mut lines = 0;
+    let mut skipped = Vec::new();
     let mut gone = Vec::new();
     let absent = |entry: Descriptor| {
         gone.push(entry.digest);
@@ -89,7 +90,7 @@ pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> 
     };
     let key = |entry: &Descriptor| Some(entry.digest.clone());
     for member in members_there(image.repository(), &image.stored, key, absent).map_err(failed)? {
-        let kept = kept_about(&image, member.stored.digest()).map_err(failed)?;
+        let kept = kept_about(&image, member.stored.digest(), &mut skipped).map_err(failed)?;
         lines += kept.len();
         let indent = if let Some(entry) = &member.entry {
             // Of the manifests of an index those about which something is kept.
@@ -109,20 +110,34 @@ pub(super) fn tree(args: &TreeArgs, output: &Output) -> Result<Ending, Failure> 
     for digest in gone {
         let _ = writeln!(text, "├── image {}@{digest} (not there)", image.name());
     }
-    if lines == 0 {
+    tell_skipped(&skipped, output);
+    let is_whole = !skipped.iter().any(|one| one.hides);
+    if lines == 0 && is_whole {
         text.push_str("└── nothing is kept about it\n");
     }
     output.data(text.as_bytes())?;
-    Ok(Ending::Done)
+    if is_whole {
+        Ok(Ending::Done)
+    } else {
+        Err(Failure::new(Kind::NoAnswer, format!("{}: not all that is kept about it can be read", image.pinned())))
+    }
 }
 
-/// Lines about what is kept about a manifest.
-fn kept_about(image: &Image, of: &Digest) -> Result<Vec<String>, RepositoryError> {
+/// Lines about what is kept about a manifest; what cannot be read is passed over.
+fn kept_about(image: &Image, of: &Digest, skipped: &mut Vec<Skipped>) -> Result<Vec<String>, RepositoryError> {
     let mut lines = Vec::new();
     for (shown, keeper) in image.keepers_shown() {
         for (what, suffix) in [("signatures", ".sig"), ("attestations", ".att"), ("SBOMs", ".sbom")] {
             let tag = format!("{}{}", image.prefix(), of.tag(suffix));
-            let Some(stored) = keeper.manifest(&At::Tag(tag.clone()))? else { continue };
+            let stored = match keeper.manifest(&At::Tag(tag.clone())) {
+                Ok(Some(stored)) => stored,
+                Ok(None) => continue,
+                Err(error) if error.is_outage() => return Err(error),
+                Err(error) => {
+                    skipped.push(Skipped::hiding(tag, error.one_line()));
+                    continue;
+                }
+            };
             lines.push(format!("├── {what} in the tag {shown}:{tag}"));
             let layers = stored.manifest().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
             for layer in layers {
@@ -130,7 +145,9 @@ fn kept_about(image: &Image, of: &Digest) -> Result<Vec<String>, RepositoryError
                 lines.push(format!("│   ├── {} {}", layer.digest, one_line(kind)));
             }
         }
-        for entry in attached::referrers(keeper, of)? {
+        let Listed { entries, skipped: unread } = attached::referrers(keeper, of)?;
+        skipped.extend(unread);
+        for entry in entries {
             // What a list says is not believed: the manifest says what it is.
             let manifest = keeper.manifest(&At::Digest(entry.digest.clone())).ok().flatten();
             let manifest = manifest.and_then(|stored| stored.manifest().ok());

@@ -18,7 +18,7 @@ use affiant_core::statement::PAYLOAD_TYPE;
 use clap::{Args, ValueEnum};
 
 use super::annotations::AnnotationArgs;
-use super::keeping::{Said, both, not_kept, together};
+use super::keeping::{Said, both, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
 use super::verify::in_order;
@@ -26,7 +26,7 @@ use crate::cli::failure::{Failure, Kind as Fails};
 use crate::cli::keyless::{Queue, ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
-use crate::cli::{Ending, keys, surroundings, verify};
+use crate::cli::{Ending, keys, outputs, surroundings, verify};
 
 /// How often in a row, and how long apart, a registry is asked again that answered with an error of its own.
 const MAX_STUMBLES: u32 = 5;
@@ -101,14 +101,29 @@ impl SigningArgs {
         self.key.as_ref().is_some_and(|key| !key.is_empty())
     }
 
-    /// Refuses what cannot be written, before anything is signed.
+    /// Refuses what cannot be written, and what would overwrite a file that is read or written already, before anything is
+    /// signed.
     pub(super) fn check_outputs(
         &self,
-        files: &[Option<&Path>],
+        read: &[(&'static str, Option<&Path>)],
+        written: &[(&'static str, Option<&Path>)],
         certificate: Option<&Path>,
         timestamp: Option<&Path>,
     ) -> Result<(), Failure> {
-        for file in files.iter().chain([&certificate, &timestamp]).flatten() {
+        let mut files = outputs::Files::default();
+        for &(what, path) in read {
+            files.reads(what, path);
+        }
+        files.reads_keys(&self.key);
+        files.reads("the password file", &self.key_password_file);
+        self.services.reads(&mut files);
+        let proof = [("--output-certificate", certificate), ("--rfc3161-timestamp", timestamp)];
+        let written = || written.iter().chain(&proof);
+        for &(flag, path) in written() {
+            files.writes(flag, path);
+        }
+        files.check()?;
+        for file in written().filter_map(|(_, path)| *path) {
             verify::probe(file)?;
         }
         let (has_certificate, has_timestamp) = self.services.foresee(self.has_key())?;
@@ -171,7 +186,7 @@ pub(crate) struct SignArgs {
     images: Vec<String>,
     #[command(flatten)]
     annotations: AnnotationArgs,
-    /// Of an index, sign every manifest as well
+    /// Of an index, sign the images for its platforms as well
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
@@ -198,17 +213,19 @@ pub(crate) struct SignArgs {
 
 pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> {
     let annotations = args.annotations.read(output)?;
+    if args.registry_referrers_mode == Mode::Referrer && !args.format.contains(&Format::Tag) {
+        let text =
+            "--registry-referrers-mode says how what is under a tag is kept, and `--format bundle` keeps nothing there";
+        args.signing.called.unheeded(text, output)?;
+    }
     let redactor = Redactor::new(&surroundings::environment(), &[], &VariableMask::default());
     output.mask(redactor.clone());
-    // What is signed is public from then on (security rule 4).
-    if let Some((name, _)) = annotations.iter().find(|(_, value)| redactor.hits_document(value.as_bytes())) {
-        return Err(Failure::new(
-            Fails::Denied,
-            format!(
-                "the annotation {name} holds the value of a secret variable of this environment, so it is not signed"
-            ),
-        ));
-    }
+    // All that the caller says of images, before a certificate is asked for or one of them is signed; of each image, its
+    // own name as well, when that is known.
+    let identity = args.sign_container_identity.clone().unwrap_or_default();
+    refuse_secret(&redactor, &Payload::new(identity, Digest::of(b""), &annotations).to_json())?;
+    refuse_secret(&redactor, &claim::signature(&Digest::of(b""), &annotations))?;
+    args.registry.check(&args.images)?;
     let identity = args.sign_container_identity.as_deref();
     let found = args.signing.find(&args.images, &args.registry, identity)?;
     let queue = args.signing.queue(&args.images, &args.registry)?;
@@ -216,14 +233,14 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let forms = forms(&args.format, &sealer, output);
     let (sealer, queue, annotations, created) = (&sealer, &queue, &annotations, &*created);
-    let signing = Signing { sealer, queue, args, forms: &forms, annotations, created, output };
-    args.registry.in_batches(&args.images, found, |images| {
+    let signing = Signing { sealer, queue, args, forms: &forms, annotations, created, redactor: &redactor, output };
+    args.registry.in_batches(&args.images, found, output, |images| {
         let manifests = manifests(images, args.recursive, output)?;
         together(output, not_kept, |settling, said| {
             let sign = |job: &(_, Descriptor)| signing.one(job.0, &job.1, settling);
             in_order(&manifests, sign, |signed| {
                 signed.notes.iter().for_each(|note| output.message(note));
-                said.extend(signed.said);
+                say(said, signed.image, signed.said, output);
                 Ok(())
             })
         })
@@ -256,11 +273,25 @@ struct Signing<'a> {
     forms: &'a [Format],
     annotations: &'a BTreeMap<String, String>,
     created: &'a str,
+    redactor: &'a Redactor,
     output: &'a Output,
 }
 
+/// Refuses to sign what holds a secret: what is signed is public from then on (security rule 4).
+pub(super) fn refuse_secret(redactor: &Redactor, signed: &[u8]) -> Result<(), Failure> {
+    if !redactor.hits_document(signed) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Fails::Denied,
+        "what should be signed holds the value of a secret variable of this environment, so nothing is signed",
+    )
+    .hint("take the value out of the document, the names and the annotations, or the variable out of the environment"))
+}
+
 /// What is said of a manifest that was signed.
-pub(super) struct Signed {
+pub(super) struct Signed<'a> {
+    pub(super) image: &'a Image,
     /// What did not go as asked.
     pub(super) notes: Vec<String>,
     pub(super) said: Vec<Said>,
@@ -356,7 +387,7 @@ enum Bundle {
 }
 
 impl<'a> Signing<'a> {
-    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed, Failure> {
+    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed<'a>, Failure> {
         let place = format!("{}@{}", image.name(), manifest.digest);
         let failed = |error: SharedError| not_kept(&place, &error);
         // All is proven before any of it is kept.
@@ -367,7 +398,7 @@ impl<'a> Signing<'a> {
             || self.keep_bundle(&place, image, manifest, &bundle, settling),
         );
         let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
-        Ok(Signed { notes: [of_layer, of_bundle].concat(), said })
+        Ok(Signed { image, notes: [of_layer, of_bundle].concat(), said })
     }
 
     /// The payload with its signature, where it is to be kept under a tag.
@@ -377,6 +408,7 @@ impl<'a> Signing<'a> {
         }
         let name = image.identity(self.args.sign_container_identity.as_deref())?;
         let payload = Payload::new(name, manifest.digest.clone(), self.annotations).to_json();
+        refuse_secret(self.redactor, &payload)?;
         let (signature, proof) =
             self.sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
         let mut layer = Layer::signature(payload, &signature);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use affiant_core::image::layout::{Edited, docker_archive, pack};
-use affiant_core::image::{At, Digest, Layout, Reference, Repository, RepositoryError, Target};
+use affiant_core::image::{At, Digest, Inside, Layout, Reference, Repository, RepositoryError, Target};
 use clap::Args;
 
 use crate::cli::failure::{Failure, Kind};
@@ -19,13 +19,13 @@ pub(crate) struct TargetArgs {
     /// The same as --allow-http-registry; certificates are checked nevertheless
     #[arg(long)]
     allow_insecure_registry: bool,
-    /// Name at the registry, with --registry-password
+    /// Name at the one registry of the command, with --registry-password
     #[arg(long, value_name = "NAME", requires = "registry_password")]
     registry_username: Option<String>,
     /// Password at the registry; everybody on this machine can read a command line: `docker login` is better
     #[arg(long, value_name = "PASSWORD", requires = "registry_username")]
     registry_password: Option<String>,
-    /// Token that the registry takes
+    /// Token that the one registry of the command takes
     #[arg(long, value_name = "TOKEN", conflicts_with = "registry_username")]
     registry_token: Option<String>,
     /// What was asked already.
@@ -60,8 +60,6 @@ pub(crate) struct Place {
 pub(super) struct Destination {
     pub(super) repository: Arc<dyn Repository>,
     pub(super) tag: Option<String>,
-    /// The digest that whatever is put there must have.
-    pub(super) digest: Option<Digest>,
     pub(super) reference: Option<Reference>,
     /// The place without tag and digest, as it can be named.
     pub(super) shown: String,
@@ -75,15 +73,22 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
     if !has_prefix {
         let path = Path::new(text);
         if path.is_dir() {
-            return Ok(Target::Layout(path.to_owned(), None));
+            return Ok(Target::Layout(path.to_owned(), Inside::default()));
         }
         if path.is_file() {
             // What `docker save` writes today is both: the layout has the digests that were built.
             return Ok(if Layout::open_archive(path).is_ok() {
-                Target::LayoutArchive(path.to_owned(), None)
+                Target::LayoutArchive(path.to_owned(), Inside::default())
             } else {
                 Target::DockerArchive(path.to_owned(), None)
             });
+        }
+        if path.exists() {
+            return Err(Failure::new(
+                Kind::NoAnswer,
+                format!("{text} is a device, a pipe or a socket: an image is in a plain file, or in a folder"),
+            )
+            .hint("`docker save -o image.tar NAME` writes a file"));
         }
         if text.starts_with(['/', '.']) {
             return Err(Failure::new(Kind::NoAnswer, format!("{text} is not there")));
@@ -105,6 +110,13 @@ pub(super) fn prefixes(text: &str) -> String {
     format!("a folder or file is named as `oci:{text}`, `oci-archive:{text}` or `docker-archive:{text}`")
 }
 
+/// The name of a layout's folder. One that ends like a tag gets a slash, with which none is read from it.
+fn layout_name(path: &Path) -> String {
+    let name = format!("oci:{}", path.display());
+    let is_whole = matches!(name.parse(), Ok(Target::Layout(_, named)) if named == Inside::default());
+    if is_whole { name } else { name + "/" }
+}
+
 /// A place did not do what was asked.
 pub(crate) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
@@ -122,8 +134,14 @@ impl TargetArgs {
         if self.allow_http_registry || self.allow_insecure_registry { " --allow-http-registry" } else { "" }
     }
 
-    /// Opens a place that is read.
+    /// Opens a place that is read. What it is, its name alone says: what lies in the working directory under the name of
+    /// an image never stands for that image.
     pub(crate) fn source(&self, text: &str) -> Result<Place, Failure> {
+        self.open_target(text, named(text)?, Use::Read)
+    }
+
+    /// Opens a place that is read; a file or folder needs no prefix.
+    pub(super) fn source_or_path(&self, text: &str) -> Result<Place, Failure> {
         self.open_target(text, parse(text)?, Use::Read)
     }
 
@@ -140,18 +158,18 @@ impl TargetArgs {
                 edited: None,
             }),
             (Target::Layout(path, at), _) => {
-                let shown = format!("oci:{}", path.display());
-                in_layout(Layout::open(&path).map_err(failed)?, at, shown).map_err(failed)
+                let shown = layout_name(&path);
+                in_layout(Layout::open(&path).map_err(failed)?, &at, shown).map_err(failed)
             }
             (Target::LayoutArchive(path, at), Use::Read) => {
                 let shown = format!("oci-archive:{}", path.display());
-                in_layout(Layout::open_archive(&path).map_err(failed)?, at, shown).map_err(failed)
+                in_layout(Layout::open_archive(&path).map_err(failed)?, &at, shown).map_err(failed)
             }
             (Target::LayoutArchive(path, at), Use::Change) => {
                 let folder = scratch(&path).map_err(|error| no_answer(text, &error))?;
                 let changed = Arc::new(Edited::open(&path, folder.path()).map_err(failed)?);
                 let layout = changed.layout();
-                let at = at.map_or_else(|| layout.only_root(), Ok).map_err(failed)?;
+                let at = at.at().map_or_else(|| layout.only_root(), Ok).map_err(failed)?;
                 let known_as = layout.known_as(&at).map_err(failed)?;
                 Ok(Place {
                     repository: changed.layout().clone(),
@@ -188,10 +206,10 @@ impl TargetArgs {
     pub(super) fn keeper(&self, text: &str, purpose: Use) -> Result<Place, Failure> {
         match named(text)? {
             target @ Target::Registry(_) => self.open_target(text, target, purpose),
-            Target::Layout(path, None) => {
+            Target::Layout(path, named) if named == Inside::default() => {
                 let layout = if purpose == Use::Change { Layout::create(&path) } else { Layout::open(&path) };
                 let layout = layout.map_err(|error| no_answer(text, &error))?;
-                let shown = format!("oci:{}", path.display());
+                let shown = layout_name(&path);
                 let at = At::Tag(String::new());
                 Ok(Place { repository: Arc::new(layout), at, reference: None, shown, known_as: None, edited: None })
             }
@@ -202,54 +220,48 @@ impl TargetArgs {
     /// Whether a name is one of a place that [`Self::keeper`] opens.
     pub(super) fn names_keeper(text: &str) -> Result<(), Failure> {
         match named(text)? {
-            Target::Registry(_) | Target::Layout(_, None) => Ok(()),
+            Target::Registry(_) => Ok(()),
+            Target::Layout(_, named) if named == Inside::default() => Ok(()),
             _ => Err(no_keeper(text)),
         }
     }
 
-    /// Opens a place that is written.
-    pub(super) fn destination(&self, text: &str) -> Result<Destination, Failure> {
+    /// Opens a place that is written with an image of this digest. Where another digest is named, nothing is made there.
+    pub(super) fn destination(&self, text: &str, target: Target, image: &Digest) -> Result<Destination, Failure> {
         let failed = |error: RepositoryError| no_answer(text, &error);
-        let split = |at: Option<At>| match at {
-            Some(At::Tag(tag)) => (Some(tag), None),
-            Some(At::Digest(digest)) => (None, Some(digest)),
-            None => (None, None),
+        let expects = |wanted: Option<&Digest>| match wanted {
+            Some(wanted) if wanted != image => Err(Failure::new(
+                Kind::Denied,
+                format!("the image is {image}, and the destination is named {wanted}: nothing was written"),
+            )),
+            _ => Ok(()),
         };
-        // A folder is only written where it is called one: `copy IMAGE work` means Docker Hub's image of this name.
-        let target: Target =
-            text.parse().map_err(|error| Failure::because(Kind::Usage, format!("{text} names no place"), &error))?;
         match target {
             Target::Registry(reference) => {
+                expects(reference.digest.as_ref())?;
                 let repository = self.open(&reference)?;
                 let tag = match (&reference.tag, &reference.digest) {
                     (None, None) => Some("latest".to_owned()),
                     (tag, _) => tag.clone(),
                 };
-                Ok(Destination {
-                    repository,
-                    tag,
-                    digest: reference.digest.clone(),
-                    shown: reference.name(),
-                    reference: Some(reference),
-                    packs: None,
-                })
+                Ok(Destination { repository, tag, shown: reference.name(), reference: Some(reference), packs: None })
             }
-            Target::Layout(path, at) => {
-                let (tag, digest) = split(at);
+            Target::Layout(path, named) => {
+                expects(named.digest.as_ref())?;
                 let repository = Arc::new(Layout::create(&path).map_err(failed)?);
-                let shown = format!("oci:{}", path.display());
-                Ok(Destination { repository, tag, digest, reference: None, shown, packs: None })
+                let shown = layout_name(&path);
+                Ok(Destination { repository, tag: named.tag, reference: None, shown, packs: None })
             }
-            Target::LayoutArchive(path, at) => {
+            Target::LayoutArchive(path, named) => {
+                expects(named.digest.as_ref())?;
                 if path.symlink_metadata().is_ok() {
                     return Err(Failure::new(Kind::NoAnswer, format!("{} is there already", path.display()))
                         .hint("an archive is written whole: choose another name, or take it away"));
                 }
-                let (tag, digest) = split(at);
                 let folder = scratch(&path).map_err(|error| no_answer(text, &error))?;
                 let repository = Arc::new(Layout::create(&folder.path().join("layout")).map_err(failed)?);
                 let shown = format!("oci-archive:{}", path.display());
-                Ok(Destination { repository, tag, digest, reference: None, shown, packs: Some((folder, path)) })
+                Ok(Destination { repository, tag: named.tag, reference: None, shown, packs: Some((folder, path)) })
             }
             Target::DockerArchive(..) => Err(Failure::usage(format!("{text}: docker archives are read only"))
                 .hint("write `oci-archive:FILE`, which docker and skopeo load too")),
@@ -259,6 +271,14 @@ impl TargetArgs {
     /// The repository that a name means.
     fn open(&self, reference: &Reference) -> Result<Arc<dyn Repository>, Failure> {
         self.opened.repository(&self.asking(vec![reference.registry.clone()]), reference)
+    }
+
+    /// Refuses a password or token of the command line where several registries are named.
+    pub(super) fn one_registry<'a>(&self, names: impl IntoIterator<Item = &'a Reference>) -> Result<(), Failure> {
+        if self.registry_username.is_none() && self.registry_token.is_none() {
+            return Ok(());
+        }
+        names.into_iter().try_for_each(|reference| self.open(reference).map(|_| ()))
     }
 
     /// How these registries are asked.
@@ -276,13 +296,23 @@ fn no_keeper(text: &str) -> Failure {
     Failure::usage(format!("{text}: evidence is kept in a repository, or in `oci:FOLDER`"))
 }
 
-fn in_layout(layout: Layout, at: Option<At>, shown: String) -> Result<Place, RepositoryError> {
-    let at = at.map_or_else(|| layout.only_root(), Ok)?;
+fn in_layout(layout: Layout, named: &Inside, shown: String) -> Result<Place, RepositoryError> {
+    let at = named.at().map_or_else(|| layout.only_root(), Ok)?;
     let known_as = layout.known_as(&at)?;
     Ok(Place { repository: Arc::new(layout), at, reference: None, shown, known_as, edited: None })
 }
 
 impl Place {
+    /// Whether it is an archive that is changed.
+    pub(super) fn is_edited(&self) -> bool {
+        self.edited.is_some()
+    }
+
+    /// An image in the same place, by its digest.
+    pub(super) fn pinned(&self, digest: &Digest) -> Self {
+        Self { at: At::Digest(digest.clone()), ..self.with(Arc::clone(&self.repository)) }
+    }
+
     /// The same image, read through another repository.
     pub(super) fn with(&self, repository: Arc<dyn Repository>) -> Self {
         Self {
@@ -307,16 +337,5 @@ impl Destination {
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let Some((folder, path)) = &self.packs else { return Ok(()) };
         pack(&folder.path().join("layout"), path).map_err(|error| no_answer(&path.display().to_string(), &error))
-    }
-
-    /// Refuses what has another digest than the one that was named.
-    pub(super) fn expects(&self, digest: &Digest) -> Result<(), Failure> {
-        match &self.digest {
-            Some(wanted) if wanted != digest => Err(Failure::new(
-                Kind::Denied,
-                format!("the image is {digest}, and the destination is named {wanted}: nothing was written"),
-            )),
-            _ => Ok(()),
-        }
     }
 }

@@ -218,6 +218,14 @@ impl TrustArgs {
         Ok(Trusted { who, root, logs, timestamps: usize::from(stamped), claims: self.check_claims != Some(false) })
     }
 
+    /// Annotations are claims: who demands some, and compares none, would believe that they were compared.
+    pub(super) fn needs_claims(&self, annotations: &BTreeMap<String, String>, output: &Output) -> Result<(), Failure> {
+        if self.check_claims != Some(false) || annotations.is_empty() {
+            return Ok(());
+        }
+        self.called.unheeded("--check-claims=false: the annotations that are demanded are not compared", output)
+    }
+
     fn who(&self) -> Result<Who, Failure> {
         let of_certificates = [
             ("certificate", self.certificate.is_some()),

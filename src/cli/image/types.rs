@@ -84,6 +84,11 @@ impl Named {
         Ok(Self { written: name.to_owned(), also: &[], taken: Taken::Object })
     }
 
+    /// Whether its predicate is a text: in a bundle readers want a JSON object (sigstore-oci §6).
+    pub(super) fn is_text(&self) -> bool {
+        self.taken == Taken::Text
+    }
+
     /// Whether a signed type is the one that is looked for.
     pub(super) fn is(&self, predicate_type: &str) -> bool {
         self.written == predicate_type || self.also.contains(&predicate_type)

@@ -56,6 +56,7 @@ impl VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
     let annotations = args.annotations.read(output)?;
+    args.trust.needs_claims(&annotations, output)?;
     let trusted = args.trust.read(output)?;
     let mut all = Vec::new();
     let look = |name: &String| {
@@ -160,9 +161,12 @@ impl Looked {
         if !accepted.is_empty() {
             return Ok(accepted);
         }
+        // What is demanded may be in what cannot be read.
+        let hidden = skipped.iter().find(|one| one.hides);
         if refused.is_empty() {
             let (kind, more) =
                 if skipped.is_empty() { (Kind::NoSignature, "") } else { (Kind::NoMatch, " that can be read") };
+            let kind = if hidden.is_some() { Kind::NoAnswer } else { kind };
             return Err(Failure::new(kind, format!("no {what}s found{more} of {}", image.pinned())));
         }
         for (place, why) in refused.iter().take(SHOWN) {
@@ -170,6 +174,10 @@ impl Looked {
         }
         if refused.len() > SHOWN {
             output.message(&format!("refused: {} more", refused.len() - SHOWN));
+        }
+        if let Some(Skipped { place, .. }) = hidden {
+            let message = format!("no matching {what}s of {} were found, and {place} cannot be read", image.pinned());
+            return Err(Failure::new(Kind::NoAnswer, message));
         }
         // What came closest says most: a signature that holds, and misses something.
         let closest = refused.iter().rev().map(|(_, why)| why).max_by_key(|why| nearness(why));

@@ -43,7 +43,7 @@ impl ServiceArgs {
         if named.is_some() {
             queue.flags = format!(" --spool {}", word(&folder.display().to_string()));
         }
-        if let Some(root) = self.root.named() {
+        if let Some(root) = self.named.root.named() {
             queue.flags.extend([" --trusted-root ", &word(root)]);
         }
         queue.flags.push_str(flags);

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use affiant_core::keyless::config::Chosen;
 use affiant_core::keyless::fulcio::Form;
 use affiant_core::keyless::vouched::{Issue, Vouched};
 use affiant_core::keyless::{NoServices, Services};
@@ -11,29 +11,21 @@ use affiant_core::sign::{KeyKind, PrivateKey, Signer};
 use affiant_core::trust::Certificate;
 use clap::Args;
 
-use super::root::RootArgs;
-use super::token::{Found, Secrets, TokenArgs};
-use super::{RETRY_FOR, becomes_public, configured, is_public, may_become_known, named, no_time, permitted, services};
+use super::named::NamedArgs;
+use super::token::{Found, Secrets};
+use super::{becomes_public, is_public, may_become_known, no_time, permitted, services};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
-use crate::cli::run::duration;
 
 /// What vouches for signatures of evidence.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Certificates and timestamps")]
 pub(crate) struct SignerArgs {
-    /// Certificate authority (Fulcio): without --key, an identity token signs
-    #[arg(long, alias = "signer-fulcio-url", value_name = "URL", env = "AFFIANT_FULCIO_URL", hide_env_values = true)]
-    fulcio_url: Option<String>,
-    /// Timestamp authority (RFC 3161; repeatable)
-    #[arg(long, value_name = "URL", env = "AFFIANT_TIMESTAMP_SERVERS", value_delimiter = ',', hide_env_values = true)]
-    timestamp_servers: Vec<String>,
-    /// File that names the services, instead of the flags above
-    #[arg(long, value_name = "FILE", env = "AFFIANT_SIGNING_CONFIG", hide_env_values = true)]
-    signing_config: Option<PathBuf>,
+    #[command(flatten)]
+    named: NamedArgs,
     /// Certificate of the key, as PEM
     #[arg(
         long,
@@ -53,16 +45,6 @@ pub(crate) struct SignerArgs {
         hide_env_values = true
     )]
     key_certificate_chain: Vec<PathBuf>,
-    /// How long a service that does not answer is asked again, in all (default: 2m)
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "AFFIANT_RETRY_FOR", hide_env_values = true)]
-    retry_for: Option<Duration>,
-    /// Who signs may become known to public services
-    #[arg(long, env = "AFFIANT_LOG_PUBLIC_OK", hide_env_values = true)]
-    log_public_ok: bool,
-    #[command(flatten)]
-    root: RootArgs,
-    #[command(flatten)]
-    token: TokenArgs,
 }
 
 /// Those who sign, and the variables that were consumed for it (security rule 2).
@@ -71,60 +53,59 @@ pub(crate) type Signers = (Vec<Box<dyn Signer>>, Vec<String>);
 impl SignerArgs {
     /// Says by which name affiant was called.
     pub(crate) fn call(&mut self, called: Called) {
-        self.token.call(called);
+        self.named.token.call(called);
     }
 
     /// Whether an identity is to sign, where no key does.
     pub(crate) fn is_keyless(&self) -> bool {
-        let config = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty());
-        named(self.fulcio_url.as_ref()).is_some() || config.is_some()
+        self.named.authority().is_some() || self.named.config().is_some()
     }
 
     /// Whether an identity signs, alone or beside `keys`.
     pub(crate) fn is_identity(&self, keys: &[String]) -> bool {
-        named(self.fulcio_url.as_ref()).is_some() || (keys.is_empty() && self.is_keyless())
+        self.named.authority().is_some() || (keys.is_empty() && self.is_keyless())
     }
 
     /// What the command may not see of who signs.
     pub(crate) fn secrets(&self, keys: &[String]) -> Secrets {
-        self.token.secrets(self.is_identity(keys))
+        self.named.token.secrets(self.is_identity(keys))
     }
 
     /// The trusted root that the services' answers are checked with, to be kept beside what they vouch for.
     pub(crate) fn trusted_root(&self, keys: &[String], output: &Output) -> Result<Option<Vec<u8>>, Failure> {
-        if self.asks(keys)? { self.root.bytes(output) } else { Ok(None) }
+        if self.asks(keys)? { self.named.root.bytes(output) } else { Ok(None) }
     }
 
     /// The trusted root that is named, whatever is asked.
     pub(crate) fn named_root(&self, output: &Output) -> Result<Option<Vec<u8>>, Failure> {
-        self.root.bytes(output)
+        self.named.root.bytes(output)
     }
 
     /// How `resume` is told of that.
     pub(crate) fn root_flag(&self) -> String {
-        self.root.named().map(|root| format!(" --trusted-root {}", word(root))).unwrap_or_default()
+        self.named.root.named().map(|root| format!(" --trusted-root {}", word(root))).unwrap_or_default()
     }
 
     /// The way to logs, with one budget of time for all questions.
     pub(crate) fn logs(&self) -> Result<Arc<dyn Services>, Failure> {
-        services(self.retry_for.unwrap_or(RETRY_FOR))
+        services(self.named.retry_for())
     }
 
     /// The same, or what stands before it, with the answers checked as those are that sign.
     pub(crate) fn checked(&self, services: Arc<dyn Services>, output: &Output) -> Result<Arc<dyn Services>, Failure> {
-        Ok(self.root.check(services, false, output)?.0)
+        Ok(self.named.root.check(services, false, output)?.0)
     }
 
     /// Whether this log may be asked, and hear of what is signed for images in these registries.
     pub(crate) fn permit_log(&self, services: &dyn Services, url: &str, registries: &[String]) -> Result<(), Failure> {
         permitted(services, [&url.to_owned()])?;
-        if is_public(url) { may_become_known(url, registries, self.log_public_ok) } else { Ok(()) }
+        if is_public(url) { may_become_known(url, registries, self.named.log_public_ok) } else { Ok(()) }
     }
 
     /// Whether signing asks a service.
     fn asks(&self, keys: &[String]) -> Result<bool, Failure> {
-        let (authority, timestamps) = self.services()?;
-        Ok(!timestamps.is_empty() || (authority.is_some() && self.is_identity(keys)))
+        let chosen = self.services()?;
+        Ok(!chosen.timestamps.is_empty() || (chosen.authority.is_some() && self.is_identity(keys)))
     }
 
     /// Refuses services where no other machine may be asked.
@@ -141,13 +122,13 @@ impl SignerArgs {
     pub(crate) fn resume_flags(&self) -> String {
         let mut flags = String::new();
         let mut add = |flag: &str, value: &str| flags.extend([" ", flag, " ", &word(value)]);
-        if let Some(url) = named(self.fulcio_url.as_ref()) {
+        if let Some(url) = self.named.authority() {
             add("--fulcio-url", &url);
         }
-        for url in self.timestamp_servers.iter().filter_map(|url| named(Some(url))) {
+        for url in self.named.timestamps() {
             add("--timestamp-servers", &url);
         }
-        if let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) {
+        if let Some(file) = self.named.config() {
             add("--signing-config", &file.display().to_string());
         }
         if let Some(file) = &self.key_certificate {
@@ -156,16 +137,16 @@ impl SignerArgs {
         for file in &self.key_certificate_chain {
             add("--key-certificate-chain", &file.display().to_string());
         }
-        if let Some(root) = self.root.named() {
+        if let Some(root) = self.named.root.named() {
             add("--trusted-root", root);
         }
-        for (flag, value) in self.token.resume_flags() {
-            add(flag, value);
+        for (flag, value) in self.named.token.resume_flags() {
+            add(flag, &value);
         }
-        if self.token.oidc_disable_ambient_providers {
+        if self.named.token.oidc_disable_ambient_providers {
             flags.push_str(" --oidc-disable-ambient-providers");
         }
-        if self.log_public_ok {
+        if self.named.log_public_ok {
             flags.push_str(" --log-public-ok");
         }
         flags
@@ -181,10 +162,10 @@ impl SignerArgs {
         is_plan: bool,
         output: &Output,
     ) -> Result<Signers, Failure> {
-        let (authority, timestamps) = self.services()?;
+        let Chosen { authority, timestamps, issuer, .. } = self.services()?;
         // Under the peers' names too: their flag says where to ask, and not that what is said there is kept for all to read.
         if let Some(public) = authority.as_ref().filter(|url| self.is_identity(keys) && is_public(url))
-            && !self.log_public_ok
+            && !self.named.log_public_ok
         {
             return Err(becomes_public(public, "who signs becomes known"));
         }
@@ -192,9 +173,9 @@ impl SignerArgs {
             Arc::new(NoServices)
         } else if is_plan {
             // Nobody is asked, not even for a root of trust.
-            services(self.retry_for.unwrap_or(RETRY_FOR))?
+            services(self.named.retry_for())?
         } else {
-            self.root.check(services(self.retry_for.unwrap_or(RETRY_FOR))?, false, output)?.0
+            self.named.root.check(services(self.named.retry_for())?, false, output)?.0
         };
         permitted(services.as_ref(), authority.iter().chain(&timestamps))?;
         let mut signers: Vec<Box<dyn Signer>> = Vec::new();
@@ -222,7 +203,7 @@ impl SignerArgs {
             })?));
         }
         // A configuration also says where a key's timestamps come from; an authority that is named itself is to sign too.
-        if !keys.is_empty() && named(self.fulcio_url.as_ref()).is_none() {
+        if !keys.is_empty() && self.named.authority().is_none() {
             return Ok((signers, consumed));
         }
         if keys.is_empty() && self.key_certificate.is_some() {
@@ -243,29 +224,23 @@ impl SignerArgs {
         if is_plan {
             return Ok((signers, consumed));
         }
-        let found = self.token.find()?;
+        let found = self.named.token.find(issuer.as_deref())?;
+        if let Some(issuer) = found.login() {
+            output.message(&format!(
+                "note: there is no identity token: when it is to be signed, you are asked to log in at {issuer}"
+            ));
+        }
         consumed.extend(found.consumed.iter().cloned());
         let key = PrivateKey::generate(KeyKind::P256)
             .map_err(|error| Failure::because(Kind::Run, "no key for the certificate can be made", &error))?;
-        let issue = self.issue(authority, found, &services);
+        let issue = self.issue(authority, found, &services, output);
         signers.push(Box::new(Vouched::later(key, issue, timestamps, services)));
         Ok((signers, consumed))
     }
 
-    /// Where certificates and timestamps come from.
-    fn services(&self) -> Result<(Option<String>, Vec<String>), Failure> {
-        let authority = named(self.fulcio_url.as_ref());
-        let timestamps: Vec<String> = self.timestamp_servers.iter().filter_map(|url| named(Some(url))).collect();
-        let Some(file) = self.signing_config.as_deref().filter(|file| !file.as_os_str().is_empty()) else {
-            return Ok((authority, timestamps));
-        };
-        if authority.is_some() || !timestamps.is_empty() {
-            return Err(Failure::usage("a service is named beside --signing-config: which of them is meant?")
-                .hint("leave one of them out"));
-        }
-        // Envelopes of evidence have no room for entries of logs.
-        let chosen = configured(file, None)?;
-        Ok((chosen.authority, chosen.timestamps))
+    /// Where certificates and timestamps come from. Envelopes of evidence have no room for entries of logs.
+    fn services(&self) -> Result<Chosen, Failure> {
+        self.named.chosen(None, None, true)
     }
 
     fn certificate(&self, key: &PrivateKey, keys: usize) -> Result<Option<(Certificate, Vec<Certificate>)>, Failure> {
@@ -298,11 +273,12 @@ impl SignerArgs {
         Ok(Some((leaf, chain)))
     }
 
-    /// What gets the certificate when the first signature is made.
-    fn issue(&self, authority: String, found: Found, services: &Arc<dyn Services>) -> Issue {
-        let (services, token) = (Arc::clone(services), self.token.clone());
+    /// What gets the certificate when the first signature is made. Whatever comes between then, what is to be signed is
+    /// not lost: a login that is broken off is an error like another.
+    fn issue(&self, authority: String, found: Found, services: &Arc<dyn Services>, output: &Output) -> Issue {
+        let (services, token, output) = (Arc::clone(services), self.named.token.clone(), output.clone());
         Box::new(move |key| {
-            let token = found.fetch(services.as_ref(), &token).map_err(|failure| failure.one_line())?;
+            let token = found.fetch(services.as_ref(), &token, true, &output).map_err(|failure| failure.one_line())?;
             let issued = services.certificate(&authority, Form::Key, &token, key).map_err(|error| error.to_string())?;
             issued.check(key.public_key(), token.claims()).map_err(|error| format!("{authority}: {error}"))?;
             Ok(issued)

@@ -1,6 +1,6 @@
 //! Where identity tokens come from, in this order: the flag, `SIGSTORE_ID_TOKEN` (GitLab, `CircleCI`), a file in the place
-//! that is agreed for it, GitHub Actions, Buildkite's agent. What is there is looked at before anything is done; GitHub and
-//! Buildkite are asked when the token is needed, and not before.
+//! that is agreed for it, GitHub Actions, Buildkite's agent, a person at the terminal who logs in. What is there is looked at
+//! before anything is done; GitHub, Buildkite and the person are asked when the token is needed, and not before.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,10 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::is_file;
+use super::login::{Flow, Login, LoginArgs, why_not};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::names::Called;
+use crate::cli::output::Output;
 use crate::cli::surroundings::{self, variable};
 
 /// The variable that jobs of GitLab and `CircleCI` have a token in.
@@ -42,7 +44,7 @@ pub(crate) struct TokenArgs {
         hide_env_values = true
     )]
     pub(crate) identity_token: Option<String>,
-    /// Demand that the token is by this issuer
+    /// Demand that the token is by this issuer; on a terminal, where there is none: log in there
     #[arg(
         long,
         alias = "signer-fulcio-oidc-issuer",
@@ -51,7 +53,7 @@ pub(crate) struct TokenArgs {
         hide_env_values = true
     )]
     pub(crate) oidc_issuer: Option<String>,
-    /// Audience of the token
+    /// Audience of the token; who asks for it in a login
     #[arg(
         long,
         alias = "signer-fulcio-oidc-client-id",
@@ -67,6 +69,8 @@ pub(crate) struct TokenArgs {
     /// Take no token that is not named
     #[arg(long, env = "AFFIANT_OIDC_DISABLE_AMBIENT_PROVIDERS", hide_env_values = true)]
     pub(crate) oidc_disable_ambient_providers: bool,
+    #[command(flatten)]
+    login: LoginArgs,
     #[arg(skip)]
     called: Called,
 }
@@ -80,6 +84,8 @@ enum Source {
     GitHub(Zeroizing<String>, Zeroizing<String>),
     /// A Buildkite agent's service.
     Buildkite(AgentJob),
+    /// A person.
+    Login(Login),
 }
 
 /// A token that was found, or whom to ask for one.
@@ -130,35 +136,42 @@ impl TokenArgs {
         Wanted { audience: &self.oidc_client_id, issuer }
     }
 
-    /// Looks at a token.
-    pub(crate) fn look(&self, text: &Zeroizing<String>, from: &str) -> Result<IdentityToken, Failure> {
-        IdentityToken::look(text, &self.wanted(), surroundings::now()).map_err(|fault| {
+    /// Looks at a token. One that a login led to is by the issuer that was asked, under whatever name we were called.
+    fn look(&self, text: &Zeroizing<String>, from: &str, issuer: Option<&str>) -> Result<IdentityToken, Failure> {
+        let wanted = self.wanted();
+        let wanted = Wanted { issuer: issuer.or(wanted.issuer), ..wanted };
+        IdentityToken::look(text, &wanted, surroundings::now()).map_err(|fault| {
             Failure::new(Kind::NoAnswer, format!("the identity token from {from} cannot be used: {fault}"))
                 .hint(fault.remedy())
         })
     }
 
-    /// The token that is named, or the first that the surroundings have. A token that is here is looked at.
-    pub(crate) fn find(&self) -> Result<Found, Failure> {
-        let found = self.found()?;
+    /// The token that is named, or the first that the surroundings have, or somebody who can log in: at the issuer that is
+    /// named, else at that of the services. A token that is here is looked at.
+    pub(crate) fn find(&self, issuer: Option<&str>) -> Result<Found, Failure> {
+        let own = self.oidc_issuer.as_deref().map(str::trim).filter(|issuer| !issuer.is_empty());
+        let found = self.found(own.or(issuer))?;
         if let Source::Here(text) = &found.source {
-            self.look(text, &found.from)?;
+            self.look(text, &found.from, None)?;
         }
         Ok(found)
     }
 
     /// How `resume` is told the same. A token is not among it: it has expired then.
-    pub(crate) fn resume_flags(&self) -> Vec<(&'static str, &str)> {
+    pub(crate) fn resume_flags(&self) -> Vec<(&'static str, String)> {
         let file = self.identity_token.as_deref().filter(|given| is_file(Path::new(given)));
         let client = Some(self.oidc_client_id.as_str()).filter(|name| *name != AUDIENCE);
-        let issuer = self.wanted().issuer;
+        // The peers' flag says where to log in, and nothing of a token that is here.
+        let logs_in = || matches!(self.found(self.oidc_issuer.as_deref()), Ok(Found { source: Source::Login(_), .. }));
+        let issuer = self.wanted().issuer.or(self.oidc_issuer.as_deref().filter(|_| logs_in()));
         let flags = [
             ("--identity-token", file),
             ("--oidc-issuer", issuer),
             ("--oidc-client-id", client),
             ("--oidc-provider", self.oidc_provider.as_deref().filter(|name| !name.is_empty())),
         ];
-        flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+        let flags = flags.into_iter().filter_map(|(flag, value)| Some((flag, value?.to_owned())));
+        flags.chain(self.login.resume_flags()).collect()
     }
 
     /// All that the command may not see: the token that is named, and where an identity signs, whatever of the
@@ -185,6 +198,9 @@ impl TokenArgs {
             }
         }
         if is_identity {
+            if let Ok(Some(secret)) = self.login.secret() {
+                add(&secret);
+            }
             for name in [VARIABLE, GITHUB_REQUEST[1], BUILDKITE[0]] {
                 if let Some(text) = variable(name).and_then(|value| value.into_string().ok()).map(Zeroizing::new) {
                     add(&text);
@@ -206,8 +222,13 @@ impl TokenArgs {
         secrets
     }
 
-    fn found(&self) -> Result<Found, Failure> {
+    fn found(&self, issuer: Option<&str>) -> Result<Found, Failure> {
+        let flow = self.login.flow()?;
         if let Some(given) = self.identity_token.as_deref().filter(|given| !given.trim().is_empty()) {
+            if let Some(flow) = flow.filter(|flow| *flow != Flow::Token) {
+                return Err(Failure::usage(format!("a token, and --fulcio-auth-flow {flow}: which of them is meant?"))
+                    .hint("leave one of them out"));
+            }
             // Which variable it came in, when it came in one, is known to clap only.
             let consumed = [OWN, "COSIGN_IDENTITY_TOKEN"];
             let consumed = consumed.into_iter().filter(|name| variable(name).is_some_and(|value| value == given));
@@ -230,7 +251,18 @@ impl TokenArgs {
                 })?)
             }
         };
+        if flow.is_some_and(|flow| flow != Flow::Token) {
+            return Ok(self.login.find(issuer)?.into());
+        }
+        // Whoever names a provider does not mean a person.
+        let person = || match chosen {
+            None => self.login.possible(issuer),
+            Some(_) => None,
+        };
         if self.oidc_disable_ambient_providers && chosen.is_none() {
+            if let Some(login) = person() {
+                return Ok(login?.into());
+            }
             return Err(Failure::usage("no identity token is named, and none of the surroundings may be taken")
                 .hint("name one with `--identity-token FILE`"));
         }
@@ -240,7 +272,26 @@ impl TokenArgs {
                 return Ok(found);
             }
         }
-        Err(nothing())
+        person().map_or_else(|| Err(nothing(issuer)), |login| Ok(login?.into()))
+    }
+}
+
+/// Says what the job must permit, by where it runs.
+fn nothing(issuer: Option<&str>) -> Failure {
+    let is = |name: &str| variable(name).is_some_and(|value| value == "true");
+    let failure = Failure::new(Kind::NoAnswer, "there is no identity token, and so nobody to issue a certificate to");
+    if is("GITHUB_ACTIONS") {
+        failure.hint("the job needs `permissions: id-token: write`")
+    } else if is("GITLAB_CI") {
+        failure.hint("write in the job: `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`")
+    } else {
+        failure.hint("give one with `--identity-token FILE`, or SIGSTORE_ID_TOKEN").hint(why_not(issuer))
+    }
+}
+
+impl From<Login> for Found {
+    fn from(login: Login) -> Self {
+        Self { from: format!("a login at {}", login.issuer), source: Source::Login(login), consumed: Vec::new() }
     }
 }
 
@@ -292,23 +343,31 @@ fn of_surroundings(provider: Provider) -> Result<Option<Found>, Failure> {
     })
 }
 
-/// Says what the job must permit, by where it runs.
-fn nothing() -> Failure {
-    let is = |name: &str| variable(name).is_some_and(|value| value == "true");
-    let failure = Failure::new(Kind::NoAnswer, "there is no identity token, and so nobody to issue a certificate to");
-    if is("GITHUB_ACTIONS") {
-        failure.hint("the job needs `permissions: id-token: write`")
-    } else if is("GITLAB_CI") {
-        failure.hint("write in the job: `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`")
-    } else {
-        failure.hint("give one with `--identity-token FILE`, or SIGSTORE_ID_TOKEN; affiant opens no browser")
-    }
-}
-
 impl Found {
-    /// The token: what is here, or what is given for it now.
-    pub(crate) fn fetch(&self, services: &dyn Services, args: &TokenArgs) -> Result<IdentityToken, Failure> {
-        args.look(&self.text(services, &args.oidc_client_id)?, &self.from)
+    /// Where somebody will be asked to log in.
+    pub(crate) fn login(&self) -> Option<&str> {
+        match &self.source {
+            Source::Login(login) => Some(&login.issuer),
+            _ => None,
+        }
+    }
+
+    /// The token: what is here, or what is given for it now. `must_go_on`: whoever breaks a login off ends the login, and
+    /// not affiant.
+    pub(crate) fn fetch(
+        &self,
+        services: &dyn Services,
+        args: &TokenArgs,
+        must_go_on: bool,
+        output: &Output,
+    ) -> Result<IdentityToken, Failure> {
+        if let Source::Login(login) = &self.source {
+            let (text, issuer) = args.login.log_in(login, &args.oidc_client_id, must_go_on, output)?;
+            let token = args.look(&text, &self.from, Some(&issuer))?;
+            output.message(&format!("logged in as {}", token.claims().challenge()));
+            return Ok(token);
+        }
+        args.look(&self.text(services, &args.oidc_client_id)?, &self.from, None)
     }
 
     /// The token as it was given.
@@ -326,6 +385,7 @@ impl Found {
                     .map_err(|reason| cannot(reason).hint("the job needs `permissions: id-token: write`"))
             }
             Source::Buildkite(job) => services.buildkite(job, audience).map_err(|error| cannot(error.to_string())),
+            Source::Login(_) => Err(cannot("nobody was asked".to_owned())),
         }
     }
 }

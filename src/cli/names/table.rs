@@ -9,7 +9,6 @@ use super::Called;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Platform,
-    Sigstore,
     Kms,
     Vault,
     Spiffe,
@@ -25,7 +24,6 @@ impl Part {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Platform => "services behind one URL (keyless signing, timestamps, archivista)",
-            Self::Sigstore => "keyless signing and transparency logs (Fulcio, Rekor)",
             Self::Kms => "keys in key management services",
             Self::Vault => "certificates from Vault",
             Self::Spiffe => "SPIFFE identities",
@@ -44,7 +42,6 @@ impl Part {
                 "write `--platform-url \"\"` or `--offline`, and name a key with `--signer-file-key-path FILE`"
             }
             Self::Kms | Self::Vault | Self::Spiffe => "name a key file with `--signer-file-key-path FILE`",
-            Self::Sigstore => "name a key with `--key FILE`, and leave the flag out",
             Self::Timestamps => "leave the flag out: a key needs no timestamp",
             Self::Tracing => "leave the flag out: materials and products are found by looking at the folder twice",
             Self::Providers | Self::Cloud | Self::Attestors => "leave it out; `attestors list` says which there are",
@@ -158,7 +155,6 @@ const PROFILES: Does = Does::Refused(&[""], "affiant writes no profile of itself
 const WITH_TRACE: Does = Does::Nothing("only `--trace` would read it");
 const REPORT: &str = "stdout belongs to the command; `--report FILE` writes what happened as JSON";
 
-const SIGSTORE: Does = Does::Needs(Part::Sigstore, &[""]);
 const BOTH_FORMS: Does = Does::Nothing("both forms are written, and each is found by itself");
 const FILES: &str = "what is checked is what the registry keeps beside the image";
 const OWN_CERTIFICATE: Does =
@@ -205,12 +201,6 @@ pub(super) const FLAGS: &[Flag] = &[
     value("cache-allow-pattern", CILOCK, CAPTURE, WITH_TRACE),
     truth("diagnose", CILOCK, CAPTURE, WITH_TRACE),
     truth("signer-fulcio-use-http", BOTH, SIGNERS, Does::Nothing("HTTP is what is spoken")),
-    value(
-        "signer-fulcio-oidc-redirect-url",
-        BOTH,
-        SIGNERS,
-        Does::Nothing("only a login in a browser would read it, and none is opened"),
-    ),
     value("vsa-timestamp-servers", CILOCK, VERIFY, Does::Needs(Part::Timestamps, &[""])),
     value(
         "signer-file-key-passphrase",
@@ -277,8 +267,6 @@ pub(super) const FLAGS: &[Flag] = &[
         Does::Refused(&["true"], "a signature is kept beside the image", "leave it out"),
     ),
     truth("record-creation-timestamp", COSIGN, COSIGN_VERBS, Does::Nothing("times under tags prove nothing")),
-    value("oidc-client-secret-file", COSIGN, COSIGN_VERBS, SIGSTORE),
-    value("oidc-redirect-url", COSIGN, COSIGN_VERBS, SIGSTORE),
     value("certificate", COSIGN, COSIGN_VERBS, OWN_CERTIFICATE),
     value("certificate-chain", COSIGN, COSIGN_VERBS, OWN_CERTIFICATE),
     truth(

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::archivista::ArchivistaArgs;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::{inspect, keys};
+use crate::cli::{inspect, keys, outputs};
 
 /// Largest file of a signed policy, in bytes: its payload in base64, and signatures.
 const MAX_POLICY_FILE: usize = 2 * affiant_core::policy::MAX_POLICY;
@@ -127,6 +127,15 @@ impl GateArgs {
         }
         trusted.trust = PolicyTrust { trust, constraint, minimum_version: self.policy_minimum_version };
         Ok(trusted)
+    }
+
+    /// What is read.
+    pub(in crate::cli) fn reads(&self, files: &mut outputs::Files) {
+        files.reads("the policy", [&self.policy]);
+        files.reads("a key of the policy", &self.publickey);
+        files.reads("evidence", self.attestations.iter().chain(&self.bundle));
+        let certificates = [&self.policy_ca_roots, &self.policy_ca_intermediates, &self.policy_timestamp_servers];
+        files.reads("a certificate of the policy", certificates.into_iter().flatten());
     }
 
     /// Digests to find evidence by.

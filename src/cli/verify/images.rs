@@ -17,8 +17,8 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::image::annotations;
 use crate::cli::image::place::{self, RegistryArgs};
 use crate::cli::inspect::read_file;
-use crate::cli::keys;
 use crate::cli::output::Output;
+use crate::cli::{keys, outputs};
 
 /// How a constraint is read.
 type Read = fn(&str) -> Result<Pattern, IdentityError>;
@@ -102,6 +102,13 @@ impl HowArgs {
             origin("image annotation", format!("{name}={value}"), "--image-annotations".to_owned());
         }
         Ok(trust)
+    }
+
+    /// What is read of these images, and of who must have signed them.
+    pub(in crate::cli) fn reads(&self, images: &[String], files: &mut outputs::Files) {
+        files.reads("a key of the images", &self.image_key);
+        files.reads("the root of trust of the images", &self.image_trusted_root);
+        files.reads("the image", images.iter().filter_map(|name| place::archive_of(name)));
     }
 
     /// Whether anything is demanded of a signature.
@@ -197,6 +204,12 @@ impl ImageArgs {
     /// Resolves the images, each once.
     pub(super) fn open(&self, offline: bool) -> Result<Vec<Opened<'_>>, Failure> {
         self.images.iter().map(|name| self.how.open(name, offline)).collect()
+    }
+
+    /// What is read and written.
+    pub(super) fn files(&self, files: &mut outputs::Files) {
+        self.how.reads(&self.images, files);
+        files.writes("--digest-out", &self.digest_out);
     }
 
     /// Where the names that may be deployed go. What an earlier verdict left there is taken away at once.

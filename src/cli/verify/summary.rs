@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::gate::Mode;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::keys;
+use crate::cli::{keys, outputs};
 
 /// The verification summary.
 #[derive(Args)]
@@ -42,6 +42,13 @@ pub(super) struct Summary<'a> {
 }
 
 impl SummaryArgs {
+    /// What is read and written.
+    pub(super) fn files(&self, files: &mut outputs::Files) {
+        files.reads_keys(&self.signer_file_key_path);
+        files.reads("the password file", &self.key_password_file);
+        files.writes("--vsa-outfile", &self.vsa_outfile);
+    }
+
     pub(super) fn prepare(&self) -> Result<Option<Summary<'_>>, Failure> {
         let Some(path) = &self.vsa_outfile else {
             return if self.signer_file_key_path.is_empty() {
@@ -51,7 +58,6 @@ impl SummaryArgs {
                     .hint("name it with `--vsa-outfile FILE`; the policy's key is `--publickey FILE`"))
             };
         };
-        keys::refuse_as_outfile(&self.signer_file_key_path, path)?;
         let outfile = Outfile::probe(path).map_err(|error| {
             Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
         })?;

@@ -12,7 +12,7 @@ use super::manifest::{
     Descriptor, EMPTY, Kind as ManifestKind, Manifest, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST,
 };
 use super::reference::{At, Digest};
-use super::repository::{Put, Repository, RepositoryError};
+use super::repository::{Listed, Put, Repository, RepositoryError, Skipped};
 use super::shared::{self, Change, Pace, Settling, SharedError, Ticket};
 use super::sigstore::BUNDLE_V03;
 use crate::sigstore::Entry;
@@ -355,7 +355,7 @@ pub fn enlist<'a>(
     // that cannot be found out, the tag is written.
     let listed = repository.referrers(subject).ok().flatten().unwrap_or_default();
     let new: Vec<Descriptor> =
-        new.iter().filter(|entry| !listed.iter().any(|one| one.digest == entry.digest)).cloned().collect();
+        new.iter().filter(|entry| !listed.entries.iter().any(|one| one.digest == entry.digest)).cloned().collect();
     if new.is_empty() {
         return Ok(None);
     }
@@ -446,18 +446,19 @@ pub fn delist(repository: &dyn Repository, subject: &Digest, entry: &Digest, pac
     Ok(())
 }
 
-/// What is said to refer to an image: by the registry, else by the tag. Entries are not proven: the manifest decides.
-pub fn referrers(repository: &dyn Repository, of: &Digest) -> Result<Vec<Descriptor>, RepositoryError> {
-    let mut entries = repository.referrers(of)?.unwrap_or_default();
+/// What is said to refer to an image: by the registry, and by the tag. Entries are not proven: the manifest decides.
+pub fn referrers(repository: &dyn Repository, of: &Digest) -> Result<Listed, RepositoryError> {
+    let mut listed = repository.referrers(of)?.unwrap_or_default();
     // A registry that learned to keep lists later has the tag beside it.
-    if let Some(stored) = repository.manifest(&At::Tag(of.tag("")))?
-        && let Ok(manifest) = stored.manifest()
-    {
-        for entry in manifest.entries() {
-            if !entries.iter().any(|one| one.digest == entry.digest) {
-                entries.push(entry.clone());
-            }
-        }
+    let tag = of.tag("");
+    let place = format!("the list of referrers {tag}");
+    match repository.manifest(&At::Tag(tag)) {
+        Ok(Some(list)) => listed.add(&place, list.media_type(), list.bytes()),
+        Ok(None) => {}
+        Err(error) if error.is_outage() => return Err(error),
+        Err(error) => listed.skipped.push(Skipped::hiding(place, error.one_line())),
     }
-    Ok(entries)
+    let mut seen = BTreeSet::new();
+    listed.entries.retain(|entry| seen.insert(entry.digest.clone()));
+    Ok(listed)
 }

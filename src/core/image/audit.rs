@@ -153,7 +153,7 @@ pub fn audit(repository: &dyn Repository, name: Option<&str>, options: &Options)
     }
     if let Some(more) = found.skipped.len().checked_sub(MAX_SKIPPED).filter(|more| *more > 0) {
         found.skipped.truncate(MAX_SKIPPED);
-        found.skipped.push(Skipped { place: repository.name(), reason: format!("{more} more cannot be read") });
+        found.skipped.push(Skipped::one(repository.name(), format!("{more} more cannot be read")));
     }
     found.replaced.sort();
     Ok(found)
@@ -216,7 +216,7 @@ fn look(
         seen.is_there = true;
         match stored.manifest() {
             Ok(manifest) => seen.below = below(repository, &manifest)?,
-            Err(error) => seen.skipped.push(Skipped { place: digest.to_string(), reason: error.to_string() }),
+            Err(error) => seen.skipped.push(Skipped::one(digest.to_string(), error.to_string())),
         }
     }
     let wanted = BTreeMap::new();

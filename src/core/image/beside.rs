@@ -8,7 +8,7 @@ use super::attached;
 use super::layout::is_evidence_tag;
 use super::manifest::Descriptor;
 use super::reference::{At, Digest};
-use super::repository::{Put, Repository, RepositoryError, Stored};
+use super::repository::{Listed, Put, Repository, RepositoryError, Stored};
 
 /// Two repositories, read as one. Images are looked for in their own first, evidence in the other first. Nothing is written
 /// through it.
@@ -70,11 +70,13 @@ impl Repository for Beside {
         Err(self.cannot())
     }
 
-    fn referrers(&self, of: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError> {
+    fn referrers(&self, of: &Digest) -> Result<Option<Listed>, RepositoryError> {
         let mut all = attached::referrers(&*self.evidence, of)?;
-        all.extend(attached::referrers(&*self.images, of)?);
+        let Listed { entries, skipped } = attached::referrers(&*self.images, of)?;
+        all.entries.extend(entries);
+        all.skipped.extend(skipped);
         let mut seen = BTreeSet::new();
-        all.retain(|entry| seen.insert(entry.digest.clone()));
+        all.entries.retain(|entry| seen.insert(entry.digest.clone()));
         Ok(Some(all))
     }
 

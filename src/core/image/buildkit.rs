@@ -20,6 +20,11 @@ const ATTESTATIONS: &str = "attestation-manifest";
 /// Most bytes of all statements of an index.
 const MAX_TOTAL: u64 = 512 * 1024 * 1024;
 
+/// Whether an entry of an index is one of attestations about another.
+pub fn is_attestation(entry: &Descriptor) -> bool {
+    entry.annotation(REFERENCE_TYPE) == Some(ATTESTATIONS)
+}
+
 /// Why the attestations of an index are not signed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildKitError {
@@ -72,7 +77,7 @@ pub fn unsigned(repository: &dyn Repository, index: &Stored) -> Result<Vec<Unsig
     let is_about = |entry: &Descriptor| entry.annotation(REFERENCE_TYPE).is_some();
     let mut all = Vec::new();
     let mut total = 0_u64;
-    for entry in manifest.entries().iter().filter(|entry| entry.annotation(REFERENCE_TYPE) == Some(ATTESTATIONS)) {
+    for entry in manifest.entries().iter().filter(|entry| is_attestation(entry)) {
         let wrong = |reason: String| BuildKitError::Entry { entry: entry.digest.clone(), reason };
         let said = entry.annotation(REFERENCE_DIGEST).unwrap_or_default();
         let siblings: Vec<_> =

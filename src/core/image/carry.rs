@@ -16,7 +16,7 @@ use super::layout::is_evidence_tag;
 use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use super::platforms::choose_entry;
 use super::reference::{At, Digest};
-use super::repository::{MAX_REFERRERS, Put, Repository, RepositoryError, Stored};
+use super::repository::{Listed, MAX_REFERRERS, Put, Repository, RepositoryError, Skipped, Stored};
 use super::shared::{self, Change, Pace, Settling, SharedError};
 
 /// Most manifests of an image with its evidence.
@@ -37,8 +37,6 @@ const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 pub struct Options {
     /// Signatures, attestations and other referrers too.
     pub evidence: bool,
-    /// Of an index only the image for this machine, as `os/architecture[/variant]`.
-    pub platform: Option<String>,
     /// Blobs that are carried at the same time.
     pub at_once: usize,
     /// What stands before the tags of evidence.
@@ -51,7 +49,21 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { evidence: true, platform: None, at_once: 4, prefix: String::new(), mount_from: None, reread: false }
+        Self { evidence: true, at_once: 4, prefix: String::new(), mount_from: None, reread: false }
+    }
+}
+
+/// What is going to be carried, found once.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    root: Stored,
+    taken_from: Option<Digest>,
+}
+
+impl Chosen {
+    /// Its digest, here and there.
+    pub fn digest(&self) -> &Digest {
+        self.root.digest()
     }
 }
 
@@ -88,6 +100,16 @@ pub enum CarryError {
     /// It was named wrongly, or cannot be carried whole.
     #[error("{0}")]
     Image(String),
+    /// Nobody knows what is kept about it, so that it cannot be carried.
+    #[error("what is kept about {of} cannot be read: {place}: {reason}")]
+    Evidence {
+        /// About what.
+        of: Digest,
+        /// Where it should be.
+        place: String,
+        /// Why it cannot be read.
+        reason: String,
+    },
     /// It was carried, and is not there as it was.
     #[error("{place} has not what was put there: {what}")]
     NotThere {
@@ -201,10 +223,14 @@ impl Plan<'_> {
     }
 
     /// Who is said to refer to a manifest: by the place's list, and by the tag that a writer keeps.
-    fn referrers(&self, of: &Digest) -> Result<Vec<Descriptor>, CarryError> {
-        let mut entries = attached::referrers(self.from, of)?;
-        let mut seen = BTreeSet::new();
-        entries.retain(|entry| seen.insert(entry.digest.clone()));
+    fn referrers(&mut self, of: &Digest) -> Result<Vec<Descriptor>, CarryError> {
+        let Listed { entries, skipped } = attached::referrers(self.from, of)?;
+        for Skipped { place, reason, hides } in skipped {
+            if hides {
+                return Err(CarryError::Evidence { of: of.clone(), place, reason });
+            }
+            self.notes.push(format!("{place}: {reason}"));
+        }
         if entries.len() > MAX_REFERRERS {
             return Err(large(format!("the list of referrers of {of}"), entries.len(), MAX_REFERRERS));
         }
@@ -266,19 +292,25 @@ fn for_platform(from: &dyn Repository, root: &Stored, wanted: &str) -> Result<St
     Ok(child)
 }
 
-/// Carries what `at` means in `from` to `to`, there under `tag` or under its digest alone.
+/// Finds what `at` means in `from`; of an index only the image for a platform, `os/architecture[/variant]`, where one is
+/// named.
+pub fn choose(from: &dyn Repository, at: &At, platform: Option<&str>) -> Result<Chosen, CarryError> {
+    let named = from.need(at)?;
+    Ok(match platform {
+        Some(wanted) => Chosen { root: for_platform(from, &named, wanted)?, taken_from: Some(named.digest().clone()) },
+        None => Chosen { root: named, taken_from: None },
+    })
+}
+
+/// Carries what was chosen in `from` to `to`, there under `tag` or under its digest alone.
 pub fn carry(
     from: &dyn Repository,
-    at: &At,
+    chosen: Chosen,
     to: &dyn Repository,
     tag: Option<&str>,
     options: &Options,
 ) -> Result<Report, CarryError> {
-    let named = from.need(at)?;
-    let (root, taken_from) = match &options.platform {
-        Some(wanted) => (for_platform(from, &named, wanted)?, Some(named.digest().clone())),
-        None => (named, None),
-    };
+    let Chosen { root, taken_from } = chosen;
     let descriptor = root.descriptor();
     let mut plan = Plan {
         from,
@@ -473,7 +505,8 @@ fn verify(
         }
         let Some(subject) = one.manifest.subject.as_ref().filter(|_| *digest != root.digest) else { continue };
         if !lists.contains_key(&subject.digest) {
-            let list = attached::referrers(to, &subject.digest)?.into_iter().map(|entry| entry.digest).collect();
+            let list =
+                attached::referrers(to, &subject.digest)?.entries.into_iter().map(|entry| entry.digest).collect();
             lists.insert(&subject.digest, list);
         }
         if !lists[&subject.digest].contains(digest) {

@@ -11,7 +11,7 @@ use super::attached::{
 use super::found::MAX_FETCHED;
 use super::manifest::{Descriptor, EMPTY, Manifest, OCI_EMPTY};
 use super::reference::{At, Digest};
-use super::repository::{Repository, RepositoryError};
+use super::repository::{Listed, Repository, RepositoryError, Skipped};
 use super::shared::{self, Change, Pace, SharedError};
 use super::sigstore::{BUNDLE, BUNDLE_V03, Bundle, MAX_BUNDLE};
 use crate::dsse::{Envelope, pae_header};
@@ -74,7 +74,7 @@ fn referrers(
     subject: &Digest,
     is_sought: impl Fn(&Manifest) -> bool,
 ) -> Result<Vec<(Digest, Manifest)>, RepositoryError> {
-    let entries = attached::referrers(repository, subject)?;
+    let Listed { entries, skipped } = attached::referrers(repository, subject)?;
     if entries.len() > MAX_FETCHED {
         let what = format!("the list of referrers of {subject}");
         return Err(RepositoryError::Large { what, found: entries.len() as u64, limit: MAX_FETCHED as u64 });
@@ -92,7 +92,11 @@ fn referrers(
             found.push((entry.digest, manifest));
         }
     }
-    Ok(found)
+    match skipped.into_iter().find(|one| one.hides) {
+        // It may be in what cannot be read: then nobody can say that it is not there.
+        Some(Skipped { place, reason, .. }) if found.is_empty() => Err(RepositoryError::Wrong { what: place, reason }),
+        _ => Ok(found),
+    }
 }
 
 /// The bytes of the one layer of a manifest, where they can be read.

@@ -9,10 +9,12 @@ use super::attached::{self, ENVELOPE, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
 use super::claim::{Claim, SIGN};
 use super::manifest::{Descriptor, Kind as ManifestKind, Manifest};
 use super::reference::{At, Digest};
-use super::repository::{Repository, RepositoryError, Stored};
+use super::repository::{Listed, Repository, RepositoryError, Stored};
 use super::sigstore::{BUNDLE, Bundle, Content as Signed, MAX_BUNDLE, Signer};
 use crate::dsse::Envelope;
 use crate::sigstore::judge::Material;
+
+pub use super::repository::Skipped;
 
 pub use self::judged::{Accepted, Check, Demand, Refused, Statement, judge_attestation, judge_signature};
 
@@ -55,15 +57,6 @@ pub enum Content {
     Envelope(Envelope, Vec<u8>),
     /// A Sigstore bundle with an envelope.
     Bundle(Envelope),
-}
-
-/// Something that was passed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// Where it was.
-    pub place: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// Something that is kept about an image, as it is kept.
@@ -143,10 +136,14 @@ fn each_kept(
             Sought::Attestations => Kind::Attestation,
         };
         let tag = format!("{prefix}{}", of.tag(kind.suffix()));
-        if let Some(stored) = repository.manifest(&At::Tag(tag.clone()))? {
-            search.layers(&tag, &stored, kind)?;
+        match repository.manifest(&At::Tag(tag.clone())) {
+            Ok(Some(stored)) => search.layers(&tag, &stored, kind)?,
+            Ok(None) => {}
+            Err(error) if error.is_outage() => return Err(error),
+            Err(error) => search.skipped.push(Skipped::hiding(tag, error.one_line())),
         }
-        let entries = attached::referrers(*repository, of)?;
+        let Listed { entries, skipped: unread } = attached::referrers(*repository, of)?;
+        search.skipped.extend(unread);
         if entries.len() > MAX_FETCHED {
             return Err(RepositoryError::Large {
                 what: format!("the list of referrers of {of}"),
@@ -166,7 +163,7 @@ impl Kept {
     /// What it says it is; nothing where it is none of what is sought.
     fn read(self, sought: Sought) -> Result<Option<Found>, Skipped> {
         let Self { place, form, bytes, .. } = self;
-        let skip = |reason: String| Skipped { place: place.clone(), reason };
+        let skip = |reason: String| Skipped::one(place.clone(), reason);
         let envelope = |bytes: Vec<u8>| {
             Envelope::parse(&bytes, bytes.len())
                 .map(|envelope| Content::Envelope(envelope, bytes))
@@ -203,7 +200,7 @@ impl Kept {
 
 impl Search<'_> {
     fn skip(&mut self, place: impl Into<String>, reason: impl Into<String>) {
-        self.skipped.push(Skipped { place: place.into(), reason: reason.into() });
+        self.skipped.push(Skipped::one(place, reason));
     }
 
     fn give(&mut self, place: &str, form: Form, bytes: Vec<u8>) {

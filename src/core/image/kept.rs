@@ -2,10 +2,10 @@
 
 use super::attached::{self, ENVELOPE, MAX_LAYER, SIGNATURE_ARTIFACT, SIMPLE_SIGNING, delist};
 use super::claim::{Claim, SIGN};
-use super::found::{MAX_FETCHED, MAX_TOTAL, Skipped};
+use super::found::{MAX_FETCHED, MAX_TOTAL};
 use super::manifest::{Descriptor, Manifest};
 use super::reference::{At, Digest};
-use super::repository::{Repository, RepositoryError};
+use super::repository::{Listed, Repository, RepositoryError, Skipped};
 use super::shared::{Pace, SharedError};
 use super::sigstore::{BUNDLE, Bundle, Content};
 
@@ -73,7 +73,15 @@ pub fn list(
     let mut skipped = Vec::new();
     for (suffix, sort) in [(".sig", Sort::Signature), (".att", Sort::Attestation), (".sbom", Sort::Sbom)] {
         let tag = format!("{prefix}{}", of.tag(suffix));
-        let Some(stored) = repository.manifest(&At::Tag(tag.clone()))? else { continue };
+        let stored = match repository.manifest(&At::Tag(tag.clone())) {
+            Ok(Some(stored)) => stored,
+            Ok(None) => continue,
+            Err(error) if error.is_outage() => return Err(error),
+            Err(error) => {
+                skipped.push(Skipped::hiding(tag, error.one_line()));
+                continue;
+            }
+        };
         let manifest = stored.manifest();
         let layers = manifest.as_ref().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
         let reason = match manifest {
@@ -85,12 +93,13 @@ pub fn list(
             Ok(_) => None,
         };
         if let Some(reason) = reason {
-            skipped.push(Skipped { place: tag, reason });
+            skipped.push(Skipped::one(tag, reason));
             continue;
         }
         kept.push(Kept { place: Place::Tag(tag), sort, digest: stored.digest().clone(), layers, bundle: None });
     }
-    let entries = attached::referrers(repository, of)?;
+    let Listed { entries, skipped: unread } = attached::referrers(repository, of)?;
+    skipped.extend(unread);
     if entries.len() > MAX_FETCHED {
         return Err(RepositoryError::Large {
             what: format!("the list of referrers of {of}"),
@@ -101,7 +110,7 @@ pub fn list(
     let mut total = 0_u64;
     for entry in entries {
         let mut skip = |reason: String| {
-            skipped.push(Skipped { place: format!("referrer {}", entry.digest), reason });
+            skipped.push(Skipped::one(format!("referrer {}", entry.digest), reason));
         };
         let manifest = match repository.manifest(&At::Digest(entry.digest.clone())) {
             Ok(Some(stored)) => stored.manifest(),

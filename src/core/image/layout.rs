@@ -22,7 +22,7 @@ pub use pack::{Edited, pack};
 
 use super::manifest::{Descriptor, Kind, MAX_MANIFEST, Manifest, OCI_INDEX, OCI_MANIFEST};
 use super::reference::{At, Digest, Reference};
-use super::repository::{Checked, MAX_REFERRERS, Put, Repository, RepositoryError, Stored};
+use super::repository::{Checked, Listed, MAX_REFERRERS, Put, Repository, RepositoryError, Skipped, Stored};
 use files::{Files, Over};
 
 /// The annotation of an entry that has its name.
@@ -347,16 +347,19 @@ impl Repository for Layout {
         let name = blob_name(&digest);
         let Some(bytes) = self.files.read(&name, MAX_MANIFEST).map_err(failed(place()))? else {
             return match said {
-                Some(_) => Err(refused(&self.path, format!("{digest}, which {at} means, is not there"))),
+                Some(_) => Err(RepositoryError::Wrong {
+                    what: format!("{digest} of {}, which {at} means", self.path.display()),
+                    reason: "it is not there".to_owned(),
+                }),
                 None => Ok(None),
             };
         };
         if let Some(said) = said {
             if said.size != bytes.len() as u64 {
-                return Err(refused(
-                    &self.path,
-                    format!("{digest} has {} bytes, and index.json says {}", bytes.len(), said.size),
-                ));
+                return Err(RepositoryError::Wrong {
+                    what: place(),
+                    reason: format!("it has {} bytes, and index.json says {}", bytes.len(), said.size),
+                });
             }
             return Stored::checked(said.media_type, bytes, &digest).map(Some);
         }
@@ -465,15 +468,38 @@ impl Repository for Layout {
         Ok(Put::Known)
     }
 
-    fn referrers(&self, of: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError> {
+    fn referrers(&self, of: &Digest) -> Result<Option<Listed>, RepositoryError> {
         let mut found: Vec<Descriptor> = Vec::new();
+        let mut skipped = Vec::new();
         for entry in self.entries()? {
             if entry.digest == *of || found.iter().any(|one| one.digest == entry.digest) {
                 continue;
             }
-            // What cannot be read refers to nothing; whoever wants it by its name is told.
-            let Ok(Some(stored)) = self.manifest(&At::Digest(entry.digest.clone())) else { continue };
-            let Ok(manifest) = stored.manifest() else { continue };
+            // What cannot be read may refer to anything.
+            let mut skip = |reason: String| {
+                let place = format!("{}, which index.json of {} lists", entry.digest, self.path.display());
+                skipped.push(Skipped::hiding(place, reason));
+            };
+            let stored = match self.manifest(&At::Digest(entry.digest.clone())) {
+                Ok(Some(stored)) => stored,
+                // An entry may be anything, and then it refers to nothing.
+                Ok(None) if Kind::of(&entry.media_type).is_none() => continue,
+                Ok(None) => {
+                    skip("it is not there, or is no manifest".to_owned());
+                    continue;
+                }
+                Err(error) => {
+                    skip(error.one_line());
+                    continue;
+                }
+            };
+            let manifest = match stored.manifest() {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    skip(error.to_string());
+                    continue;
+                }
+            };
             if manifest.subject.as_ref().is_some_and(|subject| subject.digest == *of) {
                 found.push(Descriptor {
                     artifact_type: manifest.artifact_type().map(str::to_owned),
@@ -489,7 +515,7 @@ impl Repository for Layout {
                 });
             }
         }
-        Ok(Some(found))
+        Ok(Some(Listed { entries: found, skipped }))
     }
 
     fn tags(&self) -> Result<Vec<String>, RepositoryError> {

@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::reference::Digest;
 use crate::dsse::fold;
 
+/// Longest digest of another algorithm that is shown, in bytes.
+const MAX_DIGEST: usize = 256;
 /// Longest manifest or index, in bytes: what registries must take (distribution specification, "Pushing manifests").
 pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 /// Most layers, or most entries of an index.
@@ -233,6 +235,19 @@ fn refuse_aliases(manifest: &Value) -> Result<(), ManifestError> {
     Ok(())
 }
 
+/// Whether a text is a digest of another algorithm than SHA-256 (OCI image specification, "Digests").
+fn is_other_digest(text: &str) -> bool {
+    let is_algorithm = |name: &str| {
+        let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+._-".contains(&byte);
+        !name.is_empty() && name != "sha256" && name.bytes().all(is_part)
+    };
+    let is_encoded = |byte: u8| byte.is_ascii_alphanumeric() || b"=_-".contains(&byte);
+    text.len() <= MAX_DIGEST
+        && text.split_once(':').is_some_and(|(algorithm, encoded)| {
+            is_algorithm(algorithm) && !encoded.is_empty() && encoded.bytes().all(is_encoded)
+        })
+}
+
 impl Manifest {
     /// Reads a manifest that was named with this media type. A manifest that says in itself that it is of another type
     /// is refused: the same bytes would be an image for one reader and an index for another.
@@ -262,6 +277,38 @@ impl Manifest {
             return Err(ManifestError::Entries { count });
         }
         Ok(manifest)
+    }
+
+    /// Reads a list of referrers. Entries whose digest is of an algorithm that is not read are left out, each with a
+    /// reason: whoever lists something cannot keep others from being found.
+    pub fn parse_list(media_type: &str, bytes: &[u8]) -> Result<(Self, Vec<String>), ManifestError> {
+        let read = |bytes: &[u8]| {
+            Self::parse(media_type, bytes).and_then(|list| match list.kind() {
+                Kind::Index => Ok(list),
+                Kind::Image => Err(ManifestError::Contradiction {
+                    outside: "a list of referrers".to_owned(),
+                    inside: "an image".to_owned(),
+                }),
+            })
+        };
+        let failed = match read(bytes) {
+            Ok(list) => return Ok((list, Vec::new())),
+            Err(error @ ManifestError::Large { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        let mut passed_over = Vec::new();
+        let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return Err(failed) };
+        if let Some(entries) = value.get_mut("manifests").and_then(Value::as_array_mut) {
+            entries.retain(|entry| {
+                let other = entry.get("digest").and_then(Value::as_str).filter(|digest| is_other_digest(digest));
+                passed_over.extend(other.map(|digest| format!("its entry {digest} has a digest that is not read")));
+                other.is_none()
+            });
+        }
+        if passed_over.is_empty() {
+            return Err(failed);
+        }
+        read(value.to_string().as_bytes()).map(|list| (list, passed_over))
     }
 
     /// An image or a list.

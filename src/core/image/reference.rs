@@ -282,15 +282,38 @@ fn is_host(text: &str) -> bool {
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+'))
 }
 
+/// Which image of a layout is named. A digest beside a tag decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// The tag, where there is one.
+    pub tag: Option<String>,
+    /// The digest, where there is one.
+    pub digest: Option<Digest>,
+}
+
+impl Inside {
+    /// The manifest that is meant; `None` where none is named.
+    pub fn at(&self) -> Option<At> {
+        self.digest.clone().map(At::Digest).or_else(|| self.tag.clone().map(At::Tag))
+    }
+}
+
+impl fmt::Display for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+    }
+}
+
 /// Where an image is, as it is named on a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// In a registry.
     Registry(Reference),
     /// `oci:FOLDER[:TAG][@DIGEST]`: an OCI layout.
-    Layout(PathBuf, Option<At>),
+    Layout(PathBuf, Inside),
     /// `oci-archive:FILE[:TAG][@DIGEST]`: an OCI layout in a tar file.
-    LayoutArchive(PathBuf, Option<At>),
+    LayoutArchive(PathBuf, Inside),
     /// `docker-archive:FILE[:NAME]`: what `docker save` writes.
     DockerArchive(PathBuf, Option<String>),
 }
@@ -299,26 +322,27 @@ impl FromStr for Target {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let inside = |rest: &str| -> Result<(PathBuf, Option<At>), ReferenceError> {
-            let (path, at) = match rest.rsplit_once('@') {
-                Some((path, digest)) if digest.starts_with("sha256:") => (path, Some(At::Digest(digest.parse()?))),
-                _ => match rest.rsplit_once(':') {
-                    Some((path, tag)) if is_tag(tag) => (path, Some(At::Tag(tag.to_owned()))),
-                    _ => (rest, None),
-                },
+        let inside = |rest: &str| -> Result<(PathBuf, Inside), ReferenceError> {
+            let (rest, digest) = match rest.rsplit_once('@') {
+                Some((rest, digest)) if digest.starts_with("sha256:") => (rest, Some(digest.parse()?)),
+                _ => (rest, None),
+            };
+            let (path, tag) = match rest.rsplit_once(':') {
+                Some((path, tag)) if is_tag(tag) => (path, Some(tag.to_owned())),
+                _ => (rest, None),
             };
             if path.is_empty() {
                 return Err(ReferenceError::Path { text: text.to_owned() });
             }
-            Ok((PathBuf::from(path), at))
+            Ok((PathBuf::from(path), Inside { tag, digest }))
         };
         if let Some(rest) = text.strip_prefix("oci:") {
-            let (path, at) = inside(rest)?;
-            return Ok(Self::Layout(path, at));
+            let (path, named) = inside(rest)?;
+            return Ok(Self::Layout(path, named));
         }
         if let Some(rest) = text.strip_prefix("oci-archive:") {
-            let (path, at) = inside(rest)?;
-            return Ok(Self::LayoutArchive(path, at));
+            let (path, named) = inside(rest)?;
+            return Ok(Self::LayoutArchive(path, named));
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
             let (path, name) = match rest.split_once(':') {
@@ -336,18 +360,10 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inside = |f: &mut fmt::Formatter<'_>, kind: &str, path: &PathBuf, at: &Option<At>| {
-            write!(f, "{kind}:{}", path.display())?;
-            match at {
-                Some(At::Tag(tag)) => write!(f, ":{tag}"),
-                Some(At::Digest(digest)) => write!(f, "@{digest}"),
-                None => Ok(()),
-            }
-        };
         match self {
             Self::Registry(reference) => reference.fmt(f),
-            Self::Layout(path, at) => inside(f, "oci", path, at),
-            Self::LayoutArchive(path, at) => inside(f, "oci-archive", path, at),
+            Self::Layout(path, named) => write!(f, "oci:{}{named}", path.display()),
+            Self::LayoutArchive(path, named) => write!(f, "oci-archive:{}{named}", path.display()),
             Self::DockerArchive(path, name) => {
                 write!(f, "docker-archive:{}", path.display())?;
                 name.as_ref().map_or(Ok(()), |name| write!(f, ":{name}"))
@@ -421,9 +437,9 @@ mod tests {
     #[test]
     fn places_beside_registries() {
         for (text, shown) in [
-            ("oci:dir", Target::Layout("dir".into(), None)),
-            ("oci:/a/b:v1", Target::Layout("/a/b".into(), Some(At::Tag("v1".into())))),
-            ("oci-archive:image.tar", Target::LayoutArchive("image.tar".into(), None)),
+            ("oci:dir", Target::Layout("dir".into(), Inside::default())),
+            ("oci:/a/b:v1", Target::Layout("/a/b".into(), Inside { tag: Some("v1".into()), digest: None })),
+            ("oci-archive:image.tar", Target::LayoutArchive("image.tar".into(), Inside::default())),
             ("docker-archive:image.tar", Target::DockerArchive("image.tar".into(), None)),
             ("docker-archive:image.tar:app:1", Target::DockerArchive("image.tar".into(), Some("app:1".into()))),
         ] {
@@ -431,9 +447,15 @@ mod tests {
             assert_eq!(target, shown);
             assert_eq!(target.to_string(), text);
         }
-        let pinned = format!("oci:a:b@sha256:{HEX}");
-        let target: Target = pinned.parse().expect("a layout");
-        assert_eq!(target, Target::Layout("a:b".into(), Some(At::Digest(Digest::from_hex(HEX).expect("a digest")))));
+        let digest = Some(Digest::from_hex(HEX).expect("a digest"));
+        for (named, folder, tag) in [("a:b", "a", Some("b")), ("a", "a", None), ("a:b/c", "a:b/c", None)] {
+            let text = format!("oci:{named}@sha256:{HEX}");
+            let target: Target = text.parse().expect("a layout");
+            let inside = Inside { tag: tag.map(str::to_owned), digest: digest.clone() };
+            assert_eq!(inside.at(), digest.clone().map(At::Digest), "the digest decides");
+            assert_eq!(target, Target::Layout(folder.into(), inside));
+            assert_eq!(target.to_string(), text);
+        }
         for text in ["oci:", "oci-archive:", "docker-archive:", "oci::v1"] {
             assert!(matches!(text.parse::<Target>(), Err(ReferenceError::Path { .. })), "{text}");
         }

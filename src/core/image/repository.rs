@@ -62,6 +62,51 @@ impl Stored {
     }
 }
 
+/// Something that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where it was.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+    /// Whether nobody knows what was in it: then what was looked for may be there nevertheless.
+    pub hides: bool,
+}
+
+impl Skipped {
+    /// One thing, which is what it is.
+    pub fn one(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { place: place.into(), reason: reason.into(), hides: false }
+    }
+
+    /// Something in which more may be.
+    pub fn hiding(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { hides: true, ..Self::one(place, reason) }
+    }
+}
+
+/// What is listed as referring to a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// As the list says them: the manifest of each decides.
+    pub entries: Vec<Descriptor>,
+    /// What of the list cannot be read.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Listed {
+    /// Adds the entries of one list, or says why there are none.
+    pub fn add(&mut self, place: &str, media_type: &str, bytes: &[u8]) {
+        match Manifest::parse_list(media_type, bytes) {
+            Ok((list, passed_over)) => {
+                self.entries.extend(list.manifests.unwrap_or_default());
+                self.skipped.extend(passed_over.into_iter().map(|reason| Skipped::one(place, reason)));
+            }
+            Err(error) => self.skipped.push(Skipped::hiding(place, error.to_string())),
+        }
+    }
+}
+
 /// Why a repository did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
@@ -110,6 +155,14 @@ pub enum RepositoryError {
         /// How much is read.
         limit: u64,
     },
+    /// What is there is not what it is said to be.
+    #[error("{what}: {reason}")]
+    Wrong {
+        /// What.
+        what: String,
+        /// Why, as a clause.
+        reason: String,
+    },
     /// This place cannot do that.
     #[error("{place} cannot {what}")]
     Cannot {
@@ -130,6 +183,19 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
+    /// Whether the place gives no answer: what it has may be all right. Otherwise one thing in it is not.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// With what is behind it, in one line.
+    pub fn one_line(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether the same question may get another answer soon: the place had an error of its own (a status of 500 and
     /// above), as registries have that keep tags in files while another writes one.
     pub fn is_passing(&self) -> bool {
@@ -179,7 +245,7 @@ pub trait Repository: Send + Sync {
 
     /// What the place itself lists as referrers of a manifest; `None` where it keeps no such list. An entry is what the
     /// list says: the manifest decides.
-    fn referrers(&self, of: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError>;
+    fn referrers(&self, of: &Digest) -> Result<Option<Listed>, RepositoryError>;
 
     /// All tags, sorted.
     fn tags(&self) -> Result<Vec<String>, RepositoryError>;

@@ -456,6 +456,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::image::Listed;
     use crate::image::manifest::Descriptor;
 
     /// Tags that another writer overwrites, in a registry that trips over its first.
@@ -535,7 +536,7 @@ mod tests {
             Ok(())
         }
 
-        fn referrers(&self, _: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError> {
+        fn referrers(&self, _: &Digest) -> Result<Option<Listed>, RepositoryError> {
             Ok(None)
         }
 

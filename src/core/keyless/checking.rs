@@ -97,6 +97,7 @@ impl Services for Checking {
         let mut issuer = issued.chain.first().cloned();
         if !self.root.authorities.is_empty() {
             let found = chain(&issued.leaf, &issued.chain, &anchors, at, Purpose::CodeSigning).map_err(|error| {
+                let error = token.keep_out_of(&error.to_string());
                 ServiceError::bad(url, format!("its certificate is not one of the trusted root: {error}"))
             })?;
             issuer = found.path.get(1).cloned();

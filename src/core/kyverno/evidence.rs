@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::who::Material;
 use crate::dsse::Envelope;
+use crate::image;
 use crate::image::attached::{self, CERTIFICATE, Kind, LOG, MAX_LAYER, SIGNATURE_ARTIFACT, TIMESTAMP};
 use crate::image::claim::Claim;
 use crate::image::found::{self, MAX_TOTAL};
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::sigstore::{BUNDLE, Bundle, Content, Signer};
-use crate::image::{At, Digest, Repository, RepositoryError, Stored};
+use crate::image::{At, Digest, Repository, RepositoryError, Skipped, Stored};
 use crate::keyless::material::CHAIN;
 use crate::sigstore::judge;
 
@@ -117,7 +118,14 @@ impl Evidence {
         if let Some(stored) = repository.manifest(&At::Tag(found.tags.1.clone()))? {
             found.attestations_of(repository, &stored)?;
         }
-        let entries = attached::referrers(repository, of)?;
+        let image::Listed { entries, skipped } = attached::referrers(repository, of)?;
+        for Skipped { place, reason, hides } in skipped {
+            if hides {
+                found.unread(Spot::Referrers, &place, reason);
+            } else {
+                found.problem(&place, reason);
+            }
+        }
         found.referrers = entries.len();
         for entry in entries.iter().take(MAX_FETCHED) {
             found.referrer(repository, of, entry)?;

@@ -48,12 +48,22 @@ pub fn check<E>(
         fixes: BTreeSet::new(),
         warnings: BTreeSet::new(),
     };
+    if version > Version::NEWEST {
+        outcome.warn(format!(
+            "Kyverno {version} is newer than {}, the newest that is known here: what it looks at may be another",
+            Version::NEWEST
+        ));
+    }
     for entry in &rule.verify {
         if !rules::is_about(&entry.image_references, &entry.skip_image_references, asked.name) {
             continue;
         }
         if rule.has_preconditions {
             outcome.warn("`preconditions` are about the request: the rule is taken to apply");
+        }
+        if !rule.unknown.is_empty() {
+            outcome.take(Part::NotJudged(format!("members that Kyverno does not know: {}", rule.unknown.join(", "))));
+            continue;
         }
         outcome.audits = entry.audits().unwrap_or(outcome.audits);
         Judge { entry, asked, version, outcome: &mut outcome, evidence }.entry()?;
@@ -89,6 +99,16 @@ impl<'a, E> Judge<'a, E> {
         if entry.kind == Kind::Notary {
             self.outcome.take(Part::NotJudged("signatures of the type Notary".into()));
             return Ok(());
+        }
+        // A cluster refuses them or drops them: what would be judged is not what was meant.
+        if !entry.unknown.is_empty() {
+            let unknown = entry.unknown.join(", ");
+            let why = format!("members of `verifyImages` that Kyverno does not know: {unknown}");
+            self.outcome.take(Part::NotJudged(why));
+            return self.traps();
+        }
+        if entry.validate.is_some() {
+            self.outcome.warn("`validate` of the entry is not judged: it may deny what its attestations say");
         }
         let old = entry.old_members();
         if !old.is_empty() {

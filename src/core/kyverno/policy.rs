@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::members;
 use crate::policy::{Document, SourceError};
 
 /// Most documents of one file.
@@ -57,6 +58,8 @@ pub struct Rule {
     pub name: String,
     /// Whether it has `preconditions`, `match` and `exclude` conditions that are not about images.
     pub has_preconditions: bool,
+    /// Its members that no release knows.
+    pub(super) unknown: Vec<String>,
     /// What it verifies.
     pub verify: Vec<VerifyImages>,
 }
@@ -106,7 +109,9 @@ struct WrittenRule {
     name: String,
     preconditions: Option<Value>,
     #[serde(default)]
-    verify_images: Vec<VerifyImages>,
+    verify_images: Vec<Value>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
 }
 
 /// An entry of `verifyImages`.
@@ -130,6 +135,11 @@ pub struct VerifyImages {
     pub(super) mutate_digest: Option<bool>,
     pub(super) verify_digest: Option<bool>,
     failure_action: Option<String>,
+    /// Conditions on what attestations say together.
+    pub(super) validate: Option<Value>,
+    /// Members that no release knows, here and below.
+    #[serde(skip)]
+    pub(super) unknown: Vec<String>,
     /// Members of early releases, which say what `attestors` says today.
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
@@ -287,14 +297,28 @@ impl Policy {
                 others.push(written.kind);
                 continue;
             }
-            let rules = written.spec.rules.into_iter().filter(|rule| !rule.verify_images.is_empty());
-            let rules: Vec<_> = rules
-                .map(|rule| Rule {
+            let form = |reason: String| PolicyError::Form { number, reason };
+            let mut rules = Vec::new();
+            for rule in written.spec.rules {
+                if let Some(name) = rule.rest.keys().find(|name| members::is_like_verify_images(name)) {
+                    let (rule, name) = (rule.name.escape_debug(), name.escape_debug());
+                    return Err(form(format!("rule {rule}: `{name}` is no member: `verifyImages` is")));
+                }
+                if rule.verify_images.is_empty() {
+                    continue;
+                }
+                let read = |value: Value| {
+                    let unknown = members::of_entry(&value);
+                    let entry: VerifyImages = serde_json::from_value(value).map_err(|error| form(error.to_string()))?;
+                    Ok(VerifyImages { unknown, ..entry })
+                };
+                rules.push(Rule {
                     name: rule.name,
                     has_preconditions: rule.preconditions.is_some(),
-                    verify: rule.verify_images,
-                })
-                .collect();
+                    unknown: members::of_rule(rule.rest.keys()),
+                    verify: rule.verify_images.into_iter().map(read).collect::<Result<_, _>>()?,
+                });
+            }
             if !rules.is_empty() {
                 let audits = written.spec.validation_failure_action.eq_ignore_ascii_case("audit");
                 policies.push(Self { kind: written.kind, name: written.metadata.name, audits, rules });

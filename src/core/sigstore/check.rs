@@ -12,33 +12,13 @@ use super::body::{Body, Named, Pair, Tiled};
 use super::entry::{Entry, Proof};
 use super::json::base64;
 use super::note::{Checkpoint, NoteError};
-use super::root::{Log, Window};
+use super::root::{Log, Window, may_be_called};
 use super::tree::{self, TreeError};
 use crate::digest::sha256_hex;
 use crate::dsse::Envelope;
 use crate::evidence::strict;
-use crate::sign::{KeyKind, PublicKey, pem};
+use crate::sign::{PublicKey, pem};
 use crate::trust::Certificate;
-
-/// Names of kinds of keys in logs of tiles.
-const KEY_DETAILS: [(&str, KeyKind); 16] = [
-    ("PKIX_ECDSA_P256_SHA_256", KeyKind::P256),
-    ("PKIX_ECDSA_P384_SHA_384", KeyKind::P384),
-    ("PKIX_ECDSA_P384_SHA_256", KeyKind::P384),
-    ("PKIX_ECDSA_P521_SHA_512", KeyKind::P521),
-    ("PKIX_ECDSA_P521_SHA_256", KeyKind::P521),
-    ("PKIX_ED25519", KeyKind::Ed25519),
-    ("PKIX_ED25519_PH", KeyKind::Ed25519),
-    ("PKIX_RSA_PKCS1V15_2048_SHA256", KeyKind::Rsa { bits: 2048 }),
-    ("PKIX_RSA_PKCS1V15_3072_SHA256", KeyKind::Rsa { bits: 3072 }),
-    ("PKIX_RSA_PKCS1V15_4096_SHA256", KeyKind::Rsa { bits: 4096 }),
-    ("PKIX_RSA_PSS_2048_SHA256", KeyKind::Rsa { bits: 2048 }),
-    ("PKIX_RSA_PSS_3072_SHA256", KeyKind::Rsa { bits: 3072 }),
-    ("PKIX_RSA_PSS_4096_SHA256", KeyKind::Rsa { bits: 4096 }),
-    ("PKIX_RSA_PKCS1V5", KeyKind::Rsa { bits: 2048 }),
-    ("PKIX_RSA_PKCS1V5", KeyKind::Rsa { bits: 3072 }),
-    ("PKIX_RSA_PKCS1V5", KeyKind::Rsa { bits: 4096 }),
-];
 
 /// Who is said to have signed.
 #[derive(Clone, Copy, Debug)]
@@ -466,9 +446,9 @@ fn same_leaf(signed: &Signed<'_>, tiled: &Tiled, body: &[u8]) -> Result<(), Entr
         let label = |digest: &[u8]| format!("{}:{}", tiled.algorithm, hex::encode(digest));
         return Err(EntryError::Artifact { expected: label(expected), found: label(&tiled.digest) });
     }
-    let kind = signed.verifier.public_key().kind();
-    if !KEY_DETAILS.contains(&(tiled.key_details.as_str(), kind)) {
-        let name = strict::shown(&tiled.key_details);
+    let key = signed.verifier.public_key();
+    if !may_be_called(key, &tiled.key_details) {
+        let (kind, name) = (key.kind(), strict::shown(&tiled.key_details));
         return Err(EntryError::Body { reason: format!("a key of the kind {kind} that is said to be {name}") });
     }
     if tiled.leaf() == body { Ok(()) } else { Err(EntryError::Leaf) }

@@ -130,17 +130,39 @@ static DETAILS: [Details; 11] = [
     Details { name: "PKIX_ECDSA_P521_SHA_256", kind: Shape::P521, algorithm: Algorithm::Ecdsa(Hash::Sha256) },
 ];
 
-impl Details {
-    fn fits(&self, key: &PublicKey) -> bool {
-        match (self.kind, key.kind()) {
-            (Shape::Ed25519, KeyKind::Ed25519)
-            | (Shape::P256, KeyKind::P256)
-            | (Shape::P384, KeyKind::P384)
-            | (Shape::P521, KeyKind::P521)
-            | (Shape::Rsa(None), KeyKind::Rsa { .. }) => true,
-            (Shape::Rsa(Some(length)), KeyKind::Rsa { bits }) => length == bits,
+/// Further names that an entry has for the key of a signer: no log and no authority is read that signs so.
+static OF_SIGNERS: [(&str, Shape); 4] = [
+    ("PKIX_ED25519_PH", Shape::Ed25519),
+    ("PKIX_RSA_PSS_2048_SHA256", Shape::Rsa(Some(2048))),
+    ("PKIX_RSA_PSS_3072_SHA256", Shape::Rsa(Some(3072))),
+    ("PKIX_RSA_PSS_4096_SHA256", Shape::Rsa(Some(4096))),
+];
+/// Names of keys in a `SubjectPublicKeyInfo` begin so.
+const PKIX: &str = "PKIX_";
+
+impl Shape {
+    fn fits(self, key: &PublicKey) -> bool {
+        match (self, key.kind()) {
+            (Self::Ed25519, KeyKind::Ed25519)
+            | (Self::P256, KeyKind::P256)
+            | (Self::P384, KeyKind::P384)
+            | (Self::P521, KeyKind::P521)
+            | (Self::Rsa(None), KeyKind::Rsa { .. }) => true,
+            (Self::Rsa(Some(length)), KeyKind::Rsa { bits }) => length == bits,
             _ => false,
         }
+    }
+}
+
+/// Whether an entry of a log may say that the key of a signer is of the kind `name`.
+pub(super) fn may_be_called(key: &PublicKey, name: &str) -> bool {
+    let read = DETAILS.iter().filter(|one| one.name.starts_with(PKIX)).map(|one| (one.name, one.kind));
+    read.chain(OF_SIGNERS).any(|(known, kind)| known == name && kind.fits(key))
+}
+
+impl Details {
+    fn fits(&self, key: &PublicKey) -> bool {
+        self.kind.fits(key)
     }
 
     fn of(key: &PublicKey) -> &'static Self {
@@ -250,7 +272,7 @@ impl Log {
         let details = DETAILS.iter().find(|details| details.name == name);
         let details =
             details.ok_or_else(|| failed(format!("a key of the kind {}, which is not read", strict::shown(&name))))?;
-        let read = if details.name.starts_with("PKIX") { PublicKey::from_spki } else { PublicKey::from_der };
+        let read = if details.name.starts_with(PKIX) { PublicKey::from_spki } else { PublicKey::from_der };
         let public = read(&bytes).map_err(|error| failed(error.to_string()))?;
         if !details.fits(&public) {
             return Err(failed(format!("a key of the kind {} that is said to be {name}", public.kind())));
@@ -301,7 +323,7 @@ impl Log {
 }
 
 /// The host of a URL, without port; empty where there is none.
-fn host(url: &str) -> &str {
+pub(crate) fn host(url: &str) -> &str {
     let Some((_, rest)) = url.split_once("://") else { return "" };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);

@@ -429,6 +429,7 @@ type Signed = (Option<Digest>, Vec<Check>, Vec<String>);
 /// Looks for signatures of what may be deployed, then of the index that it is in; all that are demanded are of the same.
 fn signature(image: &Image<'_>, demands: &[Signature<'_>]) -> Result<Signed, RepositoryError> {
     let mut failed = Vec::new();
+    let mut hidden = None;
     for digest in image.objects() {
         let mut found = Vec::new();
         let skipped = found::each(&image.keepers, &image.prefix, digest, Sought::Signatures, |one| found.push(one))?;
@@ -465,6 +466,11 @@ fn signature(image: &Image<'_>, demands: &[Signature<'_>]) -> Result<Signed, Rep
         if failed.is_empty() {
             failed = checks;
         }
+        hidden = hidden.or_else(|| skipped.into_iter().find(|one| one.hides));
+    }
+    // What is demanded may be in what cannot be read: then nobody can say that it is not there.
+    if let Some(Skipped { place, reason, .. }) = hidden {
+        return Err(RepositoryError::Wrong { what: place, reason });
     }
     Ok((None, failed, Vec::new()))
 }

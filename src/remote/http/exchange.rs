@@ -190,6 +190,11 @@ impl Answer {
 
     /// The whole body; an error where it is longer than `limit`.
     pub(crate) fn bytes(self, limit: usize) -> Result<Vec<u8>, String> {
+        self.bytes_within(limit)?.ok_or_else(|| format!("answers with more than {limit} bytes"))
+    }
+
+    /// The whole body; `None` where it is longer than `limit`.
+    pub(crate) fn bytes_within(self, limit: usize) -> Result<Option<Vec<u8>>, String> {
         let mut bytes = Vec::new();
         self.body.into_reader().take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| {
             match error.get_ref() {
@@ -197,9 +202,6 @@ impl Answer {
                 None => error.kind().to_string(),
             }
         })?;
-        if bytes.len() > limit {
-            return Err(format!("answers with more than {limit} bytes"));
-        }
-        Ok(bytes)
+        Ok((bytes.len() <= limit).then_some(bytes))
     }
 }

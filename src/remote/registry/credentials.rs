@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -19,6 +20,8 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 const MAX_HELPER: u64 = 256 * 1024;
 /// How long a helper may take.
 const HELPER: Duration = Duration::from_secs(30);
+/// How long the end of its answer is waited for when it has ended.
+const BEHIND: Duration = Duration::from_secs(1);
 /// Under which docker keeps the password of its hub.
 const HUB: [&str; 3] = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"];
 
@@ -76,7 +79,7 @@ pub enum CredentialError {
 /// Where passwords are, in the order in which they are looked for.
 #[derive(Default)]
 pub struct Credentials {
-    given: Option<Credential>,
+    given: Option<(String, Credential)>,
     files: Vec<File>,
 }
 
@@ -107,9 +110,14 @@ struct Auth {
 }
 
 impl Credentials {
-    /// One for every registry.
-    pub fn given(credential: Credential) -> Self {
-        Self { given: Some(credential), files: Vec::new() }
+    /// One for one registry, host and port; no other is told it.
+    pub fn given(registry: &str, credential: Credential) -> Self {
+        Self { given: Some((registry.to_owned(), credential)), files: Vec::new() }
+    }
+
+    fn given_for(&self, registry: &str) -> Option<&Credential> {
+        let (of, credential) = self.given.as_ref()?;
+        of.eq_ignore_ascii_case(registry).then_some(credential)
     }
 
     /// Those of the files that are there, the first with something for a registry counts.
@@ -144,7 +152,7 @@ impl Credentials {
 
     /// Whether nothing at all is known for a repository.
     pub(super) fn is_empty_for(&self, registry: &str, repository: &str) -> bool {
-        self.given.is_none()
+        self.given_for(registry).is_none()
             && self.files.iter().all(|file| {
                 file.config.creds_store.is_none()
                     && !names(registry, repository)
@@ -155,7 +163,7 @@ impl Credentials {
 
     /// The password for a repository, `None` where there is none.
     pub fn of(&self, registry: &str, repository: &str) -> Result<Option<Credential>, CredentialError> {
-        if let Some(given) = &self.given {
+        if let Some(given) = self.given_for(registry) {
             return Ok(Some(given.clone()));
         }
         let names = names(registry, repository);
@@ -254,12 +262,7 @@ fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, Credent
         // One that does not read what it is asked will say so by its answer.
         let _ = stdin.write_all(server.as_bytes());
     }
-    let stdout = child.stdout.take();
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stdout.map(|stdout| stdout.take(MAX_HELPER + 1).read_to_end(&mut bytes));
-        bytes
-    });
+    let pieces = read_aside(child.stdout.take());
     let begun = Instant::now();
     let status = loop {
         match child.try_wait() {
@@ -273,7 +276,12 @@ fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, Credent
             Err(error) => return Err(failed(&error.to_string())),
         }
     };
-    let bytes = reader.join().map_err(|_| failed("it cannot be read"))?;
+    // Something that it started may hold its stdout open for ever; what it said itself was said before it ended.
+    let ended = Instant::now();
+    let mut bytes = Vec::new();
+    while let Ok(piece) = pieces.recv_timeout(BEHIND.saturating_sub(ended.elapsed())) {
+        bytes.extend(piece);
+    }
     if !status.success() {
         let said = String::from_utf8_lossy(&bytes);
         // The protocol's own words for "none".
@@ -292,6 +300,23 @@ fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, Credent
     } else {
         Credential::Password { user: answer.username, password: answer.secret }
     }))
+}
+
+/// Reads a stream in a thread, which ends when nobody waits for it any more.
+fn read_aside(stream: Option<impl io::Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, pieces) = mpsc::channel();
+    std::thread::spawn(move || {
+        let Some(mut stream) = stream.map(|stream| stream.take(MAX_HELPER + 1)) else { return };
+        let mut buffer = [0; 4096];
+        loop {
+            match stream.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(count @ 1..) if sender.send(buffer[..count].to_vec()).is_ok() => {}
+                _ => return,
+            }
+        }
+    });
+    pieces
 }
 
 /// The files that docker and podman look in, in podman's order.

@@ -12,7 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use ureq::http::Method;
 
-use super::{Credential, escaped};
+use super::Credential;
+use super::texts::escaped;
 use crate::http::Client;
 use crate::http::exchange::Question;
 
@@ -101,21 +102,27 @@ pub(super) fn scope(repository: &str, actions: &str, also: Option<&str>) -> Stri
 #[derive(Default)]
 pub(super) struct Tokens(Mutex<BTreeMap<(String, String), Proof>>);
 
-/// An `Authorization` header, and until when it is good.
-type Proof = (String, Option<Instant>);
+/// An `Authorization` header, until when it is good, and what it answers.
+type Proof = (String, Option<Instant>, Challenge);
 
 impl Tokens {
     /// The `Authorization` header that is known to do.
     pub(super) fn known(&self, registry: &str, scope: &str) -> Option<String> {
         let tokens = self.0.lock().ok()?;
-        let (header, until) = tokens.get(&(registry.to_owned(), scope.to_owned()))?;
+        let (header, until, _) = tokens.get(&(registry.to_owned(), scope.to_owned()))?;
         until.is_none_or(|until| Instant::now() < until).then(|| header.clone())
+    }
+
+    /// How the registry wanted to know who asks, where it was told once.
+    pub(super) fn challenge(&self, registry: &str, scope: &str) -> Option<Challenge> {
+        let tokens = self.0.lock().ok()?;
+        tokens.get(&(registry.to_owned(), scope.to_owned())).map(|(_, _, challenge)| challenge.clone())
     }
 
     /// Whether a text holds a proof that was given, or the password in one.
     pub(super) fn are_in(&self, text: &str) -> bool {
         let Ok(tokens) = self.0.lock() else { return true };
-        tokens.values().any(|(header, _)| {
+        tokens.values().any(|(header, ..)| {
             let proof = header.split_once(' ').map_or(header.as_str(), |(_, proof)| proof);
             let password = STANDARD.decode(proof).ok().and_then(|both| String::from_utf8(both).ok());
             let password = password.as_deref().and_then(|both| both.split_once(':')).map(|(_, password)| password);
@@ -154,7 +161,7 @@ impl Tokens {
             }
         };
         if let Ok(mut tokens) = self.0.lock() {
-            tokens.insert((registry.to_owned(), scope.to_owned()), (header.clone(), until));
+            tokens.insert((registry.to_owned(), scope.to_owned()), (header.clone(), until, challenge.clone()));
         }
         Ok(header)
     }

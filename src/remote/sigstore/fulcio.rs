@@ -1,6 +1,7 @@
 //! Questions to the certificate authority.
 
 use affiant_core::keyless::fulcio::{self, Form, Issued};
+use affiant_core::sign::Signer as _;
 
 use super::{Ask, IdentityToken, Method, PrivateKey, ServiceError, Sigstore, words_of};
 
@@ -24,7 +25,9 @@ pub(super) fn certificate(
     };
     let told = sigstore.ask(&ask, fulcio::MAX_ANSWER)?;
     match (told.status, form) {
+        // What is wrong with a certificate is said with its names, which may be those of the token's own text.
         (200 | 201, _) => fulcio::answer(form, &told.body, told.sct.as_deref())
+            .and_then(|issued| issued.check(key.public_key(), token.claims()).map(|()| issued))
             .map_err(|error| told.bad(token.keep_out_of(&error.to_string()))),
         // An authority that knows the first API only.
         (404 | 405, Form::Key) => certificate(sigstore, base, Form::V1, token, key),

@@ -49,11 +49,13 @@ fn about(subject: &Descriptor, kind: &str) -> Vec<u8> {
 /// What can be done in an open registry can be done in one with a password and in one with tokens.
 #[test]
 fn everything_goes_through_each_door() {
-    for door in [Door::Open, Door::Password, Door::Token] {
+    for door in [Door::Open, Door::Password, Door::Token, Door::Brief] {
         for chunk in [None, Some(7)] {
             let registry = Registry::with(door, true, None);
-            let credentials =
-                Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+            let credentials = Credentials::given(
+                &registry.host(),
+                Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() },
+            );
             let repository = repository(&registry, "team/app", credentials, chunk);
             let blob = b"twenty bytes of blob";
             let digest = Digest::of(blob);
@@ -74,7 +76,7 @@ fn everything_goes_through_each_door() {
                 let put = repository.put_manifest(&At::Digest(Digest::of(&bytes)), OCI_MANIFEST, &bytes);
                 assert_eq!(put.expect("put"), Put::Known);
             }
-            let referrers = repository.referrers(&image).expect("asked").expect("a list");
+            let referrers = repository.referrers(&image).expect("asked").expect("a list").entries;
             assert_eq!(referrers.len(), 5, "on three pages");
             repository.put_manifest(&At::Tag("v2".into()), OCI_MANIFEST, &about(&found, "kind/0")).expect("put");
             repository.put_manifest(&At::Tag("v3".into()), OCI_MANIFEST, &about(&found, "kind/0")).expect("put");
@@ -89,7 +91,10 @@ fn everything_goes_through_each_door() {
 fn blobs_are_mounted_from_another_repository() {
     let registry = Registry::with(Door::Token, true, None);
     let digest = registry.put_blob("base", b"a layer");
-    let credentials = Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+    let credentials = Credentials::given(
+        &registry.host(),
+        Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() },
+    );
     let repository = repository(&registry, "app", credentials, None);
     assert!(repository.mount_blob(&digest, "base").expect("asked"));
     assert!(repository.has_blob(&digest).expect("asked"));
@@ -125,7 +130,7 @@ fn who_is_not_let_in_is_told_what_to_do() {
         let error = refused(nobody.resolve(&At::Tag("v1".into())), "docker login");
         assert!(matches!(error, RepositoryError::Refused { permission: true, .. }));
         let wrong = Credential::Password { user: USER.to_owned(), password: "hunter2-hunter2".to_owned() };
-        let wrong = repository(&registry, "team/app", Credentials::given(wrong), None);
+        let wrong = repository(&registry, "team/app", Credentials::given(&registry.host(), wrong), None);
         let error = refused(wrong.resolve(&At::Tag("v1".into())), "");
         assert!(matches!(error, RepositoryError::Refused { permission: true, .. }), "{error}");
         assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"));
@@ -206,7 +211,10 @@ fn redirects_take_no_proof_with_them() {
             (is_proven && asked.path().contains("/blobs/sha256")).then(|| Said::new(307).with("location", to.clone()))
         })),
     );
-    let credentials = Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+    let credentials = Credentials::given(
+        &registry.host(),
+        Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() },
+    );
     let repository = repository(&registry, "team/app", credentials, None);
     assert_eq!(repository.blob_bytes(&blob, 100).expect("followed"), b"far away");
     assert!(store.asked().iter().all(|asked| !asked.headers.contains_key("authorization")), "{:?}", store.asked());
@@ -251,8 +259,10 @@ fn what_a_registry_says_of_our_password_is_not_told() {
                 Some(Said::new(400).body(format!(r#"{{"errors":[{{"code":"X","message":"{echo}"}}]}}"#)))
             })),
         );
-        let credentials =
-            Credentials::given(Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() });
+        let credentials = Credentials::given(
+            &lie.host(),
+            Credential::Password { user: USER.to_owned(), password: PASSWORD.to_owned() },
+        );
         let error = repository(&lie, "team/app", credentials, None).manifest(&At::Tag("v1".into())).expect_err("400");
         let told = error.to_string();
         assert!(told.contains("answers 400") && !told.contains(PASSWORD) && !told.contains("Basic "), "{told}");

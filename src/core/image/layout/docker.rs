@@ -16,7 +16,7 @@ use super::{failed, refused};
 use crate::image::compare::diff_id;
 use crate::image::manifest::{Descriptor, MAX_MANIFEST, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use crate::image::reference::{At, Digest};
-use crate::image::repository::{Checked, Put, Repository, RepositoryError, Stored};
+use crate::image::repository::{Checked, Listed, Put, Repository, RepositoryError, Stored};
 use crate::inflate::Compression;
 
 /// Most layers of an image.
@@ -202,8 +202,8 @@ impl Repository for DockerArchive {
         Err(self.cannot("take manifests"))
     }
 
-    fn referrers(&self, _: &Digest) -> Result<Option<Vec<Descriptor>>, RepositoryError> {
-        Ok(Some(Vec::new()))
+    fn referrers(&self, _: &Digest) -> Result<Option<Listed>, RepositoryError> {
+        Ok(Some(Listed::default()))
     }
 
     fn tags(&self) -> Result<Vec<String>, RepositoryError> {

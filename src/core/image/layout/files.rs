@@ -155,7 +155,7 @@ fn index(file: &mut File, size: u64) -> io::Result<BTreeMap<String, (u64, u64)>>
     let mut links = BTreeMap::new();
     let mut archive = tar::Archive::new(file);
     for (count, entry) in archive.entries_with_seek()?.enumerate() {
-        let mut entry = entry.map_err(|error| odd(format!("it is no tar archive: {error}")))?;
+        let mut entry = entry.map_err(|error| odd(reason(&error)))?;
         if count == MAX_FILES {
             return Err(odd(format!("it has more than {MAX_FILES} entries")));
         }
@@ -206,6 +206,15 @@ fn index(file: &mut File, size: u64) -> io::Result<BTreeMap<String, (u64, u64)>>
         }
     }
     Ok(files)
+}
+
+/// Why a file cannot be read as an archive. What the reader says of its bytes is not passed on: it may be any file, and
+/// hold a key.
+fn reason(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof || error.get_ref().is_some() {
+        return "it is no tar archive, or damaged".to_owned();
+    }
+    format!("it is no tar archive: {error}")
 }
 
 /// Where a link in `folder` leads; `None` where that is out of the archive.

@@ -75,6 +75,10 @@ impl Edited {
     /// Opens a layout in a tar file for changes, which are kept in the empty folder `scratch` until [`Self::finish`].
     pub fn open(file: &Path, scratch: &Path) -> Result<Self, RepositoryError> {
         let what = || file.display().to_string();
+        // It is written anew under its name: what a link leads to would stay as it was.
+        if fs::symlink_metadata(file).is_ok_and(|about| about.file_type().is_symlink()) {
+            return Err(refused(file, "it is a link: name the file that it leads to"));
+        }
         let Files::Tar(handle, files) = Files::of_tar(file).map_err(failed(what()))? else {
             return Err(refused(file, "it is no tar file"));
         };

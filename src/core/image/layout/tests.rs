@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use flate2::write::GzEncoder;
 
 use super::*;
-use crate::image::carry::{Options, carry};
+use crate::image::carry::{Options, carry, choose};
 use crate::image::manifest::{EMPTY, OCI_CONFIG, OCI_EMPTY};
 
 fn dynamic(layout: &Layout) -> &dyn Repository {
@@ -65,7 +65,7 @@ fn what_is_put_is_there_and_is_listed_once() {
     assert_eq!(layout.resolve(&At::Tag("v1".into())).expect("read"), Some(first.clone()));
     assert_eq!(layout.resolve(&At::Digest(second.digest.clone())).expect("read"), Some(second.clone()));
     assert_eq!(layout.resolve(&At::Tag("v2".into())).expect("read"), None);
-    let referrers = layout.referrers(&first.digest).expect("read").expect("a list");
+    let referrers = layout.referrers(&first.digest).expect("read").expect("a list").entries;
     assert_eq!(referrers.len(), 1);
     assert_eq!((&referrers[0].digest, referrers[0].annotation("k")), (&about.digest, Some("about")));
     assert_eq!(layout.roots().expect("read").len(), 2, "what is about something is no root");
@@ -250,7 +250,7 @@ fn an_archive_holds_what_the_folder_held_and_equal_folders_give_equal_bytes() {
     assert!(pack(&folder.path().join("layout"), &file).is_err(), "what is there stays");
     let archive = Layout::open_archive(&file).expect("an archive");
     assert_eq!(archive.resolve(&At::Tag("v1".into())).expect("read"), Some(one.clone()));
-    assert_eq!(archive.referrers(&one.digest).expect("read").expect("a list")[0].digest, about.digest);
+    assert_eq!(archive.referrers(&one.digest).expect("read").expect("a list").entries[0].digest, about.digest);
     assert_eq!(dynamic(&archive).blob_bytes(&Digest::of(b"one"), 3).expect("read"), b"one");
     assert!(matches!(
         archive.put_manifest(&At::Tag("x".into()), OCI_INDEX, &index_of(&[])),
@@ -258,10 +258,11 @@ fn an_archive_holds_what_the_folder_held_and_equal_folders_give_equal_bytes() {
     ));
     // And back, with what is about it.
     let (_other, to) = new();
-    let report = carry(&archive, &At::Tag("v1".into()), &to, Some("v2"), &Options::default()).expect("carried");
+    let chosen = || choose(&archive, &At::Tag("v1".into()), None).expect("there");
+    let report = carry(&archive, chosen(), &to, Some("v2"), &Options::default()).expect("carried");
     assert_eq!((report.manifests, report.evidence), (1, 1));
-    assert_eq!(to.referrers(&one.digest).expect("read").expect("a list").len(), 1);
-    let report = carry(&archive, &At::Tag("v1".into()), &to, Some("v2"), &Options::default()).expect("carried");
+    assert_eq!(to.referrers(&one.digest).expect("read").expect("a list").entries.len(), 1);
+    let report = carry(&archive, chosen(), &to, Some("v2"), &Options::default()).expect("carried");
     assert_eq!((report.sent, report.present), ((0, 0), 3));
 }
 

@@ -85,9 +85,10 @@ impl Compiler<'_> {
 
 /// The host that a URL names.
 fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let host = rest.split(['/', '?', '#', ':']).next().unwrap_or_default();
-    if host.is_empty() { NAMELESS } else { host }
+    match crate::sigstore::host(url) {
+        "" => NAMELESS,
+        host => host,
+    }
 }
 
 /// The anchors of a trusted root under the names that they get in a policy, where `taken` are there before.

@@ -25,9 +25,11 @@ import (
 	"maps"
 	"math/big"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	ct "github.com/google/certificate-transparency-go"
@@ -148,7 +150,9 @@ func issuer(signing *rsa.PrivateKey, addr, dir string) http.Handler {
 		answer(w, map[string]any{
 			"issuer": url, "jwks_uri": url + "/keys",
 			"authorization_endpoint": url + "/auth", "token_endpoint": url + "/auth/token",
-			"response_types_supported":              []string{"id_token"},
+			"device_authorization_endpoint":         url + "/auth/device",
+			"code_challenge_methods_supported":      []string{"S256"},
+			"response_types_supported":              []string{"code", "id_token"},
 			"subject_types_supported":               []string{"public"},
 			"id_token_signing_alg_values_supported": []string{"RS256"},
 		})
@@ -160,6 +164,7 @@ func issuer(signing *rsa.PrivateKey, addr, dir string) http.Handler {
 			"n": encode(signing.N.Bytes()), "e": encode(big.NewInt(int64(signing.E)).Bytes()),
 		}}})
 	})
+	logins(mux, signing, url)
 	if dir != "" {
 		mux.HandleFunc("GET /token", func(w http.ResponseWriter, r *http.Request) {
 			password, err := os.ReadFile(filepath.Join(dir, "github.password"))
@@ -173,6 +178,76 @@ func issuer(signing *rsa.PrivateKey, addr, dir string) http.Handler {
 		})
 	}
 	return mux
+}
+
+// logins lets everybody in at once, as one person: with a browser (RFC 6749, 4.1), or with a code (RFC 8628), which is
+// pending when it is asked for the first time. Who asks must prove to be who began (RFC 7636).
+func logins(mux *http.ServeMux, signing *rsa.PrivateKey, url string) {
+	type login struct {
+		client, challenge, nonce, redirect string
+		pending                            bool
+	}
+	var lock sync.Mutex
+	waiting := map[string]login{}
+	begin := func(r *http.Request, pending bool) (string, bool) {
+		fail(r.ParseForm())
+		said := r.Form.Get
+		code := rand.Text()
+		lock.Lock()
+		defer lock.Unlock()
+		waiting[code] = login{said("client_id"), said("code_challenge"), said("nonce"), said("redirect_uri"), pending}
+		return code, said("code_challenge_method") == "S256" && strings.Contains(said("scope"), "openid")
+	}
+	refuse := func(w http.ResponseWriter, what string) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		answer(w, map[string]string{"error": what})
+	}
+	mux.HandleFunc("GET /auth", func(w http.ResponseWriter, r *http.Request) {
+		code, good := begin(r, false)
+		if !good || r.Form.Get("response_type") != "code" {
+			refuse(w, "invalid_request")
+			return
+		}
+		back := neturl.Values{"code": {code}, "state": {r.Form.Get("state")}}
+		http.Redirect(w, r, r.Form.Get("redirect_uri")+"?"+back.Encode(), http.StatusSeeOther)
+	})
+	mux.HandleFunc("POST /auth/device", func(w http.ResponseWriter, r *http.Request) {
+		code, good := begin(r, true)
+		if !good {
+			refuse(w, "invalid_request")
+			return
+		}
+		answer(w, map[string]any{"device_code": code, "user_code": "ABCD-EFGH", "verification_uri": url + "/device",
+			"verification_uri_complete": url + "/device?user_code=ABCD-EFGH", "expires_in": 300, "interval": 1})
+	})
+	mux.HandleFunc("POST /auth/token", func(w http.ResponseWriter, r *http.Request) {
+		fail(r.ParseForm())
+		said := r.PostForm.Get
+		code := said("code") + said("device_code")
+		lock.Lock()
+		defer lock.Unlock()
+		one, known := waiting[code]
+		proof := sha256.Sum256([]byte(said("code_verifier")))
+		bound := one.challenge == base64.RawURLEncoding.EncodeToString(proof[:])
+		if !known || !bound || (said("device_code") == "" && one.redirect != said("redirect_uri")) {
+			refuse(w, "invalid_grant")
+			return
+		}
+		if one.pending {
+			one.pending = false
+			waiting[code] = one
+			refuse(w, "authorization_pending")
+			return
+		}
+		delete(waiting, code)
+		claims := map[string]any{"sub": "1", "email": "ann@example.com", "email_verified": true}
+		if one.nonce != "" {
+			claims["nonce"] = one.nonce
+		}
+		answer(w, map[string]any{"id_token": token(signing, url, one.client, 10*time.Minute, claims),
+			"access_token": "none", "token_type": "Bearer", "expires_in": 600})
+	})
 }
 
 // token is an RS256 JWT; the claims that it is given cannot change who issues it, for whom and when.
