@@ -65,7 +65,9 @@ pub(super) fn together<'a, T>(
 /// Puts what is to be said of an image into the list; of an archive it is said when it is written.
 pub(super) fn say(said: &mut Vec<Said>, image: &Image, more: Vec<Said>, output: &Output) {
     if image.keeper().is_own() {
-        more.into_iter().for_each(|one| image.tell(one.text, output));
+        for one in more {
+            image.tell(one.text, output);
+        }
     } else {
         said.extend(more);
     }
