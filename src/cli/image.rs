@@ -10,6 +10,7 @@ mod compare;
 mod copy;
 mod download;
 mod import;
+mod keeping;
 mod keypair;
 pub(in crate::cli) mod place;
 pub(in crate::cli) mod promote;

@@ -18,9 +18,11 @@ mod certificate;
 mod chain;
 mod constraint;
 mod fulcio;
+mod known;
 mod material;
 mod names;
 mod proof;
+mod raw;
 pub mod timestamp;
 mod work;
 

@@ -13,7 +13,7 @@ mod rekor;
 mod tsa;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use affiant_core::keyless::fulcio::{Form, Issued, words_of};
@@ -41,8 +41,36 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// The services, and how long they may be asked again.
 pub struct Sigstore {
     client: Client,
-    /// What is left of the time for outages: one budget for all questions together.
-    left: Mutex<Duration>,
+    outages: Mutex<Outages>,
+}
+
+/// The time for outages: one budget for all questions together. Those that are asked at the same time wait through the
+/// same outage, which counts once.
+struct Outages {
+    left: Duration,
+    /// How many questions are being asked again, and since when the first of them is asked.
+    waiting: u32,
+    since: Option<Instant>,
+}
+
+impl Outages {
+    fn left(&self) -> Duration {
+        self.left.saturating_sub(self.since.map(|since| since.elapsed()).unwrap_or_default())
+    }
+
+    /// A question that was first asked at `begun` is asked again.
+    fn begin(&mut self, begun: Instant) {
+        self.waiting += 1;
+        self.since = Some(self.since.map_or(begun, |since| since.min(begun)));
+    }
+
+    /// It has an answer, or is given up.
+    fn end(&mut self) {
+        self.waiting -= 1;
+        if self.waiting == 0 {
+            (self.left, self.since) = (self.left(), None);
+        }
+    }
 }
 
 /// A question that may be asked again.
@@ -84,12 +112,12 @@ impl Sigstore {
     /// Services that are reached with these settings; what does not answer is asked again for `retry_for` in all.
     pub fn new(settings: Settings, retry_for: Duration) -> Self {
         let client = Client::new(Settings { attempt: ANSWER, keep: true, ..settings });
-        Self { client, left: Mutex::new(retry_for) }
+        Self { client, outages: Mutex::new(Outages { left: retry_for, waiting: 0, since: None }) }
     }
 
     fn ask(&self, ask: &Ask<'_>, limit: usize) -> Result<Told, ServiceError> {
         let begun = Instant::now();
-        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.outages().left();
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         loop {
@@ -104,7 +132,7 @@ impl Sigstore {
                 }
                 Ok(answer) => match Self::told(answer, limit, attempts > 1) {
                     Ok(told) => {
-                        self.spend(begun, attempts);
+                        self.end_outage(attempts);
                         return Ok(told);
                     }
                     Err(error) => (error, None),
@@ -117,20 +145,26 @@ impl Sigstore {
             let rest = left.saturating_sub(begun.elapsed());
             let wait = wait_for(pause, said, rest);
             if !failed.is_outage || rest.is_zero() || wait > rest {
-                self.spend(begun, attempts);
+                self.end_outage(attempts);
                 let times = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
                 return Err(ServiceError { reason: format!("{}{times}", failed.reason), ..failed });
+            }
+            if attempts == 1 {
+                self.outages().begin(begun);
             }
             std::thread::sleep(wait);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
+    fn outages(&self) -> MutexGuard<'_, Outages> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes what an outage lasted from what all of them may: the command that runs meanwhile costs nothing.
-    fn spend(&self, begun: Instant, attempts: u32) {
+    fn end_outage(&self, attempts: u32) {
         if attempts > 1 {
-            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            *left = left.saturating_sub(begun.elapsed());
+            self.outages().end();
         }
     }
 
@@ -279,5 +313,22 @@ mod tests {
             assert_eq!(wait_for(second, Some(Duration::MAX), rest), rest);
             assert!(wait_for(rest * 4, None, rest) > rest);
         }
+    }
+
+    #[test]
+    fn questions_that_wait_at_the_same_time_wait_through_one_outage() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("the machine runs longer");
+        let mut outages = Outages { left: Duration::from_secs(120), waiting: 0, since: None };
+        (0..8).for_each(|_| outages.begin(ago(10)));
+        outages.begin(ago(20));
+        (0..9).for_each(|_| outages.end());
+        let left = outages.left().as_secs();
+        assert!((90..=100).contains(&left), "{left}");
+        outages.begin(ago(30));
+        assert!((60..=70).contains(&outages.left().as_secs()));
+        outages.end();
+        outages.begin(ago(100));
+        outages.end();
+        assert_eq!(outages.left(), Duration::ZERO);
     }
 }

@@ -72,6 +72,49 @@ fn a_run_attaches_its_evidence_to_what_it_pushed() {
     }
 }
 
+/// Verifiers of bundles take 1,024 subjects: what has more is attached whole, and the run signs the same of the image alone.
+#[test]
+fn a_collection_of_many_subjects_is_also_attached_about_the_image_alone() {
+    let place = Place::new();
+    let registry = Registry::start();
+    let digest = registry.put_image("team/app", "v1", "a");
+    let name = format!("{}/team/app:v1", registry.host());
+    let command = format!("{BUILD}; for i in $(seq 1100); do echo $i > f$i; done");
+    let built = build(&place, &name, &digest, &["--attach"], &command).code(0);
+    built.stderr_has(&["kept as envelope", "the collection, about the image alone", "kept as bundle"]);
+    // Our own check of attestations takes no more subjects either.
+    let said = attested(&place, &name, COLLECTION).code(0).stdout_text();
+    assert_eq!(said.lines().count(), 1);
+    let (whole, alone) = (place.statement(), payload(&said));
+    let subjects = |one: &Value| one["subject"].as_array().map(Vec::len);
+    assert!(subjects(&whole) > Some(1024) && subjects(&alone) == Some(1), "{:?}", (subjects(&whole), subjects(&alone)));
+    assert_eq!(alone["subject"][0]["digest"], json!({"sha256": digest.hex()}));
+    assert!(alone["predicate"] == whole["predicate"] && alone["predicateType"] == whole["predicateType"]);
+    // Whoever cannot sign attaches the whole, and says what is missing.
+    let to = format!("{}/prod/app:v1", registry.host());
+    image(&place, &["copy", "--no-evidence", &name, &to]).code(0);
+    image(&place, &["attach", "--key", "../k.pub", &to, "../a.json"]).code(0).stderr_has(&[
+        "kept as envelope",
+        "subjects, so verifiers that read bundles alone do not see it",
+        "image attest",
+    ]);
+    let tree = image(&place, &["tree", &to]).code(0).stdout_text();
+    assert!(tree.contains("application/vnd.dsse.envelope.v1+json") && !tree.contains("bundle"), "{tree}");
+    // Nothing of a run that failed, in either form.
+    let name = format!("{}/team/app:v2", registry.host());
+    let digest = registry.put_image("team/app", "v2", "b");
+    build(&place, &name, &digest, &["--attach"], &format!("{command}; exit 3")).code(3);
+    assert_eq!(registry.manifest_about("team/app", &digest), None);
+}
+
+/// The statement in an envelope.
+fn payload(envelope: &str) -> Value {
+    let envelope: Value = serde_json::from_str(envelope).expect("an envelope");
+    let text = envelope["payload"].as_str().expect("a payload");
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64");
+    serde_json::from_slice(&bytes).expect("a statement")
+}
+
 #[test]
 fn what_cannot_be_attached_fails_the_run_and_keeps_the_evidence() {
     let place = Place::new();

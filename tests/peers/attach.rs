@@ -112,6 +112,41 @@ fn cosign_reads_what_a_run_attaches() {
     }
 }
 
+/// More subjects than a bundle may have: cosign v3 verifies what the run signs of the image alone.
+#[test]
+fn cosign_verifies_the_statement_about_the_image_alone() {
+    need!("registry", "registry-referrers", "crane", "cosign2", "cosign3");
+    for host in registries() {
+        let place = place();
+        let image = push(&place, &host, "many");
+        let (name, digest) = image.split_once('@').expect("a digest");
+        let metadata = serde_json::json!({"image.name": name, "containerimage.digest": digest,
+            "containerimage.descriptor": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1}});
+        std::fs::write(place.beside("m.json"), metadata.to_string()).expect("written");
+        sh(
+            &place,
+            "affiant run --key ../c.key -s build -a docker --attach -o ../many.json -- \
+             sh -c 'cp ../m.json m.json; for i in $(seq 1100); do echo $i > f$i; done' 2>&1",
+        );
+        let verify = |cosign: &str, key: &str| {
+            call(&place, &format!("{cosign} verify-attestation --key {key} --type {COLLECTION} {LOOSE} {image}"))
+        };
+        let said = verify("cosign3", "../c.pub");
+        assert!(said.passed(), "{host}: {}", said.stderr);
+        let of_cosign = statements(&said.stdout);
+        assert_eq!(of_cosign.len(), 1, "the whole is none that cosign reads");
+        let alone: Value = serde_json::from_slice(&of_cosign[0]).expect("a statement");
+        assert_eq!(alone["subject"].as_array().map(Vec::len), Some(1));
+        let written: Value =
+            serde_json::from_slice(&std::fs::read(place.beside("many.json")).expect("read")).expect("JSON");
+        let whole: Value = serde_json::from_slice(&decode(&written["payload"])).expect("a statement");
+        assert_eq!(alone["predicate"], whole["predicate"]);
+        sh(&place, "cosign2 generate-key-pair --output-key-prefix ../other");
+        assert!(!verify("cosign3", "../other.pub").passed(), "another key");
+        assert!(verify("affiant image", "../c.pub").passed());
+    }
+}
+
 #[test]
 fn downloads_are_cosigns() {
     need!("registry", "registry-referrers", "crane", "cosign2", "cosign3");

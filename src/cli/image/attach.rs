@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use affiant_core::image::Digest;
-use affiant_core::image::attach::{self, Document, Form, Keeper, Kept, MAX_DOCUMENTS, Part, Refused};
+use affiant_core::image::attach::{self, Document, Form, Keeper, Kept, MAX_DOCUMENTS, NotAlone, Part, Refused};
 use affiant_core::image::attached;
-use affiant_core::image::shared::Pace;
-use affiant_core::sign::PublicKey;
+use affiant_core::image::shared::SharedError;
+use affiant_core::sign::{PublicKey, Signer};
 use affiant_core::verify::Source as _;
 use clap::{Args, ValueEnum};
 
+use super::keeping::{Said, say, together};
 use super::place::{Image, RegistryArgs};
 use super::targets::no_answer;
 use crate::cli::failure::{Failure, Kind};
@@ -61,6 +62,8 @@ pub(crate) struct AttachArgs {
 pub(super) struct Attaching<'a> {
     pub(super) documents: &'a [&'a Document],
     pub(super) keys: &'a [PublicKey],
+    /// Those who sign what is said anew: none where the documents are finished.
+    pub(super) signers: &'a [&'a dyn Signer],
     pub(super) forms: &'a [Form],
     pub(super) command_optional: bool,
 }
@@ -71,8 +74,13 @@ pub(super) fn attach(args: &AttachArgs, output: &Output) -> Result<Ending, Failu
     let image = args.registry.image_to_change(&args.image)?;
     let forms: Vec<Form> = args.format.iter().map(|kind| (*kind).into()).collect();
     let documents: Vec<&Document> = documents.iter().collect();
-    let attaching =
-        Attaching { documents: &documents, keys: &keys, forms: &forms, command_optional: args.command_optional };
+    let attaching = Attaching {
+        documents: &documents,
+        keys: &keys,
+        signers: &[],
+        forms: &forms,
+        command_optional: args.command_optional,
+    };
     let names = attaching.to(&image, output)?;
     image.finish(output)?;
     if keys.is_empty() {
@@ -149,8 +157,8 @@ type Places = Vec<(usize, Vec<Part>)>;
 
 impl<'a> Attaching<'a> {
     /// The evidence of our own run.
-    fn of_run(documents: &'a [&'a Document], keys: &'a [PublicKey]) -> Self {
-        Self { documents, keys, forms: &[Form::Referrer], command_optional: false }
+    fn of_run(documents: &'a [&'a Document], keys: &'a [PublicKey], signers: &'a [&'a dyn Signer]) -> Self {
+        Self { documents, keys, signers, forms: &[Form::Referrer], command_optional: false }
     }
 
     /// Attaches all of it, or nothing where one of it may not be. Gives the names of what is new.
@@ -177,29 +185,46 @@ impl<'a> Attaching<'a> {
     /// Attaches what was judged. Gives the names of what is new.
     fn keep(&self, image: &Image, places: Places, output: &Output) -> Result<Vec<String>, Failure> {
         let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let pace = Pace::default();
-        let keeper = Keeper { repository: image.keeper(), prefix: image.prefix(), pace: &pace, created: &created };
-        let mut names = Vec::new();
+        let (repository, prefix) = (image.keeper(), image.prefix());
         let mut crowded = BTreeSet::new();
-        for (number, parts) in places {
-            let document = self.documents[number];
-            for (part, form) in parts.iter().flat_map(|part| self.forms.iter().map(move |form| (part, *form))) {
-                let place = format!("{}@{}", image.name(), part.manifest.digest);
-                let kept = attach::keep(document, &part.manifest, form, self.keys, &keeper).map_err(|error| {
-                    Failure::because(
-                        Kind::NoAnswer,
-                        format!("{} could not be kept with {place}", document.label),
-                        &error,
-                    )
-                })?;
-                for one in kept {
-                    let (text, name) = tell(&one, image.keeper_name());
-                    image.tell(format!("attached: {} to {place}; {text}", document.label), output);
-                    names.extend(name);
+        let not_kept = |place: &str, error: &SharedError| {
+            Failure::because(Kind::NoAnswer, format!("{place}: evidence could not be kept"), error)
+        };
+        let names = together(output, not_kept, |settling, said| {
+            let keeper = Keeper { settling, repository, prefix, created: &created };
+            let mut names = Vec::new();
+            for (number, parts) in places {
+                let document = self.documents[number];
+                for (part, form) in parts.iter().flat_map(|part| self.forms.iter().map(move |form| (part, *form))) {
+                    let place = format!("{}@{}", image.name(), part.manifest.digest);
+                    let mut keep = |document: &Document| -> Result<(), Failure> {
+                        let kept =
+                            attach::keep(document, &part.manifest, form, self.keys, &keeper).map_err(|error| {
+                                Failure::because(
+                                    Kind::NoAnswer,
+                                    format!("{} could not be kept with {place}", document.label),
+                                    &error,
+                                )
+                            })?;
+                        for (one, ticket) in kept {
+                            let (text, name) = tell(&one, image.keeper_name());
+                            let text = format!("attached: {} to {place}; {text}", document.label);
+                            say(said, image, vec![Said::new(ticket, &place, text)], output);
+                            names.extend(name);
+                        }
+                        Ok(())
+                    };
+                    keep(document)?;
+                    if form == Form::Referrer
+                        && let Some(alone) = self.alone(document, part, &place, output)?
+                    {
+                        keep(&alone)?;
+                    }
+                    crowded.insert(part.manifest.digest.clone());
                 }
-                crowded.insert(part.manifest.digest.clone());
             }
-        }
+            Ok(names)
+        })?;
         for digest in crowded.iter().filter(|_| self.forms.contains(&Form::Referrer)) {
             let listed =
                 attached::referrers(image.keeper(), digest).map_err(|error| no_answer(&image.pinned(), &error))?;
@@ -211,6 +236,47 @@ impl<'a> Attaching<'a> {
             }
         }
         Ok(names)
+    }
+}
+
+impl Attaching<'_> {
+    /// What stands beside a document of more subjects than readers of bundles take.
+    fn alone(
+        &self,
+        document: &Document,
+        part: &Part,
+        place: &str,
+        output: &Output,
+    ) -> Result<Option<Document>, Failure> {
+        let Some(subjects) = document.is_crowded() else { return Ok(None) };
+        let note = |why: &str| {
+            output.message(&format!(
+                "note: {} has {subjects} subjects, so verifiers that read bundles alone do not see it at {place}; {why}",
+                document.label
+            ));
+        };
+        if self.signers.is_empty() {
+            let kind = &document.predicate_type;
+            note(&format!(
+                "`affiant run --attach` signs a statement about the image alone beside it, and `affiant image attest --type {kind} --predicate FILE` does it now"
+            ));
+            return Ok(None);
+        }
+        match document.alone(&part.manifest.digest, self.signers) {
+            Ok(alone) => Ok(Some(alone)),
+            Err(NotAlone::Sign(error)) => Err(Failure::because(
+                Kind::NoAnswer,
+                format!(
+                    "{} has {subjects} subjects, and its statement about {place} alone was not signed",
+                    document.label
+                ),
+                &error,
+            )),
+            Err(error) => {
+                note(&error.to_string());
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -249,6 +315,7 @@ impl After {
         &self,
         envelopes: &[(String, Vec<u8>)],
         keys: &[PublicKey],
+        signers: &[&dyn Signer],
         output: &Output,
     ) -> Result<Vec<String>, Failure> {
         let read = |(label, bytes): &(String, Vec<u8>)| {
@@ -272,7 +339,7 @@ impl After {
             let (about, rest): (Vec<&Document>, Vec<&Document>) = documents
                 .iter()
                 .partition(|document| document.is_collection() || attach::named(document, &parts).is_ok());
-            let places = Attaching::of_run(&about, keys).judge(&parts)?;
+            let places = Attaching::of_run(&about, keys, signers).judge(&parts)?;
             judged.push((image, about, rest, places));
         }
         let mut names = Vec::new();
@@ -284,7 +351,7 @@ impl After {
                     image.pinned()
                 ));
             }
-            names.extend(Attaching::of_run(&about, keys).keep(&image, places, output)?);
+            names.extend(Attaching::of_run(&about, keys, signers).keep(&image, places, output)?);
             image.finish(output)?;
         }
         Ok(names)

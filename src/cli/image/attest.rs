@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
-use affiant_core::image::shared::{Pace, SharedError};
-use affiant_core::image::{Digest, claim};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Referred};
+use affiant_core::image::shared::{Settling, SharedError};
+use affiant_core::image::{Descriptor, Digest, claim};
+use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
-use super::place::RegistryArgs;
-use super::sign::{Format, SealedStatement, SigningArgs, not_kept, refuse_secret};
+use super::keeping::{Said, both, not_kept, say, together};
+use super::place::{Image, RegistryArgs};
+use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes, refuse_secret};
 use super::types::Named;
+use super::verify::in_order;
 use crate::cli::failure::Failure;
 use crate::cli::inspect::read_file;
-use crate::cli::keyless::not_signed;
+use crate::cli::keyless::{Queue, not_signed};
 use crate::cli::output::Output;
 use crate::cli::{Ending, surroundings};
 
@@ -71,50 +74,82 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     let now = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let predicate = named.predicate(&file, &bytes, &now)?;
     // Before a certificate is asked for or an image attested; of each image, its own name as well.
-    let identity = args.sign_container_identity.as_deref().unwrap_or_default();
+    let identity = args.sign_container_identity.as_deref();
+    let named_as = identity.unwrap_or_default();
     refuse_secret(&redactor, &bytes)?;
-    refuse_secret(&redactor, &claim::attestation(identity, &Digest::of(b""), &named.written, &predicate))?;
+    refuse_secret(&redactor, &claim::attestation(named_as, &Digest::of(b""), &named.written, &predicate))?;
     args.registry.check(&args.images)?;
-    args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
+    let found = args.signing.find(&args.images, &args.registry, identity)?;
     let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
-    let pace = Pace::default();
-    for name in &args.images {
-        let image = args.registry.image_to_change(name)?;
-        if !image.is_pinned() {
-            output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
-        }
-        let identity = image.identity(args.sign_container_identity.as_deref())?;
-        let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        for manifest in &manifests {
-            let digest = &manifest.digest;
-            let place = format!("{}@{digest}", image.name());
-            let failed = |error: SharedError| not_kept(&place, &error);
-            let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
-            let statement = claim::attestation(&identity, digest, &named.written, &predicate);
-            refuse_secret(&redactor, &statement)?;
-            let sealed = SealedStatement::new(&sealer, &statement, output)?;
-            // All is proven before any of it is kept.
-            let layer = formats.contains(&Format::Tag).then(|| sealed.layer(&sealer, &named.written)).transpose()?;
-            let bundle = formats.contains(&Format::Bundle);
-            queue.keep(&sealer, &sealed.proof, &image.places_of(digest, layer.as_ref(), bundle), output)?;
-            if let Some(layer) = layer {
-                let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
-                let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
-                let new =
-                    attached::append(image.keeper(), &tag, &layer, earlier, &pace, |one| layer.has_no_more_than(one))
-                        .map_err(failed)?;
-                let word = if new { "kept as" } else { "the same is already in" };
-                image.tell(format!("attested: {place}; {word} {}:{tag}", image.keeper_name()), output);
-            }
-            if formats.contains(&Format::Bundle) {
-                let bundle = sealed.bundle(&sealer);
-                let referrer = attached::bundle_referrer(&bundle, &named.written, &now);
-                let kept = attached::refer(image.keeper(), manifest, &referrer, &pace).map_err(failed)?;
-                image.tell(format!("attested: {place}; kept as bundle {}@{kept}", image.keeper_name()), output);
-            }
-        }
-        image.finish(output)?;
-    }
+    let (sealer, queue, kind, predicate, now) = (&sealer, &queue, &*named.written, &*predicate, &*now);
+    let attesting =
+        Attesting { sealer, queue, args, kind, predicate, now, formats: &formats, redactor: &redactor, output };
+    args.registry.in_batches(&args.images, found, output, |images| {
+        images.iter().try_for_each(|image| image.identity(identity).map(drop))?;
+        let manifests = manifests(images, args.recursive, output)?;
+        together(output, not_kept, |settling, said| {
+            let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling);
+            in_order(&manifests, attest, |attested| {
+                attested.notes.iter().for_each(|note| output.message(note));
+                say(said, attested.image, attested.said, output);
+                Ok(())
+            })
+        })
+    })?;
     Ok(Ending::Done)
+}
+
+struct Attesting<'a> {
+    sealer: &'a Sealer,
+    queue: &'a Queue,
+    args: &'a AttestArgs,
+    kind: &'a str,
+    predicate: &'a serde_json::value::RawValue,
+    now: &'a str,
+    formats: &'a [Format],
+    redactor: &'a Redactor,
+    output: &'a Output,
+}
+
+impl<'a> Attesting<'a> {
+    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed<'a>, Failure> {
+        let (args, digest) = (self.args, &manifest.digest);
+        let sealer = &self.sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
+        let place = format!("{}@{digest}", image.name());
+        let failed = |error: SharedError| not_kept(&place, &error);
+        let identity = image.identity(args.sign_container_identity.as_deref())?;
+        let statement = claim::attestation(&identity, digest, self.kind, self.predicate);
+        refuse_secret(self.redactor, &statement)?;
+        let sealed = SealedStatement::new(sealer, &statement)?;
+        // All is proven before any of it is kept.
+        let has = |form| self.formats.contains(&form);
+        let layer = has(Format::Tag).then(|| sealed.layer(sealer, self.kind)).transpose()?;
+        let places = image.places_of(digest, layer.as_ref(), has(Format::Bundle));
+        self.queue.keep(sealer, &sealed.proof, &places, self.output)?;
+        let keep_layer = || -> Result<Option<Said>, SharedError> {
+            let Some(layer) = layer else { return Ok(None) };
+            let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
+            let earlier = if args.replace { Earlier::Replace } else { Earlier::Keep };
+            let own = layer.clone();
+            let is_same = move |one: &Descriptor| own.has_no_more_than(one);
+            let new = attached::append(settling, image.keeper(), &tag, &layer, earlier, is_same)?;
+            let word = if new.is_some() { "kept as" } else { "the same is already in" };
+            let text = format!("attested: {place}; {word} {}:{tag}", image.keeper_name());
+            Ok(Some(Said::new(new, &place, text)))
+        };
+        let keep_bundle = || -> Result<Option<Said>, SharedError> {
+            if !has(Format::Bundle) {
+                return Ok(None);
+            }
+            let bundle = sealed.bundle(sealer);
+            let referrer = attached::bundle_referrer(&bundle, self.kind, self.now);
+            let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
+            let text = format!("attested: {place}; kept as bundle {}@{digest}", image.keeper_name());
+            Ok(Some(Said::new(ticket, &place, text)))
+        };
+        let (layer, bundle) = both(keep_layer, keep_bundle);
+        let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
+        Ok(Signed { image, notes: notes(&sealed.proof), said })
+    }
 }

@@ -17,7 +17,7 @@ use clap::Args;
 
 use super::attest::{OBJECT, TEXT};
 use super::blob::{BesideArgs, write, write_proof};
-use super::sign::{SealedStatement, SigningArgs};
+use super::sign::{SealedStatement, SigningArgs, tell};
 use super::trust::{TrustArgs, Trusted, of_proof};
 use super::types::Named;
 use crate::cli::failure::{Failure, Kind};
@@ -135,7 +135,8 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
     args.signing.check_outputs(&read, &written, certificate, timestamp)?;
     let (queue, places) = args.signing.queue_of_file(args.bundle.as_deref())?;
     let sealer = args.signing.load(&[], output)?;
-    let sealed = SealedStatement::new(&sealer, &statement, output)?;
+    let sealed = SealedStatement::new(&sealer, &statement)?;
+    tell(&sealed.proof, output);
     queue.keep(&sealer, &sealed.proof, &places, output)?;
     // First what holds all of it.
     if let Some(file) = &args.bundle {

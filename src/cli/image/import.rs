@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use affiant_core::image::attach::{self, Document};
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Referred};
 use affiant_core::image::buildkit::{self, BuildKitError, Unsigned};
 use affiant_core::image::found::{self, Demand, Sought, judge_attestation};
-use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::image::shared::{Settling, SharedError};
 use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
+use super::keeping::{Said, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
-use super::sign::{Format, SealedStatement, SigningArgs, not_kept};
+use super::sign::{Format, SealedStatement, Signed, SigningArgs, notes};
 use super::targets::no_answer;
+use super::verify::in_order;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::keyless::{Queue, not_signed};
 use crate::cli::output::Output;
@@ -76,10 +78,17 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
         .hint("secrets go to a build with --secret, not with --build-arg"));
     }
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    for one in &all {
-        let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
-        keep(one, &image, (&sealer, &queue), args, &created, output)?;
-    }
+    together(output, not_kept, |settling, said| {
+        let sign = |one: &Unsigned| {
+            let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
+            keep(one, &image, (&sealer, &queue), (args, &created), settling, output)
+        };
+        in_order(&all, sign, |signed| {
+            signed.notes.iter().for_each(|note| output.message(note));
+            say(said, signed.image, signed.said, output);
+            Ok(())
+        })
+    })?;
     image.finish(output)?;
     Ok(Ending::Done)
 }
@@ -101,44 +110,45 @@ fn observed(runs: &[Document], image: &Image) -> Result<(), Failure> {
     refused(reasons.join("; "))
 }
 
-fn keep(
+fn keep<'a>(
     one: &Unsigned,
-    image: &Image,
+    image: &'a Image,
     (sealer, queue): (&Sealer, &Queue),
-    args: &ImportArgs,
-    created: &str,
+    (args, created): (&ImportArgs, &str),
+    settling: &Settling<'a>,
     output: &Output,
-) -> Result<(), Failure> {
-    let pace = Pace::default();
+) -> Result<Signed<'a>, Failure> {
     let digest = &one.about.digest;
     let place = format!("{}@{digest}", image.name());
     let failed = |error: SharedError| not_kept(&place, &error);
     let kind = &one.predicate_type;
     let there = there(one, image, sealer)?;
-    let sealed = SealedStatement::new(sealer, &one.statement, output)?;
+    let sealed = SealedStatement::new(sealer, &one.statement)?;
+    let mut signed = Signed { image, notes: notes(&sealed.proof), said: Vec::new() };
     let wants = |format: Format, is_there: bool| args.format.contains(&format) && !is_there;
     let layer = wants(Format::Tag, there.under_tag).then(|| sealed.layer(sealer, kind)).transpose()?;
-    let bundle = wants(Format::Bundle, there.in_bundle);
-    queue.keep(sealer, &sealed.proof, &image.places_of(digest, layer.as_ref(), bundle), output)?;
+    let places = image.places_of(digest, layer.as_ref(), wants(Format::Bundle, there.in_bundle));
+    queue.keep(sealer, &sealed.proof, &places, output)?;
     for format in &args.format {
-        let said = match (format, &layer) {
-            (Format::Tag, None) => "this key has signed it already under the tag".to_owned(),
-            (Format::Bundle, _) if there.in_bundle => "this key has signed it already in a bundle".to_owned(),
+        let (ticket, text) = match (format, &layer) {
+            (Format::Tag, None) => (None, "this key has signed it already under the tag".to_owned()),
+            (Format::Bundle, _) if there.in_bundle => (None, "this key has signed it already in a bundle".to_owned()),
             (Format::Tag, Some(layer)) => {
                 let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
-                attached::append(image.keeper(), &tag, layer, Earlier::Keep, &pace, |_| true).map_err(failed)?;
-                format!("kept as {}:{tag}", image.keeper_name())
+                let new = attached::append(settling, image.keeper(), &tag, layer, Earlier::Keep, |_| true);
+                (new.map_err(failed)?, format!("kept as {}:{tag}", image.keeper_name()))
             }
             (Format::Bundle, _) => {
                 let bundle = sealed.bundle(sealer);
                 let referrer = attached::bundle_referrer(&bundle, kind, created);
-                let kept = attached::refer(image.keeper(), &one.about, &referrer, &pace).map_err(failed)?;
-                format!("kept as bundle {}@{kept}", image.keeper_name())
+                let kept = attached::refer(settling, image.keeper(), &one.about, &referrer);
+                let Referred { digest, ticket } = kept.map_err(failed)?;
+                (ticket, format!("kept as bundle {}@{digest}", image.keeper_name()))
             }
         };
-        image.tell(format!("attested: {place}, {kind}; {said}"), output);
+        signed.said.push(Said::new(ticket, &place, format!("attested: {place}, {kind}; {text}")));
     }
-    Ok(())
+    Ok(signed)
 }
 
 /// Where this key has signed the statement already.
@@ -148,6 +158,9 @@ struct There {
 }
 
 fn there(one: &Unsigned, image: &Image, sealer: &Sealer) -> Result<There, Failure> {
+    if sealer.has_new_key() {
+        return Ok(There { under_tag: false, in_bundle: false });
+    }
     let wanted = BTreeMap::new();
     let demand = Demand::of_key(&one.about.digest, sealer.public_key(), &wanted);
     let mut there = There { under_tag: false, in_bundle: false };

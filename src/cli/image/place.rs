@@ -88,6 +88,45 @@ impl RegistryArgs {
         self.resolved(name, Use::Change)
     }
 
+    /// Resolves an image before anything is done, and looks whether it has a name that can be signed. One in a registry is
+    /// given: it is not asked for again.
+    pub(super) fn find(&self, name: &str, called: Option<&str>) -> Result<Option<Image>, Failure> {
+        let keeper = self.evidence_repository.as_deref().filter(|name| !name.is_empty());
+        let is_remote = is_elsewhere(name) && keeper.is_none_or(is_elsewhere);
+        let image = self.resolved(name, if is_remote { Use::Change } else { Use::Read })?;
+        image.identity(called)?;
+        Ok(is_remote.then_some(image))
+    }
+
+    /// Opens images to change them, as far as they are not `found` already, and does `work` with several at a time. An
+    /// archive is written anew as a whole, so each is alone.
+    pub(super) fn in_batches(
+        &self,
+        names: &[String],
+        found: Vec<Option<Image>>,
+        output: &Output,
+        mut work: impl FnMut(&[Image]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut finish = |batch: &mut Vec<Image>| {
+            work(batch)?;
+            batch.drain(..).try_for_each(|image| image.finish(output))
+        };
+        let mut found = found.into_iter();
+        let mut batch = Vec::new();
+        for name in names {
+            let image = found.next().flatten().map_or_else(|| self.image_to_change(name), Ok)?;
+            let is_archive = image.keeping().repository.is_own();
+            if is_archive && !batch.is_empty() {
+                finish(&mut batch)?;
+            }
+            batch.push(image);
+            if is_archive {
+                finish(&mut batch)?;
+            }
+        }
+        if batch.is_empty() { Ok(()) } else { finish(&mut batch) }
+    }
+
     fn resolved(&self, name: &str, purpose: Use) -> Result<Image, Failure> {
         let target = targets::named(name)?;
         let elsewhere = self.evidence_repository.as_deref().filter(|name| !name.is_empty());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use affiant_core::dsse::Envelope;
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
 use affiant_core::image::carry::Options;
-use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::image::shared::{Pace, SharedError, settled};
 use affiant_core::image::{At, Digest, Target};
 use affiant_core::sign::PrivateKey;
 use affiant_core::statement::PAYLOAD_TYPE;
@@ -14,8 +14,9 @@ use affiant_core::vsa;
 use clap::Args;
 
 use super::copy::{chosen, transfer};
+use super::keeping::not_kept;
 use super::place::Image;
-use super::sign::{not_kept, sealed_by_key};
+use super::sign::sealed_by_key;
 use super::targets::{named, no_answer};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -178,10 +179,14 @@ fn keep_summary(image: &Image, key: &PrivateKey, statement: Vec<u8>, output: &Ou
     let (envelope, bundle) = sealed_by_key(key, statement)?;
     let tag = format!("{}{}", image.prefix(), image.digest().tag(Tagged::Attestation.suffix()));
     let layer = Layer::attestation(envelope.to_json(), vsa::TYPE);
-    attached::append(image.keeper(), &tag, &layer, Earlier::Keep, &Pace::default(), |_| true).map_err(failed)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let referrer = attached::bundle_referrer(&bundle, vsa::TYPE, &created);
-    attached::refer(image.keeper(), &image.stored.descriptor(), &referrer, &Pace::default()).map_err(failed)?;
+    settled(&Pace::default(), |settling| -> Result<(), SharedError> {
+        attached::append(settling, image.keeper(), &tag, &layer, Earlier::Keep, |_| true)?;
+        attached::refer(settling, image.keeper(), &image.stored.descriptor(), &referrer)?;
+        Ok(())
+    })
+    .map_err(failed)?;
     image.finish(output)?;
     output.message(&format!("the verification summary is kept with {place}"));
     Ok(())

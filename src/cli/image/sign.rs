@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use affiant_core::dsse::{Envelope, Signature, pae_header};
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer, Referred};
 use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature};
 use affiant_core::image::payload::Payload;
-use affiant_core::image::shared::{Pace, SharedError};
+use affiant_core::image::shared::{Settling, SharedError};
 use affiant_core::image::{Descriptor, Digest, Target, claim, keyed, sigstore};
 use affiant_core::keyless::queue::Place;
 use affiant_core::keyless::sealer::{Kind, Proof, Sealer};
@@ -17,13 +18,19 @@ use affiant_core::statement::PAYLOAD_TYPE;
 use clap::{Args, ValueEnum};
 
 use super::annotations::AnnotationArgs;
+use super::keeping::{Said, both, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
+use super::verify::in_order;
 use crate::cli::failure::{Failure, Kind as Fails};
 use crate::cli::keyless::{Queue, ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::{Ending, keys, outputs, surroundings, verify};
+
+/// How often in a row, and how long apart, a registry is asked again that answered with an error of its own.
+const MAX_STUMBLES: u32 = 5;
+const STUMBLE: Duration = Duration::from_millis(100);
 
 /// How a signature is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,12 +73,28 @@ impl SigningArgs {
         self.services.call(called);
     }
 
-    /// Finds the images before a certificate is asked for: a name that is mistyped leaves no trace in public logs.
-    pub(super) fn find(&self, images: &[String], registry: &RegistryArgs, called: Option<&str>) -> Result<(), Failure> {
+    /// Finds the images before a certificate is asked for: a name that is mistyped leaves no trace in public logs. Those
+    /// of registries are given.
+    pub(super) fn find(
+        &self,
+        images: &[String],
+        registry: &RegistryArgs,
+        called: Option<&str>,
+    ) -> Result<Vec<Option<Image>>, Failure> {
         if self.has_key() && !self.services.are_named() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        images.iter().try_for_each(|name| registry.image(name)?.identity(called).map(|_| ()))
+        images.iter().map(|name| registry.find(name, called)).collect()
+    }
+
+    /// Where log entries of images wait, if they may.
+    pub(super) fn queue(&self, images: &[String], registry: &RegistryArgs) -> Result<Queue, Failure> {
+        self.services.queue(registries(images), registry.targets().resume_flags())
+    }
+
+    /// Where those of a file wait, and the place that the entry is for.
+    pub(super) fn queue_of_file(&self, bundle: Option<&Path>) -> Result<(Queue, Vec<Place>), Failure> {
+        self.services.queue_of_file(bundle)
     }
 
     fn has_key(&self) -> bool {
@@ -111,16 +134,6 @@ impl SigningArgs {
             return Err(no_timestamp());
         }
         Ok(())
-    }
-
-    /// Where log entries of images wait, if they may.
-    pub(super) fn queue(&self, images: &[String], registry: &RegistryArgs) -> Result<Queue, Failure> {
-        self.services.queue(registries(images), registry.targets().resume_flags())
-    }
-
-    /// Where those of a file wait, and the place that the entry is for.
-    pub(super) fn queue_of_file(&self, bundle: Option<&Path>) -> Result<(Queue, Vec<Place>), Failure> {
-        self.services.queue_of_file(bundle)
     }
 
     /// Loads the key, or gets a certificate. `images` are those that are to be signed, if any.
@@ -213,35 +226,55 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     refuse_secret(&redactor, &Payload::new(identity, Digest::of(b""), &annotations).to_json())?;
     refuse_secret(&redactor, &claim::signature(&Digest::of(b""), &annotations))?;
     args.registry.check(&args.images)?;
-    args.signing.find(&args.images, &args.registry, args.sign_container_identity.as_deref())?;
+    let identity = args.sign_container_identity.as_deref();
+    let found = args.signing.find(&args.images, &args.registry, identity)?;
     let queue = args.signing.queue(&args.images, &args.registry)?;
     let sealer = args.signing.load(&args.images, output)?;
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    for name in &args.images {
-        let image = args.registry.image_to_change(name)?;
-        if !image.is_pinned() {
-            output.message(&format!("note: {name} is now {}; a tag may mean another image later", image.digest()));
-        }
-        let manifests = if args.recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
-        for manifest in &manifests {
-            let sealer = &sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
-            let (queue, annotations, created) = (&queue, &annotations, created.as_str());
-            Signed { image: &image, sealer, queue, args, annotations, created, redactor: &redactor }
-                .one(manifest, output)?;
-        }
-        image.finish(output)?;
-    }
+    let forms = forms(&args.format, &sealer, output);
+    let (sealer, queue, annotations, created) = (&sealer, &queue, &annotations, &*created);
+    let signing = Signing { sealer, queue, args, forms: &forms, annotations, created, redactor: &redactor, output };
+    args.registry.in_batches(&args.images, found, output, |images| {
+        let manifests = manifests(images, args.recursive, output)?;
+        together(output, not_kept, |settling, said| {
+            let sign = |job: &(_, Descriptor)| signing.one(job.0, &job.1, settling);
+            in_order(&manifests, sign, |signed| {
+                signed.notes.iter().for_each(|note| output.message(note));
+                say(said, signed.image, signed.said, output);
+                Ok(())
+            })
+        })
+    })?;
     Ok(Ending::Done)
 }
 
-struct Signed<'a> {
-    image: &'a Image,
+/// The images, and where `recursive` all manifests of an index, each with its image.
+pub(super) fn manifests<'a>(
+    images: &'a [Image],
+    recursive: bool,
+    output: &Output,
+) -> Result<Vec<(&'a Image, Descriptor)>, Failure> {
+    let mut all = Vec::new();
+    for image in images {
+        if !image.is_pinned() {
+            let (name, digest) = (image.asked(), image.digest());
+            output.message(&format!("note: {name} is now {digest}; a tag may mean another image later"));
+        }
+        let manifests = if recursive { image.with_children()? } else { vec![image.stored.descriptor()] };
+        all.extend(manifests.into_iter().map(|manifest| (image, manifest)));
+    }
+    Ok(all)
+}
+
+struct Signing<'a> {
     sealer: &'a Sealer,
     queue: &'a Queue,
     args: &'a SignArgs,
+    forms: &'a [Format],
     annotations: &'a BTreeMap<String, String>,
     created: &'a str,
     redactor: &'a Redactor,
+    output: &'a Output,
 }
 
 /// Refuses to sign what holds a secret: what is signed is public from then on (security rule 4).
@@ -256,9 +289,12 @@ pub(super) fn refuse_secret(redactor: &Redactor, signed: &[u8]) -> Result<(), Fa
     .hint("take the value out of the document, the names and the annotations, or the variable out of the environment"))
 }
 
-/// A tag or a list was not written.
-pub(super) fn not_kept(place: &str, error: &SharedError) -> Failure {
-    Failure::because(Fails::NoAnswer, format!("{place}: it was signed, and could not be kept"), error)
+/// What is said of a manifest that was signed.
+pub(super) struct Signed<'a> {
+    pub(super) image: &'a Image,
+    /// What did not go as asked.
+    pub(super) notes: Vec<String>,
+    pub(super) said: Vec<Said>,
 }
 
 /// A statement in an envelope of one signature without key id, and its bundle, by a key alone.
@@ -283,7 +319,7 @@ pub(super) struct SealedStatement {
 
 impl SealedStatement {
     /// Signs a statement, without key id, and has it entered and stamped.
-    pub(super) fn new(sealer: &Sealer, statement: &[u8], output: &Output) -> Result<Self, Failure> {
+    pub(super) fn new(sealer: &Sealer, statement: &[u8]) -> Result<Self, Failure> {
         let header = pae_header(PAYLOAD_TYPE, statement.len());
         let enveloped = |sig: &[u8]| {
             let signatures = vec![Signature { sig: sig.to_vec(), ..Signature::default() }];
@@ -294,7 +330,6 @@ impl SealedStatement {
             .map_err(|error| not_signed(&error))?;
         let envelope = enveloped(&sig);
         let json = envelope.to_json();
-        tell(&proof, output);
         Ok(Self { envelope, json, proof })
     }
 
@@ -312,10 +347,15 @@ impl SealedStatement {
     }
 }
 
+/// What of a proof did not go as asked.
+pub(super) fn notes(proof: &Proof) -> Vec<String> {
+    proof.notes.iter().map(|note| format!("note: {note}")).collect()
+}
+
 /// Says what of a proof did not go as asked.
 pub(super) fn tell(proof: &Proof, output: &Output) {
-    for note in &proof.notes {
-        output.message(&format!("note: {note}"));
+    for note in notes(proof) {
+        output.message(&note);
     }
 }
 
@@ -337,86 +377,142 @@ fn forms(asked: &[Format], sealer: &Sealer, output: &Output) -> Vec<Format> {
     asked.to_vec()
 }
 
-impl Signed<'_> {
-    fn one(&self, manifest: &Descriptor, output: &Output) -> Result<(), Failure> {
-        let pace = Pace::default();
-        let (keeper, digest) = (self.image.keeper(), &manifest.digest);
-        let place = format!("{}@{digest}", self.image.name());
-        let demand = Demand::of_key(digest, self.sealer.public_key(), self.annotations);
+/// A bundle that is to be kept.
+enum Bundle {
+    /// None is.
+    None,
+    /// This key has signed the same already in one.
+    There,
+    New(Vec<u8>),
+}
+
+impl<'a> Signing<'a> {
+    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed<'a>, Failure> {
+        let place = format!("{}@{}", image.name(), manifest.digest);
+        let sealer = &self.sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
         let failed = |error: SharedError| not_kept(&place, &error);
-        let sealer = self.sealer;
-        let forms = forms(&self.args.format, sealer, output);
         // All is proven before any of it is kept.
-        let layer = if forms.contains(&Format::Tag) {
-            let name = self.image.identity(self.args.sign_container_identity.as_deref())?;
-            let payload = Payload::new(name, digest.clone(), self.annotations).to_json();
-            refuse_secret(self.redactor, &payload)?;
-            let (signature, proof) =
-                sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
-            tell(&proof, output);
-            let mut layer = Layer::signature(payload, &signature);
-            let place = self.image.place_of(digest, &layer, self.args.registry_referrers_mode == Mode::Referrer);
-            self.queue.keep(sealer, &proof, &[place], output)?;
-            sealer.material(&proof).annotate(&mut layer.annotations);
-            Some(layer)
-        } else {
-            None
-        };
-        let bundle = if forms.contains(&Format::Bundle) {
-            let statement = claim::signature(digest, self.annotations);
-            if self.has_bundle(&demand, &statement)? {
-                output.message(&format!("signed: {place}; this key has signed the same already in a bundle"));
-                None
-            } else {
-                let sealed = SealedStatement::new(sealer, &statement, output)?;
-                self.queue.keep(sealer, &sealed.proof, &[self.image.place_of_bundle(digest)], output)?;
-                Some(sealed.bundle(sealer))
-            }
-        } else {
-            None
-        };
-        if let Some(layer) = layer {
-            if self.args.registry_referrers_mode == Mode::Referrer {
-                let referrer = attached::signature_referrer(&layer);
-                let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
-                self.image
-                    .tell(format!("signed: {place}; kept as referrer {}@{kept}", self.image.keeper_name()), output);
-            } else {
-                let tag = format!("{}{}", self.image.prefix(), digest.tag(Tagged::Signature.suffix()));
-                let is_same = |one: &Descriptor| {
-                    // What is to be proven now, and was not then, makes it another one.
-                    layer.has_no_more_than(one)
-                        && attached::signature_of(one)
-                            .is_ok_and(|found| keyed::holds(sealer.public_key(), &[&layer.bytes], &found).is_ok())
-                };
-                let new = attached::append(keeper, &tag, &layer, Earlier::Keep, &pace, is_same).map_err(failed)?;
-                let word = if new { "kept as" } else { "this key has signed the same already in" };
-                self.image.tell(format!("signed: {place}; {word} {}:{tag}", self.image.keeper_name()), output);
-            }
+        let (layer, bundle) = both(|| self.layer(sealer, image, manifest), || self.bundle(sealer, image, manifest));
+        let ((layer, of_layer), (bundle, of_bundle)) = (layer?, bundle?);
+        let (layer, bundle) = both(
+            || layer.map(|layer| self.keep_layer((sealer, &place), image, manifest, &layer, settling)).transpose(),
+            || self.keep_bundle(&place, image, manifest, &bundle, settling),
+        );
+        let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
+        Ok(Signed { image, notes: [of_layer, of_bundle].concat(), said })
+    }
+
+    /// The payload with its signature, where it is to be kept under a tag.
+    fn layer(
+        &self,
+        sealer: &Sealer,
+        image: &Image,
+        manifest: &Descriptor,
+    ) -> Result<(Option<Layer>, Vec<String>), Failure> {
+        if !self.forms.contains(&Format::Tag) {
+            return Ok((None, Vec::new()));
         }
-        if let Some(bundle) = bundle {
-            let referrer = attached::bundle_referrer(&bundle, claim::SIGN, self.created);
-            let kept = attached::refer(keeper, manifest, &referrer, &pace).map_err(failed)?;
-            self.image.tell(format!("signed: {place}; kept as bundle {}@{kept}", self.image.keeper_name()), output);
+        let name = image.identity(self.args.sign_container_identity.as_deref())?;
+        let payload = Payload::new(name, manifest.digest.clone(), self.annotations).to_json();
+        refuse_secret(self.redactor, &payload)?;
+        let (signature, proof) =
+            sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
+        let mut layer = Layer::signature(payload, &signature);
+        let is_referrer = self.args.registry_referrers_mode == Mode::Referrer;
+        let place = image.place_of(&manifest.digest, &layer, is_referrer);
+        self.queue.keep(sealer, &proof, &[place], self.output)?;
+        sealer.material(&proof).annotate(&mut layer.annotations);
+        Ok((Some(layer), notes(&proof)))
+    }
+
+    fn bundle(&self, sealer: &Sealer, image: &Image, manifest: &Descriptor) -> Result<(Bundle, Vec<String>), Failure> {
+        if !self.forms.contains(&Format::Bundle) {
+            return Ok((Bundle::None, Vec::new()));
         }
-        Ok(())
+        let statement = claim::signature(&manifest.digest, self.annotations);
+        if self.has_bundle(sealer, image, &manifest.digest, &statement)? {
+            return Ok((Bundle::There, Vec::new()));
+        }
+        let sealed = SealedStatement::new(sealer, &statement)?;
+        let places = [image.place_of_bundle(&manifest.digest)];
+        self.queue.keep(sealer, &sealed.proof, &places, self.output)?;
+        Ok((Bundle::New(sealed.bundle(sealer)), notes(&sealed.proof)))
+    }
+
+    fn keep_layer(
+        &self,
+        (sealer, place): (&Sealer, &str),
+        image: &'a Image,
+        manifest: &Descriptor,
+        layer: &Layer,
+        settling: &Settling<'a>,
+    ) -> Result<Said, SharedError> {
+        if self.args.registry_referrers_mode == Mode::Referrer {
+            let referrer = attached::signature_referrer(layer);
+            let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
+            let text = format!("signed: {place}; kept as referrer {}@{digest}", image.keeper_name());
+            return Ok(Said::new(ticket, place, text));
+        }
+        let tag = format!("{}{}", image.prefix(), manifest.digest.tag(Tagged::Signature.suffix()));
+        let (key, own) = (sealer.public_key().clone(), layer.clone());
+        let is_same = move |one: &Descriptor| {
+            // What is to be proven now, and was not then, makes it another one.
+            own.has_no_more_than(one)
+                && attached::signature_of(one).is_ok_and(|found| keyed::holds(&key, &[&own.bytes], &found).is_ok())
+        };
+        let new = attached::append(settling, image.keeper(), &tag, layer, Earlier::Keep, is_same)?;
+        let word = if new.is_some() { "kept as" } else { "this key has signed the same already in" };
+        Ok(Said::new(new, place, format!("signed: {place}; {word} {}:{tag}", image.keeper_name())))
+    }
+
+    fn keep_bundle(
+        &self,
+        place: &str,
+        image: &'a Image,
+        manifest: &Descriptor,
+        bundle: &Bundle,
+        settling: &Settling<'a>,
+    ) -> Result<Option<Said>, SharedError> {
+        let bundle = match bundle {
+            Bundle::None => return Ok(None),
+            Bundle::There => {
+                let text = format!("signed: {place}; this key has signed the same already in a bundle");
+                return Ok(Some(Said::new(None, place, text)));
+            }
+            Bundle::New(bundle) => bundle,
+        };
+        let referrer = attached::bundle_referrer(bundle, claim::SIGN, self.created);
+        let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
+        let text = format!("signed: {place}; kept as bundle {}@{digest}", image.keeper_name());
+        Ok(Some(Said::new(ticket, place, text)))
     }
 
     /// Whether this key has signed this very statement, with all that is to be proven of it now.
-    fn has_bundle(&self, demand: &Demand<'_>, statement: &[u8]) -> Result<bool, Failure> {
+    fn has_bundle(&self, sealer: &Sealer, image: &Image, digest: &Digest, statement: &[u8]) -> Result<bool, Failure> {
+        if sealer.has_new_key() {
+            return Ok(false);
+        }
+        let demand = Demand::of_key(digest, sealer.public_key(), self.annotations);
         let mut has = false;
-        let (enters, stamps) = self.sealer.will_have(Kind::Envelope);
-        let look = |found: found::Found| {
+        let (enters, stamps) = sealer.will_have(Kind::Envelope);
+        let mut look = |found: found::Found| {
             let material = &found.material;
             let is_less = (enters && material.entries.is_empty())
                 || (stamps && material.timestamps.is_empty())
-                || (self.sealer.issued().is_some() && material.certificate.is_none());
+                || (sealer.issued().is_some() && material.certificate.is_none());
             if !is_less && let Content::Bundle(envelope) = &found.content {
-                has |= envelope.payload == statement && judge_signature(&found, demand).is_ok();
+                has |= envelope.payload == statement && judge_signature(&found, &demand).is_ok();
             }
         };
-        found::each(&[self.image.keeper()], self.image.prefix(), demand.digest, Sought::Signatures, look)
-            .map_err(|error| no_answer(&self.image.pinned(), &error))?;
+        let mut stumbles = 0;
+        while let Err(error) = found::each(&[image.keeper()], image.prefix(), digest, Sought::Signatures, &mut look) {
+            // Some registries trip over a list that another is writing.
+            if !error.is_passing() || stumbles == MAX_STUMBLES {
+                return Err(no_answer(&image.pinned(), &error));
+            }
+            stumbles += 1;
+            std::thread::sleep(STUMBLE);
+        }
         Ok(has)
     }
 }

@@ -21,7 +21,7 @@ use crate::cli::output::Output;
 
 /// Refusals that are shown.
 const SHOWN: usize = 10;
-/// Images that are looked at at the same time.
+/// Images that are looked at, or signed, at the same time.
 const AT_ONCE: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,24 +84,24 @@ pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     Ok(Ending::Done)
 }
 
-/// Does `work` for each of the images, some at the same time, and gives what came of it to `take` in their order. The first
+/// Does `work` for each of the jobs, some at the same time, and gives what came of it to `take` in their order. The first
 /// failure ends it.
-pub(super) fn in_order<T: Send>(
-    images: &[String],
-    work: impl Fn(&String) -> Result<T, Failure> + Sync,
+pub(super) fn in_order<J: Sync, T: Send>(
+    jobs: &[J],
+    work: impl Fn(&J) -> Result<T, Failure> + Sync,
     mut take: impl FnMut(T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (send, done) = std::sync::mpsc::sync_channel(AT_ONCE);
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(images.len()) {
+        for _ in 0..AT_ONCE.min(jobs.len()) {
             let send = send.clone();
             scope.spawn(|| {
                 let send = send;
                 while !stop.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(image) = images.get(at) else { return };
-                    let result = work(image);
+                    let Some(job) = jobs.get(at) else { return };
+                    let result = work(job);
                     stop.fetch_or(result.is_err(), Ordering::Relaxed);
                     if send.send((at, result)).is_err() {
                         return;

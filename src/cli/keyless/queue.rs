@@ -1,7 +1,7 @@
 //! What waits when a log does not answer while something is signed (`--on-log-failure queue`).
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use affiant_core::keyless::queue::{Place, Queued, Signer};
 use affiant_core::keyless::sealer::{Proof, Sealer, Sources};
@@ -21,13 +21,13 @@ pub(crate) struct Queue {
     registries: Vec<String>,
     /// What `resume` has to be told.
     flags: String,
-    has_hinted: Cell<bool>,
+    has_hinted: AtomicBool,
 }
 
 impl ServiceArgs {
     /// The queue, looked at before anything is signed. `flags` are for `resume`.
     pub(crate) fn queue(&self, registries: Vec<String>, flags: &str) -> Result<Queue, Failure> {
-        let mut queue = Queue { spool: None, registries, flags: String::new(), has_hinted: Cell::new(false) };
+        let mut queue = Queue { spool: None, registries, flags: String::new(), has_hinted: AtomicBool::new(false) };
         if self.on_log_failure != LogFailure::Queue {
             return Ok(queue);
         }
@@ -115,7 +115,7 @@ impl Queue {
                 )
             })?;
             output.message(&format!("note: no log entry was made ({reason}); it waits in {}", saved.path.display()));
-            if !self.has_hinted.replace(true) {
+            if !self.has_hinted.swap(true, Ordering::Relaxed) {
                 let consent = if is_public(&pending.log) { " --log-public-ok" } else { "" };
                 output.message(&format!("hint: finish with `affiant resume{}{consent}`", self.flags));
             }

@@ -86,7 +86,10 @@ impl Kept {
         let envelopes = sealed.envelopes.iter().map(json).collect::<Result<Vec<_>, _>>();
         let result = envelopes
             .map_err(|error| Failure::because(Kind::Run, "the evidence cannot be written", &error))
-            .and_then(|envelopes| attach.attach(&envelopes, &keys, output));
+            .and_then(|envelopes| {
+                let signers: Vec<&dyn Signer> = signers.iter().map(|signer| &**signer).collect();
+                attach.attach(&envelopes, &keys, &signers, output)
+            });
         match result {
             Ok(names) => self.attached = Some(names),
             Err(failure) => {

@@ -4,17 +4,19 @@
 //! (cosign v3 does). So nothing is attached of a run that failed, nor what does not name the image (security rule 16),
 //! and nothing that is a signature.
 
+mod alone;
+
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::attached::{self, Earlier, Kind as Tagged, Layer, MAX_LAYER, Referrer, envelope_referrer};
+use super::attached::{self, Earlier, Kind as Tagged, Layer, MAX_LAYER, Referred, Referrer, envelope_referrer};
 use super::claim::{Claim, SIGN};
 use super::found::{self, Content, Sought};
 use super::keyed::holds;
 use super::manifest::{Descriptor, Manifest};
 use super::reference::Digest;
 use super::repository::{Repository, RepositoryError};
-use super::shared::{Pace, SharedError};
+use super::shared::{Settling, SharedError, Ticket};
 use super::sigstore::{self, MAX_BUNDLE};
 use crate::collection::FAILED_SUFFIX;
 use crate::dsse::{Envelope, Signature, TIMESTAMP_TSP, pae_header};
@@ -28,6 +30,8 @@ use crate::sign::{PublicKey, Scheme};
 use crate::statement::PAYLOAD_TYPE;
 use crate::trust::Certificate;
 use crate::vsa;
+
+pub use alone::NotAlone;
 
 /// Most documents that are attached together.
 pub const MAX_DOCUMENTS: usize = 1000;
@@ -189,15 +193,21 @@ impl Document {
                 self.run = Some(sha256.to_owned());
                 continue;
             }
-            let standing = match standing(&subject.name) {
-                found @ (Standing::Image | Standing::ImageId) => found,
-                // What is no collection names what it is about in its own way.
-                _ if !self.is_collection && is_real_external(&subject) => Standing::Image,
-                _ => continue,
-            };
-            self.about.push((sha256.to_owned(), standing));
+            if let Some(standing) = self.standing_of(&subject) {
+                self.about.push((sha256.to_owned(), standing));
+            }
         }
         Ok(())
+    }
+
+    /// As what of an image a subject stands, where it stands for one.
+    fn standing_of(&self, subject: &SubjectView<'_>) -> Option<Standing> {
+        match standing(&subject.name) {
+            found @ (Standing::Image | Standing::ImageId) => Some(found),
+            // What is no collection names what it is about in its own way.
+            _ if !self.is_collection && is_real_external(subject) => Some(Standing::Image),
+            _ => None,
+        }
     }
 
     /// SHA-256 of its payload, in hex.
@@ -335,15 +345,15 @@ pub enum Kept {
 
 /// Where things are kept.
 #[derive(Clone, Copy)]
-pub struct Keeper<'a> {
+pub struct Keeper<'a, 's> {
+    /// What is written under shared tags.
+    pub settling: &'s Settling<'a>,
     /// The place.
     pub repository: &'a dyn Repository,
     /// What stands before tags.
-    pub prefix: &'a str,
-    /// How long a shared tag is tried.
-    pub pace: &'a Pace,
+    pub prefix: &'s str,
     /// When it is done, RFC 3339.
-    pub created: &'a str,
+    pub created: &'s str,
 }
 
 /// Why a signature is in no bundle; `None` where it can be.
@@ -400,21 +410,22 @@ fn bundle_of(envelope: &Envelope, signature: &Signature, keys: &[PublicKey]) -> 
     }
 }
 
-/// Keeps a document with a manifest. The signatures are not made anew.
+/// Keeps a document with a manifest. The signatures are not made anew. With each comes what of it is written under a tag
+/// that others write too: it is kept once that is settled.
 pub fn keep(
     document: &Document,
     to: &Descriptor,
     form: Form,
     keys: &[PublicKey],
-    keeper: &Keeper<'_>,
-) -> Result<Vec<Kept>, SharedError> {
+    keeper: &Keeper<'_, '_>,
+) -> Result<Vec<(Kept, Option<Ticket>)>, SharedError> {
     let envelope = &document.envelope;
     let bytes = envelope.to_json();
     if form == Form::Tag {
         let tag = format!("{}{}", keeper.prefix, to.digest.tag(Tagged::Attestation.suffix()));
         let layer = Layer::attestation(bytes, &document.predicate_type);
-        let is_new = attached::append(keeper.repository, &tag, &layer, Earlier::Keep, keeper.pace, |_| true)?;
-        return Ok(vec![if is_new { Kept::Tag(tag) } else { Kept::Already }]);
+        let new = attached::append(keeper.settling, keeper.repository, &tag, &layer, Earlier::Keep, |_| true)?;
+        return Ok(vec![if new.is_some() { (Kept::Tag(tag), new) } else { (Kept::Already, None) }]);
     }
     let there = there(&to.digest, document, keeper)?;
     let mut kept = Vec::new();
@@ -423,30 +434,32 @@ pub fn keep(
         if let Some(reason) = no_bundle(envelope, signature, keys) {
             whole.get_or_insert(reason);
         } else if there.contains(&signature.sig) {
-            kept.push(Kept::Already);
+            kept.push((Kept::Already, None));
         } else {
             let bundle = bundle_of(envelope, signature, keys);
             let referrer = attached::bundle_referrer(&bundle, &document.predicate_type, keeper.created);
-            kept.push(Kept::Bundle(refer(to, &referrer, keeper)?));
+            let Referred { digest, ticket } = refer(to, &referrer, keeper)?;
+            kept.push((Kept::Bundle(digest), ticket));
         }
     }
     if let Some(reason) = whole {
         kept.push(if envelope.signatures.iter().all(|one| there.contains(&one.sig)) {
-            Kept::Already
+            (Kept::Already, None)
         } else {
             let referrer = envelope_referrer(&bytes, &document.predicate_type, keeper.created);
-            Kept::Envelope(refer(to, &referrer, keeper)?, reason)
+            let Referred { digest, ticket } = refer(to, &referrer, keeper)?;
+            (Kept::Envelope(digest, reason), ticket)
         });
     }
     Ok(kept)
 }
 
-fn refer(to: &Descriptor, referrer: &Referrer<'_>, keeper: &Keeper<'_>) -> Result<Digest, SharedError> {
-    attached::refer(keeper.repository, to, referrer, keeper.pace)
+fn refer(to: &Descriptor, referrer: &Referrer<'_>, keeper: &Keeper<'_, '_>) -> Result<Referred, SharedError> {
+    attached::refer(keeper.settling, keeper.repository, to, referrer)
 }
 
 /// The signatures of this very payload that referrers have already.
-fn there(of: &Digest, document: &Document, keeper: &Keeper<'_>) -> Result<Vec<Vec<u8>>, RepositoryError> {
+fn there(of: &Digest, document: &Document, keeper: &Keeper<'_, '_>) -> Result<Vec<Vec<u8>>, RepositoryError> {
     let mut there = Vec::new();
     found::each(&[keeper.repository], keeper.prefix, of, Sought::Attestations, |found| {
         let (Content::Bundle(envelope) | Content::Envelope(envelope, _)) = found.content else { return };

@@ -13,7 +13,7 @@ use super::manifest::{
 };
 use super::reference::{At, Digest};
 use super::repository::{Listed, Put, Repository, RepositoryError, Skipped};
-use super::shared::{self, Change, Pace, SharedError};
+use super::shared::{self, Change, Pace, Settling, SharedError, Ticket};
 use super::sigstore::BUNDLE_V03;
 use crate::sigstore::Entry;
 use crate::sigstore::judge::Material;
@@ -180,30 +180,28 @@ pub enum Earlier {
     Replace,
 }
 
-/// Adds a layer to the manifest under a tag. Gives `false` where it is there already: `is_same` says of which layer of the
+/// Adds a layer to the manifest under a tag. Gives `None` where it is there already: `is_same` says of which layer of the
 /// same bytes that is so.
-pub fn append(
-    repository: &dyn Repository,
+pub fn append<'a>(
+    settling: &Settling<'a>,
+    repository: &'a dyn Repository,
     tag: &str,
     layer: &Layer,
     earlier: Earlier,
-    pace: &Pace,
-    is_same: impl Fn(&Descriptor) -> bool,
-) -> Result<bool, SharedError> {
+    is_same: impl Fn(&Descriptor) -> bool + Send + 'a,
+) -> Result<Option<Ticket>, SharedError> {
     let new = layer.descriptor();
     repository.keep(&new.media_type, &layer.bytes)?;
-    let is_new = |one: &Descriptor| {
-        one.digest == new.digest && one.media_type == new.media_type && one.annotations == new.annotations
-    };
+    let kept = new.clone();
     // Those of another writer who replaces at the same time stay.
     let mut replaced: Option<BTreeSet<Digest>> = None;
-    let change = |there: Option<&Manifest>| {
+    let change = move |there: Option<&Manifest>| {
         let mut layers = there.map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
         if there.is_some_and(|manifest| manifest.manifests.is_some()) {
             return Err("an index is there".to_owned());
         }
         let same = |one: &Descriptor| {
-            is_new(one) || one.digest == new.digest && one.media_type == new.media_type && is_same(one)
+            is_layer(one, &new) || one.digest == new.digest && one.media_type == new.media_type && is_same(one)
         };
         if layers.iter().any(same) && (earlier == Earlier::Keep || replaced.is_some()) {
             return Ok(Change::Nothing);
@@ -234,7 +232,12 @@ pub fn append(
         };
         Ok(Change::Write(Box::new(manifest), vec![(OCI_CONFIG, config)]))
     };
-    shared::write(repository, tag, pace, change, |manifest| manifest.layers().iter().any(is_new))
+    settling.write(repository, tag, change, move |manifest| manifest.layers().iter().any(|one| is_layer(one, &kept)))
+}
+
+/// Whether one is the other, with the same notes.
+fn is_layer(one: &Descriptor, other: &Descriptor) -> bool {
+    one.digest == other.digest && one.media_type == other.media_type && one.annotations == other.annotations
 }
 
 /// Something that refers to an image.
@@ -291,14 +294,23 @@ pub fn signature_referrer(layer: &Layer) -> Referrer<'_> {
     }
 }
 
+/// Something that refers to an image and was put there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referred {
+    /// Its digest.
+    pub digest: Digest,
+    /// Where the registry keeps no list of referrers: the entry in the tag that does.
+    pub ticket: Option<Ticket>,
+}
+
 /// Puts a referrer of `subject` into a repository; where the registry keeps no list of referrers, the tag that does is
-/// written. Gives the referrer's digest.
-pub fn refer(
-    repository: &dyn Repository,
+/// written. Where it keeps one, nothing is shared with other writers.
+pub fn refer<'a>(
+    settling: &Settling<'a>,
+    repository: &'a dyn Repository,
     subject: &Descriptor,
     referrer: &Referrer<'_>,
-    pace: &Pace,
-) -> Result<Digest, SharedError> {
+) -> Result<Referred, SharedError> {
     repository.keep(&referrer.layer.media_type, referrer.bytes)?;
     let (config_type, config_bytes) = &referrer.config;
     let mut config = repository.keep(config_type, config_bytes)?;
@@ -318,37 +330,47 @@ pub fn refer(
     };
     let bytes = manifest.to_json();
     let digest = Digest::of(&bytes);
+    let mut ticket = None;
     if repository.put_manifest(&At::Digest(digest.clone()), OCI_MANIFEST, &bytes)? == Put::Unlisted {
         let entry = Descriptor {
             artifact_type: Some(referrer.artifact_type.to_owned()),
             annotations: referrer.annotations.clone(),
             ..Descriptor::of(OCI_MANIFEST, &bytes)
         };
-        enlist(repository, &subject.digest, &[entry], pace)?;
+        ticket = enlist(settling, repository, &subject.digest, &[entry])?;
     }
-    Ok(digest)
+    Ok(Referred { digest, ticket })
 }
 
 /// Adds entries to the tag that lists an image's referrers (distribution specification, "Referrers tag schema"). Gives
-/// `false` where they were there already. Where the place refuses the list because something in it was deleted, that is
-/// left out.
-pub fn enlist(
-    repository: &dyn Repository,
+/// `None` where they were there already, or the place lists them itself. Where the place refuses the list because
+/// something in it was deleted, that is left out.
+pub fn enlist<'a>(
+    settling: &Settling<'a>,
+    repository: &'a dyn Repository,
     subject: &Digest,
     new: &[Descriptor],
-    pace: &Pace,
-) -> Result<bool, SharedError> {
-    match enlist_with(repository, subject, new, pace, &|_| Ok(true)) {
+) -> Result<Option<Ticket>, SharedError> {
+    // Some places keep the list, and do not say so when they take a referrer: who asks them for it looks at no tag. Where
+    // that cannot be found out, the tag is written.
+    let listed = repository.referrers(subject).ok().flatten().unwrap_or_default();
+    let new: Vec<Descriptor> =
+        new.iter().filter(|entry| !listed.entries.iter().any(|one| one.digest == entry.digest)).cloned().collect();
+    if new.is_empty() {
+        return Ok(None);
+    }
+    match enlist_with(settling, repository, subject, new.clone(), |_| Ok(true)) {
         Err(SharedError::Repository(RepositoryError::Refused { permission: false, reason, place })) => {
-            let is_there = |entry: &Descriptor| match repository.resolve(&At::Digest(entry.digest.clone())) {
+            let why = reason.clone();
+            let is_there = move |entry: &Descriptor| match repository.resolve(&At::Digest(entry.digest.clone())) {
                 Ok(found) => Ok(found.is_some()),
-                Err(error) => Err(format!("{error}, after: {reason}")),
+                Err(error) => Err(format!("{error}, after: {why}")),
             };
             let all = attached_list(repository, subject)?;
             if all.iter().all(|entry| is_there(entry).unwrap_or(true)) {
                 return Err(RepositoryError::Refused { permission: false, reason, place }.into());
             }
-            enlist_with(repository, subject, new, pace, &is_there)
+            enlist_with(settling, repository, subject, new, is_there)
         }
         other => other,
     }
@@ -360,15 +382,16 @@ fn attached_list(repository: &dyn Repository, subject: &Digest) -> Result<Vec<De
     Ok(stored.and_then(|stored| stored.manifest().ok()).map(|list| list.entries().to_vec()).unwrap_or_default())
 }
 
-fn enlist_with(
-    repository: &dyn Repository,
+fn enlist_with<'a>(
+    settling: &Settling<'a>,
+    repository: &'a dyn Repository,
     subject: &Digest,
-    new: &[Descriptor],
-    pace: &Pace,
-    stays: &dyn Fn(&Descriptor) -> Result<bool, String>,
-) -> Result<bool, SharedError> {
+    new: Vec<Descriptor>,
+    stays: impl Fn(&Descriptor) -> Result<bool, String> + Send + 'a,
+) -> Result<Option<Ticket>, SharedError> {
     let has = |manifest: &Manifest, entry: &Descriptor| manifest.entries().iter().any(|one| one.digest == entry.digest);
-    let change = |there: Option<&Manifest>| {
+    let wanted = new.clone();
+    let change = move |there: Option<&Manifest>| {
         if there.is_some_and(|manifest| manifest.kind() != ManifestKind::Index) {
             return Err("it is no index, and referrers are listed in one".to_owned());
         }
@@ -394,7 +417,7 @@ fn enlist_with(
         };
         Ok(Change::Write(Box::new(index), Vec::new()))
     };
-    shared::write(repository, &subject.tag(""), pace, change, |there| new.iter().all(|entry| has(there, entry)))
+    settling.write(repository, &subject.tag(""), change, move |there| wanted.iter().all(|entry| has(there, entry)))
 }
 
 /// Takes an entry out of the tag that lists an image's referrers; the tag goes with the last one.
@@ -411,7 +434,8 @@ pub fn delist(repository: &dyn Repository, subject: &Digest, entry: &Digest, pac
         }
         Ok(Change::Write(Box::new(Manifest { manifests: Some(entries), ..there.clone() }), Vec::new()))
     };
-    shared::write(repository, &tag, pace, change, |there| there.entries().iter().all(|one| one.digest != *entry))?;
+    let holds = |there: &Manifest| there.entries().iter().all(|one| one.digest != *entry);
+    shared::settled(pace, |settling| settling.write(repository, &tag, change, holds))?;
     if is_empty && let Some(list) = repository.resolve(&At::Tag(tag.clone()))? {
         // Another writer may have begun: then it is another manifest, and that one stays.
         let by_digest = repository.delete(&At::Digest(list.digest));

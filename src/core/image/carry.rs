@@ -17,7 +17,7 @@ use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use super::platforms::choose_entry;
 use super::reference::{At, Digest};
 use super::repository::{Listed, MAX_REFERRERS, Put, Repository, RepositoryError, Skipped, Stored};
-use super::shared::{self, Change, Pace, SharedError};
+use super::shared::{self, Change, Pace, Settling, SharedError};
 
 /// Most manifests of an image with its evidence.
 const MAX_MANIFESTS: usize = 20_000;
@@ -385,9 +385,9 @@ impl<'a> Unlisted<'a> {
         Ok(())
     }
 
-    fn enlist(&mut self, to: &dyn Repository) -> Result<(), CarryError> {
+    fn enlist<'r>(&mut self, settling: &Settling<'r>, to: &'r dyn Repository) -> Result<(), CarryError> {
         for (subject, entries) in std::mem::take(&mut self.0) {
-            attached::enlist(to, subject, &entries, &Pace::default())?;
+            attached::enlist(settling, to, subject, &entries)?;
         }
         Ok(())
     }
@@ -403,8 +403,10 @@ fn put_evidence(plan: &Plan<'_>, to: &dyn Repository) -> Result<(), CarryError> 
             unlisted.put(to, &At::Digest(digest.clone()), one)?;
         }
     }
-    unlisted.enlist(to)?;
-    plan.tags.iter().try_for_each(|(tag, digest)| tagged_evidence(to, tag, &plan.all[digest]))
+    shared::settled(&Pace::default(), |settling| {
+        unlisted.enlist(settling, to)?;
+        plan.tags.iter().try_for_each(|(tag, digest)| tagged_evidence(settling, to, tag, &plan.all[digest]))
+    })
 }
 
 /// What is not named, then the root.
@@ -413,10 +415,11 @@ fn put_images(plan: &Plan<'_>, to: &dyn Repository, root: &Descriptor, tag: Opti
     for digest in plan.order[..plan.images].iter().filter(|digest| **digest != root.digest) {
         unlisted.put(to, &At::Digest(digest.clone()), &plan.all[digest])?;
     }
-    unlisted.enlist(to)?;
+    // The root comes last, when all that it leads to is sure to have stayed.
+    shared::settled(&Pace::default(), |settling| unlisted.enlist(settling, to))?;
     let at = tag.map_or_else(|| At::Digest(root.digest.clone()), |tag| At::Tag(tag.to_owned()));
     unlisted.put(to, &at, &plan.all[&root.digest])?;
-    unlisted.enlist(to)
+    shared::settled(&Pace::default(), |settling| unlisted.enlist(settling, to))
 }
 
 /// Whether a manifest has this layer, with these notes.
@@ -432,7 +435,12 @@ fn has_all(manifest: &Manifest, one: &Gathered) -> bool {
 }
 
 /// Puts signatures or attestations under their tag. What is there already stays, and what is new comes behind it.
-fn tagged_evidence(to: &dyn Repository, tag: &str, one: &Gathered) -> Result<(), CarryError> {
+fn tagged_evidence<'a>(
+    settling: &Settling<'a>,
+    to: &'a dyn Repository,
+    tag: &str,
+    one: &'a Gathered,
+) -> Result<(), CarryError> {
     let at = At::Tag(tag.to_owned());
     let Some(there) = to.manifest(&at)? else {
         // The same bytes: then somebody's digest of the evidence stays good.
@@ -442,7 +450,7 @@ fn tagged_evidence(to: &dyn Repository, tag: &str, one: &Gathered) -> Result<(),
     if there.digest() == one.stored.digest() {
         return Ok(());
     }
-    let change = |there: Option<&Manifest>| {
+    let change = move |there: Option<&Manifest>| {
         if one.manifest.kind() != Kind::Image || there.is_some_and(|there| there.kind() != Kind::Image) {
             return Err("an index is there, or is to be put there: two cannot be one".to_owned());
         }
@@ -464,7 +472,7 @@ fn tagged_evidence(to: &dyn Repository, tag: &str, one: &Gathered) -> Result<(),
         };
         Ok(Change::Write(Box::new(merged), vec![(OCI_CONFIG, config)]))
     };
-    shared::write(to, tag, &Pace::default(), change, |there| has_all(there, one))?;
+    settling.write(to, tag, change, move |there| has_all(there, one))?;
     Ok(())
 }
 

@@ -168,7 +168,8 @@ fn refer(
 ) -> Result<Digest, CompleteError> {
     // Only manifests with a subject are looked at.
     let subject = old.subject.as_ref().ok_or_else(|| CompleteError::Absent { place: repository.name() })?;
-    Ok(attached::refer(repository, subject, referrer, pace)?)
+    let referred = shared::settled(pace, |settling| attached::refer(settling, repository, subject, referrer))?;
+    Ok(referred.digest)
 }
 
 /// Takes away what was completed in another manifest. Where a registry does not do that both stay, and both hold.
@@ -228,7 +229,7 @@ fn under_tag(
         // The config lists digests of layers, and these stay.
         Ok(Change::Write(Box::new(Manifest { layers: Some(layers), ..there.clone() }), Vec::new()))
     };
-    shared::write(repository, tag, pace, change, holds)?;
+    shared::settled(pace, |settling| settling.write(repository, tag, change, holds))?;
     Ok(Completed { place, notes: Vec::new() })
 }
 

@@ -548,6 +548,11 @@ impl Repository for Layout {
         }
         Ok(())
     }
+
+    /// The changes of an archive lie in a folder of our own until the archive is written anew.
+    fn is_own(&self) -> bool {
+        matches!(self.files, Files::Over(_))
+    }
 }
 
 #[cfg(test)]

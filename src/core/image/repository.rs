@@ -252,6 +252,11 @@ pub trait Repository: Send + Sync {
 
     /// Takes a manifest or a tag away.
     fn delete(&self, at: &At) -> Result<(), RepositoryError>;
+
+    /// Whether nobody else writes here meanwhile, so that what was written stays.
+    fn is_own(&self) -> bool {
+        false
+    }
 }
 
 impl dyn Repository + '_ {

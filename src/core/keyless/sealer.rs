@@ -162,6 +162,8 @@ pub struct Sealer {
     services: Arc<dyn Services>,
     sources: Sources,
     key: Arc<PrivateKey>,
+    /// Made for this certificate: nobody has seen a signature of it.
+    is_new: bool,
     issued: Option<Issued>,
     renewal: Option<Arc<Renewal>>,
 }
@@ -214,7 +216,7 @@ fn issue(
 impl Sealer {
     /// One for a key: logs and timestamps are made for it where sources are named.
     pub fn keyed(key: PrivateKey, sources: Sources, services: Arc<dyn Services>) -> Self {
-        Self { services, sources, key: Arc::new(key), issued: None, renewal: None }
+        Self { services, sources, key: Arc::new(key), is_new: false, issued: None, renewal: None }
     }
 
     /// One with a new key and a certificate for the identity of `token`.
@@ -226,7 +228,7 @@ impl Sealer {
         services: Arc<dyn Services>,
     ) -> Result<Self, SealerError> {
         let key = PrivateKey::generate(KeyKind::P256)?;
-        Self::certified(key, authority, form, token, sources, services)
+        Ok(Self { is_new: true, ..Self::certified(key, authority, form, token, sources, services)? })
     }
 
     /// One with this key and a certificate for it and the identity of `token`.
@@ -239,7 +241,7 @@ impl Sealer {
         services: Arc<dyn Services>,
     ) -> Result<Self, SealerError> {
         let issued = issue(services.as_ref(), authority, form, token, &key)?;
-        Ok(Self { services, sources, key: Arc::new(key), issued: Some(issued), renewal: None })
+        Ok(Self { services, sources, key: Arc::new(key), is_new: false, issued: Some(issued), renewal: None })
     }
 
     /// The same, with another certificate when this one is almost over: see [`Self::fresh`]. `is_new_key`: the key was made
@@ -276,6 +278,11 @@ impl Sealer {
     /// The key that signs.
     pub fn public_key(&self) -> &PublicKey {
         self.key.public_key()
+    }
+
+    /// Whether the key was made for this certificate, so that nothing is anywhere that it has signed before.
+    pub fn has_new_key(&self) -> bool {
+        self.is_new
     }
 
     /// The certificate, where one was issued.
@@ -342,8 +349,20 @@ impl Sealer {
     /// Also where nothing proves a time at which the certificate was valid.
     fn prove(&self, what: What<'_>, message: &[&[u8]], signature: &[u8]) -> Result<Proof, SealerError> {
         let mut proof = Proof::default();
-        self.enter(what, message, signature, &mut proof)?;
-        self.stamp(signature, &mut proof)?;
+        let mut stamped = Proof::default();
+        if self.sources.logs.is_empty() || self.sources.timestamps.is_empty() {
+            self.enter(what, message, signature, &mut proof)?;
+            self.stamp(signature, &mut stamped)?;
+        } else {
+            // Neither needs the other's answer, and a log takes its time.
+            std::thread::scope(|scope| {
+                let stamping = scope.spawn(|| self.stamp(signature, &mut stamped));
+                let entered = self.enter(what, message, signature, &mut proof);
+                let stamping = stamping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                entered.and(stamping)
+            })?;
+        }
+        (proof.timestamps, proof.time) = (stamped.timestamps, stamped.time);
         self.judge(&proof)?;
         Ok(proof)
     }

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use der::asn1::{AnyRef, ObjectIdentifier};
-use der::{Decode as _, Reader as _, SliceReader};
+use der::Decode as _;
+use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
 use pkcs8::spki::AlgorithmIdentifierRef;
 use sha2::{Digest as _, Sha256};
@@ -22,7 +22,9 @@ use x509_cert::name::Name;
 use x509_cert::time::Time;
 
 use super::fulcio::Fulcio;
+use super::known::Known;
 use super::names;
+use super::raw::Raw;
 use crate::sign::authority::Algorithm;
 use crate::sign::{BadSignature, KeyError, PublicKey, pem};
 
@@ -141,6 +143,8 @@ struct Content {
     alternative_names: Vec<GeneralName>,
     fulcio: Fulcio,
     extensions: Extensions,
+    /// What its key is known to have signed.
+    known: Known,
 }
 
 /// What the extensions say that a chain depends on.
@@ -282,6 +286,7 @@ impl Certificate {
             fulcio,
             extensions: Extensions::read(list)?,
             alternative_names,
+            known: Known::default(),
             der: der.to_vec(),
         })))
     }
@@ -476,8 +481,13 @@ impl Certificate {
 
     /// Whether the key of `issuer` signed it. Says nothing about names or whether that key may.
     pub(crate) fn is_signed_by(&self, issuer: &Self) -> Result<(), BadSignature> {
+        if issuer.0.known.has(&self.0.fingerprint) {
+            return Ok(());
+        }
         let algorithm = self.0.algorithm.as_ref().map_err(|_| BadSignature)?;
-        issuer.0.key.verify_as(*algorithm, &self.0.der[self.0.tbs.clone()], &self.0.signature)
+        issuer.0.key.verify_as(*algorithm, &self.0.der[self.0.tbs.clone()], &self.0.signature)?;
+        issuer.0.known.add(&self.0.fingerprint);
+        Ok(())
     }
 }
 
@@ -492,38 +502,6 @@ impl Eq for Certificate {}
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").field("subject", &self.label()).finish_non_exhaustive()
-    }
-}
-
-/// Parts of a certificate as they are encoded: signatures and comparisons need the very bytes.
-struct Raw<'a> {
-    tbs: std::ops::Range<usize>,
-    serial: &'a [u8],
-    inner_algorithm: &'a [u8],
-    issuer: &'a [u8],
-    subject: &'a [u8],
-    key: &'a [u8],
-    outer_algorithm: &'a [u8],
-}
-
-impl<'a> Raw<'a> {
-    fn read(der: &'a [u8]) -> der::Result<Self> {
-        let outer = AnyRef::from_der(der)?;
-        let start = der.len() - outer.value().len();
-        let mut outer = SliceReader::new(outer.value())?;
-        let tbs = outer.tlv_bytes()?;
-        let outer_algorithm = outer.tlv_bytes()?;
-        let mut inner = SliceReader::new(AnyRef::from_der(tbs)?.value())?;
-        let mut serial = inner.tlv_bytes()?;
-        if serial.first() == Some(&0xa0) {
-            serial = inner.tlv_bytes()?; // the version stood before it
-        }
-        let inner_algorithm = inner.tlv_bytes()?;
-        let issuer = inner.tlv_bytes()?;
-        inner.tlv_bytes()?; // validity
-        let subject = inner.tlv_bytes()?;
-        let key = inner.tlv_bytes()?;
-        Ok(Self { tbs: start..start + tbs.len(), serial, inner_algorithm, issuer, subject, key, outer_algorithm })
     }
 }
 

@@ -154,11 +154,11 @@ pub(crate) fn verify_in_windows(
     if token.digest.digest(token.content) != token.message_digest {
         return Err(TimestampError::Altered);
     }
-    let bag = read_bag(&token)?;
+    let known = || authorities.iter().flat_map(|one| std::iter::once(&one.certificate).chain(&one.intermediates));
+    let bag = read_bag(&token, known)?;
     // The authorities' own certificates are asked only when the token brings none (`certReq` false): one that was altered
     // in the token must not be made good from elsewhere.
-    let known = authorities.iter().flat_map(|anchor| std::iter::once(&anchor.certificate).chain(&anchor.intermediates));
-    let offered: Vec<&Certificate> = if bag.is_empty() { known.collect() } else { bag.iter().collect() };
+    let offered: Vec<&Certificate> = if bag.is_empty() { known().collect() } else { bag.iter().collect() };
     let mut signers: Vec<&Certificate> = Vec::new();
     for certificate in offered.into_iter().filter(|certificate| is_signer(certificate, token.signer)) {
         if !signers.contains(&certificate) {
@@ -203,7 +203,7 @@ pub fn consistent(token_der: &[u8], message: &[u8]) -> Result<Unproven, Timestam
     if token.digest.digest(token.content) != token.message_digest {
         return Err(TimestampError::Altered);
     }
-    let bag = read_bag(&token)?;
+    let bag = read_bag(&token, std::iter::empty)?;
     let mut signers = bag.iter().filter(|certificate| is_signer(certificate, token.signer));
     let signer = signers.next().ok_or(TimestampError::NoCertificate)?;
     signer
@@ -213,8 +213,15 @@ pub fn consistent(token_der: &[u8], message: &[u8]) -> Result<Unproven, Timestam
     Ok(Unproven { time: token.info.time, nonce: token.info.nonce })
 }
 
-fn read_bag(token: &Token<'_>) -> Result<Vec<Certificate>, TimestampError> {
-    let read = |der: &&[u8]| Certificate::from_der(der).map_err(|reason| TimestampError::Certificate { reason });
+/// The certificates of the token. One that is `known` byte for byte need not be read again.
+fn read_bag<'a, I: Iterator<Item = &'a Certificate>>(
+    token: &Token<'_>,
+    known: impl Fn() -> I,
+) -> Result<Vec<Certificate>, TimestampError> {
+    let read = |der: &&[u8]| match known().find(|one| one.der() == *der) {
+        Some(one) => Ok(one.clone()),
+        None => Certificate::from_der(der).map_err(|reason| TimestampError::Certificate { reason }),
+    };
     token.bag.iter().map(read).collect()
 }
 

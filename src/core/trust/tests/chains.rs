@@ -453,3 +453,41 @@ fn files_of_certificates() {
         "damaged certificate: broken base64"
     );
 }
+
+#[test]
+fn what_is_known_of_one_certificate_makes_no_other_pass() {
+    let world = World::new();
+    let (root, intermediate) = (world.root.anchor("r"), world.intermediate.certificate(&world.root));
+    let leaf = world.leaf.certificate(&world.intermediate);
+    let anchors = [root];
+    let holds = |leaf: &Certificate, intermediate: &Certificate, at| {
+        chain(leaf, std::slice::from_ref(intermediate), &anchors, at, Purpose::CodeSigning).map(drop)
+    };
+    // Twice, so that all is known that will be.
+    assert_eq!(holds(&leaf, &intermediate, noon()), Ok(()));
+    assert_eq!(holds(&leaf, &intermediate, noon()), Ok(()));
+    // Another time: it is known who signed, and nobody asks then.
+    let late = holds(&leaf, &intermediate, at("2040-01-01T00:00:00Z"));
+    assert!(matches!(late, Err(ChainError::NotValid { .. })), "{late:?}");
+    // The same name, and a key of the stranger's own: he signs the intermediate himself, and the leaf with it.
+    let stranger = Draft { key: 6, ..world.root.clone() };
+    let forged = Draft { key: 7, ..world.intermediate.clone() };
+    let forged_leaf = world.leaf.certificate(&forged);
+    let other_key = holds(&forged_leaf, &forged.certificate(&stranger), noon());
+    assert!(matches!(other_key, Err(ChainError::BadSignature { .. })), "{other_key:?}");
+    // The same key, and another validity: what the root signed has a byte changed, in the intermediate and in the leaf.
+    let changed = |certificate: &Certificate, from: &str, to: &str| {
+        let mut der = certificate.der().to_vec();
+        let place = der.windows(from.len()).position(|part| part == from.as_bytes()).expect("it is there");
+        der[place..place + from.len()].copy_from_slice(to.as_bytes());
+        Certificate::from_der(&der).expect("a certificate")
+    };
+    let longer = changed(&intermediate, world.intermediate.until, "20990101000000Z");
+    assert!(holds(&leaf, &longer, noon()).is_err());
+    let longer = changed(&leaf, world.leaf.until, "20990101000000Z");
+    assert!(matches!(holds(&longer, &intermediate, noon()), Err(ChainError::BadSignature { .. })));
+    // Another issuer of the same name knows nothing of what the first one has signed.
+    let other_anchors = [stranger.anchor("s")];
+    let other_root = chain(&leaf, &[intermediate], &other_anchors, noon(), Purpose::CodeSigning);
+    assert!(matches!(other_root, Err(ChainError::BadSignature { .. })), "{other_root:?}");
+}
