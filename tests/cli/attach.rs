@@ -353,6 +353,37 @@ fn index_with(registry: &Registry, about: &Digest, refers_to: &str, subjects: &V
     registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes())
 }
 
+/// A log that is down while a build's attestations are signed: what is under the tag and the bundle get its entry later.
+#[test]
+fn imported_attestations_wait_for_their_log() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (place, registry, down) = (Place::new(), Registry::start(), Arc::new(AtomicBool::new(true)));
+    let is_down = Arc::clone(&down);
+    let lie = move |_: &crate::registry::Asked| is_down.load(Ordering::SeqCst).then(|| crate::registry::Said::new(503));
+    let sigstore = crate::sigstore_services::Sigstore::with(crate::sigstore_services::Twist::None, Some(Box::new(lie)));
+    let about = registry.put_image("app", "one", "a");
+    let name = format!("{}/app:v1", registry.host());
+    let subjects = json!([{"name": "pkg:docker/app@v1", "digest": {"sha256": about.hex()}}]);
+    let index = index_with(&registry, &about, about.as_str(), &subjects, PROVENANCE);
+    build(&place, &name, &index, &[], BUILD).code(0);
+    place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "../p.key"]).run().code(0);
+    let rekor = sigstore.rekor(1);
+    let by = ["import-buildkit", "--key", "../p.key", "--attested-by", "../a.json", "--attested-by-key", "../k.pub"];
+    let log = ["--rekor-url", &rekor, "--log", "rekor1", "--on-log-failure", "queue", "--spool", "../spool"];
+    image(&place, &[&by[..], &log, &["--retry-for", "500ms", &name]].concat()).code(0).stderr_has(&["it waits in"]);
+    down.store(false, Ordering::SeqCst);
+    let said = place.affiant(["resume", "--spool", "../spool"]).run().code(0).stdout("").stderr_text();
+    assert_eq!(said.matches(" is in ").count(), 2, "{said}");
+    let under_tag = registry.manifest("app", &about.tag(".att")).expect("it is there");
+    assert!(under_tag["layers"][0]["annotations"]["dev.sigstore.cosign/bundle"].is_string(), "{under_tag}");
+    let [bundle] = &registry.all_about("app", &about)[..] else { panic!("one bundle") };
+    let bundle = registry.manifest("app", bundle).expect("it is there");
+    let bytes = registry.blob("app", bundle["layers"][0]["digest"].as_str().expect("a digest"));
+    let bundle: Value = serde_json::from_slice(&bytes).expect("JSON");
+    assert_eq!(bundle["verificationMaterial"]["tlogEntries"].as_array().map(Vec::len), Some(1));
+}
+
 #[test]
 fn rule_16_only_what_the_run_observed_is_signed_for_a_build() {
     let place = Place::new();
