@@ -137,6 +137,8 @@ pub(crate) struct Asking {
     pub(crate) password: Option<(String, String)>,
     /// A token for the one of them that is asked.
     pub(crate) token: Option<String>,
+    /// Longest piece in which a blob is sent, in bytes; all at once without.
+    pub(crate) chunk: Option<u64>,
 }
 
 /// Registries that are asked. Those that are asked in the same way share connections, passwords and tokens, so that many
@@ -180,7 +182,7 @@ impl OpenRegistries {
             .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))?,
         };
         let client = Client::new(Settings { keep: true, plain: asking.plain.clone(), ..http_settings() });
-        let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), None));
+        let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), asking.chunk));
         opened.push((asking.clone(), Arc::clone(&registries)));
         Ok(Arc::new(registries.repository(reference)))
     }

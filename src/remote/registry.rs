@@ -260,6 +260,10 @@ impl Remote {
         let said = words.map(|words| format!(": {words}")).unwrap_or_default();
         match status {
             401 | 403 => self.permission(&place, &format!("answers {status}{said}")),
+            413 => Self::refused(
+                &place,
+                format!("answers 413{said}: it is too much at once; `--upload-chunk 50` sends pieces"),
+            ),
             _ => Self::refused(&place, format!("answers {status}{said}")),
         }
     }

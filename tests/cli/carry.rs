@@ -679,3 +679,23 @@ fn equal_images_are_equal_in_every_form() {
     assert!(said.contains("its config says"), "{said}");
     compare("image.tar", "R/team/app:nothing").code(4);
 }
+
+/// A proxy before the registry takes no long bodies.
+#[test]
+fn blobs_are_sent_in_pieces() {
+    const MEGABYTE: usize = 1 << 20;
+    let place = Place::without_key();
+    let small = |asked: &Asked| (asked.body.len() > MEGABYTE).then(|| Said::new(413));
+    let registry = Registry::with(Door::Open, true, Some(Box::new(small)));
+    let image = format!("{}/app:1", registry.host());
+    let layer: Vec<u8> = (0..MEGABYTE * 5 / 2).map(|at| u8::try_from(at % 251).expect("below 251")).collect();
+    place.write("image.tar", saved(&layer, "2026-01-01T00:00:00Z"));
+    let push = |more: &[&str]| place.affiant(["image", "push", "image.tar", &image].iter().chain(more)).run();
+    push(&[]).code(4).stdout("").stderr_has(&["413", "--upload-chunk"]);
+    registry.forget();
+    push(&["--upload-chunk", "1"]).code(0);
+    let pieces = registry.asked().iter().filter(|asked| asked.method == "PATCH" && asked.body.len() == MEGABYTE).count();
+    assert_eq!(pieces, 2, "two whole ones and a rest");
+    assert_eq!(registry.blob("app", Digest::of(&layer).as_str()), layer);
+    push(&["--upload-chunk", "0"]).code(2);
+}

@@ -28,6 +28,9 @@ pub(crate) struct TargetArgs {
     /// Token that the one registry of the command takes
     #[arg(long, value_name = "TOKEN", conflicts_with = "registry_username")]
     registry_token: Option<String>,
+    /// Send blobs in pieces of at most so many megabytes, for a registry behind a proxy that takes no more at once
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    upload_chunk: Option<u16>,
     /// What was asked already.
     #[arg(skip)]
     opened: OpenRegistries,
@@ -288,6 +291,7 @@ impl TargetArgs {
             plain: if may_be_plain { registries } else { Vec::new() },
             password: self.registry_username.clone().zip(self.registry_password.clone()),
             token: self.registry_token.clone(),
+            chunk: self.upload_chunk.map(|megabytes| u64::from(megabytes) << 20),
         }
     }
 }

@@ -376,7 +376,7 @@ fn whoever_signs_the_policy_by_identity_has_a_named_issuer() {
         let constraint = Some(crate::trust::Constraint::read(&constraint).expect("a constraint").0);
         let verdict = verify(&Question {
             policy: PolicyFile { label: "policy.json", bytes: &signed },
-            policy_trust: PolicyTrust { trust, constraint, minimum_version: None },
+            policy_trust: PolicyTrust { trust, constraint, sct: false, minimum_version: None },
             artifacts: vec![Artifact::of("app", crate::digest::DigestSet::sha256_hex(sha256_hex(APP)))],
             images: Vec::new(),
             image_trust: ImageTrust::default(),
