@@ -233,7 +233,8 @@ impl ServiceArgs {
         let (again, args, told, is_new_key) =
             (Arc::clone(&services), self.named.token.clone(), output.clone(), key.is_none());
         let another =
-            Box::new(move || found.fetch(again.as_ref(), &args, false, &told).map_err(|failure| failure.one_line()));
+            // An interrupt ends only the question: what was kept before has still to be told.
+            Box::new(move || found.fetch(again.as_ref(), &args, true, &told).map_err(|failure| failure.one_line()));
         let sealer = match key {
             Some(key) => Sealer::certified(key, &authority, form, &token, sources, services),
             None => Sealer::keyless(&authority, form, &token, sources, services),

@@ -694,7 +694,8 @@ fn blobs_are_sent_in_pieces() {
     push(&[]).code(4).stdout("").stderr_has(&["413", "--upload-chunk"]);
     registry.forget();
     push(&["--upload-chunk", "1"]).code(0);
-    let pieces = registry.asked().iter().filter(|asked| asked.method == "PATCH" && asked.body.len() == MEGABYTE).count();
+    let pieces =
+        registry.asked().iter().filter(|asked| asked.method == "PATCH" && asked.body.len() == MEGABYTE).count();
     assert_eq!(pieces, 2, "two whole ones and a rest");
     assert_eq!(registry.blob("app", Digest::of(&layer).as_str()), layer);
     push(&["--upload-chunk", "0"]).code(2);

@@ -208,6 +208,11 @@ fn outputs_never_replace_what_the_gate_reads() {
         gate(&[&summary[..], &one, &other].concat()).stdout("").stderr_has(&["new", one[0]]);
     }
     gate(&["../artifact", "--digest-out", "../artifact"]);
+    std::fs::write(place.beside("root.json"), "{}").expect("written");
+    for root in ["--policy-trusted-root", "--image-trusted-root"] {
+        gate(&[root, "../root.json", "--digest-out", "../root.json"]).stdout("").stderr_has(&["--digest-out"]);
+        assert!(place.beside("root.json").exists(), "{root}");
+    }
     let archive = ["--image", "oci-archive:../archive.tar", "--digest-out", "../archive.tar"];
     gate(&archive).stdout("").stderr_has(&["is the image"]);
     let to = format!("{}/live/app:1", registry.host());

@@ -344,6 +344,8 @@ fn a_policy_that_was_signed_without_a_key_is_proven_by_log_or_timestamp() {
             .code(2)
             .stderr_has(&["--policy-fulcio-oidc-issuer"]);
         ask(&believed).code(2);
+        // So is who: an issuer alone lets everybody sign who has an account there.
+        ask(&[&believed[..], &["--policy-fulcio-oidc-issuer", ISSUER]].concat()).code(2).stderr_has(&["anybody"]);
         // Another instance, and a root without what proves the time or the certificate.
         let root: Value = serde_json::from_str(&world.sigstore.trusted_root()).expect("JSON");
         let times = if proof[0] == "--rekor-url" { "tlogs" } else { "timestampAuthorities" };

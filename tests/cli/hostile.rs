@@ -136,6 +136,7 @@ fn outputs_of_files_never_replace_what_is_read() {
             }
             calls.push([verb, &["--key-password-file", "password", flag, "password"]].concat());
             calls.push([verb, &["--signing-config", "config.json", flag, "config.json"]].concat());
+            calls.push([verb, &["--oidc-client-secret-file", "password", flag, "password"]].concat());
             for other in flags.iter().chain(&proof).filter(|other| *other != flag) {
                 calls.push([verb, &[flag, "new", other, "./new"]].concat());
             }

@@ -210,7 +210,8 @@ fn is_old(bytes: &[u8]) -> bool {
         #[serde(rename = "base64Signature")]
         _signature: serde::de::IgnoredAny,
     }
-    serde_json::from_slice::<Old>(bytes).is_ok()
+    // A list would be read as the members in their order.
+    bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Old>(bytes).is_ok()
 }
 
 #[cfg(test)]

@@ -377,6 +377,9 @@ fn forms(asked: &[Format], sealer: &Sealer, output: &Output) -> Vec<Format> {
     asked.to_vec()
 }
 
+/// Where a signature will be kept, and what proves it.
+type Kept = (Place, Proof);
+
 /// A bundle that is to be kept.
 enum Bundle {
     /// None is.
@@ -394,23 +397,27 @@ impl<'a> Signing<'a> {
         // All is proven before any of it is kept.
         let (layer, bundle) = both(|| self.layer(sealer, image, manifest), || self.bundle(sealer, image, manifest));
         let ((layer, of_layer), (bundle, of_bundle)) = (layer?, bundle?);
+        for (place, proof) in of_layer.iter().chain(&of_bundle) {
+            self.queue.keep(sealer, proof, std::slice::from_ref(place), self.output)?;
+        }
         let (layer, bundle) = both(
             || layer.map(|layer| self.keep_layer((sealer, &place), image, manifest, &layer, settling)).transpose(),
             || self.keep_bundle(&place, image, manifest, &bundle, settling),
         );
         let said = [layer.map_err(failed)?, bundle.map_err(failed)?].into_iter().flatten().collect();
-        Ok(Signed { image, notes: [of_layer, of_bundle].concat(), said })
+        let notes = of_layer.iter().chain(&of_bundle).flat_map(|(_, proof)| notes(proof)).collect();
+        Ok(Signed { image, notes, said })
     }
 
-    /// The payload with its signature, where it is to be kept under a tag.
+    /// The payload with its signature, where it is to be kept under a tag; and where that is proven.
     fn layer(
         &self,
         sealer: &Sealer,
         image: &Image,
         manifest: &Descriptor,
-    ) -> Result<(Option<Layer>, Vec<String>), Failure> {
+    ) -> Result<(Option<Layer>, Option<Kept>), Failure> {
         if !self.forms.contains(&Format::Tag) {
-            return Ok((None, Vec::new()));
+            return Ok((None, None));
         }
         let name = image.identity(self.args.sign_container_identity.as_deref())?;
         let payload = Payload::new(name, manifest.digest.clone(), self.annotations).to_json();
@@ -420,23 +427,21 @@ impl<'a> Signing<'a> {
         let mut layer = Layer::signature(payload, &signature);
         let is_referrer = self.args.registry_referrers_mode == Mode::Referrer;
         let place = image.place_of(&manifest.digest, &layer, is_referrer);
-        self.queue.keep(sealer, &proof, &[place], self.output)?;
         sealer.material(&proof).annotate(&mut layer.annotations);
-        Ok((Some(layer), notes(&proof)))
+        Ok((Some(layer), Some((place, proof))))
     }
 
-    fn bundle(&self, sealer: &Sealer, image: &Image, manifest: &Descriptor) -> Result<(Bundle, Vec<String>), Failure> {
+    fn bundle(&self, sealer: &Sealer, image: &Image, manifest: &Descriptor) -> Result<(Bundle, Option<Kept>), Failure> {
         if !self.forms.contains(&Format::Bundle) {
-            return Ok((Bundle::None, Vec::new()));
+            return Ok((Bundle::None, None));
         }
         let statement = claim::signature(&manifest.digest, self.annotations);
         if self.has_bundle(sealer, image, &manifest.digest, &statement)? {
-            return Ok((Bundle::There, Vec::new()));
+            return Ok((Bundle::There, None));
         }
         let sealed = SealedStatement::new(sealer, &statement)?;
-        let places = [image.place_of_bundle(&manifest.digest)];
-        self.queue.keep(sealer, &sealed.proof, &places, self.output)?;
-        Ok((Bundle::New(sealed.bundle(sealer)), notes(&sealed.proof)))
+        let bundle = sealed.bundle(sealer);
+        Ok((Bundle::New(bundle), Some((image.place_of_bundle(&manifest.digest), sealed.proof))))
     }
 
     fn keep_layer(

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use affiant_core::keyless::login::Redirect;
@@ -117,9 +117,14 @@ impl LoginArgs {
         Redirect::parse(url).map_err(|error| Failure::because(Kind::Usage, "--oidc-redirect-url", &error))
     }
 
+    /// The file with the secret of whoever asks.
+    pub(super) fn secret_file(&self) -> Option<&Path> {
+        self.oidc_client_secret_file.as_deref().filter(|file| !file.as_os_str().is_empty())
+    }
+
     /// The secret of whoever asks.
     pub(super) fn secret(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        let file = self.oidc_client_secret_file.as_deref().filter(|file| !file.as_os_str().is_empty());
+        let file = self.secret_file();
         let Some(file) = file else { return Ok(None) };
         let cannot = |reason: String| {
             Failure::new(Kind::NoAnswer, format!("--oidc-client-secret-file {}: {reason}", file.display()))

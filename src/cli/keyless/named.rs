@@ -59,7 +59,7 @@ impl NamedArgs {
     pub(super) fn reads(&self, files: &mut outputs::Files) {
         files.reads("the signing configuration", &self.signing_config);
         files.reads("the root of trust", self.root.named());
-        files.reads("the identity token", &self.token.identity_token);
+        self.token.reads(files);
     }
 
     /// The certificate authority that a flag names.

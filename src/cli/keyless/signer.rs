@@ -14,7 +14,7 @@ use clap::Args;
 
 use super::named::{NamedArgs, named};
 use super::token::{Found, Secrets};
-use super::{becomes_public, is_public, may_become_known, no_time, permitted, services, tell_unchecked};
+use super::{becomes_public, is_public, no_time, permitted, services, tell_unchecked};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
@@ -108,10 +108,13 @@ impl SignerArgs {
         Ok(self.named.root.check(services, false, output)?.0)
     }
 
-    /// Whether this log may be asked, and hear of what is signed for images in these registries.
-    pub(crate) fn permit_log(&self, services: &dyn Services, url: &str, registries: &[String]) -> Result<(), Failure> {
+    /// Whether this log, which only a record names, may be asked. What the record says of registries is no consent.
+    pub(crate) fn permit_log(&self, services: &dyn Services, url: &str) -> Result<(), Failure> {
         permitted(services, [&url.to_owned()])?;
-        if is_public(url) { may_become_known(url, registries, self.named.log_public_ok) } else { Ok(()) }
+        if is_public(url) && !self.named.log_public_ok {
+            return Err(becomes_public(url, "the digest of what was signed, and who signed, becomes known"));
+        }
+        Ok(())
     }
 
     /// Whether signing asks a service.
@@ -198,8 +201,8 @@ impl SignerArgs {
             services(self.named.retry_for())?
         } else {
             let (services, mut unchecked) = self.named.root.check(services(self.named.retry_for())?, false, output)?;
-            // Evidence is in no log.
-            unchecked.retain(|what| *what != LOG && self.is_identity(keys));
+            // Without a log that is named, evidence is in none.
+            unchecked.retain(|what| if *what == LOG { !logs.is_empty() } else { self.is_identity(keys) });
             tell_unchecked(&unchecked, output);
             services
         };

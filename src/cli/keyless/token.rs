@@ -17,6 +17,7 @@ use super::login::{Flow, Login, LoginArgs, why_not};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
+use crate::cli::outputs;
 use crate::cli::surroundings::{self, variable};
 
 /// The variable that jobs of GitLab and `CircleCI` have a token in.
@@ -125,6 +126,12 @@ const PROVIDERS: [(&str, Provider); 5] = [
 ];
 
 impl TokenArgs {
+    /// Files that are read.
+    pub(super) fn reads(&self, files: &mut outputs::Files) {
+        files.reads("the identity token", &self.identity_token);
+        files.reads("the secret of the client", self.login.secret_file());
+    }
+
     /// Says by which name affiant was called.
     pub(crate) fn call(&mut self, called: Called) {
         self.called = called;

@@ -199,7 +199,7 @@ impl<'a> Logs<'a> {
             return Err(Asked::Failure(failure.hint("leave --offline out")));
         }
         let (noting, services) = self.services(output)?;
-        self.args.signer.permit_log(services.as_ref(), &queued.log, &queued.registries)?;
+        self.args.signer.permit_log(services.as_ref(), &queued.log)?;
         *noting.noted.lock().unwrap_or_else(PoisonError::into_inner) = Noted { digest: Some(*digest), answer };
         if let Err(over) = asks {
             // The log may have it since an attempt whose answer was lost: its time may do.

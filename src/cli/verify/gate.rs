@@ -139,10 +139,11 @@ impl GateArgs {
         }
         let constraint = if trust.roots.is_empty() {
             None
-        } else if self.identity.is_empty() {
-            return Err(Failure::usage("roots alone would let anybody with a certificate sign the policy").hint(
-                "say who: `--policy-emails`, `--policy-uris`, `--policy-commonname` …; `'*'` stands for anybody",
-            ));
+        } else if self.identity.is_anybody() {
+            return Err(Failure::usage(
+                "roots alone, or with an issuer alone, would let anybody with a certificate sign the policy",
+            )
+            .hint("say who: `--policy-emails`, `--policy-uris`, `--policy-commonname` …; `'*'` stands for anybody"));
         } else {
             Some(self.identity.constraint()?)
         };
@@ -161,6 +162,7 @@ impl GateArgs {
         files.reads("evidence", self.attestations.iter().chain(&self.bundle));
         let certificates = [&self.policy_ca_roots, &self.policy_ca_intermediates, &self.policy_timestamp_servers];
         files.reads("a certificate of the policy", certificates.into_iter().flatten());
+        files.reads("the root of trust of the policy", &self.policy_trusted_root);
     }
 
     /// Digests to find evidence by.
@@ -244,13 +246,14 @@ impl Identity {
         all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nobody is named: an issuer alone identifies whoever has an account there.
+    fn is_anybody(&self) -> bool {
         self.policy_commonname.is_none()
             && self.policy_dns_names.is_empty()
             && self.policy_emails.is_empty()
             && self.policy_organizations.is_empty()
             && self.policy_uris.is_empty()
-            && self.extensions().is_empty()
+            && self.extensions().iter().all(|(name, _)| *name == "Issuer")
     }
 
     /// As the constraint of a policy.

@@ -124,7 +124,7 @@ fn bundle(
     pace: &Pace,
 ) -> Result<Completed, CompleteError> {
     let is_bundle = |manifest: &Manifest| matches!(manifest.layers(), [one] if one.media_type.starts_with(BUNDLE));
-    let mut done = None;
+    let mut done = Vec::new();
     let mut halves = Vec::new();
     for (digest, manifest) in referrers(repository, subject, is_bundle)? {
         let Some(bytes) = only_layer(repository, &manifest, MAX_BUNDLE as u64)? else { continue };
@@ -133,27 +133,38 @@ fn bundle(
             continue;
         }
         match queued.complete(&bytes, entry)? {
-            None => done = Some(digest),
-            Some(completed) => halves.push((digest, manifest, completed)),
+            None => done.push((digest, read)),
+            Some(completed) => halves.push((digest, manifest, read, completed)),
         }
     }
-    let done = match (done, halves.first()) {
-        (Some(done), _) => done,
-        (None, Some((_, manifest, completed))) => {
+    // The one that has most first: then it stands for those that have less.
+    halves.sort_by_key(|(_, _, read, _)| std::cmp::Reverse(read.entries.len() + read.timestamps.len()));
+    let mut old = Vec::new();
+    for (digest, manifest, read, completed) in halves {
+        if !done.iter().any(|(_, whole)| has_all(whole, &read)) {
             let referrer = Referrer {
                 artifact_type: BUNDLE_V03,
                 config: (OCI_EMPTY, EMPTY.to_vec()),
-                layer: Descriptor::of(BUNDLE_V03, completed),
-                bytes: completed,
+                layer: Descriptor::of(BUNDLE_V03, &completed),
+                bytes: &completed,
                 // The same as before, with its time: the same again gives the same digest.
                 annotations: manifest.annotations.clone(),
             };
-            refer(repository, manifest, &referrer, pace)?
+            let whole = Bundle::parse(&completed).map_err(|error| QueueError::Unreadable { reason: error.reason })?;
+            done.push((refer(repository, &manifest, &referrer, pace)?, whole));
         }
-        (None, None) => return Err(absent(repository, subject)),
-    };
-    let old = halves.into_iter().map(|(digest, ..)| digest).filter(|digest| *digest != done);
-    Ok(Completed { place: format!("{}@{done}", repository.name()), notes: remove(repository, subject, old, pace) })
+        old.push(digest);
+    }
+    let Some((first, _)) = done.first() else { return Err(absent(repository, subject)) };
+    let place = format!("{}@{first}", repository.name());
+    old.retain(|digest| done.iter().all(|(whole, _)| whole != digest));
+    Ok(Completed { place, notes: remove(repository, subject, old.into_iter(), pace) })
+}
+
+/// Whether a bundle proves all that another of the same signature does: nothing is taken away that is not elsewhere.
+fn has_all(whole: &Bundle, half: &Bundle) -> bool {
+    half.entries.iter().all(|entry| whole.entries.contains(entry))
+        && half.timestamps.iter().all(|timestamp| whole.timestamps.contains(timestamp))
 }
 
 fn absent(repository: &dyn Repository, subject: &Digest) -> CompleteError {
@@ -243,29 +254,40 @@ fn signature(
 ) -> Result<Completed, CompleteError> {
     let promise = promise(entry)?;
     let is_signature = |manifest: &Manifest| manifest.artifact_type() == Some(SIGNATURE_ARTIFACT);
-    let mut done = None;
+    let mut done: Vec<(Digest, Option<BTreeMap<String, String>>)> = Vec::new();
     let mut halves = Vec::new();
     for (digest, manifest) in referrers(repository, subject, is_signature)? {
         let [one] = manifest.layers() else { continue };
         if one.digest != *layer || is_signed(repository, one, queued).is_err() {
             continue;
         }
-        if one.annotation(LOG).is_some() { done = Some(digest) } else { halves.push((digest, manifest)) }
+        let annotations = one.annotations.clone();
+        if one.annotation(LOG).is_some() { done.push((digest, annotations)) } else { halves.push((digest, manifest)) }
     }
-    let done = match (done, halves.first()) {
-        (Some(done), _) => done,
-        (None, Some((_, manifest))) => {
-            let bytes = only_layer(repository, manifest, MAX_LAYER)?.ok_or_else(|| absent(repository, subject))?;
-            let annotations = manifest.layers().first().and_then(|one| one.annotations.clone());
-            let mut annotations: BTreeMap<String, String> = annotations.unwrap_or_default();
-            annotations.insert(LOG.to_owned(), promise);
-            let layer = Layer { kind: Kind::Signature, bytes, annotations };
-            refer(repository, manifest, &attached::signature_referrer(&layer), pace)?
+    halves.sort_by_key(|(_, manifest)| {
+        let annotations = manifest.layers().first().and_then(|one| one.annotations.as_ref());
+        std::cmp::Reverse(annotations.map_or(0, BTreeMap::len))
+    });
+    let mut old = Vec::new();
+    for (digest, manifest) in halves {
+        let annotations = manifest.layers().first().and_then(|one| one.annotations.clone()).unwrap_or_default();
+        let has_all = |whole: &Option<BTreeMap<String, String>>| {
+            annotations.iter().all(|(name, value)| whole.as_ref().and_then(|whole| whole.get(name)) == Some(value))
+        };
+        if !done.iter().any(|(_, whole)| has_all(whole)) {
+            let bytes = only_layer(repository, &manifest, MAX_LAYER)?.ok_or_else(|| absent(repository, subject))?;
+            let mut annotations = annotations;
+            annotations.insert(LOG.to_owned(), promise.clone());
+            let layer = Layer { kind: Kind::Signature, bytes, annotations: annotations.clone() };
+            let whole = refer(repository, &manifest, &attached::signature_referrer(&layer), pace)?;
+            done.push((whole, Some(annotations)));
         }
-        (None, None) => return Err(absent(repository, subject)),
-    };
-    let old = halves.into_iter().map(|(digest, _)| digest).filter(|digest| *digest != done);
-    Ok(Completed { place: format!("{}@{done}", repository.name()), notes: remove(repository, subject, old, pace) })
+        old.push(digest);
+    }
+    let Some((first, _)) = done.first() else { return Err(absent(repository, subject)) };
+    let place = format!("{}@{first}", repository.name());
+    old.retain(|digest| done.iter().all(|(whole, _)| whole != digest));
+    Ok(Completed { place, notes: remove(repository, subject, old.into_iter(), pace) })
 }
 
 /// What an annotation holds of an entry.

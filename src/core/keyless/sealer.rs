@@ -152,6 +152,8 @@ pub struct Sources {
 
 /// What is left of a certificate when another one is asked for; half of its time where it has less than twice that.
 const LEFT: SignedDuration = SignedDuration::from_mins(2);
+/// How little must be left of a certificate before the lack of another one is a failure.
+const LAST: SignedDuration = SignedDuration::from_secs(30);
 
 /// Gives an identity token that is still valid.
 pub type AnotherToken = Box<dyn Fn() -> Result<IdentityToken, String> + Send + Sync>;
@@ -188,13 +190,13 @@ struct Current {
 }
 
 impl Current {
-    /// Whether too little is left, by this clock or by the time that has passed.
-    fn is_almost_over(&self, now: Timestamp) -> bool {
+    /// Whether less than this, or than that part of the whole, is left: by this clock or by the time that has passed.
+    fn has_less_than(&self, least: SignedDuration, part: i32, now: Timestamp) -> bool {
         let (from, until) = (self.issued.leaf.not_before(), self.issued.leaf.not_after());
         let whole = until.duration_since(from);
         let passed = SignedDuration::try_from(self.since.elapsed()).unwrap_or(SignedDuration::MAX);
         let left = until.duration_since(now).min(whole.saturating_sub(passed));
-        left < LEFT.min(whole / 2)
+        left < least.min(whole / part)
     }
 }
 
@@ -262,15 +264,23 @@ impl Sealer {
     pub fn fresh(&self, now: Timestamp) -> Result<Self, SealerError> {
         let Some(renewal) = &self.renewal else { return Ok(self.clone()) };
         let mut current = renewal.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut current.is_used, true) && current.is_almost_over(now) {
-            let token = (renewal.token)().map_err(SealerError::Token)?;
-            let key = if renewal.is_new_key {
-                Arc::new(PrivateKey::generate(KeyKind::P256)?)
-            } else {
-                Arc::clone(&current.key)
+        if std::mem::replace(&mut current.is_used, true) && current.has_less_than(LEFT, 2, now) {
+            let another = || {
+                let token = (renewal.token)().map_err(SealerError::Token)?;
+                let key = if renewal.is_new_key {
+                    Arc::new(PrivateKey::generate(KeyKind::P256)?)
+                } else {
+                    Arc::clone(&current.key)
+                };
+                let issued = issue(self.services.as_ref(), &renewal.authority, renewal.form, &token, &key)?;
+                Ok(Current { key, issued, since: Instant::now(), is_used: true })
             };
-            let issued = issue(self.services.as_ref(), &renewal.authority, renewal.form, &token, &key)?;
-            *current = Current { key, issued, since: Instant::now(), is_used: true };
+            match another() {
+                Ok(another) => *current = another,
+                // Where none is had, this one does as long as it lasts.
+                Err(_) if !current.has_less_than(LAST, 8, now) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self { key: Arc::clone(&current.key), issued: Some(current.issued.clone()), ..self.clone() })
     }

@@ -104,9 +104,13 @@ impl<E: From<RekorError>> Tree<'_, E> {
     }
 }
 
+/// Most entries of a tree.
+const MAX_SIZE: u64 = 1 << 62;
+
 /// The hashes that show that a leaf is in a tree, from the leaf upwards.
 pub fn inclusion<E: From<RekorError>>(index: u64, size: u64, read: Read<'_, E>) -> Result<Vec<Hash>, E> {
-    if index >= size {
+    // A tree of more entries than that there is nowhere, and its halves could not be counted.
+    if index >= size || size > MAX_SIZE {
         return Err(RekorError::Proof {
             reason: format!("its tree has {size} entries, and this one is number {index}"),
         }
@@ -230,6 +234,11 @@ mod tests {
         }
         let none = inclusion::<RekorError>(3, 3, &mut |_| Ok(Vec::new()));
         assert!(matches!(none, Err(RekorError::Proof { .. })));
+        // What a log says of its size is not proven yet.
+        for size in [u64::MAX, (1 << 63) + 1, MAX_SIZE + 1] {
+            let none = inclusion::<RekorError>(3, size, &mut |_| panic!("nothing is asked"));
+            assert!(matches!(none, Err(RekorError::Proof { .. })), "{size}");
+        }
         let short = inclusion::<RekorError>(0, 3, &mut |_| Ok(vec![0; 64]));
         assert!(matches!(short, Err(RekorError::Malformed { .. })));
         // A whole tile in the place of a part of it does as well.

@@ -469,6 +469,11 @@ fn certificate(
             (proof.path, proof.anchors) = (chain.path, chain.anchors);
         } else {
             proof.anchors.retain(|anchor| chain.anchors.contains(anchor));
+            if proof.anchors.is_empty() {
+                // Each time has an authority, and no authority all times: as at the gate, that is none.
+                let reason = ChainError::NoAnchor { subject: leaf.label() };
+                return Err(Refused::Chain { at, reason });
+            }
         }
     }
     if keyless.sct {
