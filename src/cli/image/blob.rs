@@ -234,6 +234,7 @@ mod tests {
             assert_eq!(is_old(text.as_bytes()), old, "{text}");
         }
         let deep = format!("{{\"base64Signature\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(!is_old(deep.as_bytes()));
+        // What is passed over is passed over without recursion; the reader of that form refuses it.
+        assert!(is_old(deep.as_bytes()));
     }
 }

@@ -141,7 +141,7 @@ impl GateArgs {
             None
         } else if self.identity.is_anybody() {
             return Err(Failure::usage(
-                "roots alone, or with an issuer alone, would let anybody with a certificate sign the policy",
+                "roots alone would let anybody with a certificate sign the policy, and so would an issuer alone",
             )
             .hint("say who: `--policy-emails`, `--policy-uris`, `--policy-commonname` …; `'*'` stands for anybody"));
         } else {
