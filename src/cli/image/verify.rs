@@ -232,20 +232,22 @@ pub(super) fn tell(image: &Image, accepted: &[Accepted], output: &Output) {
 }
 
 /// The payloads, each once: what the same signer said in two forms is said once. A bundle has the name that was asked for.
-fn distinct(accepted: Vec<Accepted>, image: &Image) -> Vec<Value> {
+fn distinct(mut accepted: Vec<Accepted>, image: &Image) -> Vec<Value> {
+    let is_bundle = |one: &Accepted| one.payload["critical"]["identity"]["docker-reference"].as_str() == Some("");
+    // Where both forms are referrers, a list has them in any order.
+    accepted.sort_by_key(is_bundle);
     let mut shown: Vec<(Vec<String>, BTreeMap<String, Value>, Value)> = Vec::new();
     for mut one in accepted {
         let signer =
             one.proof.identity.iter().flat_map(|signer| std::iter::once(&signer.subject).chain(&signer.issuer));
         let signer: Vec<String> = signer.cloned().collect();
-        let reference = &mut one.payload["critical"]["identity"]["docker-reference"];
-        let is_bundle = reference.as_str() == Some("");
+        let is_bundle = is_bundle(&one);
         let is_same = |(other, optional, _): &(Vec<String>, _, _)| *other == signer && *optional == one.optional;
         if is_bundle && shown.iter().any(is_same) {
             continue;
         }
         if is_bundle {
-            *reference = image.asked().into();
+            one.payload["critical"]["identity"]["docker-reference"] = image.asked().into();
         }
         shown.push((signer, one.optional, one.payload));
     }
