@@ -711,3 +711,18 @@ fn keys_of_cosign_are_made_and_used() {
     place.write("f", "bytez");
     cosign(&check).code(12).stdout("");
 }
+
+/// Both forms as referrers: a registry lists them in any order, and what was said in both is said once.
+#[test]
+fn what_is_said_in_two_referrers_is_shown_once() {
+    let place = place();
+    let registry = Registry::start();
+    for seed in ["a", "b", "c", "d", "e", "f"] {
+        registry.put_image("app", seed, seed);
+        let image = format!("{}/app:{seed}", registry.host());
+        sign(&place, &image, &["-a", "tag=v1", "--registry-referrers-mode", "oci-1-1"]).code(0);
+        let said: Value = serde_json::from_str(&verify(&place, &image, &[]).code(0).stdout_text()).expect("JSON");
+        assert_eq!(said.as_array().map(Vec::len), Some(1), "{said}");
+        assert_eq!(said[0]["critical"]["type"], "cosign container image signature");
+    }
+}
