@@ -6,7 +6,7 @@ use affiant_core::image::Digest;
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Place};
-use crate::registry::{Door, PASSWORD, Registry, USER};
+use crate::registry::{Asked, Door, PASSWORD, Registry, Said, USER};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -725,4 +725,25 @@ fn what_is_said_in_two_referrers_is_shown_once() {
         assert_eq!(said.as_array().map(Vec::len), Some(1), "{said}");
         assert_eq!(said[0]["critical"]["type"], "cosign container image signature");
     }
+}
+
+/// What was signed beside an image that could not be is told all the same.
+#[test]
+fn what_was_signed_beside_a_failure_is_told() {
+    let place = place();
+    let refusing = |asked: &Asked| {
+        (asked.method == "PUT" && asked.path().contains("/bad/")).then(|| {
+            // The other one is under way by then.
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            Said::new(400)
+        })
+    };
+    let registry = Registry::with(Door::Open, true, Some(Box::new(refusing)));
+    let [bad, good] = ["bad", "good"].map(|name| {
+        registry.put_image(name, "v1", name);
+        format!("{}/{name}:v1", registry.host())
+    });
+    let ended = place.affiant(["image", "sign", "--key", "c.key", &bad, &good]).run().code(4);
+    ended.stderr_has(&["/bad@sha256:", "could not be kept", &format!("signed: {}/good@sha256:", registry.host())]);
+    verify(&place, &good, &[]).code(0);
 }

@@ -13,7 +13,7 @@ use super::keeping::{Said, both, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes, refuse_secret};
 use super::types::Named;
-use super::verify::in_order;
+use super::verify::all_in_order;
 use crate::cli::failure::Failure;
 use crate::cli::inspect::read_file;
 use crate::cli::keyless::{Queue, not_signed};
@@ -90,7 +90,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
         let manifests = manifests(images, args.recursive, output)?;
         together(output, not_kept, |settling, said| {
             let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling);
-            in_order(&manifests, attest, |attested| {
+            all_in_order(&manifests, attest, |attested| {
                 attested.notes.iter().for_each(|note| output.message(note));
                 say(said, attested.image, attested.said, output);
                 Ok(())

@@ -16,7 +16,7 @@ use super::keeping::{Said, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, Signed, SigningArgs, notes};
 use super::targets::no_answer;
-use super::verify::in_order;
+use super::verify::all_in_order;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::keyless::{Queue, not_signed};
 use crate::cli::output::Output;
@@ -83,7 +83,7 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
             let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
             keep(one, &image, (&sealer, &queue), (args, &created), settling, output)
         };
-        in_order(&all, sign, |signed| {
+        all_in_order(&all, sign, |signed| {
             signed.notes.iter().for_each(|note| output.message(note));
             say(said, signed.image, signed.said, output);
             Ok(())

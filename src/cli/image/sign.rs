@@ -21,7 +21,7 @@ use super::annotations::AnnotationArgs;
 use super::keeping::{Said, both, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
-use super::verify::in_order;
+use super::verify::all_in_order;
 use crate::cli::failure::{Failure, Kind as Fails};
 use crate::cli::keyless::{Queue, ServiceArgs, Subject, not_signed};
 use crate::cli::names::Called;
@@ -238,7 +238,7 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
         let manifests = manifests(images, args.recursive, output)?;
         together(output, not_kept, |settling, said| {
             let sign = |job: &(_, Descriptor)| signing.one(job.0, &job.1, settling);
-            in_order(&manifests, sign, |signed| {
+            all_in_order(&manifests, sign, |signed| {
                 signed.notes.iter().for_each(|note| output.message(note));
                 say(said, signed.image, signed.said, output);
                 Ok(())

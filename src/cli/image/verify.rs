@@ -89,7 +89,25 @@ pub(super) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
 pub(super) fn in_order<J: Sync, T: Send>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<T, Failure> + Sync,
+    take: impl FnMut(T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    ordered(jobs, work, take, false)
+}
+
+/// The same; what was under way when one failed is given to `take` as well, for it was done. Nothing more is begun.
+pub(super) fn all_in_order<J: Sync, T: Send>(
+    jobs: &[J],
+    work: impl Fn(&J) -> Result<T, Failure> + Sync,
+    take: impl FnMut(T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    ordered(jobs, work, take, true)
+}
+
+fn ordered<J: Sync, T: Send>(
+    jobs: &[J],
+    work: impl Fn(&J) -> Result<T, Failure> + Sync,
     mut take: impl FnMut(T) -> Result<(), Failure>,
+    takes_rest: bool,
 ) -> Result<(), Failure> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (send, done) = std::sync::mpsc::sync_channel(AT_ONCE);
@@ -112,17 +130,21 @@ pub(super) fn in_order<J: Sync, T: Send>(
         drop(send);
         let mut early = BTreeMap::new();
         let mut wanted = 0;
+        let mut first = None;
         for (at, result) in done {
             early.insert(at, result);
             while let Some(result) = early.remove(&wanted) {
                 wanted += 1;
                 if let Err(failure) = result.and_then(&mut take) {
                     stop.store(true, Ordering::Relaxed);
-                    return Err(failure);
+                    if !takes_rest {
+                        return Err(failure);
+                    }
+                    first.get_or_insert(failure);
                 }
             }
         }
-        Ok(())
+        first.map_or(Ok(()), Err)
     })
 }
 
