@@ -157,8 +157,10 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
 fn refuse_clashes(args: &VerifyArgs, reports: Option<&Reports>) -> Result<(), Failure> {
     let mut files = outputs::Files::default();
     args.gate.reads(&mut files);
-    let artifacts = args.artifacts.iter().chain(&args.artifactfile).filter(|path| !path.is_dir());
+    let artifacts = args.artifacts.iter().chain(&args.artifactfile).chain(&args.directory_path);
+    let (folders, artifacts): (Vec<&PathBuf>, Vec<&PathBuf>) = artifacts.partition(|path| path.is_dir());
     files.reads("the artifact", artifacts);
+    files.reads_trees("the artifact", true, folders);
     args.images.files(&mut files);
     args.summary.files(&mut files);
     files.writes("--output-bundle", &args.output_bundle);

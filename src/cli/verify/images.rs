@@ -93,6 +93,10 @@ impl HowArgs {
         files.reads("a key of the images", &self.image_key);
         files.reads("the root of trust of the images", &self.image_trusted_root);
         files.reads("the image", images.iter().filter_map(|name| place::archive_of(name)));
+        for layout in images.iter().filter_map(|name| place::layout_of(name)) {
+            files.reads("the image", [layout.join("index.json"), layout.join("oci-layout")]);
+            files.reads_trees("the image", false, [layout.join("blobs")]);
+        }
     }
 
     /// Whether anything is demanded of a signature.
