@@ -233,7 +233,9 @@ fn no_answer(policy: &str, error: &VerifyError) -> Failure {
             failure.hint("name the signed policy, a DSSE envelope, as `affiant sign` writes it")
         }
         VerifyError::Unsupported { .. } => failure.hint("name the image that the policy is about with `--image REF`"),
-        VerifyError::Image { .. } => failure.hint("see `affiant image tree`, and whether the registry can be reached"),
+        VerifyError::Image { .. } | VerifyError::Hidden { .. } => {
+            failure.hint("see `affiant image tree`, and whether the registry can be reached")
+        }
         VerifyError::Source(_) => failure.hint("name evidence that can be read with `--attestations` or `--archive`"),
         VerifyError::TooMuch => failure.hint("name the evidence of one run with `--attestations`"),
         VerifyError::NoSeed => failure,
