@@ -52,7 +52,7 @@ fn flags(text: &str) -> BTreeSet<String> {
 
 /// The flags of a command in a completion script for bash.
 fn completed(script: &str, verb: &str) -> BTreeSet<String> {
-    let name = format!("        affiant__subcmd__{})", verb.replace(' ', "__subcmd__"));
+    let name = format!("        affiant__subcmd__{})", verb.replace([' ', '-'], "__subcmd__"));
     let rest = script.split_once(&name).unwrap_or_else(|| panic!("{name} is completed")).1;
     let words = rest.split_once("opts=\"").expect("words").1.split('"').next().unwrap_or_default();
     words.split(' ').filter_map(|word| word.strip_prefix("--")).map(str::to_owned).collect()
@@ -94,7 +94,7 @@ fn help_names(place: &Place, verb: &str, name: &str) -> bool {
 fn under(help: &str, heading: &str) -> String {
     let rest = help.split_once(&format!("\n{heading}:\n")).unwrap_or_else(|| panic!("{heading}: {help}")).1;
     let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with(' '));
-    lines.map(|line| format!("{line} \n")).collect()
+    lines.flat_map(|line| [line, " \n"]).collect()
 }
 
 #[test]
