@@ -20,6 +20,7 @@ mod gate;
 mod gate_images;
 mod gate_images_keyless;
 mod harness;
+mod help;
 mod hostile;
 #[cfg(feature = "remote")]
 mod images;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use affiant_core::dsse::Envelope;
+use affiant_core::outfile::Outfile;
 use affiant_core::policy::init::{Draft, InitError, NamedKey, Request, draft};
 use affiant_core::policy::source::{Compiled, Folder, compile};
 use affiant_core::policy::{Document, PAYLOAD_TYPE};
@@ -21,7 +22,7 @@ use super::{LoadError, write};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::output::Output;
-use crate::cli::{Ending, keys, surroundings, verify};
+use crate::cli::{Ending, keys, outputs, surroundings, verify};
 
 #[derive(Args)]
 #[command(
@@ -85,8 +86,21 @@ struct Given<'a> {
     prefix: &'a str,
 }
 
+impl Given<'_> {
+    /// Where the policy goes: none of the files that it is made from.
+    fn outfile(&self, named: Option<&Path>) -> Result<Option<Outfile>, Failure> {
+        let mut clashes = outputs::Files::default();
+        clashes.reads("evidence", self.files);
+        clashes.reads("a key", self.keys);
+        clashes.reads("a certificate", self.roots.iter().chain(self.intermediates).chain(self.authorities));
+        clashes.reads("the root of trust", self.trusted_root);
+        clashes.writes("--outfile", named);
+        clashes.check()?;
+        named.map(verify::probe).transpose()
+    }
+}
+
 pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> {
-    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
     let given = Given {
         files: &args.from,
         keys: &args.key,
@@ -97,6 +111,7 @@ pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> 
         expires: &args.expires,
         prefix: "",
     };
+    let outfile = given.outfile(args.outfile.as_deref())?;
     let (draft, _) = make(&given, output)?;
     write(outfile, draft.source.as_bytes(), output)?;
     if let Some(path) = &args.outfile {
@@ -106,7 +121,6 @@ pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> 
 }
 
 pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<Ending, Failure> {
-    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
     let given = Given {
         files: &args.files,
         keys: &args.publickey,
@@ -117,6 +131,7 @@ pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<En
         expires: &args.expires,
         prefix: &args.step_prefix,
     };
+    let outfile = given.outfile(args.outfile.as_deref())?;
     let (_, compiled) = make(&given, output)?;
     write(outfile, &compiled.to_json(), output)?;
     Ok(Ending::Done)
