@@ -18,6 +18,9 @@ mod forms;
 mod gate;
 #[cfg(feature = "remote")]
 mod gate_images;
+#[cfg(feature = "remote")]
+mod gate_images_demands;
+#[cfg(feature = "remote")]
 mod gate_images_keyless;
 mod harness;
 mod hostile;
