@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::gate_images::{Built, build_with, denied, index, verify};
-use crate::gate_images_keyless::{World, keyless, with, without};
+use crate::gate_images_keyless::{IDENTITY, ISSUER, World, keyless, with, without};
 use crate::harness::Ended;
 use crate::issuer::{Issuer, Lies};
 use crate::sigstore_services::Sigstore;
@@ -159,4 +159,51 @@ fn an_image_is_signed_by_the_very_job_that_built_it() {
     denied(ask(&many), &[&other, commit, "(images.certificateMatches)"]);
     world.sign(&many, 1, true, &["--format", "tag"], &claims(project, commit, job));
     ask(&many).code(0);
+}
+
+#[test]
+fn policy_init_says_who_signs_images() {
+    let world = World::new();
+    let init = |more: &[&str]| {
+        let args = ["policy", "init", "--from", "../a.json", "--key", "../k.pub", "-o", "../policy.yaml"];
+        world.place.affiant(args).with(["--expires", "2100-01-01"]).with(more).run()
+    };
+    let sign_policy = || {
+        let args = ["policy", "sign", "../policy.yaml", "-o", "../policy.signed.json", "-k", "../policy.pem"];
+        world.place.affiant(["policy", "check", "../policy.yaml"]).run().code(0);
+        world.place.affiant(args).run().code(0);
+    };
+    let place = format!("{}/team/*", world.registry.host());
+    init(&["--image-key", "c.pub", "--image-name", &place]).code(0);
+    sign_policy();
+    let image = world.push("by-key");
+    denied(world.ask(&image), &["a signature of the image by key", "(images.functionaries)"]);
+    world.place.affiant(["image", "sign", "--key", "other.key", &image]).run().code(0);
+    denied(world.ask(&image), &["a signature of the image by key", "(images.functionaries)"]);
+    world.place.affiant(["image", "sign", "--key", "c.key", &image]).run().code(0);
+    world.ask(&image).code(0);
+    init(&["--image-key", "c.pub", "--image-name", "elsewhere.example/*"]).code(0);
+    sign_policy();
+    denied(world.ask(&image), &["elsewhere.example/*", "(images.names)"]);
+
+    // By an identity: all that it takes is asked for.
+    init(&["--image-identity", IDENTITY]).code(2);
+    let who = ["--image-identity", IDENTITY, "--image-issuer", ISSUER];
+    init(&who).code(2).stderr_has(&["whose certificates and times", "--trusted-root FILE"]);
+    let root = ["--trusted-root", "../root.json"];
+    init(&[&["--image-identity", "gitlab", "--image-issuer", ISSUER], &root[..]].concat())
+        .code(2)
+        .stderr_has(&["neither a URI nor an e-mail"]);
+    init(&[&who[..], &root].concat()).code(0);
+    sign_policy();
+    let image = world.push("by-identity");
+    let other = json!({"ci_config_ref_uri": "gitlab.example/evil/app//.gitlab-ci.yml@refs/heads/main"});
+    world.sign(&image, 1, true, &["--format", "tag"], &other);
+    denied(world.ask(&image), &[IDENTITY, "gitlab.example/evil/app"]);
+    world.sign(&image, 1, true, &["--format", "tag"], &json!({}));
+    world.ask(&image).code(0);
+    // The key of the build is named once, by whichever name.
+    init(&["--image-key", "../k.pub"]).code(0);
+    let source = std::fs::read_to_string(world.place.beside("policy.yaml")).expect("written");
+    assert_eq!(source.matches("# key id ").count(), 1, "{source}");
 }

@@ -68,6 +68,8 @@ mod sigstore_services;
 mod stores;
 #[cfg(feature = "remote")]
 mod stores_run;
+#[cfg(feature = "remote")]
+mod summaries;
 mod terminal;
 mod transparent;
 #[cfg(feature = "remote")]
