@@ -177,7 +177,7 @@ impl<'a> SignatureDemand<'a> {
             with += ", with a timestamp by a trusted authority";
         }
         if !self.time.is_empty() {
-            with += &format!(", signed {}", limits(self.time, self.at));
+            with.extend([", signed ", &limits(self.time, self.at)]);
         }
         format!("{count} of the image by {who}{with} ({})", self.from)
     }
