@@ -43,6 +43,7 @@ mod keyless_hostile;
 mod keyless_queue;
 #[cfg(feature = "remote")]
 mod keyless_rules;
+mod keyless_tokens;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
