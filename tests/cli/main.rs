@@ -23,6 +23,7 @@ mod gate_images_demands;
 #[cfg(feature = "remote")]
 mod gate_images_keyless;
 mod harness;
+mod help;
 mod hostile;
 #[cfg(feature = "remote")]
 mod images;
@@ -42,6 +43,7 @@ mod keyless_hostile;
 mod keyless_queue;
 #[cfg(feature = "remote")]
 mod keyless_rules;
+mod keyless_tokens;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use affiant_core::dsse::Envelope;
+use affiant_core::outfile::Outfile;
 use affiant_core::policy::init::{Draft, ImageSigners, InitError, NamedKey, Request, draft};
 use affiant_core::policy::source::{Compiled, Folder, compile};
 use affiant_core::policy::{Document, PAYLOAD_TYPE};
@@ -21,7 +22,7 @@ use super::{LoadError, write};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::output::Output;
-use crate::cli::{Ending, keys, surroundings, verify};
+use crate::cli::{Ending, keys, outputs, surroundings, verify};
 
 #[derive(Args)]
 #[command(
@@ -95,6 +96,7 @@ struct Given<'a> {
     trusted_root: Option<&'a Path>,
     expires: &'a str,
     prefix: &'a str,
+    image_keys: &'a [PathBuf],
     images: ImageSigners,
 }
 
@@ -118,8 +120,21 @@ impl InitArgs {
     }
 }
 
+impl Given<'_> {
+    /// Where the policy goes: none of the files that it is made from.
+    fn outfile(&self, named: Option<&Path>) -> Result<Option<Outfile>, Failure> {
+        let mut clashes = outputs::Files::default();
+        clashes.reads("evidence", self.files);
+        clashes.reads("a key", self.keys.iter().chain(self.image_keys));
+        clashes.reads("a certificate", self.roots.iter().chain(self.intermediates).chain(self.authorities));
+        clashes.reads("the root of trust", self.trusted_root);
+        clashes.writes("--outfile", named);
+        clashes.check()?;
+        named.map(verify::probe).transpose()
+    }
+}
+
 pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> {
-    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
     let given = Given {
         files: &args.from,
         keys: &args.key,
@@ -129,8 +144,10 @@ pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> 
         trusted_root: args.trusted_root.as_deref(),
         expires: &args.expires,
         prefix: "",
+        image_keys: &args.image_key,
         images: args.image_signers()?,
     };
+    let outfile = given.outfile(args.outfile.as_deref())?;
     let (draft, _) = make(&given, output)?;
     write(outfile, draft.source.as_bytes(), output)?;
     if let Some(path) = &args.outfile {
@@ -140,7 +157,6 @@ pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> 
 }
 
 pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<Ending, Failure> {
-    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
     let given = Given {
         files: &args.files,
         keys: &args.publickey,
@@ -150,8 +166,10 @@ pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<En
         trusted_root: None,
         expires: &args.expires,
         prefix: &args.step_prefix,
+        image_keys: &[],
         images: ImageSigners::default(),
     };
+    let outfile = given.outfile(args.outfile.as_deref())?;
     let (_, compiled) = make(&given, output)?;
     write(outfile, &compiled.to_json(), output)?;
     Ok(Ending::Done)
