@@ -288,10 +288,8 @@ fn usage(text: &str) -> Failure {
 
 fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Failure> {
     let mut app = App::from_arg_matches(matches).map_err(|error| usage(&error.render().to_string()))?;
-    if let Verb::Verify(verify) = &mut app.command {
-        verify.called = called;
-    }
     match &mut app.command {
+        Verb::Verify(verify) => verify.call(called),
         Verb::Image(verb) => verb.call(called),
         Verb::Sign(args) => args.keys.signer.call(called),
         Verb::Policy(verb) => verb.call(called),

@@ -95,6 +95,14 @@ enum Form {
     Json,
 }
 
+impl VerifyArgs {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.called = called;
+        self.summary.call(called);
+    }
+}
+
 pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
     let reports = Reports::parse(&args.report);
     refuse_clashes(args, reports.as_ref().ok())?;
@@ -102,7 +110,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     let digest_out = args.images.digest_out()?;
     refuse_trust_from_environment()?;
     let reports = reports?;
-    let summary = args.summary.prepare()?;
+    let summary = args.summary.prepare(args.gate.offline, output)?;
     if summary.is_some() && args.at.is_some() {
         return Err(Failure::usage("a verification summary says when was verified: --at cannot decide that")
             .hint("leave out `--at` or `--vsa-outfile`"));

@@ -206,7 +206,7 @@ pub fn verify_with_evidence(question: &Question<'_>) -> Result<(Verdict, Vec<(us
     let images: Vec<image::Judged<'_>> = question
         .images
         .iter()
-        .map(|image| image::Judged::judge(image, &policy, &question.image_trust))
+        .map(|image| image::Judged::judge(image, &policy, &question.image_trust, question.at))
         .collect::<Result<_, _>>()?;
     verdict.images = images.iter().map(|image| image.part.clone()).collect();
     let gathered = gather(&policy, question)?;

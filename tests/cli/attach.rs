@@ -396,6 +396,65 @@ fn index_with(registry: &Registry, about: &Digest, refers_to: &str, subjects: &V
     registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes())
 }
 
+/// Whatever is said about one manifest is said with one certificate, also where each thing that is signed would have another;
+/// another manifest has its own.
+#[test]
+fn one_signer_says_all_about_one_manifest() {
+    use crate::sigstore_services::{Sigstore, Twist, token};
+    const MANY: usize = 6;
+    let (place, registry) = (Place::new(), Registry::start());
+    let sigstore = Sigstore::twisted(Twist::AlmostOver);
+    let images = [registry.put_image("app", "one", "a"), registry.put_image("app", "two", "b")];
+    let size = |digest: &Digest| registry.manifest("app", digest.as_str()).expect("there").to_string().len();
+    let mut entries: Vec<Value> = Vec::new();
+    for (about, architecture) in images.iter().zip(["amd64", "arm64"]) {
+        let layers = (0..MANY).map(|number| {
+            let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "predicateType": PROVENANCE,
+                "subject": [{"name": "app", "digest": {"sha256": about.hex()}}], "predicate": {"n": number}})
+            .to_string();
+            let layer = registry.put_blob("app", statement.as_bytes());
+            json!({"mediaType": "application/vnd.in-toto+json", "digest": layer, "size": statement.len(),
+                "annotations": {"in-toto.io/predicate-type": PROVENANCE}})
+        });
+        let unsigned = json!({"schemaVersion": 2, "mediaType": MANIFEST, "layers": layers.collect::<Vec<_>>(),
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+                "digest": registry.put_blob("app", b"{}")}});
+        let unsigned = registry.put("app", None, MANIFEST, unsigned.to_string().as_bytes());
+        entries.push(json!({"mediaType": MANIFEST, "digest": about, "size": size(about),
+            "platform": {"os": "linux", "architecture": architecture}}));
+        entries.push(json!({"mediaType": MANIFEST, "digest": unsigned, "size": size(&unsigned),
+            "platform": {"os": "unknown", "architecture": "unknown"}, "annotations": {
+                "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": about}}));
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+    let index = registry.put("app", Some("v1"), INDEX, index.to_string().as_bytes());
+    let name = format!("{}/app:v1", registry.host());
+    build(&place, &name, &index, &[], BUILD).code(0);
+    let services = ["--fulcio-url", &sigstore.fulcio(), "--timestamp-servers", &sigstore.tsa(), "--format", "bundle"];
+    place
+        .affiant(["image", "import-buildkit", "--attested-by", "../a.json", "--attested-by-key", "../k.pub", &name])
+        .with(services)
+        .env("SIGSTORE_ID_TOKEN", token(&json!({})))
+        .run()
+        .code(0);
+    let signer = |digest: &String| {
+        let manifest = registry.manifest("app", digest).expect("it is there");
+        let bytes = registry.blob("app", manifest["layers"][0]["digest"].as_str().expect("a digest"));
+        let bundle: Value = serde_json::from_slice(&bytes).expect("JSON");
+        bundle["verificationMaterial"]["certificate"]["rawBytes"].as_str().expect("a certificate").to_owned()
+    };
+    let signers = images.each_ref().map(|about| {
+        let bundles = registry.all_about("app", about);
+        assert_eq!(bundles.len(), MANY);
+        let mut signers: Vec<String> = bundles.iter().map(signer).collect();
+        signers.dedup();
+        assert_eq!(signers.len(), 1, "one for {about}");
+        signers.remove(0)
+    });
+    assert_ne!(signers[0], signers[1], "each was almost over");
+    assert_eq!(sigstore.count("signingCert"), 2);
+}
+
 /// A log that is down while a build's attestations are signed: what is under the tag and the bundle get its entry later.
 #[test]
 fn imported_attestations_wait_for_their_log() {

@@ -55,7 +55,7 @@ impl Built {
     }
 }
 
-fn index(registry: &Registry, tag: &str, entries: &[(&Digest, &str)]) -> Digest {
+pub(crate) fn index(registry: &Registry, tag: &str, entries: &[(&Digest, &str)]) -> Digest {
     let entry = |(digest, platform): &(&Digest, &str)| {
         let size = registry.manifest("team/app", digest.as_str()).expect("there").to_string().len();
         let (os, architecture) = platform.split_once('/').expect("a platform");
@@ -82,7 +82,7 @@ pub(crate) fn build(place: &Place, built: &Built, outfile: &str) {
     build_with(place, built, "oci", outfile, |call| call);
 }
 
-fn build_with(place: &Place, built: &Built, attestors: &str, outfile: &str, job: impl FnOnce(Call) -> Call) {
+pub(crate) fn build_with(place: &Place, built: &Built, attestors: &str, outfile: &str, job: impl FnOnce(Call) -> Call) {
     std::fs::write(place.beside("built.tar"), built.saved()).expect("writes");
     let command = ["--", "sh", "-c", "cp ../built.tar image.tar"];
     let args = ["run", "-k", "../k.pem", "-s", "build", "-a", attestors, "-o", outfile];

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use affiant_core::image::Digest;
@@ -507,6 +507,7 @@ fn a_bundle_that_was_moved_is_named() {
     world.place.write("b.json", "something else");
     world.resume(&[]).code(4).stdout("").stderr_has(&["b.json stays as it is, and gets no log entry"]);
     assert_eq!(std::fs::read_to_string(work.join("b.json")).expect("there"), "something else");
+    assert_eq!(world.sigstore.count("rekor2"), asked, "a log hears of nothing that is not at its place");
     let digest = digest_of(&world.records()[0]);
     world.resume(&["--digest", &digest, "--outfile", "moved.json"]).code(0).stdout("");
     assert_eq!((world.bundle("moved.json").entries.len(), world.records().len()), (1, 0));
@@ -518,8 +519,87 @@ fn a_bundle_that_was_moved_is_named() {
         world.registry.remove("app", &digest.parse().expect("a digest"));
     }
     world.logs_answer(WELL);
-    world.resume(&[]).code(4).stdout("").stderr_has(&["has no such signature", "--forget"]);
+    let asked = world.sigstore.count("rekor2");
+    let nowhere = ["has no such signature", "is not asked for an entry of what is not there", "--forget"];
+    world.resume(&[]).code(4).stdout("").stderr_has(&nowhere);
+    assert_eq!(world.sigstore.count("rekor2"), asked);
     world.resume(&["--outfile", "x"]).code(4).stdout("").stderr_has(&["--outfile: the log entry is for an image"]);
+}
+
+/// Of the layers of a tag and the referrers in their place: where none has the signature any more, no log hears of it.
+/// Where one of two has, the log is asked, and the other told.
+#[test]
+fn what_is_taken_from_a_tag_is_not_sent_to_a_log() {
+    for (mode, gone) in [("legacy", ".sig"), ("oci-1-1", "")] {
+        let world = World::new(1).with_key();
+        let more = ["--format", "tag", "--registry-referrers-mode", mode];
+        world.sign(&["sign", "--key", "c.key", &world.image()], &more).code(0).stderr_has(&["it waits in"]);
+        world.logs_answer(WELL);
+        let asked = world.sigstore.count("rekor1");
+        if gone.is_empty() {
+            for digest in world.registry.all_about("app", &world.digest) {
+                world.registry.remove("app", &digest.parse().expect("a digest"));
+            }
+        } else {
+            world.registry.untag("app", &world.digest.tag(gone));
+        }
+        world.resume(&[]).code(4).stdout("").stderr_has(&["has no such signature", "is not asked for an entry"]);
+        assert_eq!((world.sigstore.count("rekor1"), world.records().len()), (asked, 1), "{mode}");
+    }
+    let world = World::new(1).with_key();
+    let attest = ["attest", "--type", "https://a.example/t", "--predicate", "p.json", "--log", "rekor1"];
+    world.sign(&attest, &["--key", "c.key", &world.image()]).code(0).stderr_has(&["it waits in"]);
+    world.registry.untag("app", &world.digest.tag(".att"));
+    world.logs_answer(WELL);
+    world.resume(&[]).code(4).stdout("").stderr_has(&[" is in ", "has no such signature", "1 still waiting"]);
+    assert_eq!(world.bundles()[0].entries.len(), 1);
+}
+
+/// Two writers of one tag: the one that signed still watches it when the other completes what was signed. Neither has lost
+/// anything by that.
+#[test]
+fn a_layer_that_is_completed_while_its_writer_watches_is_still_there() {
+    let (written, finished) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (looked, done) = (Arc::new(AtomicBool::new(false)), Arc::clone(&finished));
+    let (is_written, is_looked) = (Arc::clone(&written), Arc::clone(&looked));
+    let hold = move |asked: &Asked| {
+        let is_tag = asked.target.strip_suffix(".sig").is_some_and(|tag| tag.contains("/manifests/sha256-"));
+        if is_tag && asked.method == "PUT" {
+            is_written.store(true, Ordering::SeqCst);
+        } else if is_tag && is_written.load(Ordering::SeqCst) && !is_looked.swap(true, Ordering::SeqCst) {
+            // The first look of the one that signed: until the other is done.
+            let begun = Instant::now();
+            while !done.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        None
+    };
+    let world = World::of(1, Twist::None, Registry::with(Door::Open, true, Some(Box::new(hold)))).with_key();
+    let begun = Instant::now();
+    let services = ["--signing-config", "config.json", "--on-log-failure", "queue", "--spool", "../spool"];
+    let child = world
+        .call(&["image", "sign", "--key", "c.key", "--format", "tag", &world.image()])
+        .with(services)
+        .command()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    while !looked.load(Ordering::SeqCst) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it signs, and watches");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    world.logs_answer(WELL);
+    let resumed = world.resume(&[]);
+    finished.store(true, Ordering::SeqCst);
+    resumed.code(0).stdout("").stderr_has(&["is in ", "app:sha256-"]);
+    let ended = child.wait_with_output().expect("ends");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(begun.elapsed() < Duration::from_secs(100), "it did not try until its time was over");
+    let [layer] = &world.layers(".sig")[..] else { panic!("one layer") };
+    assert!(layer["annotations"][LOG].is_string(), "{layer}");
+    assert_eq!(world.passes(&["verify", "--key", "c.pub"], &[&world.image()]), (true, true));
 }
 
 /// What could not be used, or could not wait, is refused before any service is asked.

@@ -18,6 +18,9 @@ mod forms;
 mod gate;
 #[cfg(feature = "remote")]
 mod gate_images;
+#[cfg(feature = "remote")]
+mod gate_images_demands;
+#[cfg(feature = "remote")]
 mod gate_images_keyless;
 mod harness;
 mod help;
@@ -40,6 +43,7 @@ mod keyless_hostile;
 mod keyless_queue;
 #[cfg(feature = "remote")]
 mod keyless_rules;
+mod keyless_tokens;
 mod keys;
 #[cfg(feature = "remote")]
 mod kyverno;
@@ -66,6 +70,8 @@ mod sigstore_services;
 mod stores;
 #[cfg(feature = "remote")]
 mod stores_run;
+#[cfg(feature = "remote")]
+mod summaries;
 mod terminal;
 mod transparent;
 #[cfg(feature = "remote")]

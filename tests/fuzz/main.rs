@@ -1,5 +1,6 @@
 //! Every file of the corpus through the functions that the fuzzer calls, with the stable compiler.
 
+mod services;
 mod sigstore;
 mod targets;
 
@@ -60,4 +61,14 @@ fn corpus_of_checkpoints() {
 #[test]
 fn corpus_of_certificates() {
     each("certificate", sigstore::certificate);
+}
+
+#[test]
+fn corpus_of_log_entries_that_wait() {
+    each("queue", services::queue);
+}
+
+#[test]
+fn corpus_of_answers() {
+    each("answers", services::answers);
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
+use affiant_core::image::Digest;
 use affiant_core::image::attach::{self, Document};
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Referred};
 use affiant_core::image::buildkit::{self, BuildKitError, Unsigned};
@@ -78,9 +80,17 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
         .hint("secrets go to a build with --secret, not with --build-arg"));
     }
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    // All that is said about one manifest is said by one signer.
+    let signers: Mutex<BTreeMap<Digest, Sealer>> = Mutex::default();
+    let signer_of = |about: &Digest| {
+        let mut signers = signers.lock().unwrap_or_else(PoisonError::into_inner);
+        let signer = sealer.continued(signers.get(about), surroundings::now()).map_err(|error| not_signed(&error))?;
+        signers.insert(about.clone(), signer.clone());
+        Ok::<_, Failure>(signer)
+    };
     together(output, not_kept, |settling, said| {
         let sign = |one: &Unsigned| {
-            let sealer = sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
+            let sealer = signer_of(&one.about.digest)?;
             keep(one, &image, (&sealer, &queue), (args, &created), settling, output)
         };
         all_in_order(&all, sign, |signed| {

@@ -8,7 +8,7 @@ use affiant_core::keyless::queue::{Place, Queued};
 use affiant_core::keyless::rekor::LogEntry;
 
 use super::place::Image;
-use super::targets::{self, TargetArgs, Use, no_answer};
+use super::targets::{self, Place as Opened, TargetArgs, Use, no_answer};
 use crate::cli::failure::{Failure, Kind};
 
 impl Image {
@@ -48,6 +48,12 @@ impl Image {
     }
 }
 
+/// Looks whether the signature is still kept about an image.
+pub(crate) fn look(args: &TargetArgs, place: &Place, queued: &Queued) -> Result<(), Failure> {
+    let (keeper, opened) = open(args, place, Use::Read)?;
+    complete::look(&*opened.repository, place, queued).map_err(|error| no_answer(keeper, &error))
+}
+
 /// Puts an entry where the signature is kept about an image.
 pub(crate) fn complete(
     args: &TargetArgs,
@@ -55,6 +61,14 @@ pub(crate) fn complete(
     queued: &Queued,
     entry: &LogEntry,
 ) -> Result<Completed, Failure> {
+    let (keeper, opened) = open(args, place, Use::Change)?;
+    let completed = complete::complete(&*opened.repository, place, queued, entry, &Pace::default())
+        .map_err(|error| no_answer(keeper, &error))?;
+    opened.finish()?;
+    Ok(completed)
+}
+
+fn open<'p>(args: &TargetArgs, place: &'p Place, purpose: Use) -> Result<(&'p str, Opened), Failure> {
     let (Place::Bundle { keeper, subject }
     | Place::Tag { keeper, subject, .. }
     | Place::Referrer { keeper, subject, .. }) = place
@@ -62,9 +76,5 @@ pub(crate) fn complete(
         return Err(Failure::new(Kind::NoAnswer, format!("{place} is no image")));
     };
     let text = format!("{keeper}@{subject}");
-    let opened = args.open_target(&text, targets::named(&text)?, Use::Change)?;
-    let completed = complete::complete(&*opened.repository, place, queued, entry, &Pace::default())
-        .map_err(|error| no_answer(keeper, &error))?;
-    opened.finish()?;
-    Ok(completed)
+    Ok((keeper, args.open_target(&text, targets::named(&text)?, purpose)?))
 }

@@ -132,7 +132,7 @@ impl<'a> Logs<'a> {
         let record = self.spool.load_log_entry(digest).map_err(|error| unusable(&error))?;
         let queued = Queued::parse(&record).map_err(|error| unusable(&error))?;
         let places = self.places(&queued)?;
-        let made = self.made(digest, &queued, output).map_err(|error| match error {
+        let made = self.made(digest, &queued, &places, output).map_err(|error| match error {
             Asked::Failure(failure) => failure,
             Asked::Queue(error) if error.is_final() => {
                 let _ = self.spool.end(digest, Spooled::LogEntry, &output.masked(&error.to_string()));
@@ -189,7 +189,13 @@ impl<'a> Logs<'a> {
     }
 
     /// The entry, made now or by an earlier attempt.
-    fn made(&mut self, digest: &ObjectId, queued: &Queued, output: &Output) -> Result<LogEntry, Asked> {
+    fn made(
+        &mut self,
+        digest: &ObjectId,
+        queued: &Queued,
+        places: &[Place],
+        output: &Output,
+    ) -> Result<LogEntry, Asked> {
         let answer = self.spool.answer(digest);
         let answer = answer.filter(|bytes| queued.submission().answer(queued.version, bytes).is_ok());
         let asks = if answer.is_none() { queued.can_enter(surroundings::now()) } else { Ok(()) };
@@ -200,6 +206,9 @@ impl<'a> Logs<'a> {
         }
         let (noting, services) = self.services(output)?;
         self.args.signer.permit_log(services.as_ref(), &queued.log)?;
+        if answer.is_none() {
+            self.look(digest, queued, places, output)?;
+        }
         *noting.noted.lock().unwrap_or_else(PoisonError::into_inner) = Noted { digest: Some(*digest), answer };
         if let Err(over) = asks {
             // The log may have it since an attempt whose answer was lost: its time may do.
@@ -210,6 +219,28 @@ impl<'a> Logs<'a> {
             };
         }
         Ok(queued.enter(services.as_ref())?)
+    }
+
+    /// Looks whether the signature is still in one of its places: a log is told nothing of one that is nowhere.
+    fn look(&self, digest: &ObjectId, queued: &Queued, places: &[Place], output: &Output) -> Result<(), Failure> {
+        let mut failures = Vec::new();
+        for place in places {
+            let found = match place {
+                Place::File(path) => bundle_in(path, queued).map(|_| ()),
+                place => queued::look(&self.args.targets, place, queued),
+            };
+            match found {
+                Ok(()) => return Ok(()),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let mut failures = failures.into_iter();
+        let Some(first) = failures.next() else { return Ok(()) };
+        failures.for_each(|failure| output.failure(&failure));
+        Err(first.hint(format!(
+            "{} is not asked for an entry of what is not there; `affiant resume --forget --digest {digest}` drops it",
+            queued.log
+        )))
     }
 
     fn services(&mut self, output: &Output) -> Result<(Arc<Noting>, Arc<dyn Services>), Failure> {
@@ -251,21 +282,28 @@ impl From<QueueError> for Asked {
     }
 }
 
-/// Puts an entry into the bundle in a file, which is replaced at once, and only where it is still that of the signature.
-fn in_file(path: &Path, queued: &Queued, made: &LogEntry) -> Result<Completed, Failure> {
+/// The bundle in a file, where it is that of the signature.
+fn bundle_in(path: &Path, queued: &Queued) -> Result<(Outfile, Vec<u8>), Failure> {
     let shown = path.display();
     let elsewhere = |failure: Failure| failure.hint("`--outfile FILE` names the file that has the bundle now");
-    let stays = |error: &dyn std::error::Error| {
-        Failure::because(Kind::NoAnswer, format!("{shown} stays as it is, and gets no log entry"), error)
-    };
-    let file = Outfile::probe(path).map_err(|error| stays(&error))?;
+    let file = Outfile::probe(path).map_err(|error| stays(path, &error))?;
     if file.file().is_none() {
         return Err(elsewhere(Failure::new(Kind::NoAnswer, format!("{shown} is no file"))));
     }
     let bytes = read_file_within(path, MAX_BUNDLE).map_err(elsewhere)?;
-    let completed = queued.complete(&bytes, made).map_err(|error| elsewhere(stays(&error)))?;
-    if let Some(completed) = completed {
-        file.write(&completed).map_err(|error| stays(&error))?;
+    queued.is_in(&bytes).map_err(|error| elsewhere(stays(path, &error)))?;
+    Ok((file, bytes))
+}
+
+fn stays(path: &Path, error: &dyn std::error::Error) -> Failure {
+    Failure::because(Kind::NoAnswer, format!("{} stays as it is, and gets no log entry", path.display()), error)
+}
+
+/// Puts an entry into the bundle in a file, which is replaced at once, and only where it is still that of the signature.
+fn in_file(path: &Path, queued: &Queued, made: &LogEntry) -> Result<Completed, Failure> {
+    let (file, bytes) = bundle_in(path, queued)?;
+    if let Some(completed) = queued.complete(&bytes, made).map_err(|error| stays(path, &error))? {
+        file.write(&completed).map_err(|error| stays(path, &error))?;
     }
-    Ok(Completed { place: shown.to_string(), notes: Vec::new() })
+    Ok(Completed { place: path.display().to_string(), notes: Vec::new() })
 }

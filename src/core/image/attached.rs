@@ -235,9 +235,13 @@ pub fn append<'a>(
     settling.write(repository, tag, change, move |manifest| manifest.layers().iter().any(|one| is_layer(one, &kept)))
 }
 
-/// Whether one is the other, with the same notes.
-fn is_layer(one: &Descriptor, other: &Descriptor) -> bool {
-    one.digest == other.digest && one.media_type == other.media_type && one.annotations == other.annotations
+/// Whether a layer that is there is the other, with all of its notes. It may have more: somebody may have completed it
+/// since with the entry that a log made later.
+fn is_layer(there: &Descriptor, other: &Descriptor) -> bool {
+    let mut notes = other.annotations.iter().flatten();
+    there.digest == other.digest
+        && there.media_type == other.media_type
+        && notes.all(|(name, value)| there.annotation(name) == Some(value))
 }
 
 /// Something that refers to an image.

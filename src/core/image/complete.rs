@@ -52,6 +52,20 @@ pub struct Completed {
     pub notes: Vec<String>,
 }
 
+/// Whether the signature is where it is kept about an image, before a log is asked for its entry. Nothing is written.
+///
+/// # Errors
+/// [`CompleteError::Absent`] or [`QueueError::Other`] where it is not, or no longer. A file is none of our business.
+pub fn look(repository: &dyn Repository, place: &Place, queued: &Queued) -> Result<(), CompleteError> {
+    let (subject, is_absent) = match place {
+        Place::File(path) => return Err(CompleteError::Absent { place: path.display().to_string() }),
+        Place::Tag { tag, layer, .. } => return in_tag(repository, tag, layer, queued),
+        Place::Bundle { subject, .. } => (subject, bundles(repository, subject, queued)?.is_empty()),
+        Place::Referrer { subject, layer, .. } => (subject, signatures(repository, subject, layer, queued)?.is_empty()),
+    };
+    if is_absent { Err(absent(repository, subject)) } else { Ok(()) }
+}
+
 /// Puts an entry where the signature is kept about an image. A file is none of our business.
 pub fn complete(
     repository: &dyn Repository,
@@ -116,6 +130,28 @@ fn only_layer(
     }
 }
 
+/// A bundle that refers to an image.
+struct Kept {
+    digest: Digest,
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    read: Bundle,
+}
+
+/// The bundles of the signature that refer to an image.
+fn bundles(repository: &dyn Repository, subject: &Digest, queued: &Queued) -> Result<Vec<Kept>, CompleteError> {
+    let is_bundle = |manifest: &Manifest| matches!(manifest.layers(), [one] if one.media_type.starts_with(BUNDLE));
+    let mut kept = Vec::new();
+    for (digest, manifest) in referrers(repository, subject, is_bundle)? {
+        let Some(bytes) = only_layer(repository, &manifest, MAX_BUNDLE as u64)? else { continue };
+        let Ok(read) = Bundle::parse(&bytes) else { continue };
+        if queued.is_of(&read).is_ok() {
+            kept.push(Kept { digest, manifest, bytes, read });
+        }
+    }
+    Ok(kept)
+}
+
 fn bundle(
     repository: &dyn Repository,
     subject: &Digest,
@@ -123,15 +159,9 @@ fn bundle(
     entry: &LogEntry,
     pace: &Pace,
 ) -> Result<Completed, CompleteError> {
-    let is_bundle = |manifest: &Manifest| matches!(manifest.layers(), [one] if one.media_type.starts_with(BUNDLE));
     let mut done = Vec::new();
     let mut halves = Vec::new();
-    for (digest, manifest) in referrers(repository, subject, is_bundle)? {
-        let Some(bytes) = only_layer(repository, &manifest, MAX_BUNDLE as u64)? else { continue };
-        let Ok(read) = Bundle::parse(&bytes) else { continue };
-        if queued.is_of(&read).is_err() {
-            continue;
-        }
+    for Kept { digest, manifest, bytes, read } in bundles(repository, subject, queued)? {
         match queued.complete(&bytes, entry)? {
             None => done.push((digest, read)),
             Some(completed) => halves.push((digest, manifest, read, completed)),
@@ -204,6 +234,15 @@ fn remove(
     notes
 }
 
+/// Whether the signature is in a layer under a tag.
+fn in_tag(repository: &dyn Repository, tag: &str, layer: &Digest, queued: &Queued) -> Result<(), CompleteError> {
+    let stored = repository.manifest(&At::Tag(tag.to_owned()))?;
+    let there = stored.and_then(|stored| stored.manifest().ok());
+    let own = there.iter().flat_map(Manifest::layers).find(|one| one.digest == *layer && is_layer_of(one, queued));
+    let absent = || CompleteError::Absent { place: format!("{}:{tag}", repository.name()) };
+    is_signed(repository, own.ok_or_else(absent)?, queued)
+}
+
 fn under_tag(
     repository: &dyn Repository,
     tag: &str,
@@ -213,12 +252,9 @@ fn under_tag(
     pace: &Pace,
 ) -> Result<Completed, CompleteError> {
     let promise = promise(entry)?;
+    in_tag(repository, tag, layer, queued)?;
     let place = format!("{}:{tag}", repository.name());
-    let stored = repository.manifest(&At::Tag(tag.to_owned()))?;
-    let there = stored.and_then(|stored| stored.manifest().ok());
     let is_own = |one: &Descriptor| one.digest == *layer && is_layer_of(one, queued);
-    let own = there.iter().flat_map(Manifest::layers).find(|one| is_own(one));
-    is_signed(repository, own.ok_or(CompleteError::Absent { place: place.clone() })?, queued)?;
     let holds = |manifest: &Manifest| {
         let mut own = manifest.layers().iter().filter(|one| is_own(one)).peekable();
         own.peek().is_some() && own.all(|one| one.annotation(LOG).is_some())
@@ -244,6 +280,23 @@ fn under_tag(
     Ok(Completed { place, notes: Vec::new() })
 }
 
+/// The manifests that refer to an image, and have the signature as their layer.
+fn signatures(
+    repository: &dyn Repository,
+    subject: &Digest,
+    layer: &Digest,
+    queued: &Queued,
+) -> Result<Vec<(Digest, Manifest)>, CompleteError> {
+    let is_signature = |manifest: &Manifest| manifest.artifact_type() == Some(SIGNATURE_ARTIFACT);
+    let is_own = |manifest: &Manifest| match manifest.layers() {
+        [one] => one.digest == *layer && is_signed(repository, one, queued).is_ok(),
+        _ => false,
+    };
+    let mut kept = referrers(repository, subject, is_signature)?;
+    kept.retain(|(_, manifest)| is_own(manifest));
+    Ok(kept)
+}
+
 fn signature(
     repository: &dyn Repository,
     subject: &Digest,
@@ -253,14 +306,10 @@ fn signature(
     pace: &Pace,
 ) -> Result<Completed, CompleteError> {
     let promise = promise(entry)?;
-    let is_signature = |manifest: &Manifest| manifest.artifact_type() == Some(SIGNATURE_ARTIFACT);
     let mut done: Vec<(Digest, Option<BTreeMap<String, String>>)> = Vec::new();
     let mut halves = Vec::new();
-    for (digest, manifest) in referrers(repository, subject, is_signature)? {
+    for (digest, manifest) in signatures(repository, subject, layer, queued)? {
         let [one] = manifest.layers() else { continue };
-        if one.digest != *layer || is_signed(repository, one, queued).is_err() {
-            continue;
-        }
         let annotations = one.annotations.clone();
         if one.annotation(LOG).is_some() { done.push((digest, annotations)) } else { halves.push((digest, manifest)) }
     }

@@ -405,8 +405,7 @@ impl Queued {
     /// All else in it stays.
     pub fn complete(&self, bytes: &[u8], entry: &LogEntry) -> Result<Option<Vec<u8>>, QueueError> {
         let unreadable = |reason: String| QueueError::Unreadable { reason };
-        let bundle = Bundle::parse(bytes).map_err(|error| unreadable(error.reason))?;
-        self.is_of(&bundle)?;
+        let bundle = self.is_in(bytes)?;
         let made = Entry::parse(entry.bundled.to_string().as_bytes()).map_err(|error| malformed(error.to_string()))?;
         if bundle.entries.iter().any(|there| there.log_id == made.log_id && there.body == made.body) {
             return Ok(None);
@@ -432,6 +431,13 @@ impl Queued {
             completed.push(b'\n');
         }
         Ok(Some(completed))
+    }
+
+    /// The bundle in these bytes, where it is that of the signature.
+    pub fn is_in(&self, bytes: &[u8]) -> Result<Bundle, QueueError> {
+        let bundle = Bundle::parse(bytes).map_err(|error| QueueError::Unreadable { reason: error.reason })?;
+        self.is_of(&bundle)?;
+        Ok(bundle)
     }
 
     /// Whether a bundle is that of the signature.

@@ -151,9 +151,9 @@ pub struct Sources {
 }
 
 /// What is left of a certificate when another one is asked for; half of its time where it has less than twice that.
-const LEFT: SignedDuration = SignedDuration::from_mins(2);
-/// How little must be left of a certificate before the lack of another one is a failure.
-const LAST: SignedDuration = SignedDuration::from_secs(30);
+const LEFT: (SignedDuration, i32) = (SignedDuration::from_mins(2), 2);
+/// How little must be left of a certificate before the lack of another one is a failure; the eighth of a short one.
+const LAST: (SignedDuration, i32) = (SignedDuration::from_secs(30), 8);
 
 /// Gives an identity token that is still valid.
 pub type AnotherToken = Box<dyn Fn() -> Result<IdentityToken, String> + Send + Sync>;
@@ -167,6 +167,8 @@ pub struct Sealer {
     /// Made for this certificate: nobody has seen a signature of it.
     is_new: bool,
     issued: Option<Issued>,
+    /// Since when we have that.
+    since: Instant,
     renewal: Option<Arc<Renewal>>,
 }
 
@@ -189,14 +191,19 @@ struct Current {
     is_used: bool,
 }
 
+/// Whether less than this, or than that part of the whole, is left of a certificate that we have since then: by this clock
+/// or by the time that has passed.
+fn has_less_than(issued: &Issued, since: Instant, (least, part): (SignedDuration, i32), now: Timestamp) -> bool {
+    let (from, until) = (issued.leaf.not_before(), issued.leaf.not_after());
+    let whole = until.duration_since(from);
+    let passed = SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX);
+    let left = until.duration_since(now).min(whole.saturating_sub(passed));
+    left < least.min(whole / part)
+}
+
 impl Current {
-    /// Whether less than this, or than that part of the whole, is left: by this clock or by the time that has passed.
-    fn has_less_than(&self, least: SignedDuration, part: i32, now: Timestamp) -> bool {
-        let (from, until) = (self.issued.leaf.not_before(), self.issued.leaf.not_after());
-        let whole = until.duration_since(from);
-        let passed = SignedDuration::try_from(self.since.elapsed()).unwrap_or(SignedDuration::MAX);
-        let left = until.duration_since(now).min(whole.saturating_sub(passed));
-        left < least.min(whole / part)
+    fn has_less_than(&self, limit: (SignedDuration, i32), now: Timestamp) -> bool {
+        has_less_than(&self.issued, self.since, limit, now)
     }
 }
 
@@ -218,7 +225,15 @@ fn issue(
 impl Sealer {
     /// One for a key: logs and timestamps are made for it where sources are named.
     pub fn keyed(key: PrivateKey, sources: Sources, services: Arc<dyn Services>) -> Self {
-        Self { services, sources, key: Arc::new(key), is_new: false, issued: None, renewal: None }
+        Self {
+            services,
+            sources,
+            key: Arc::new(key),
+            is_new: false,
+            issued: None,
+            since: Instant::now(),
+            renewal: None,
+        }
     }
 
     /// One with a new key and a certificate for the identity of `token`.
@@ -243,7 +258,8 @@ impl Sealer {
         services: Arc<dyn Services>,
     ) -> Result<Self, SealerError> {
         let issued = issue(services.as_ref(), authority, form, token, &key)?;
-        Ok(Self { services, sources, key: Arc::new(key), is_new: false, issued: Some(issued), renewal: None })
+        let (issued, since) = (Some(issued), Instant::now());
+        Ok(Self { services, sources, key: Arc::new(key), is_new: false, issued, since, renewal: None })
     }
 
     /// The same, with another certificate when this one is almost over: see [`Self::fresh`]. `is_new_key`: the key was made
@@ -253,7 +269,7 @@ impl Sealer {
         let issued = self.issued.clone();
         self.renewal = issued.map(|issued| {
             let key = Arc::clone(&self.key);
-            let current = Mutex::new(Current { key, issued, since: Instant::now(), is_used: false });
+            let current = Mutex::new(Current { key, issued, since: self.since, is_used: false });
             Arc::new(Renewal { authority: authority.to_owned(), form, is_new_key, token, current })
         });
         self
@@ -264,7 +280,7 @@ impl Sealer {
     pub fn fresh(&self, now: Timestamp) -> Result<Self, SealerError> {
         let Some(renewal) = &self.renewal else { return Ok(self.clone()) };
         let mut current = renewal.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut current.is_used, true) && current.has_less_than(LEFT, 2, now) {
+        if std::mem::replace(&mut current.is_used, true) && current.has_less_than(LEFT, now) {
             let another = || {
                 let token = (renewal.token)().map_err(SealerError::Token)?;
                 let key = if renewal.is_new_key {
@@ -278,11 +294,23 @@ impl Sealer {
             match another() {
                 Ok(another) => *current = another,
                 // Where none is had, this one does as long as it lasts.
-                Err(_) if !current.has_less_than(LAST, 8, now) => {}
+                Err(_) if !current.has_less_than(LAST, now) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { key: Arc::clone(&current.key), issued: Some(current.issued.clone()), ..self.clone() })
+        let (issued, since) = (Some(current.issued.clone()), current.since);
+        Ok(Self { key: Arc::clone(&current.key), issued, since, ..self.clone() })
+    }
+
+    /// What signs the next of many things that belong together: what has signed the `earlier` ones, as long as its
+    /// certificate lasts, else [`Self::fresh`].
+    pub fn continued(&self, earlier: Option<&Self>, now: Timestamp) -> Result<Self, SealerError> {
+        let is_over =
+            |one: &Self| one.issued.as_ref().is_some_and(|issued| has_less_than(issued, one.since, LAST, now));
+        match earlier.filter(|one| !is_over(one)) {
+            Some(earlier) => Ok(earlier.clone()),
+            None => self.fresh(now),
+        }
     }
 
     /// The key that signs.

@@ -61,6 +61,8 @@ pub(super) struct Broken {
     /// The check that failed in the chain that went furthest, by step; the name of an external attestation otherwise.
     pub(super) step: String,
     pub(super) check: Option<Check>,
+    /// Whether what has made an image is of another job than the one that signed it: then no step is to blame.
+    pub(super) is_mismatch: bool,
     depth: usize,
 }
 
@@ -84,13 +86,26 @@ impl<'a> Pool<'a> {
             return search.from(0, &mut Chain::new()).ok_or_else(|| Box::new(search.broken.into_inner()));
         };
         // Every chain that counts has a member that proves the artifact: begin with that.
-        let provers: Vec<(&str, usize)> = self
+        let mut provers: Vec<(&str, usize)> = self
             .steps
             .iter()
             .flat_map(|(step, all)| all.iter().enumerate().map(move |(number, one)| (*step, number, one)))
             .filter(|(_, _, one)| proves(one, artifact))
             .map(|(step, number, _)| (step, number))
             .collect();
+        let signed = artifact.image.as_ref().and_then(|image| image.signed.as_ref());
+        if let Some(signed) = signed {
+            // Only what is of the very job that signed the image says of it that it was made as asked.
+            let mut mismatch = None;
+            provers.retain(|(step, number)| {
+                let accepted = &self.steps[step][*number];
+                let checked = self.with_collection(accepted, |collection, label| signed.check(collection, label));
+                checked.map_err(|check| mismatch.get_or_insert(check).clone()).is_ok()
+            });
+            if let Some(check) = mismatch.filter(|_| provers.is_empty()) {
+                return Err(Box::new(Broken { check: Some(check), is_mismatch: true, ..Broken::default() }));
+            }
+        }
         for (step, number) in &provers {
             let mut chain = Chain::new();
             chain.insert(step, *number);
@@ -98,7 +113,7 @@ impl<'a> Pool<'a> {
                 return Ok(chain);
             }
         }
-        if provers.is_empty() {
+        if provers.is_empty() && signed.is_none() {
             // Many files of a folder may come from many steps; and an external attestation may prove it.
             search.artifact = Some(artifact);
             if let Some(chain) = search.from(0, &mut Chain::new()) {
@@ -291,7 +306,7 @@ impl<'a> Search<'a, '_> {
     fn note(&self, depth: usize, step: &str, check: Check) {
         let mut broken = self.broken.borrow_mut();
         if broken.check.is_none() || depth > broken.depth {
-            *broken = Broken { step: step.to_owned(), check: Some(check), depth };
+            *broken = Broken { step: step.to_owned(), check: Some(check), depth, ..Broken::default() };
         }
     }
 
