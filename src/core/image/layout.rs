@@ -6,6 +6,7 @@
 mod docker;
 mod files;
 mod pack;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -570,6 +571,10 @@ impl Repository for Layout {
             }
         }
         Ok(())
+    }
+
+    fn sweep(&self, left: &BTreeSet<Digest>) -> Result<Vec<Digest>, RepositoryError> {
+        self.take_away(left)
     }
 
     /// The changes of an archive lie in a folder of our own until the archive is written anew.
