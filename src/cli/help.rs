@@ -192,6 +192,7 @@ const RARE_OF: [(Family, &[&str]); 4] = [
             "log",
             "spool",
             "key-certificate",
+            "timestamp-servers",
         ],
     ),
     (Family::Signing, &["spool", "output-attestation"]),

@@ -199,10 +199,10 @@ impl Outfile {
             Target::Replace(path) => self.replace(self.write_aside(path, produce)?, path),
             Target::InPlace(path) => {
                 let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
-                self.fill(&mut file, produce)?;
+                self.fill(&file, produce)?;
                 file.sync_all().map_err(failed)
             }
-            Target::Stream(path) => self.fill(&mut self.open_stream(path)?, produce),
+            Target::Stream(path) => self.fill(&self.open_stream(path)?, produce),
             Target::Stdout => {
                 self.fill(&File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?), produce)
             }
