@@ -23,6 +23,7 @@ pub mod reference;
 pub mod repository;
 pub mod shared;
 pub mod sigstore;
+pub mod walk;
 
 pub use layout::Layout;
 pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};
