@@ -14,11 +14,11 @@ use affiant_core::verify::{MAX_ENVELOPE, Source};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Ending;
 use super::archivista::ArchivistaArgs;
 use super::failure::{Failure, Kind};
 use super::output::{Output, one_line};
 use super::verify::{evidence, seed, write_bundle};
+use super::{Ending, outputs};
 
 #[derive(Subcommand)]
 pub(crate) enum BundleVerb {
@@ -76,6 +76,10 @@ pub(crate) fn bundle(verb: &BundleVerb, output: &Output) -> Result<Ending, Failu
 }
 
 fn create(args: &CreateArgs, output: &Output) -> Result<Ending, Failure> {
+    let mut clashes = outputs::Files::default();
+    clashes.reads("evidence", &args.attestations);
+    clashes.writes("--outfile", [&args.outfile]);
+    clashes.check()?;
     let outfile = Outfile::probe(&args.outfile).map_err(|error| {
         Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", args.outfile.display()), &error)
     })?;

@@ -57,7 +57,11 @@ pub(crate) const TABLE: &[(&str, &str, &str)] = &[
     ("verify", "1", "denied"),
     ("verify", "2", "usage; or something other than a flag says whom to trust"),
     ("verify", "3", "no evidence about what was asked was found"),
-    ("verify", "4", "no answer possible: a key, policy or archive cannot be read"),
+    (
+        "verify",
+        "4",
+        "no answer possible: a key, policy or archive cannot be read; or what was missed may be in a list or tag of the image that cannot be read",
+    ),
     ("image", "0", "done; the answer is yes"),
     ("image", "1", "a policy says no; or what should be signed holds a secret, so nothing was signed"),
     ("image", "2", "usage: the command line is wrong"),

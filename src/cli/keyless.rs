@@ -113,6 +113,9 @@ pub(crate) struct ServiceArgs {
     fulcio_request: Request,
 }
 
+/// What signs, as soon as it is to be had.
+pub(crate) type Later<'a> = Box<dyn FnOnce() -> Result<Sealer, Failure> + 'a>;
+
 /// What is signed, as far as it decides who may hear of it.
 pub(crate) struct Subject<'a> {
     /// Hosts of the images' registries; of files there are none.
@@ -171,6 +174,13 @@ impl ServiceArgs {
         by_flag || named(self.rekor_url.as_ref()).is_some() || self.named.config().is_some()
     }
 
+    /// Refuses to sign statements by an identity where nothing would prove when.
+    pub(crate) fn can_prove_statements(&self) -> Result<(), Failure> {
+        let chosen = self.chosen()?;
+        let promises = chosen.logs.iter().any(|(_, version)| *version == Version::One) && self.log == Log::Rekor1;
+        if promises || !chosen.timestamps.is_empty() { Ok(()) } else { Err(no_time()) }
+    }
+
     /// What a signature will have: a certificate; a timestamp, `None` where only the public services know.
     pub(crate) fn foresee(&self, has_key: bool) -> Result<(bool, Option<bool>), Failure> {
         let chosen = self.chosen()?;
@@ -200,6 +210,17 @@ impl ServiceArgs {
         subject: &Subject<'_>,
         output: &Output,
     ) -> Result<Sealer, Failure> {
+        self.sealer_later(key, subject, output)?()
+    }
+
+    /// The same in two halves: the services are chosen and the token is looked at now, before work that may be denied or
+    /// take long; the certificate is had when what is given back is called.
+    pub(crate) fn sealer_later<'a>(
+        &'a self,
+        key: Option<PrivateKey>,
+        subject: &Subject<'_>,
+        output: &'a Output,
+    ) -> Result<Later<'a>, Failure> {
         let mut chosen = self.chosen()?;
         let wants_certificate = key.is_none() || self.issue_certificate == Some(true);
         let is_public = wants_certificate && chosen.authority.is_none();
@@ -210,20 +231,35 @@ impl ServiceArgs {
         let sources = self.sources(&chosen);
         if !wants_certificate && sources.logs.is_empty() && sources.timestamps.is_empty() {
             let key = key.ok_or_else(no_key)?;
-            return Ok(Sealer::keyed(key, sources, Arc::new(NoServices)));
+            let sealer = Sealer::keyed(key, sources, Arc::new(NoServices));
+            return Ok(Box::new(move || Ok(sealer)));
         }
         let (services, unchecked) = self.named.root.check(services(self.named.retry_for())?, is_public, output)?;
         let authority = chosen.authority.clone().filter(|_| wants_certificate);
         let logs = sources.logs.iter().map(|(url, _)| url);
         permitted(services.as_ref(), authority.iter().chain(logs).chain(&sources.timestamps))?;
         let Some(authority) = authority else {
-            return Ok(Sealer::keyed(key.ok_or_else(no_key)?, sources, services));
+            let sealer = Sealer::keyed(key.ok_or_else(no_key)?, sources, services);
+            return Ok(Box::new(move || Ok(sealer)));
         };
         if sources.timestamps.is_empty() && !sources.logs.iter().any(|(_, version)| *version == Version::One) {
             return Err(no_time());
         }
         self.can_wait(&sources)?;
         let found = self.named.token.find(chosen.issuer.as_deref())?;
+        Ok(Box::new(move || self.certified(key, &authority, found, sources, (services, &unchecked), output)))
+    }
+
+    /// Gets the certificate for the identity that was found.
+    fn certified(
+        &self,
+        key: Option<PrivateKey>,
+        authority: &str,
+        found: token::Found,
+        sources: Sources,
+        (services, unchecked): (Arc<dyn Services>, &[&str]),
+        output: &Output,
+    ) -> Result<Sealer, Failure> {
         let token = found.fetch(services.as_ref(), &self.named.token, false, output)?;
         let form = match self.fulcio_request {
             Request::Key => Form::Key,
@@ -236,16 +272,16 @@ impl ServiceArgs {
             // An interrupt ends only the question: what was kept before has still to be told.
             Box::new(move || found.fetch(again.as_ref(), &args, true, &told).map_err(|failure| failure.one_line()));
         let sealer = match key {
-            Some(key) => Sealer::certified(key, &authority, form, &token, sources, services),
-            None => Sealer::keyless(&authority, form, &token, sources, services),
+            Some(key) => Sealer::certified(key, authority, form, &token, sources, services),
+            None => Sealer::keyless(authority, form, &token, sources, services),
         };
         let sealer = sealer.map_err(|error| not_certified(&error, token.claims()))?;
-        let sealer = sealer.renewing(&authority, form, is_new_key, another);
+        let sealer = sealer.renewing(authority, form, is_new_key, another);
         if let Some(issued) = sealer.issued() {
             let (label, issuer) = (issued.leaf.label(), issued.leaf.extension("Issuer").unwrap_or_default());
             // An authority may write what it was shown into the certificate.
             output.message(&token.keep_out_of(&format!("signing as {label}, identified by {issuer}")));
-            tell_unchecked(&unchecked, output);
+            tell_unchecked(unchecked, output);
         }
         Ok(sealer)
     }

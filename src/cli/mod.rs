@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod doctor;
 mod failure;
+mod help;
 mod image;
 mod inspect;
 mod key;
@@ -181,7 +182,7 @@ fn first_word(args: &[OsString]) -> Option<&str> {
 /// The whole command line, with the options of the attestors, under the name that affiant was called by.
 pub(crate) fn command(called: Called) -> Command {
     let with_attestors = |command: Command, verb| command.mut_subcommand(verb, run::with_attestor_options);
-    names::adapt(called, forgiving(["run", "attest"].into_iter().fold(App::command(), with_attestors)))
+    names::adapt(called, forgiving(["run", "attest"].into_iter().fold(help::tidy(App::command()), with_attestors)))
 }
 
 /// Variables as CI systems set them: an empty one is not set, and a truth value may be `1`, `yes` or `on` as well.
@@ -209,7 +210,8 @@ fn brief(command: Command) -> Command {
 /// What has to be known before the command line is parsed: it says what the defaults are.
 #[derive(Default)]
 struct Early {
-    help_all: bool,
+    /// The words of the command of which all options are asked for.
+    help_all: Option<Vec<String>>,
     config: Option<PathBuf>,
 }
 
@@ -219,19 +221,23 @@ impl Early {
         let Ok(matches) = command.clone().ignore_errors(true).try_get_matches_from(args) else {
             return Self::default();
         };
-        let Some((_, matches)) = matches.subcommand() else { return Self::default() };
-        Self {
-            help_all: matches.try_get_one("help_all").ok().flatten().is_some_and(|all: &bool| *all),
-            config: matches.try_get_one("config").ok().flatten().cloned(),
+        let Some((first, matches)) = matches.subcommand() else { return Self::default() };
+        let config = matches.try_get_one("config").ok().flatten().cloned();
+        let (mut path, mut last) = (vec![first.to_owned()], matches);
+        while let Some((next, below)) = last.subcommand() {
+            path.push(next.to_owned());
+            last = below;
         }
+        let is_asked = last.try_get_one("help_all").ok().flatten().is_some_and(|all: &bool| *all);
+        Self { help_all: is_asked.then_some(path), config }
     }
 }
 
 fn parse(called: Called, mut args: Vec<OsString>, output: &Output) -> Result<Parsed, Failure> {
     let command = command(called);
     let early = Early::of(&command, &args);
-    if early.help_all {
-        return Ok(Parsed::Shown(help_all(command, &args)));
+    if let Some(path) = early.help_all {
+        return Ok(Parsed::Shown(help_all(command, &path)));
     }
     let command = match early.config {
         // Witness's file is one of flags, also of the gate's (security rule 8).
@@ -282,10 +288,8 @@ fn usage(text: &str) -> Failure {
 
 fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Failure> {
     let mut app = App::from_arg_matches(matches).map_err(|error| usage(&error.render().to_string()))?;
-    if let Verb::Verify(verify) = &mut app.command {
-        verify.called = called;
-    }
     match &mut app.command {
+        Verb::Verify(verify) => verify.call(called),
         Verb::Image(verb) => verb.call(called),
         Verb::Sign(args) => args.keys.signer.call(called),
         Verb::Policy(verb) => verb.call(called),
@@ -304,12 +308,10 @@ fn read(called: Called, matches: &ArgMatches, output: &Output) -> Result<App, Fa
 }
 
 /// The help of a command with every option, for `--help-all`.
-fn help_all(mut command: Command, args: &[OsString]) -> String {
+fn help_all(mut command: Command, path: &[String]) -> String {
     command.build();
-    let name = first_word(args).unwrap_or_default().to_owned();
-    let found = command.find_subcommand(&name).cloned();
-    let mut shown = found.unwrap_or(command).mut_args(|arg| arg.hide(false));
-    shown.render_long_help().to_string()
+    let asked = path.iter().try_fold(&command, |command, name| command.find_subcommand(name)).unwrap_or(&command);
+    asked.clone().mut_args(|arg| arg.hide(false)).render_long_help().to_string()
 }
 
 fn dispatch(app: App, output: &Output) -> Result<Ending, Failure> {

@@ -22,7 +22,7 @@ use super::inspect::read_file;
 use super::names::Called;
 use super::output::Output;
 use super::sign::{self, Order, POLICY_TYPE};
-use super::{Ending, keys, surroundings, verify};
+use super::{Ending, keys, outputs, surroundings, verify};
 
 #[derive(Subcommand)]
 pub(crate) enum PolicyVerb {
@@ -85,6 +85,10 @@ pub(crate) fn policy(verb: &PolicyVerb, output: &Output) -> Result<Ending, Failu
     match verb {
         PolicyVerb::Init(args) => init::init(args, output),
         PolicyVerb::Compile(args) => {
+            let mut clashes = outputs::Files::default();
+            clashes.reads("the policy's source", [&args.source]);
+            clashes.writes("--outfile", &args.outfile);
+            clashes.check()?;
             let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
             let loaded = load(&args.source)?;
             if loaded.envelope.is_some() {

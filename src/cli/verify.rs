@@ -95,6 +95,14 @@ enum Form {
     Json,
 }
 
+impl VerifyArgs {
+    /// Says by which name affiant was called.
+    pub(crate) fn call(&mut self, called: Called) {
+        self.called = called;
+        self.summary.call(called);
+    }
+}
+
 pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failure> {
     let reports = Reports::parse(&args.report);
     refuse_clashes(args, reports.as_ref().ok())?;
@@ -102,7 +110,7 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
     let digest_out = args.images.digest_out()?;
     refuse_trust_from_environment()?;
     let reports = reports?;
-    let summary = args.summary.prepare()?;
+    let summary = args.summary.prepare(args.gate.offline, output)?;
     if summary.is_some() && args.at.is_some() {
         return Err(Failure::usage("a verification summary says when was verified: --at cannot decide that")
             .hint("leave out `--at` or `--vsa-outfile`"));
@@ -157,8 +165,10 @@ pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Ending, Failu
 fn refuse_clashes(args: &VerifyArgs, reports: Option<&Reports>) -> Result<(), Failure> {
     let mut files = outputs::Files::default();
     args.gate.reads(&mut files);
-    let artifacts = args.artifacts.iter().chain(&args.artifactfile).filter(|path| !path.is_dir());
+    let artifacts = args.artifacts.iter().chain(&args.artifactfile).chain(&args.directory_path);
+    let (folders, artifacts): (Vec<&PathBuf>, Vec<&PathBuf>) = artifacts.partition(|path| path.is_dir());
     files.reads("the artifact", artifacts);
+    files.reads_trees("the artifact", true, folders);
     args.images.files(&mut files);
     args.summary.files(&mut files);
     files.writes("--output-bundle", &args.output_bundle);
@@ -231,7 +241,9 @@ fn no_answer(policy: &str, error: &VerifyError) -> Failure {
             failure.hint("name the signed policy, a DSSE envelope, as `affiant sign` writes it")
         }
         VerifyError::Unsupported { .. } => failure.hint("name the image that the policy is about with `--image REF`"),
-        VerifyError::Image { .. } => failure.hint("see `affiant image tree`, and whether the registry can be reached"),
+        VerifyError::Image { .. } | VerifyError::Hidden { .. } => {
+            failure.hint("see `affiant image tree`, and whether the registry can be reached")
+        }
         VerifyError::Source(_) => failure.hint("name evidence that can be read with `--attestations` or `--archive`"),
         VerifyError::TooMuch => failure.hint("name the evidence of one run with `--attestations`"),
         VerifyError::NoSeed => failure,

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use affiant_core::digest::sha256_hex;
 use affiant_core::dsse::Envelope;
 use affiant_core::image::Digest;
-use affiant_core::trust::{CheckError, Trust};
+use affiant_core::policy::source::believe;
+use affiant_core::sigstore::TrustedRoot;
+use affiant_core::sigstore::identity::Wanted;
+use affiant_core::trust::{CheckError, SignerProof, Trust};
 use affiant_core::verdict::{Check, CheckKind};
-use affiant_core::verify::MAX_ENVELOPE;
+use affiant_core::verify::{MAX_ENVELOPE, open_envelope};
 use affiant_core::vsa::{self, Expected};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
@@ -30,8 +33,23 @@ pub(crate) struct VerifyVsaArgs {
     #[arg(value_name = "ARTIFACT")]
     artifact: PathBuf,
     /// Public key of the gate (repeatable: any of them)
-    #[arg(short = 'k', long = "publickey", visible_alias = "key", value_name = "FILE", required = true)]
+    #[arg(
+        short = 'k',
+        long = "publickey",
+        visible_alias = "key",
+        value_name = "FILE",
+        required_unless_present = "trusted_root"
+    )]
     publickey: Vec<PathBuf>,
+    /// Sigstore's trusted root (`trusted_root.json`), for a summary that an identity signed
+    #[arg(long, value_name = "FILE", requires_all = ["certificate_identity", "certificate_oidc_issuer"])]
+    trusted_root: Option<PathBuf>,
+    /// Who that must be, as its certificate says
+    #[arg(long, value_name = "NAME", requires = "trusted_root")]
+    certificate_identity: Option<String>,
+    /// Who must have identified it
+    #[arg(long, value_name = "URL", requires = "trusted_root")]
+    certificate_oidc_issuer: Option<String>,
     /// Who must have verified
     #[arg(long, value_name = "ID", default_value = "affiant")]
     verifier_id: String,
@@ -65,8 +83,8 @@ pub(crate) fn verify_vsa(args: &VerifyVsaArgs, output: &Output) -> Result<Ending
     };
     let label = args.summary.display().to_string();
     let bytes = inspect::read_file(&args.summary)?;
-    let envelope = Envelope::parse(&bytes, MAX_ENVELOPE)
-        .map_err(|error| Failure::because(Kind::NoAnswer, format!("{label} is no envelope"), &error))?;
+    let no_envelope = |error| Failure::because(Kind::NoAnswer, format!("{label} is no envelope"), &error);
+    let envelope = open_envelope(&bytes).map_err(no_envelope)?;
     let expected = Expected {
         artifact: Some(artifact),
         verifier: args.verifier_id.clone(),
@@ -75,15 +93,24 @@ pub(crate) fn verify_vsa(args: &VerifyVsaArgs, output: &Output) -> Result<Ending
         level: args.level.clone(),
         since: args.max_age.map(|age| Timestamp::now() - age),
     };
-    let trust = Trust { keys, ..Trust::default() };
+    let mut trust = Trust { keys, ..Trust::default() };
+    let wanted = args.wanted(&mut trust)?;
     let checks = match trust.check(envelope) {
-        Ok(checked) => vsa::check(&checked, &expected, &label),
+        Ok(checked) => match is_wanted(checked.signers(), wanted.as_ref()) {
+            Ok(()) => vsa::check(&checked, &expected, &label),
+            Err(found) => {
+                let expected = args.certificate_identity.as_deref().unwrap_or_default();
+                let expected = format!("a signature by {expected}, or by a key that was named");
+                let fix = "name the identity of the gate that signed it, after a look at who that is";
+                vec![Check::failed(CheckKind::Functionary, expected, found).at(label.as_str()).fix(fix)]
+            }
+        },
         Err(refused) => {
             let fix = match &refused.reason {
                 CheckError::NoneCounts { refused } => refused.first().map_or("", |first| first.reason.remedy()),
                 _ => "name the key of the gate that signed it",
             };
-            let expected = "a signature by a key that was named";
+            let expected = "a signature by a key that was named, or by an identity of the trusted root";
             vec![Check::failed(CheckKind::Signature, expected, refused.reason.to_string()).at(label.as_str()).fix(fix)]
         }
     };
@@ -104,6 +131,40 @@ pub(crate) fn verify_vsa(args: &VerifyVsaArgs, output: &Output) -> Result<Ending
     }
     output.data(text.as_bytes())?;
     Ok(Ending::Code(i32::from(failed.is_some())))
+}
+
+impl VerifyVsaArgs {
+    /// Whose certificate counts, and who is believed for it.
+    fn wanted(&self, trust: &mut Trust) -> Result<Option<Wanted>, Failure> {
+        let (Some(file), Some(identity), Some(issuer)) =
+            (&self.trusted_root, &self.certificate_identity, &self.certificate_oidc_issuer)
+        else {
+            return Ok(None);
+        };
+        let root = TrustedRoot::parse(&inspect::read_file(file)?).map_err(|error| {
+            Failure::because(Kind::NoAnswer, format!("{} is no trusted root", file.display()), &error)
+        })?;
+        believe(trust, &root);
+        Wanted::exactly(identity, issuer)
+            .map(Some)
+            .map_err(|error| Failure::because(Kind::Usage, "--certificate-identity names nobody", &error))
+    }
+}
+
+/// Whether one of those who signed is a named key, or the wanted identity; else who it is.
+fn is_wanted(signers: &[SignerProof], wanted: Option<&Wanted>) -> Result<(), String> {
+    let mut found = Vec::new();
+    for signer in signers {
+        match (signer.certificate(), wanted) {
+            (None, _) => return Ok(()),
+            (Some(leaf), Some(wanted)) => match wanted.check(leaf) {
+                Ok(_) => return Ok(()),
+                Err(mismatch) => found.push(mismatch.to_string()),
+            },
+            (Some(leaf), None) => found.push(format!("signed by {}", leaf.label())),
+        }
+    }
+    Err(found.join("; "))
 }
 
 /// The SHA-256 of a policy's payload.

@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod payload;
 pub mod platforms;
 pub mod reference;
+pub mod replace;
 pub mod repository;
 pub mod shared;
 pub mod sigstore;

@@ -3,7 +3,7 @@
 //! Source: wire-formats §5.1 and §5.2 for the members of witness and cilock. Members of our own, which both peers pass
 //! over: `version`, `minimumVersion`, `notBefore`, `images`, `transparencyLogs` and `certificateTransparencyLogs` of the
 //! policy, `start` and `end` of a root or authority, `threshold`, `exitcode`, `commandRun`, `perPlatform` and
-//! `certificateMatches` of a step, `log` and `sct` of a step or external attestation, `maxAge` of an attestation. Names are
+//! `certificateMatches` of a step, `log`, `sct` and `timestamp` of a step or external attestation, `maxAge` of an attestation. Names are
 //! read in any letter case, as Go reads them.
 
 pub mod check;
@@ -276,6 +276,10 @@ pub struct Images {
     pub names: Vec<Glob>,
     /// What each of these signatures must have.
     pub demands: Demands,
+    /// When each of them must have been made.
+    pub time: TimeConstraint,
+    /// What the signers' certificates and the collection of the run that made the image must have in common.
+    pub matches: Vec<Match>,
 }
 
 /// Who may sign. Where both are given, both must hold.

@@ -366,6 +366,7 @@ impl OneEnvelope<'_> {
                     key_id,
                     identity: Identity::Key,
                     time: earliest(&material.times, &logged).into_iter().next(),
+                    stamped: material.times.iter().min().cloned(),
                     logged,
                     scheme,
                     notes,
@@ -418,7 +419,8 @@ impl OneEnvelope<'_> {
             .verify_message(&self.message, &signature.sig)
             .map_err(|_| Reason::NotByCertificate { subject: leaf.label() })?;
         let (key_id, identity) = (leaf.key_id().to_owned(), Identity::Certificate(chain));
-        Ok(SignerProof { index, key_id, identity, time: Some(time), logged, scheme, notes: Vec::new() })
+        let stamped = material.times.iter().min().cloned();
+        Ok(SignerProof { index, key_id, identity, time: Some(time), stamped, logged, scheme, notes: Vec::new() })
     }
 
     /// The earliest proven time, and the chain: there must be one at every time that is proven, and the roots that count

@@ -11,6 +11,7 @@ mod accept;
 mod artifact;
 mod common;
 pub(crate) mod container;
+mod edge;
 mod image;
 mod join;
 mod judge;
@@ -87,10 +88,26 @@ pub enum VerifyError {
     /// Too much evidence is about what was asked.
     #[error("more than {MAX_EVIDENCE} envelopes or {MAX_EVIDENCE_BYTES} bytes of evidence are about what was asked")]
     TooMuch,
+    /// It was not proven by the evidence that was found, and nobody knows whether there is more.
+    #[error("{missing}; evidence of it may be in what cannot be read: {place}")]
+    Hidden {
+        /// What was not proven.
+        missing: String,
+        /// Where more may be.
+        place: String,
+        /// Why it cannot be read.
+        #[source]
+        source: Unread,
+    },
     /// Nothing was asked about.
     #[error("nothing is named that evidence could be about")]
     NoSeed,
 }
+
+/// Why a place in which evidence may be was not read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unread(pub String);
 
 /// The policy as it was given.
 #[derive(Clone, Copy, Debug)]
@@ -190,17 +207,34 @@ pub fn verify_with_evidence(question: &Question<'_>) -> Result<(Verdict, Vec<(us
     let images: Vec<image::Judged<'_>> = question
         .images
         .iter()
-        .map(|image| image::Judged::judge(image, &policy, &question.image_trust))
+        .map(|image| image::Judged::judge(image, &policy, &question.image_trust, question.at))
         .collect::<Result<_, _>>()?;
     verdict.images = images.iter().map(|image| image.part.clone()).collect();
     let gathered = gather(&policy, question)?;
     verdict.walk.rounds = gathered.rounds;
     verdict.sources.clone_from(&gathered.sources);
     judge::judge(&policy, question, &images, &gathered, &mut verdict);
-    match images.iter().find_map(image::Judged::error) {
+    match images.iter().find_map(image::Judged::error).or_else(|| hidden(question, &verdict)) {
         Some(error) => Err(error),
         None => Ok((verdict, gathered.handles)),
     }
+}
+
+/// What keeps a denial from being one: a place that cannot be read, and in which may be what was missed. What was found
+/// against an image itself (its signature, the machine it is for) holds whatever evidence there is.
+fn hidden(question: &Question<'_>, verdict: &Verdict) -> Option<VerifyError> {
+    let bad_image = verdict.images.iter().any(|image| image.checks.iter().any(Check::has_failed));
+    if verdict.answer == Answer::Passed || bad_image {
+        return None;
+    }
+    let (place, reason) = question.sources.iter().find_map(|source| source.hiding())?;
+    let missing = verdict.reasons().first().map_or_else(
+        || "no evidence was found".to_owned(),
+        |(part, check)| {
+            [part.as_str(), &check.found].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
+        },
+    );
+    Some(VerifyError::Hidden { missing, place: place.to_owned(), source: Unread(reason.to_owned()) })
 }
 
 /// An artifact that nobody could say anything about.

@@ -123,7 +123,7 @@ impl Archivista {
         let body: Option<(u64, &mut dyn std::io::Read)> = body.map(|body| (body.len() as u64, &mut bytes as _));
         let headers = body.iter().map(|_| ("content-type", "application/json".to_owned())).collect();
         let url = format!("{}{path}", self.base);
-        let question = Question { method, url: &url, headers, more: &self.headers, body, expected };
+        let question = Question { method, url: &url, headers, more: &self.headers, body, expected, repeats: false };
         self.client.exchange(question).map_err(|failed| ArchivistaError {
             is_outage: failed.again,
             ..ArchivistaError::new(failed.place, failed.reason)

@@ -93,6 +93,8 @@ struct Ask<'a> {
     /// Another repository that is read as well.
     also: Option<&'a str>,
     expected: u64,
+    /// Whether it may be asked again although it changes something.
+    repeats: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -107,6 +109,7 @@ impl<'a> Ask<'a> {
             actions: "pull",
             also: None,
             expected: 0,
+            repeats: false,
         }
     }
 
@@ -151,6 +154,7 @@ impl Remote {
                     more: &[],
                     body: None,
                     expected: 0,
+                    repeats: false,
                 })
             };
             // A TLS server answers 400 to a question without TLS.
@@ -203,8 +207,8 @@ impl Remote {
                 }
                 Sent::Stream(length, reader) => Some((*length, *reader)),
             };
-            let question =
-                Question { method: ask.method.clone(), url: &url, headers, more: &[], body, expected: ask.expected };
+            let (method, expected, repeats) = (ask.method.clone(), ask.expected, ask.repeats);
+            let question = Question { method, url: &url, headers, more: &[], body, expected, repeats };
             let answer = registries.client.exchange(question).map_err(|failed| no_answer(&failed))?;
             match answer.status {
                 401 if at_home && !is_new && !matches!(ask.body, Sent::Stream(..)) => {
@@ -328,7 +332,8 @@ impl Remote {
             Some((digest, from)) => (format!("{base}?mount={digest}&from={}", escaped(from)), Some(from)),
             None => (base, None),
         };
-        let answer = self.ask(Ask { also, ..Ask::change(Method::POST, at, Sent::Nothing) })?;
+        // An upload that was begun, and whose answer was lost, is left alone: the registry forgets it.
+        let answer = self.ask(Ask { also, repeats: true, ..Ask::change(Method::POST, at, Sent::Nothing) })?;
         match answer.status {
             201 if mount.is_some() => Ok(None),
             202 => self.location(&answer).map(Some),

@@ -178,7 +178,15 @@ impl Sigstore {
         headers.extend(ask.authorization.iter().map(|value| ("authorization", value.clone())));
         let body: Option<(u64, &mut dyn std::io::Read)> =
             has_body.then_some((ask.body.len() as u64, &mut bytes as &mut dyn std::io::Read));
-        let question = Question { method: ask.method.clone(), url: ask.url, headers, more: &[], body, expected: 0 };
+        let question = Question {
+            method: ask.method.clone(),
+            url: ask.url,
+            headers,
+            more: &[],
+            body,
+            expected: 0,
+            repeats: false,
+        };
         self.client.exchange(question)
     }
 

@@ -331,6 +331,7 @@ impl Mirror {
             more: &[],
             body: None,
             expected: limit,
+            repeats: false,
         };
         let answer = self.client.exchange(question).map_err(|error| failed(error.place, error.reason))?;
         let place = answer.place.clone();

@@ -190,6 +190,32 @@ fn a_bundle_carries_evidence_to_another_machine() {
     assert!(stdout.contains("cut.tar.gz: not a gzipped tar"), "{stdout}");
 }
 
+/// What a bundle or a policy is made from is not overwritten by it.
+#[test]
+fn bundles_and_policies_do_not_replace_what_they_are_made_from() {
+    let place = place(&json!({}));
+    std::fs::create_dir(place.beside("evidence")).expect("a folder");
+    std::fs::copy(place.beside("a.json"), place.beside("evidence/b.json")).expect("copied");
+    std::os::unix::fs::symlink("a.json", place.beside("link.json")).expect("links");
+    place.write("../policy.yaml", "steps: {}");
+    let refused = |args: &[&str], file: &str| {
+        let before = std::fs::read(place.beside(file)).expect("it is there");
+        let ended = place.affiant(args).run().code(2).stdout("");
+        assert!(ended.stderr_text().contains("would be overwritten"), "{}", ended.stderr_text());
+        assert_eq!(std::fs::read(place.beside(file)).expect("it is there"), before, "{args:?}");
+    };
+    for (out, file) in [("../a.json", "a.json"), ("../link.json", "a.json"), ("../work/../a.json", "a.json")] {
+        refused(&["bundle", "create", "-a", "../a.json", "-o", out], file);
+        refused(&["policy", "init", "--from", "../a.json", "--key", "../k.pub", "-o", out], file);
+        refused(&["policy", "from-bundles", "../a.json", "-k", "../k.pub", "-o", out], file);
+    }
+    refused(&["bundle", "create", "-a", "../evidence", "-o", "../evidence/b.json"], "evidence/b.json");
+    refused(&["policy", "init", "--from", "../a.json", "--key", "../k.pub", "-o", "../k.pub"], "k.pub");
+    refused(&["policy", "compile", "../policy.yaml", "-o", "../policy.yaml"], "policy.yaml");
+    // Beside it there is room.
+    place.affiant(["bundle", "create", "-a", "../evidence", "-o", "../evidence/new.tar.gz"]).run().code(0);
+}
+
 #[test]
 fn rule_8_trust_comes_from_flags_only() {
     let place = place(&json!({}));

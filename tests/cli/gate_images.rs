@@ -55,7 +55,7 @@ impl Built {
     }
 }
 
-fn index(registry: &Registry, tag: &str, entries: &[(&Digest, &str)]) -> Digest {
+pub(crate) fn index(registry: &Registry, tag: &str, entries: &[(&Digest, &str)]) -> Digest {
     let entry = |(digest, platform): &(&Digest, &str)| {
         let size = registry.manifest("team/app", digest.as_str()).expect("there").to_string().len();
         let (os, architecture) = platform.split_once('/').expect("a platform");
@@ -82,7 +82,7 @@ pub(crate) fn build(place: &Place, built: &Built, outfile: &str) {
     build_with(place, built, "oci", outfile, |call| call);
 }
 
-fn build_with(place: &Place, built: &Built, attestors: &str, outfile: &str, job: impl FnOnce(Call) -> Call) {
+pub(crate) fn build_with(place: &Place, built: &Built, attestors: &str, outfile: &str, job: impl FnOnce(Call) -> Call) {
     std::fs::write(place.beside("built.tar"), built.saved()).expect("writes");
     let command = ["--", "sh", "-c", "cp ../built.tar image.tar"];
     let args = ["run", "-k", "../k.pem", "-s", "build", "-a", attestors, "-o", outfile];
@@ -162,6 +162,65 @@ fn a_signature_that_may_be_in_an_unreadable_list_is_no_answer() {
     verify(&place, &image, []).code(4).stdout("").stderr_has(&["the list of referrers", "no manifest"]);
     sign(&place, &image, &["--format", "tag"]);
     verify(&place, &image, []).code(0);
+}
+
+/// What happens to evidence in a registry, and what is said of it.
+type Harm = dyn Fn(&Registry, &Digest) -> [&'static str; 2];
+
+/// Whether evidence is there cannot be said either where it may be in what cannot be read; what is proven stays proven, and
+/// what is wrong with the image itself stays wrong.
+#[test]
+fn evidence_that_may_be_in_what_cannot_be_read_is_no_answer() {
+    let broken_list = |registry: &Registry, digest: &Digest| {
+        registry.put("team/app", Some(&digest.tag("")), INDEX, b"{");
+        ["the list of referrers", "no manifest"]
+    };
+    let broken_tag = |registry: &Registry, digest: &Digest| {
+        registry.put("team/app", Some(&digest.tag(".att")), MANIFEST, &vec![b' '; 5 << 20]);
+        [".att", "more than 4194304 bytes"]
+    };
+    let harms: [&Harm; 2] = [&broken_list, &broken_tag];
+    for harm in harms {
+        let (place, registry) = (place(), Registry::old());
+        let built = Built::of("one", "amd64");
+        build(&place, &built, "../a.json");
+        policy(&place, &json!({}), &json!({}), None);
+        let digest = built.push(&registry, Some("v1"), None, 9);
+        let image = format!("{}/team/app:v1", registry.host());
+        // Nothing but what is kept with the image.
+        std::fs::rename(place.beside("home"), place.beside("away")).expect("moved");
+        std::fs::create_dir(place.beside("home")).expect("a folder");
+        verify(&place, &image, []).code(3);
+        let said = harm(&registry, &digest);
+        let missed = verify(&place, &image, []).code(4).stdout("").stderr_has(&said);
+        missed.stderr_has(&["evidence of it may be in what cannot be read", "step build", "affiant image tree"]);
+        let all = ["--mode", "warn", "--digest-out", "digest", "--report", "json=verdict.json"];
+        verify(&place, &image, all).code(4).stdout("").stderr_has(&said);
+        assert!(!place.work().join("digest").exists() && !place.work().join("verdict.json").exists());
+        let promote = ["promote", &image, "oci:live:v1", "-p", "../policy.signed.json", "-k", "../policy.pub"];
+        place.affiant(promote).with(["--vsa-key", "../k.pem"]).run().code(4).stdout("").stderr_has(&said);
+        assert!(!place.work().join("live").exists());
+        // Evidence of another step, or of a stranger, proves no more than none.
+        place.affiant(["key", "generate", "--no-password", "-o", "../stranger.pem"]).run().code(0);
+        let stranger = ["run", "-k", "../stranger.pem", "-s", "build", "-o", "../b.json", "--", "true"];
+        place.affiant(stranger).run().code(0);
+        verify(&place, &image, ["-a", "../b.json"]).code(4).stdout("").stderr_has(&said);
+        // What proves it elsewhere is enough, and what cannot be read is said.
+        let passed = verify(&place, &image, ["-a", "../a.json"]).code(0);
+        let text = passed.stdout_text();
+        assert!(text.starts_with("PASSED") && said.iter().all(|part| text.contains(part)), "{text}");
+        // An image that nobody who may has signed is denied, whatever evidence there is.
+        let key = ["--image-key", "c.pub", "-a", "../a.json"];
+        if said[0] == ".att" {
+            denied(verify(&place, &image, key), &["none is kept with"]);
+            denied(verify(&place, &image, key.into_iter().take(2)), &["none is kept with"]);
+        } else {
+            verify(&place, &image, key).code(4);
+        }
+        // And a policy that is none, is none.
+        policy(&place, &json!({"expires": "2020-01-01T00:00:00Z"}), &json!({}), None);
+        denied(verify(&place, &image, []), &["expire"]);
+    }
 }
 
 /// Nothing that the gate reads is overwritten or taken away, and no output replaces another.

@@ -9,20 +9,20 @@ use crate::harness::{Ended, Place};
 use crate::registry::Registry;
 use crate::sigstore_services::{Sigstore, token};
 
-const IDENTITY: &str = "https://gitlab.example/group/app//.gitlab-ci.yml@refs/heads/main";
-const ISSUER: &str = "https://gitlab.example";
+pub(crate) const IDENTITY: &str = "https://gitlab.example/group/app//.gitlab-ci.yml@refs/heads/main";
+pub(crate) const ISSUER: &str = "https://gitlab.example";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A place, a registry, Sigstore's services, and an image whose build is recorded.
-struct World {
-    place: Place,
-    registry: Registry,
-    sigstore: Sigstore,
-    built: Built,
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) registry: Registry,
+    pub(crate) sigstore: Sigstore,
+    pub(crate) built: Built,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (place, registry, sigstore) = (place(), Registry::start(), Sigstore::start());
         let built = Built::of("one", "amd64");
         build(&place, &built, "../a.json");
@@ -31,7 +31,7 @@ impl World {
     }
 
     /// The image under a tag, with a manifest of its own: nothing is kept with that yet.
-    fn push(&self, tag: &str) -> String {
+    pub(crate) fn push(&self, tag: &str) -> String {
         let packed = gz(&self.built.layer, flate2::Compression::new(6));
         let put = |bytes: &[u8]| self.registry.put_blob("team/app", bytes);
         let (layer, config) = (put(&packed), put(&self.built.config));
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// Writes and signs a policy with this for `images`, and `top` beside it.
-    fn policy(&self, images: &Value, top: &Value) {
+    pub(crate) fn policy(&self, images: &Value, top: &Value) {
         let mut policy = json!({
             "expires": "2100-01-01",
             "trustedRoot": "root.json",
@@ -68,32 +68,32 @@ impl World {
     }
 
     /// Signs without a key: services, and claims of the token that differ.
-    fn sign(&self, image: &str, generation: u8, stamped: bool, more: &[&str], claims: &Value) {
+    pub(crate) fn sign(&self, image: &str, generation: u8, stamped: bool, more: &[&str], claims: &Value) {
         self.place.write("config.json", self.sigstore.signing_config(generation, stamped));
         let args = ["image", "sign", "--signing-config", "config.json"];
         let call = self.place.affiant(args).with(more).with([image]);
         call.env("SIGSTORE_ID_TOKEN", token(claims)).run().code(0);
     }
 
-    fn ask(&self, image: &str) -> Ended {
+    pub(crate) fn ask(&self, image: &str) -> Ended {
         verify(&self.place, image, [])
     }
 }
 
-fn certificate(uri: &str, issuer: &str) -> Value {
+pub(crate) fn certificate(uri: &str, issuer: &str) -> Value {
     json!({"certConstraint": {"uris": [uri], "roots": ["*"], "extensions": {"Issuer": issuer}}})
 }
 
-fn keyless() -> Value {
+pub(crate) fn keyless() -> Value {
     json!({"functionaries": [certificate(IDENTITY, ISSUER)], "log": "required", "sct": "required"})
 }
 
-fn with(mut images: Value, member: &str, value: Value) -> Value {
+pub(crate) fn with(mut images: Value, member: &str, value: Value) -> Value {
     images[member] = value;
     images
 }
 
-fn without(mut images: Value, member: &str) -> Value {
+pub(crate) fn without(mut images: Value, member: &str) -> Value {
     images.as_object_mut().expect("an object").remove(member);
     images
 }

@@ -259,6 +259,14 @@ impl Ended {
         self
     }
 
+    /// What must not stand in stderr.
+    #[track_caller]
+    pub(crate) fn stderr_lacks(self, part: &str) -> Self {
+        let text = self.stderr_text();
+        assert!(!text.contains(part), "`{part}` is in: {text}");
+        self
+    }
+
     /// Each of these stands in standard error.
     #[track_caller]
     pub(crate) fn stderr_has(self, parts: &[&str]) -> Self {

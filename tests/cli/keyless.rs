@@ -399,6 +399,15 @@ fn services_are_named_or_nobody_is_asked() {
     // Public services, and a registry that is not.
     let public = ["--fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers", "http://127.0.0.1:1"];
     sign(&public).run().code(2).stderr_has(&["no public registry", "--log-public-ok"]);
+    // A variable that says nothing else is being told; one that says no, or answers cosign's question, is not.
+    let consent = |name: &str, value: &str| {
+        let nobody = ["--oidc-disable-ambient-providers"];
+        sign(&[&public[..], &nobody].concat()).env(name, value).run()
+    };
+    consent("AFFIANT_LOG_PUBLIC_OK", "true").code(4).stderr_has(&["there is no identity token"]);
+    for (name, value) in [("AFFIANT_LOG_PUBLIC_OK", "false"), ("AFFIANT_LOG_PUBLIC_OK", "0"), ("COSIGN_YES", "true")] {
+        consent(name, value).code(2).stderr_has(&["no public registry", "--log-public-ok"]);
+    }
     world.place.called("cosign", ["sign", "--yes", &image]).run().code(4).stderr_has(&["there is no identity token"]);
     world.place.called("cosign", ["sign", &image]).run().code(2).stderr_has(&["fulcio.sigstore.dev is public"]);
     assert!(world.sigstore.asked().is_empty());

@@ -240,6 +240,65 @@ fn what_a_layout_has_lost_of_its_evidence_is_said() {
     }
 }
 
+/// Another image of the layout that is broken is said, and stands in the way of nothing but itself; neither do its
+/// signatures.
+#[test]
+fn a_broken_image_of_a_layout_is_no_other_images_matter() {
+    let place = place();
+    let registry = Registry::start();
+    let (name, _) = signed(&place, &registry, "tag,bundle");
+    let other = registry.put_image("app", "v2", "b");
+    let neighbour = format!("{}/app:v2", registry.host());
+    image(&place, &["sign", "--key", "c.key", "--format", "tag", &neighbour]).code(0);
+    let harms: [(&str, Harm); 4] = [
+        ("came where", |file| {
+            let text = std::fs::read_to_string(file).expect("read");
+            std::fs::write(file, text.replace("size", "Size")).expect("written");
+        }),
+        ("not there", |file| std::fs::remove_file(file).expect("removed")),
+        ("link", |file| {
+            std::fs::rename(file, file.with_extension("moved")).expect("moved");
+            std::os::unix::fs::symlink(file.with_extension("moved"), file).expect("linked");
+        }),
+        ("no manifest", |file| std::fs::write(file, "{}").expect("written")),
+    ];
+    let named = |layout: &Path, tag: &str| {
+        let index = std::fs::read(layout.join("index.json")).expect("read");
+        let index: Value = serde_json::from_slice(&index).expect("JSON");
+        let mut entries = index["manifests"].as_array().expect("a list").iter();
+        let entry = entries.find(|one| one["annotations"]["org.opencontainers.image.ref.name"] == tag).expect("named");
+        layout.join("blobs/sha256").join(entry["digest"].as_str().expect("a digest").trim_start_matches("sha256:"))
+    };
+    for (number, (says, harm)) in harms.iter().enumerate() {
+        for (tag, what) in [("v2".to_owned(), "image"), (other.tag(".sig"), "signatures")] {
+            let layout = format!("layout-{what}{number}");
+            let target = format!("oci:{layout}:v1");
+            image(&place, &["copy", &name, &target]).code(0);
+            image(&place, &["copy", &neighbour, &format!("oci:{layout}:v2")]).code(0);
+            harm(&named(&place.work().join(&layout), &tag));
+            let said = ["passed over", says, &*format!("as `{tag}`")];
+            image(&place, &["verify", "--key", "c.pub", &target]).code(0).stderr_has(&said);
+            image(&place, &["tree", &target]).code(0).stderr_has(&said);
+            let to = format!("{}/{what}{number}:v1", registry.host());
+            image(&place, &["copy", &target, &to]).code(0).stderr_has(&said).stderr_has(&["2 of evidence"]);
+            image(&place, &["verify", "--key", "c.pub", &to]).code(0).stderr_lacks("passed over");
+            image(&place, &["save", &target, "--dir", &format!("saved-{what}{number}")]).code(0).stderr_has(&said);
+            let sign =
+                ["sign", "--key", "c.key", "--format", "tag", "--identity", "a.example/app", "-a", "n=1", &target];
+            image(&place, &sign).code(0);
+            image(&place, &["verify", "--key", "c.pub", "-a", "n=1", &target]).code(0);
+            // What is not there is not in the neighbour either; and that one itself is refused.
+            image(&place, &["verify", "--key", "c.pub", "-a", "n=2", &target]).code(12).stdout("").stderr_has(&said);
+            image(&place, &["copy", &format!("oci:{layout}:v2"), "oci:broken"])
+                .code(4)
+                .stdout("")
+                .stderr_has(&["not carried"]);
+            // Without a name nobody knows which is meant.
+            image(&place, &["digest", &format!("oci:{layout}")]).code(4).stdout("").stderr_has(&["several images"]);
+        }
+    }
+}
+
 /// What is under the tag of signatures in a layout, and cannot be read, hides no bundle.
 #[test]
 fn a_tag_of_a_layout_that_cannot_be_read_does_not_hide_the_others() {

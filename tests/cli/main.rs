@@ -18,8 +18,12 @@ mod forms;
 mod gate;
 #[cfg(feature = "remote")]
 mod gate_images;
+#[cfg(feature = "remote")]
+mod gate_images_demands;
+#[cfg(feature = "remote")]
 mod gate_images_keyless;
 mod harness;
+mod help;
 mod hostile;
 #[cfg(feature = "remote")]
 mod images;
@@ -66,6 +70,8 @@ mod sigstore_services;
 mod stores;
 #[cfg(feature = "remote")]
 mod stores_run;
+#[cfg(feature = "remote")]
+mod summaries;
 mod terminal;
 mod transparent;
 #[cfg(feature = "remote")]

@@ -463,6 +463,13 @@ impl State {
             extension("1.3.6.1.4.1.57264.1.8", false, &tlv(0x0c, &[issuer.as_bytes()])),
             extension("1.3.6.1.4.1.57264.1.24", false, &tlv(0x0c, &[text("sub").as_bytes()])),
         ];
+        // Of which job it is, where the token says so.
+        for (id, claim) in [(12, "source_repository"), (13, "source_commit"), (21, "job_url")] {
+            if let Some(value) = claims[claim].as_str() {
+                let value = tlv(0x0c, &[value.as_bytes()]);
+                extensions.push(extension(&format!("1.3.6.1.4.1.57264.1.{id}"), false, &value));
+            }
+        }
         let (before, life) = match self.twist {
             Twist::Short => (5, SHORT),
             Twist::AlmostOver => (20 * 60, SignedDuration::from_secs(60)),

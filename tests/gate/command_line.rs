@@ -231,3 +231,35 @@ fn texts_of_strangers_forge_no_verdict() {
     assert!(!ended.stdout.lines().any(|line| line.trim_start().starts_with("PASSED")), "{}", ended.stdout);
     assert!(!ended.stdout.contains('\u{1b}'), "{}", ended.stdout);
 }
+
+/// A folder that is judged stays as it was judged, whether an output would replace a file in it or add one.
+#[test]
+fn nothing_is_written_into_a_folder_that_is_judged() {
+    let place = place();
+    place.write("out/app", APP);
+    place.write("out/deep/app", APP);
+    std::fs::create_dir(place.work().join("beside")).expect("makes a folder");
+    symlink("out/deep", place.work().join("link")).expect("links");
+    for folder in [["--directory-path", "out"], ["-f", "out"]] {
+        let asked = |more: &[&str]| place.verify(&[&GOOD[..6], &folder, more].concat());
+        for name in ["out/deep/app", "out/deep/new", "out/new", "link/new", "beside/../out/new"] {
+            for report in [
+                ["--report", &format!("json={name}")],
+                ["--output-bundle", name],
+                ["--report", &format!("html={name}")],
+            ] {
+                let ended = asked(&report);
+                assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{name}: {}", ended.stderr);
+                assert!(
+                    ended.stderr.contains("lies in the artifact, out: it would not stay what is judged"),
+                    "{}",
+                    ended.stderr
+                );
+            }
+        }
+        assert!(!place.work().join("out/new").exists() && !place.work().join("out/deep/new").exists());
+        assert_eq!(std::fs::read(place.work().join("out/deep/app")).expect("it is there"), APP.as_bytes());
+        asked(&["--report", "json=beside/verdict.json"]).code(0);
+        assert!(place.work().join("beside/verdict.json").exists());
+    }
+}

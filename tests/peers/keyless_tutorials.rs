@@ -2,7 +2,7 @@
 //! one: its services are named by variables, and what is trusted by `--trusted-root`; its issuers' URLs stand where those
 //! of GitLab and GitHub do. Everything else is word for word.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::harness::{Ended, Place, text};
 use crate::hosts::{call, place, registries, sh};
@@ -110,23 +110,9 @@ impl Job<'_> {
     }
 }
 
-/// What `trivy image --format cosign-vuln` writes, recorded; shortened to one finding.
-fn vulnerabilities() -> Value {
-    json!({
-        "invocation": { "parameters": null, "uri": "", "event_id": "", "builder.id": "" },
-        "scanner": {
-            "uri": "pkg:github/aquasecurity/trivy@0.58.1",
-            "version": "0.58.1",
-            "db": { "uri": "", "version": "" },
-            "result": {
-                "SchemaVersion": 2,
-                "ArtifactType": "container_image",
-                "Results": [{ "Target": "app", "Class": "os-pkgs", "Type": "debian" }],
-            },
-        },
-        "metadata": { "scanStartedOn": "2026-07-01T10:00:00Z", "scanFinishedOn": "2026-07-01T10:00:05Z" },
-    })
-}
+/// What trivy 0.58.1 wrote for `image --format cosign-vuln`, recorded: an image of Debian's with one package, and a
+/// database that knows one weakness of it.
+const VULNERABILITIES: &str = include_str!("../../fixtures/tutorials/trivy.vuln.json");
 
 /// "Why Sign Container Images": sign, attest an SBOM of syft and the report of a scanner, verify.
 #[test]
@@ -138,7 +124,7 @@ fn the_pipeline_tutorial() {
         let host = if proof.name == "rekor1" { &open } else { &with_list };
         let place = place();
         link_cosign(&place);
-        std::fs::write(place.beside("trivy.json"), vulnerabilities().to_string()).expect("written");
+        std::fs::write(place.beside("trivy.json"), VULNERABILITIES).expect("written");
         // Nothing but the recorded document is behind this name.
         std::fs::write(place.beside("bin/trivy"), "#!/bin/sh\nexec cat ../trivy.json\n").expect("written");
         sh(&place, "chmod +x ../bin/trivy");

@@ -282,6 +282,14 @@ pub(in crate::cli) fn archive_of(name: &str) -> Option<std::path::PathBuf> {
     }
 }
 
+/// The folder that an image is read from, where it is in a layout.
+pub(in crate::cli) fn layout_of(name: &str) -> Option<std::path::PathBuf> {
+    match targets::named(name) {
+        Ok(Target::Layout(path, _)) => Some(path),
+        _ => None,
+    }
+}
+
 /// Whether a name is one of an image in a registry.
 fn is_elsewhere(name: &str) -> bool {
     matches!(targets::named(name), Ok(Target::Registry(_)))

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use affiant_core::dsse::Envelope;
-use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer};
+use affiant_core::image::attached::{self, Earlier, Kind as Tagged};
 use affiant_core::image::carry::Options;
 use affiant_core::image::shared::{Pace, SharedError, settled};
-use affiant_core::image::{At, Digest, Target};
-use affiant_core::sign::PrivateKey;
-use affiant_core::statement::PAYLOAD_TYPE;
+use affiant_core::image::{At, Descriptor, Digest, Target};
+use affiant_core::keyless::sealer::Sealer;
+use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::verdict::{Answer, Verdict};
 use affiant_core::vsa;
 use clap::Args;
@@ -16,9 +15,11 @@ use clap::Args;
 use super::copy::{Way, chosen};
 use super::keeping::not_kept;
 use super::place::Image;
-use super::sign::sealed_by_key;
+use super::sign::{SealedStatement, registries, tell};
 use super::targets::{named, no_answer};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::keyless::{Later, Queue, ServiceArgs, Subject};
+use crate::cli::names::Called;
 use crate::cli::output::Output;
 use crate::cli::report::{Reports, text};
 use crate::cli::verify::{Asked, GateArgs, HowArgs, Mode, Opened, Trusted, probe, refuse_trust_from_environment};
@@ -26,6 +27,22 @@ use crate::cli::{Ending, keys, outputs, surroundings};
 
 #[derive(Args)]
 #[command(
+    mut_arg("fulcio_url", |arg| arg.help("Certificate authority (Fulcio) for the summary; without --vsa-key, an identity signs it")),
+    mut_arg("trusted_root", |arg| arg.help("Check what these services answer with this root of trust: a file, or `public`; it says nothing of whom the gate trusts")),
+    mut_arg("oidc_issuer", |arg| arg.hide(true)),
+    mut_arg("oidc_client_id", |arg| arg.hide(true)),
+    mut_arg("oidc_provider", |arg| arg.hide(true)),
+    mut_arg("oidc_disable_ambient_providers", |arg| arg.hide(true)),
+    mut_arg("fulcio_auth_flow", |arg| arg.hide(true)),
+    mut_arg("oidc_redirect_url", |arg| arg.hide(true)),
+    mut_arg("oidc_client_secret_file", |arg| arg.hide(true)),
+    mut_arg("login_timeout", |arg| arg.hide(true)),
+    mut_arg("retry_for", |arg| arg.hide(true)),
+    mut_arg("log_public_ok", |arg| arg.hide(true)),
+    mut_arg("rekor_url", |arg| arg.hide(true)),
+    mut_arg("log", |arg| arg.hide(true)),
+    mut_arg("on_log_failure", |arg| arg.hide(true)),
+    mut_arg("spool", |arg| arg.hide(true)),
     after_help = "Example:\n  affiant promote build.example/app:1.4 prod.example/app:1.4 -p policy.signed.json -k policy.pub --vsa-key gate.key\n\nPrints the name that can be deployed. Exit codes: 0 promoted, 1 denied, 2 usage, 3 no evidence found, 4 no answer possible."
 )]
 pub(crate) struct PromoteArgs {
@@ -40,12 +57,14 @@ pub(crate) struct PromoteArgs {
     #[command(flatten)]
     how: HowArgs,
     /// Key that signs the verification summary (VSA) that is kept with the image: a file, or `env:NAME`
-    #[arg(long, value_name = "KEY", visible_alias = "signer-file-key-path", required = true)]
-    vsa_key: String,
+    #[arg(long, value_name = "KEY", visible_alias = "signer-file-key-path")]
+    vsa_key: Option<String>,
     /// File whose first line is the password of that key
     #[arg(long, value_name = "FILE", hide = true, visible_alias = "signer-file-key-passphrase-path")]
     key_password_file: Option<PathBuf>,
-    /// Write the summary to a file as well
+    #[command(flatten)]
+    services: ServiceArgs,
+    /// Write the summary to a file as well: an envelope by the key, or the bundle where more vouches for it
     #[arg(long, value_name = "FILE")]
     vsa_outfile: Option<PathBuf>,
     /// Who the summary says has verified
@@ -65,16 +84,15 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
     let mut files = outputs::Files::default();
     args.gate.reads(&mut files);
     args.how.reads(std::slice::from_ref(&args.from), &mut files);
-    files.reads_keys([&args.vsa_key]);
+    files.reads_keys(&args.vsa_key);
+    args.services.reads(&mut files);
     files.reads("the password file", &args.key_password_file);
     files.writes("--vsa-outfile", &args.vsa_outfile);
     files.writes("--report", reports.files());
     files.check()?;
     let outfile = args.vsa_outfile.as_deref().map(probe).transpose()?;
-    let key = keys::signing_key(&args.vsa_key, args.key_password_file.as_deref()).map_err(|mut failure| {
-        failure.kind = Kind::NoAnswer;
-        failure
-    })?;
+    output.mask(Redactor::new(&surroundings::environment(), &[], &VariableMask::default()));
+    let (sealer, queue) = signer(args, output)?;
     let targets = args.how.registry.targets();
     let target = named(&args.to)?;
     if matches!(target, Target::LayoutArchive(..) | Target::DockerArchive(..)) {
@@ -121,14 +139,14 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
     let resource = args.vsa_resource_uri.as_deref().unwrap_or(&name);
     let statement = vsa::statement(&there, &args.vsa_verifier_id, Some(resource), true)
         .ok_or_else(|| Failure::new(Kind::NoAnswer, "the summary is about nothing"))?;
-    if let Some(outfile) = &outfile {
-        let envelope = Envelope::seal(statement.clone(), PAYLOAD_TYPE, &[&key.key])
-            .map_err(|error| Failure::because(Kind::NoAnswer, "the summary cannot be signed", &error))?;
-        let failed = |error| Failure::because(Kind::NoAnswer, "the summary cannot be written", &error);
-        outfile.write(&envelope.to_json()).map_err(failed)?;
-    }
     let image = args.how.registry.image_to_change(&name).map_err(unanswered)?;
-    keep_summary(&image, &key.key, statement, output)?;
+    let sealer = sealer().map_err(unanswered)?;
+    let sealed = SealedStatement::new(&sealer, &statement)?;
+    if let Some(outfile) = &outfile {
+        let failed = |error| Failure::because(Kind::NoAnswer, "the summary cannot be written", &error);
+        outfile.write(&in_file(&sealer, &sealed)).map_err(failed)?;
+    }
+    keep_summary(&image, &sealer, &sealed, &queue, output)?;
     // The tag comes last: what has it was judged here.
     if let Some(tag) = &destination.tag {
         let stored = &image.stored;
@@ -173,22 +191,67 @@ fn refused(verdict: &Verdict, name: &str, reports: &Reports, output: &Output) ->
     Ok(Ending::Code(if verdict.answer == Answer::NoEvidence { 3 } else { 1 }))
 }
 
+/// Who signs the summary, looked at before anything is asked: a key, or an identity whose certificate is had once there is
+/// something to sign. And where log entries wait.
+fn signer<'a>(args: &'a PromoteArgs, output: &'a Output) -> Result<(Later<'a>, Queue), Failure> {
+    let key = args.vsa_key.as_ref().filter(|key| !key.is_empty());
+    if key.is_none() {
+        if !args.services.are_named() {
+            return Err(Failure::usage("nobody is named who signs the verification summary").hint(
+                "name a key with `--vsa-key FILE`, or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`",
+            ));
+        }
+        args.services.can_prove_statements()?;
+    }
+    let key = key.map(|key| keys::signing_key(key, args.key_password_file.as_deref())).transpose();
+    let key = key.map_err(unanswered)?.map(|loaded| loaded.key);
+    // The summary names both places.
+    let registries = registries(&[args.from.clone(), args.to.clone()]);
+    let subject = Subject { registries: &registries, called: Called::Affiant, yes: false };
+    let sealer = args.services.sealer_later(key, &subject, output)?;
+    let queue = args.services.queue(registries.clone(), args.how.registry.targets().resume_flags())?;
+    Ok((sealer, queue))
+}
+
+/// The summary as a file: by a key alone an envelope that names it, else the bundle, which holds what vouches for it.
+fn in_file(sealer: &Sealer, sealed: &SealedStatement) -> Vec<u8> {
+    let is_bare = sealer.issued().is_none() && sealed.proof.entries.is_empty() && sealed.proof.timestamps.is_empty();
+    if !is_bare {
+        return sealed.bundle(sealer);
+    }
+    let mut envelope = sealed.envelope.clone();
+    for signature in &mut envelope.signatures {
+        sealer.public_key().key_id().clone_into(&mut signature.key_id);
+    }
+    envelope.to_json()
+}
+
 /// Keeps the summary with the image, as an attestation under its tag and as a bundle.
-fn keep_summary(image: &Image, key: &PrivateKey, statement: Vec<u8>, output: &Output) -> Result<(), Failure> {
+fn keep_summary(
+    image: &Image,
+    sealer: &Sealer,
+    sealed: &SealedStatement,
+    queue: &Queue,
+    output: &Output,
+) -> Result<(), Failure> {
     let place = image.pinned();
     let failed = |error: SharedError| not_kept(&place, &error);
-    let (envelope, bundle) = sealed_by_key(key, statement)?;
+    let layer = sealed.layer(sealer, vsa::TYPE)?;
+    queue.keep(sealer, &sealed.proof, &image.places_of(image.digest(), Some(&layer), true), output)?;
     let tag = format!("{}{}", image.prefix(), image.digest().tag(Tagged::Attestation.suffix()));
-    let layer = Layer::attestation(envelope.to_json(), vsa::TYPE);
     let created = surroundings::clock()?.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let bundle = sealed.bundle(sealer);
     let referrer = attached::bundle_referrer(&bundle, vsa::TYPE, &created);
     settled(&Pace::default(), |settling| -> Result<(), SharedError> {
-        attached::append(settling, image.keeper(), &tag, &layer, Earlier::Keep, |_| true)?;
+        let own = layer.clone();
+        let is_same = move |one: &Descriptor| own.has_no_more_than(one);
+        attached::append(settling, image.keeper(), &tag, &layer, Earlier::Keep, is_same)?;
         attached::refer(settling, image.keeper(), &image.stored.descriptor(), &referrer)?;
         Ok(())
     })
     .map_err(failed)?;
     image.finish(output)?;
+    tell(&sealed.proof, output);
     output.message(&format!("the verification summary is kept with {place}"));
     Ok(())
 }

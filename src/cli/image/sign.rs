@@ -9,11 +9,11 @@ use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Layer, Referr
 use affiant_core::image::found::{self, Content, Demand, Sought, judge_signature};
 use affiant_core::image::payload::Payload;
 use affiant_core::image::shared::{Settling, SharedError};
-use affiant_core::image::{Descriptor, Digest, Target, claim, keyed, sigstore};
+use affiant_core::image::{Descriptor, Digest, Target, claim, keyed};
 use affiant_core::keyless::queue::Place;
 use affiant_core::keyless::sealer::{Kind, Proof, Sealer};
 use affiant_core::redact::{Redactor, VariableMask};
-use affiant_core::sign::{PrivateKey, Signer as _};
+use affiant_core::sign::Signer as _;
 use affiant_core::statement::PAYLOAD_TYPE;
 use clap::{Args, ValueEnum};
 
@@ -159,7 +159,7 @@ impl SigningArgs {
 }
 
 /// Hosts of the registries of these images.
-fn registries(images: &[String]) -> Vec<String> {
+pub(super) fn registries(images: &[String]) -> Vec<String> {
     let host = |name: &String| match targets::named(name) {
         Ok(Target::Registry(reference)) => reference.registry,
         _ => String::new(),
@@ -295,18 +295,6 @@ pub(super) struct Signed<'a> {
     /// What did not go as asked.
     pub(super) notes: Vec<String>,
     pub(super) said: Vec<Said>,
-}
-
-/// A statement in an envelope of one signature without key id, and its bundle, by a key alone.
-pub(super) fn sealed_by_key(key: &PrivateKey, statement: Vec<u8>) -> Result<(Envelope, Vec<u8>), Failure> {
-    let header = pae_header(PAYLOAD_TYPE, statement.len());
-    let sig = keyed::sign(key, &[&header, &statement])
-        .map_err(|error| Failure::because(Fails::NoAnswer, "the key cannot sign", &error))?;
-    let signature = Signature { sig, ..Signature::default() };
-    let envelope =
-        Envelope { payload: statement, payload_type: PAYLOAD_TYPE.to_owned(), signatures: vec![signature.clone()] };
-    let bundle = sigstore::of_envelope(&envelope, &signature, &sigstore::hint(key.public_key()));
-    Ok((envelope, bundle))
 }
 
 /// A signed statement, with what proves when.

@@ -82,9 +82,9 @@ impl<const GATE: bool> Args for IdentityArgs<GATE> {
         flags().fold(command, |command, (flag, about, is_claim)| {
             let value = if flag.ends_with("regexp") { "REGEXP" } else { "TEXT" };
             let name = called::<GATE>(flag);
-            let arg = Arg::new(name.clone()).long(name).value_name(value).help(about).hide_short_help(is_claim);
-            // The gate has many flags: what is needed rarely is in its reference.
-            command.arg(arg.hide(GATE && ![SUBJECT_FLAG, ISSUER_FLAG].contains(&flag)))
+            let arg = Arg::new(name.clone()).long(name).value_name(value).help(about);
+            // The gate has many flags: what is needed rarely stands under `--help-all`, and so do claims everywhere.
+            command.arg(arg.hide(is_claim || GATE && ![SUBJECT_FLAG, ISSUER_FLAG].contains(&flag)))
         })
     }
 

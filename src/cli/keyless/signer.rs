@@ -20,6 +20,7 @@ use crate::cli::inspect::read_file;
 use crate::cli::keys::{self, Loaded};
 use crate::cli::names::Called;
 use crate::cli::output::Output;
+use crate::cli::outputs;
 
 /// What vouches for signatures of evidence.
 #[derive(Args, Clone)]
@@ -93,6 +94,11 @@ impl SignerArgs {
         self.named.root.bytes(output)
     }
 
+    /// Whether a trusted root is named.
+    pub(crate) fn names_root(&self) -> bool {
+        self.named.root.named().is_some()
+    }
+
     /// How `resume` is told of that.
     pub(crate) fn root_flag(&self) -> String {
         self.named.root.named().map(|root| format!(" --trusted-root {}", word(root))).unwrap_or_default()
@@ -117,8 +123,15 @@ impl SignerArgs {
         Ok(())
     }
 
+    /// Files that are read.
+    pub(crate) fn reads(&self, files: &mut outputs::Files) {
+        self.named.reads(files);
+        files.reads("the certificate of the key", &self.key_certificate);
+        files.reads("a certificate above that of the key", &self.key_certificate_chain);
+    }
+
     /// Whether signing asks a service.
-    fn asks(&self, keys: &[String]) -> Result<bool, Failure> {
+    pub(crate) fn asks(&self, keys: &[String]) -> Result<bool, Failure> {
         let chosen = self.services()?;
         let asks = !chosen.timestamps.is_empty() || !self.log_urls().is_empty();
         Ok(asks || (chosen.authority.is_some() && self.is_identity(keys)))

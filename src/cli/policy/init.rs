@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use affiant_core::dsse::Envelope;
-use affiant_core::policy::init::{Draft, InitError, NamedKey, Request, draft};
+use affiant_core::outfile::Outfile;
+use affiant_core::policy::init::{Draft, ImageSigners, InitError, NamedKey, Request, draft};
 use affiant_core::policy::source::{Compiled, Folder, compile};
 use affiant_core::policy::{Document, PAYLOAD_TYPE};
 use affiant_core::sign::{KeyKind, PrivateKey, PublicKey, Signer as _};
@@ -21,7 +22,7 @@ use super::{LoadError, write};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::output::Output;
-use crate::cli::{Ending, keys, surroundings, verify};
+use crate::cli::{Ending, keys, outputs, surroundings, verify};
 
 #[derive(Args)]
 #[command(
@@ -46,6 +47,18 @@ pub(crate) struct InitArgs {
     /// Sigstore's trusted root (`trusted_root.json`) for evidence that was signed without a key
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
+    /// Public key of somebody who signs the image: the policy gets `images` (repeatable)
+    #[arg(long, value_name = "FILE")]
+    image_key: Vec<PathBuf>,
+    /// Name in the certificate of whoever signs the image without a key: a URI or an e-mail address
+    #[arg(long, value_name = "NAME", requires = "image_issuer")]
+    image_identity: Option<String>,
+    /// Who must have identified it
+    #[arg(long, value_name = "URL", requires = "image_identity")]
+    image_issuer: Option<String>,
+    /// Repository that the image may be in, `*` in it stands for a part of it (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    image_name: Vec<String>,
     /// When the policy expires: a time, a date, or counted from the day on which it is compiled
     #[arg(long, value_name = "TIME", default_value = "90d")]
     expires: String,
@@ -83,10 +96,45 @@ struct Given<'a> {
     trusted_root: Option<&'a Path>,
     expires: &'a str,
     prefix: &'a str,
+    image_keys: &'a [PathBuf],
+    images: ImageSigners,
+}
+
+impl InitArgs {
+    /// Who signs images, under names that no other key of the policy has.
+    fn image_signers(&self) -> Result<ImageSigners, Failure> {
+        if let Some(name) = self.image_identity.as_deref().filter(|name| !name.contains("://") && !name.contains('@')) {
+            return Err(Failure::usage(format!("--image-identity {name}: neither a URI nor an e-mail address"))
+                .hint("name it as `affiant image verify` shows who has signed"));
+        }
+        let proves_time = self.trusted_root.is_some() || !self.timestamp_authority.is_empty();
+        if self.image_identity.is_some() && !(proves_time && (self.trusted_root.is_some() || !self.root.is_empty())) {
+            return Err(Failure::usage("--image-identity: nothing says whose certificates and times are believed")
+                .hint("add `--trusted-root FILE`, or `--root FILE --timestamp-authority FILE`"));
+        }
+        Ok(ImageSigners {
+            keys: named_keys(&self.image_key, &named_keys(&self.key, &[])?)?,
+            identity: self.image_identity.clone().zip(self.image_issuer.clone()),
+            names: self.image_name.clone(),
+        })
+    }
+}
+
+impl Given<'_> {
+    /// Where the policy goes: none of the files that it is made from.
+    fn outfile(&self, named: Option<&Path>) -> Result<Option<Outfile>, Failure> {
+        let mut clashes = outputs::Files::default();
+        clashes.reads("evidence", self.files);
+        clashes.reads("a key", self.keys.iter().chain(self.image_keys));
+        clashes.reads("a certificate", self.roots.iter().chain(self.intermediates).chain(self.authorities));
+        clashes.reads("the root of trust", self.trusted_root);
+        clashes.writes("--outfile", named);
+        clashes.check()?;
+        named.map(verify::probe).transpose()
+    }
 }
 
 pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> {
-    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
     let given = Given {
         files: &args.from,
         keys: &args.key,
@@ -96,7 +144,10 @@ pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> 
         trusted_root: args.trusted_root.as_deref(),
         expires: &args.expires,
         prefix: "",
+        image_keys: &args.image_key,
+        images: args.image_signers()?,
     };
+    let outfile = given.outfile(args.outfile.as_deref())?;
     let (draft, _) = make(&given, output)?;
     write(outfile, draft.source.as_bytes(), output)?;
     if let Some(path) = &args.outfile {
@@ -106,7 +157,6 @@ pub(crate) fn init(args: &InitArgs, output: &Output) -> Result<Ending, Failure> 
 }
 
 pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<Ending, Failure> {
-    let outfile = args.outfile.as_deref().map(verify::probe).transpose()?;
     let given = Given {
         files: &args.files,
         keys: &args.publickey,
@@ -116,7 +166,10 @@ pub(crate) fn from_bundles(args: &FromBundlesArgs, output: &Output) -> Result<En
         trusted_root: None,
         expires: &args.expires,
         prefix: &args.step_prefix,
+        image_keys: &[],
+        images: ImageSigners::default(),
     };
+    let outfile = given.outfile(args.outfile.as_deref())?;
     let (_, compiled) = make(&given, output)?;
     write(outfile, &compiled.to_json(), output)?;
     Ok(Ending::Done)
@@ -132,12 +185,13 @@ fn make(given: &Given<'_>, output: &Output) -> Result<(Draft, Compiled), Failure
         anchors(given.intermediates, &[])?.into_iter().map(|anchor| anchor.certificate).collect();
     let request = Request {
         evidence,
-        keys: named_keys(given.keys)?,
+        keys: named_keys(given.keys, &[])?,
         roots: anchors(given.roots, &intermediates)?,
         authorities: anchors(given.authorities, &[])?,
         trusted_root: given.trusted_root.map(trusted_root).transpose()?,
         expires: given.expires.to_owned(),
         prefix: given.prefix.to_owned(),
+        images: given.images.clone(),
     };
     let draft = draft(&request).map_err(|error| no_draft(&error))?;
     let now = surroundings::clock()?.now();
@@ -172,15 +226,17 @@ fn no_draft(error: &InitError) -> Failure {
     }
 }
 
-/// Keys under the names of their files.
-fn named_keys(paths: &[PathBuf]) -> Result<Vec<NamedKey>, Failure> {
+/// Keys under the names of their files; one that is among `known` has the name that it has there, and no other has it.
+fn named_keys(paths: &[PathBuf], known: &[NamedKey]) -> Result<Vec<NamedKey>, Failure> {
     let mut named: Vec<NamedKey> = Vec::new();
     for path in paths {
         let key: PublicKey = keys::public_key(path)?;
         if named.iter().any(|other| other.key.key_id() == key.key_id()) {
             continue;
         }
-        let name = unused(path, |name| named.iter().any(|other| other.name == name));
+        let of_known = known.iter().find(|other| other.key.key_id() == key.key_id()).map(|other| other.name.clone());
+        let is_taken = |name: &str| named.iter().chain(known).any(|other| other.name == name);
+        let name = of_known.unwrap_or_else(|| unused(path, is_taken));
         named.push(NamedKey { name, key });
     }
     Ok(named)
@@ -219,7 +275,12 @@ fn prove(
 ) -> Result<(), Failure> {
     let loaded =
         Files::load(files).map_err(|error| Failure::because(Kind::NoAnswer, "evidence cannot be read", &error))?;
-    match judge(&compiled.to_json(), &[&loaded], Vec::new(), draft.seeds.clone(), now) {
+    // Whether an image is signed is not asked here, where there is none.
+    let mut value = compiled.value.clone();
+    if let Some(members) = value.as_object_mut() {
+        members.remove("images");
+    }
+    match judge(value.to_string().as_bytes(), &[&loaded], Vec::new(), draft.seeds.clone(), now) {
         Ok(verdict) if verdict.answer == Answer::Passed => {}
         Ok(verdict) => {
             output.message("note: the policy does not pass this evidence as it stands:");

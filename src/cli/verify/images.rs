@@ -93,6 +93,10 @@ impl HowArgs {
         files.reads("a key of the images", &self.image_key);
         files.reads("the root of trust of the images", &self.image_trusted_root);
         files.reads("the image", images.iter().filter_map(|name| place::archive_of(name)));
+        for layout in images.iter().filter_map(|name| place::layout_of(name)) {
+            files.reads("the image", [layout.join("index.json"), layout.join("oci-layout")]);
+            files.reads_trees("the image", false, [layout.join("blobs")]);
+        }
     }
 
     /// Whether anything is demanded of a signature.
@@ -241,15 +245,22 @@ impl DigestOut {
 
 /// Evidence that is kept with images.
 #[derive(Default)]
-pub(super) struct Attached(Files);
+pub(super) struct Attached {
+    files: Files,
+    /// The first place that cannot be read and in which more may be, and why.
+    hiding: Option<(String, String)>,
+}
 
 impl Attached {
     pub(super) fn add(&mut self, image: &Image<'_>) -> Result<(), Failure> {
         let skipped = image
-            .evidence(|place, bytes| self.0.add_one(&place, bytes))
+            .evidence(|place, bytes| self.files.add_one(&place, bytes))
             .map_err(|error| Failure::because(Kind::NoAnswer, format!("{}: no answer", image.pinned()), &error))?;
         for one in skipped {
-            self.0.tell(one.place, one.reason);
+            if one.hides {
+                self.hiding.get_or_insert_with(|| (one.place.clone(), one.reason.clone()));
+            }
+            self.files.tell(one.place, one.reason);
         }
         Ok(())
     }
@@ -261,26 +272,30 @@ impl Source for Attached {
     }
 
     fn count(&self) -> Option<usize> {
-        self.0.count()
+        self.files.count()
     }
 
     fn about(&self, digests: &[SubjectDigest]) -> Result<Vec<Handle>, SourceError> {
-        self.0.about(digests)
+        self.files.about(digests)
     }
 
     fn of_step(&self, step: &str, limit: usize) -> Result<Vec<Handle>, SourceError> {
-        self.0.of_step(step, limit)
+        self.files.of_step(step, limit)
     }
 
     fn policies(&self) -> Vec<Handle> {
-        self.0.policies()
+        self.files.policies()
     }
 
     fn unreadable(&self) -> &[(String, String)] {
-        self.0.unreadable()
+        self.files.unreadable()
+    }
+
+    fn hiding(&self) -> Option<(&str, &str)> {
+        self.hiding.as_ref().map(|(place, reason)| (place.as_str(), reason.as_str()))
     }
 
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError> {
-        self.0.read(handle)
+        self.files.read(handle)
     }
 }

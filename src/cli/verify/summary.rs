@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use affiant_core::dsse::Envelope;
 use affiant_core::outfile::Outfile;
+use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::sign::Signer;
 use affiant_core::statement::PAYLOAD_TYPE;
 use affiant_core::verdict::Verdict;
@@ -12,13 +13,33 @@ use clap::Args;
 
 use super::gate::Mode;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::{keys, outputs};
+use crate::cli::keyless::SignerArgs;
+use crate::cli::names::Called;
+use crate::cli::output::Output;
+use crate::cli::{outputs, surroundings};
 
 /// The verification summary.
 #[derive(Args)]
+#[command(
+    mut_arg("fulcio_url", |arg| arg.help("Certificate authority (Fulcio) for the summary; without --vsa-key, an identity signs it")),
+    mut_arg("trusted_root", |arg| arg.help("Check what these services answer with this root of trust: a file, or `public`; it says nothing of whom the gate trusts")),
+    mut_arg("oidc_issuer", |arg| arg.hide(true)),
+    mut_arg("oidc_client_id", |arg| arg.hide(true)),
+    mut_arg("oidc_provider", |arg| arg.hide(true)),
+    mut_arg("oidc_disable_ambient_providers", |arg| arg.hide(true)),
+    mut_arg("fulcio_auth_flow", |arg| arg.hide(true)),
+    mut_arg("oidc_redirect_url", |arg| arg.hide(true)),
+    mut_arg("oidc_client_secret_file", |arg| arg.hide(true)),
+    mut_arg("login_timeout", |arg| arg.hide(true)),
+    mut_arg("retry_for", |arg| arg.hide(true)),
+    mut_arg("log_public_ok", |arg| arg.hide(true)),
+    mut_arg("rekor_url", |arg| arg.hide(true)),
+    mut_arg("key_certificate", |arg| arg.hide(true)),
+    mut_arg("key_certificate_chain", |arg| arg.hide(true))
+)]
 pub(super) struct SummaryArgs {
     /// Write a signed verification summary (VSA) of the answer
-    #[arg(long, value_name = "FILE", requires = "signer_file_key_path")]
+    #[arg(long, value_name = "FILE")]
     vsa_outfile: Option<PathBuf>,
     /// Key that signs the summary: a file, or `env:NAME` (repeatable)
     #[arg(long, value_name = "KEY", visible_alias = "vsa-key")]
@@ -26,6 +47,8 @@ pub(super) struct SummaryArgs {
     /// File whose first line is the password of that key
     #[arg(long, value_name = "FILE", hide = true, visible_alias = "signer-file-key-passphrase-path")]
     key_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    signer: SignerArgs,
     /// Who the summary says has verified
     #[arg(long, value_name = "ID", hide = true, default_value = "affiant")]
     vsa_verifier_id: String,
@@ -38,7 +61,7 @@ pub(super) struct SummaryArgs {
 pub(super) struct Summary<'a> {
     args: &'a SummaryArgs,
     outfile: Outfile,
-    signers: Vec<affiant_core::sign::PrivateKey>,
+    signers: Vec<Box<dyn Signer>>,
 }
 
 impl SummaryArgs {
@@ -46,30 +69,51 @@ impl SummaryArgs {
     pub(super) fn files(&self, files: &mut outputs::Files) {
         files.reads_keys(&self.signer_file_key_path);
         files.reads("the password file", &self.key_password_file);
+        self.signer.reads(files);
         files.writes("--vsa-outfile", &self.vsa_outfile);
     }
 
-    pub(super) fn prepare(&self) -> Result<Option<Summary<'_>>, Failure> {
+    /// Says by which name affiant was called.
+    pub(super) fn call(&mut self, called: Called) {
+        self.signer.call(called);
+    }
+
+    /// Everything that can be refused is refused here, and a token that is there is looked at: the answer may take long.
+    pub(super) fn prepare(&self, offline: bool, output: &Output) -> Result<Option<Summary<'_>>, Failure> {
         let Some(path) = &self.vsa_outfile else {
-            return if self.signer_file_key_path.is_empty() {
+            return if self.signer.names_root() {
+                Err(Failure::usage(
+                    "--trusted-root is for the services that sign a verification summary, and none is asked for",
+                )
+                .hint("whom the gate trusts is said by the policy, `--policy-trusted-root` and `--image-trusted-root`"))
+            } else if self.signer_file_key_path.is_empty() {
                 Ok(None)
             } else {
                 Err(Failure::usage("--signer-file-key-path signs a verification summary, and none is asked for")
                     .hint("name it with `--vsa-outfile FILE`; the policy's key is `--publickey FILE`"))
             };
         };
+        let keys = &self.signer_file_key_path;
+        if keys.is_empty() && !self.signer.is_keyless() {
+            return Err(Failure::usage("--vsa-outfile: nobody is named who signs the summary").hint(
+                "name a key with `--vsa-key FILE`, or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`",
+            ));
+        }
+        if offline && self.signer.asks(keys)? {
+            return Err(Failure::usage("--offline, and a service is named that signing the summary would ask")
+                .hint("sign it with a key alone, or leave out --offline"));
+        }
+        output.mask(Redactor::new(&surroundings::environment(), &[], &VariableMask::default()));
         let outfile = Outfile::probe(path).map_err(|error| {
             Failure::because(Kind::NoAnswer, format!("the outfile {} cannot be written", path.display()), &error)
         })?;
-        let signers = self
-            .signer_file_key_path
-            .iter()
-            .map(|key| keys::signing_key(key, self.key_password_file.as_deref()).map(|loaded| loaded.key))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|mut failure| {
+        let signers = self.signer.signers(keys, self.key_password_file.as_deref(), false, output);
+        let (signers, _) = signers.map_err(|mut failure| {
+            if failure.kind == Kind::Run {
                 failure.kind = Kind::NoAnswer;
-                failure
-            })?;
+            }
+            failure
+        })?;
         Ok(Some(Summary { args: self, outfile, signers }))
     }
 }
@@ -81,7 +125,7 @@ impl Summary<'_> {
             return Err(Failure::usage("a verification summary is about an artifact, and none is named")
                 .hint("name it: `affiant verify … --vsa-outfile FILE ARTIFACT`"));
         };
-        let signers: Vec<&dyn Signer> = self.signers.iter().map(|key| key as &dyn Signer).collect();
+        let signers: Vec<&dyn Signer> = self.signers.iter().map(AsRef::as_ref).collect();
         let envelope = Envelope::seal(payload, PAYLOAD_TYPE, &signers)
             .map_err(|error| Failure::because(Kind::NoAnswer, "the summary cannot be signed", &error))?;
         self.outfile

@@ -1,5 +1,7 @@
 //! What is kept about an image, as it lies there: to be given out, or taken away.
 
+use std::collections::BTreeSet;
+
 use super::attached::{ENVELOPE, MAX_LAYER, SIGNATURE_ARTIFACT, SIMPLE_SIGNING, delist};
 use super::claim::{Claim, SIGN};
 use super::found::MAX_TOTAL;
@@ -154,6 +156,15 @@ fn look(repository: &dyn Repository, manifest: &Manifest) -> Result<(Sort, Optio
         Err(_) => Sort::Other(kind.to_owned()),
     };
     Ok((sort, Some(bytes)))
+}
+
+/// What a place need not keep any more once something is taken away, unless something else needs it: the manifest itself,
+/// its config and layers.
+pub fn blobs(repository: &dyn Repository, kept: &Kept) -> BTreeSet<Digest> {
+    let stored = repository.manifest(&At::Digest(kept.digest.clone())).ok().flatten();
+    let config = stored.and_then(|stored| stored.manifest().ok()).and_then(|manifest| manifest.config);
+    let layers = kept.layers.iter().map(|layer| layer.digest.clone());
+    layers.chain(config.map(|config| config.digest)).chain([kept.digest.clone()]).collect()
 }
 
 /// Takes manifests away that are kept about `of`. A tag that is still there afterwards is a failure.

@@ -6,6 +6,7 @@
 mod docker;
 mod files;
 mod pack;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -120,7 +121,8 @@ impl Layout {
         parsed(&bytes).map(|index| named(index.manifests.unwrap_or_default()))
     }
 
-    /// What an image without a name may be: the entries that are neither evidence nor about something, each once.
+    /// What an image without a name may be: the entries that are neither evidence nor about something, each once. One that
+    /// cannot be read may be an image, too.
     pub fn roots(&self) -> Result<Vec<Descriptor>, RepositoryError> {
         let mut roots: Vec<Descriptor> = Vec::new();
         for entry in self.entries()? {
@@ -128,7 +130,12 @@ impl Layout {
             if is_evidence || roots.iter().any(|root| root.digest == entry.digest) {
                 continue;
             }
-            let about = self.manifest(&At::Digest(entry.digest.clone()))?.and_then(|stored| stored.manifest().ok());
+            let stored = match self.manifest(&At::Digest(entry.digest.clone())) {
+                Ok(stored) => stored,
+                Err(error) if error.is_outage() => return Err(error),
+                Err(_) => None,
+            };
+            let about = stored.and_then(|stored| stored.manifest().ok());
             if about.is_none_or(|manifest| manifest.subject.is_none()) {
                 roots.push(entry);
             }
@@ -244,6 +251,20 @@ impl Layout {
             }
         }
         all
+    }
+}
+
+/// What an entry that cannot be read is by its own words, where these say that it is not about the image `of`: another
+/// image, by its name or its machine, or what is kept about another. Whoever lists referrers names neither.
+fn neighbour(entry: &Descriptor, of: &Digest) -> Option<String> {
+    if entry.artifact_type.is_some() {
+        return None;
+    }
+    match (entry.annotation(REF_NAME), &entry.platform) {
+        (Some(name), _) if is_evidence_tag(name) && name.starts_with(&of.tag("")) => None,
+        (Some(name), _) => Some(format!("`{name}`")),
+        (None, Some(platform)) => Some(format!("the image for {platform}")),
+        (None, None) => None,
     }
 }
 
@@ -475,10 +496,13 @@ impl Repository for Layout {
             if entry.digest == *of || found.iter().any(|one| one.digest == entry.digest) {
                 continue;
             }
-            // What cannot be read may refer to anything.
             let mut skip = |reason: String| {
                 let place = format!("{}, which index.json of {} lists", entry.digest, self.path.display());
-                skipped.push(Skipped::hiding(place, reason));
+                skipped.push(match neighbour(&entry, of) {
+                    Some(what) => Skipped::one(format!("{place} as {what}"), reason),
+                    // It may refer to anything.
+                    None => Skipped::hiding(place, reason),
+                });
             };
             let stored = match self.manifest(&At::Digest(entry.digest.clone())) {
                 Ok(Some(stored)) => stored,
@@ -547,6 +571,10 @@ impl Repository for Layout {
             }
         }
         Ok(())
+    }
+
+    fn sweep(&self, left: &BTreeSet<Digest>) -> Result<Vec<Digest>, RepositoryError> {
+        self.take_away(left)
     }
 
     /// The changes of an archive lie in a folder of our own until the archive is written anew.

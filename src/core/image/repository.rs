@@ -3,6 +3,7 @@
 //! Everything that is read has the digest that it was asked for, or it is not given: a [`Stored`] is made of bytes that
 //! hash to its digest, and a [`Checked`] reader fails at the end of bytes that do not.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
@@ -252,6 +253,13 @@ pub trait Repository: Send + Sync {
 
     /// Takes a manifest or a tag away.
     fn delete(&self, at: &At) -> Result<(), RepositoryError>;
+
+    /// Takes away those of `left`, what deleted manifests needed, that nothing else leads to, and says which went.
+    /// Registries do that by themselves.
+    fn sweep(&self, left: &BTreeSet<Digest>) -> Result<Vec<Digest>, RepositoryError> {
+        let _ = left;
+        Ok(Vec::new())
+    }
 
     /// Whether nobody else writes here meanwhile, so that what was written stays.
     fn is_own(&self) -> bool {

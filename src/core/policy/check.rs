@@ -326,7 +326,7 @@ impl Check<'_> {
         }
     }
 
-    fn untimed(&mut self, at: &str) {
+    pub(super) fn untimed(&mut self, at: &str) {
         self.error(
             at,
             "asks for a proven time, and the policy has neither `timestampauthorities` nor `transparencyLogs`: no evidence can satisfy it",

@@ -102,6 +102,37 @@ pub struct Request {
     pub expires: String,
     /// Put before the name of each step.
     pub prefix: String,
+    /// Who must have signed the image, where the policy is to say.
+    pub images: ImageSigners,
+}
+
+/// Who signs images, as the caller says.
+#[derive(Clone, Debug, Default)]
+pub struct ImageSigners {
+    /// By these keys.
+    pub keys: Vec<NamedKey>,
+    /// With a certificate of this name (a URI or an e-mail address), whose holder this issuer identified.
+    pub identity: Option<(String, String)>,
+    /// Repositories that the image may be in.
+    pub names: Vec<String>,
+}
+
+impl ImageSigners {
+    /// Whether nothing is asked of images.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.identity.is_none() && self.names.is_empty()
+    }
+
+    /// As functionaries of the policy.
+    fn who(&self) -> BTreeSet<Who> {
+        let keys = self.keys.iter().map(|named| Who::Key(named.name.clone()));
+        let identity = self.identity.as_ref().map(|(name, issuer)| {
+            let member = if name.contains("://") { "uris" } else { "emails" };
+            let constraint = serde_json::json!({ member: [name], "roots": ["*"], "extensions": { "Issuer": issuer } });
+            Who::Certificate(constraint.to_string())
+        });
+        keys.chain(identity).collect()
+    }
 }
 
 /// A policy's source, and what the reader of it should know.

@@ -17,7 +17,7 @@ use crate::sigstore::{Log, Window};
 pub(super) const LOG: [&str; 6] = ["key", "url", "start", "end", "logID", "checkpointID"];
 /// Longest id of a log, in bytes.
 const MAX_ID: usize = 64;
-/// The word by which a log entry, and a certificate that is in a log, is demanded.
+/// The word by which a log entry, a certificate that is in a log, and a timestamp are demanded.
 const REQUIRED: &str = "required";
 
 /// What is demanded of each signature that counts, whatever form it comes in (security rule 13).
@@ -27,6 +27,8 @@ pub struct Demands {
     pub log: bool,
     /// That its certificate is in a trusted log of certificates; a key has none.
     pub sct: bool,
+    /// That one of the policy's timestamp authorities vouches for when it was made; a log's promise is no timestamp.
+    pub timestamp: bool,
 }
 
 /// What the signer's certificate and the collection must have in common.
@@ -75,7 +77,7 @@ pub(super) fn demands(members: &Members<'_>) -> Result<Demands, PolicyError> {
         Some(REQUIRED) => Ok(true),
         Some(_) => Err(PolicyError::Type { at: members.at(name), expected: "`required`" }),
     };
-    Ok(Demands { log: is_required("log")?, sct: is_required("sct")? })
+    Ok(Demands { log: is_required("log")?, sct: is_required("sct")?, timestamp: is_required("timestamp")? })
 }
 
 pub(super) fn matches(members: &Members<'_>) -> Result<Vec<Match>, PolicyError> {

@@ -114,7 +114,7 @@ fn step(key: &str, at: &str, value: &Value, seen: &mut Seen) -> Result<Step, Pol
             "allowedUntracked",
             "timestampConstraint",
         ],
-        &["threshold", "exitcode", "commandRun", "perPlatform", "log", "sct", "certificateMatches"],
+        &["threshold", "exitcode", "commandRun", "perPlatform", "log", "sct", "timestamp", "certificateMatches"],
         seen,
     )?;
     let name = members.text("name")?.unwrap_or(key);
@@ -160,7 +160,17 @@ fn threshold(members: &Members<'_>) -> Result<usize, PolicyError> {
 /// What is asked of an image; all members are ours.
 fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyError> {
     let Some(value) = top.get("images") else { return Ok(None) };
-    let own = ["functionaries", "threshold", "annotations", "names", "log", "sct"];
+    let own = [
+        "functionaries",
+        "threshold",
+        "annotations",
+        "names",
+        "log",
+        "sct",
+        "timestamp",
+        "timestampConstraint",
+        "certificateMatches",
+    ];
     let members = Members::read("images", value, &[], &own, seen)?;
     let annotation = |(name, value): (&String, &Value)| match value {
         Value::String(text) => Ok((name.clone(), text.clone())),
@@ -172,7 +182,13 @@ fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyEr
         annotations: members.map("annotations")?.into_iter().map(annotation).collect::<Result<_, _>>()?,
         names: compiled(&members, "names", Glob::of_names)?,
         demands: keyless::demands(&members)?,
+        time: time_constraint(&members, seen)?,
+        matches: keyless::matches(&members)?,
     };
+    if images.time.is_empty() && members.get("timestampConstraint").is_some() {
+        let reason = "asks for nothing: leave it out if any time will do".to_owned();
+        return Err(PolicyError::Value { at: members.at("timestampConstraint"), reason });
+    }
     if images.functionaries.is_empty() {
         if members.get("functionaries").is_some() {
             let reason = "an empty list: leave it out if no signature is asked for".to_owned();
@@ -183,6 +199,9 @@ fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyEr
             ("threshold", members.get("threshold").is_some()),
             ("log", images.demands.log),
             ("sct", images.demands.sct),
+            ("timestamp", images.demands.timestamp),
+            ("timestampConstraint", !images.time.is_empty()),
+            ("certificateMatches", !images.matches.is_empty()),
         ];
         // A demand without anybody who could meet it was meant to be one.
         if let Some((name, _)) = without.into_iter().find(|(_, is_there)| *is_there) {
@@ -314,7 +333,7 @@ fn external(top: &Members<'_>, seen: &mut Seen) -> Result<BTreeMap<String, Exter
             &at,
             value,
             &["name", "predicateType", "functionaries", "regopolicies", "aipolicies", "required"],
-            &["log", "sct"],
+            &["log", "sct", "timestamp"],
             seen,
         )?;
         refuse_ai(&members)?;

@@ -100,13 +100,34 @@ const STEP: &[&str] = &[
     "perPlatform",
     "log",
     "sct",
+    "timestamp",
     "certificateMatches",
 ];
-const EXTERNAL: &[&str] =
-    &["name", "predicateType", "functionaries", "regopolicies", "aipolicies", "required", "rego", "log", "sct"];
+const EXTERNAL: &[&str] = &[
+    "name",
+    "predicateType",
+    "functionaries",
+    "regopolicies",
+    "aipolicies",
+    "required",
+    "rego",
+    "log",
+    "sct",
+    "timestamp",
+];
 const ATTESTATION: &[&str] = &["type", "regopolicies", "aipolicies", "maxAge", "rego"];
 const FUNCTIONARY: &[&str] = &["type", "publickeyid", "certConstraint", "key"];
-const IMAGES: &[&str] = &["functionaries", "threshold", "annotations", "names", "log", "sct"];
+const IMAGES: &[&str] = &[
+    "functionaries",
+    "threshold",
+    "annotations",
+    "names",
+    "log",
+    "sct",
+    "timestamp",
+    "timestampConstraint",
+    "certificateMatches",
+];
 const KEY: &[&str] = &["keyid", "key"];
 const ANCHOR: &[&str] = &["certificate", "intermediates", "start", "end"];
 

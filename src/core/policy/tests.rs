@@ -84,6 +84,19 @@ fn each_mistake_names_its_member() {
             r#","roots":{"r":{"certificate":"AA==","start":"2026-01-02T00:00:00Z","end":"2026-01-01T00:00:00Z"}}"#,
             "`roots.r.end`: it ends before it begins",
         ),
+        (r#","timestamp":"yes""#, "", "`steps.a.timestamp` is not `required`"),
+        ("", r#","images":{"names":["a"],"timestamp":"required"}"#, "`images.timestamp`: asks something of signatures"),
+        (
+            "",
+            r#","images":{"names":["a"],"timestampConstraint":{"maxAge":"1h"}}"#,
+            "`images.timestampConstraint`: asks something of signatures",
+        ),
+        ("", r#","images":{"names":["a"],"timestampConstraint":{}}"#, "`images.timestampConstraint`: asks for nothing"),
+        ("", r#","images":{"names":["a"],"timestampConstraint":{"maxage":"1h","until":1}}"#, "`images.timestampCons"),
+        ("", r#","images":{"names":["a"],"certificateMatches":["run"]}"#, "`images.certificateMatches`: asks some"),
+        ("", r#","images":{"names":["a"],"certificateMatches":["ref"]}"#, "`images.certificateMatches[0]` is not"),
+        ("", r#","images":{"names":["a"],"signedAfter":"x"}"#, "`images.signedAfter` is not known"),
+        (r#","timestamp":"required","remark":1"#, "", "`steps.a.remark` is not known"),
         ("", r#","images":{"names":["a"],"log":"required"}"#, "`images.log`: asks something of signatures"),
     ] {
         let error = with(step, top).expect_err(step);

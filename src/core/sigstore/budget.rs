@@ -26,6 +26,9 @@ const SHARE_SIGNATURES: u64 = 16;
 const MAX_WORK: u64 = 16 * 1024 * 1024 * 1024;
 /// The same of each signature, whatever lies beside it.
 const SHARE_WORK: u64 = 32 * 1024 * 1024;
+/// Keys and certificates that may have signed for which the share of each signature grows, so that each of them is tried
+/// whatever lies beside it. Beyond, what is tried comes out of [`MAX_SIGNATURES`].
+pub const MAX_SIGNERS: usize = 512;
 /// Log entries and timestamps of strangers that are looked at, to say who they are.
 const MAX_STRANGERS: u64 = 64;
 /// What that may cost, in bytes hashed.
@@ -62,6 +65,14 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// The same where each signature may be by any of so many, who are tried one after the other. How many there are is
+    /// said by whoever judges, not by whoever brings signatures.
+    #[must_use]
+    pub fn of_signers(mut self, signers: usize) -> Self {
+        self.own.signatures = SHARE_SIGNATURES + signers.min(MAX_SIGNERS) as u64;
+        self
+    }
+
     /// One without shares.
     pub(crate) fn of(checks: u64, signatures: u64, work: u64) -> Self {
         Self {
@@ -100,7 +111,7 @@ pub struct Share<'a> {
 
 impl Share<'_> {
     /// Before one signature over this message is checked.
-    pub(super) fn spend_signature(&self, message: &[&[u8]]) -> Result<(), Refused> {
+    pub(crate) fn spend_signature(&self, message: &[&[u8]]) -> Result<(), Refused> {
         if !self.has_begun.swap(true, Ordering::Relaxed) {
             return Ok(());
         }

@@ -21,6 +21,8 @@ pub struct SignerProof {
     pub identity: Identity,
     /// When it existed, if an authority or a log vouches for it; always there with a certificate.
     pub time: Option<ProvenTime>,
+    /// The earliest time that a timestamp authority vouches for; a log's promise is none.
+    pub stamped: Option<ProvenTime>,
     /// The entries about it in trusted logs, each once.
     pub logged: Vec<Logged>,
     /// How it was made, for callers that allow less.

@@ -378,6 +378,17 @@ pub(super) fn functionaries<'a>(
                     .fix("name its bundle, which has the entry, or finish an upload that waits with `affiant resume`; else sign with a log"),
             );
         }
+        Some(Refusal::NotStamped(found)) => {
+            return fail(
+                Check::failed(
+                    CheckKind::Time,
+                    "a signature with a timestamp by one of `timestampauthorities`, as the policy demands",
+                    found,
+                )
+                .at(label)
+                .fix("sign with `--timestamp-servers`, and name the authority in `timestampauthorities` of the policy"),
+            );
+        }
         Some(Refusal::Certificate(found) | Refusal::Somebody(found)) => {
             return fail(
                 Check::failed(

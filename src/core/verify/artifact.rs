@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::common::OfSigners;
 use super::join::seeds_of;
 use crate::digest::{DigestSet, sha256_reader};
 use crate::store::SubjectDigest;
@@ -83,6 +85,8 @@ pub(super) struct OfImage {
     whole: Made,
     /// The digest of its config, where that was proven to stand for it.
     config: Option<DigestSet>,
+    /// What evidence that has made it must have in common with who signed it.
+    pub(super) signed: Option<Arc<OfSigners>>,
 }
 
 impl Artifact {
@@ -93,12 +97,25 @@ impl Artifact {
 
     /// An image: its manifest, and the digest of the config where that was proven to stand for it.
     pub(super) fn image(name: String, digests: DigestSet, config: Option<DigestSet>) -> Self {
-        Self { name, digests, files: Vec::new(), image: Some(OfImage { whole: Made::Bytes, config }) }
+        Self { name, digests, files: Vec::new(), image: Some(OfImage { whole: Made::Bytes, config, signed: None }) }
     }
 
     /// An index as a whole (security rule 11).
     pub(super) fn index(name: String, digests: DigestSet) -> Self {
-        Self { name, digests, files: Vec::new(), image: Some(OfImage { whole: Made::Image, config: None }) }
+        Self {
+            name,
+            digests,
+            files: Vec::new(),
+            image: Some(OfImage { whole: Made::Image, config: None, signed: None }),
+        }
+    }
+
+    /// The same image, where evidence of it must have something in common with who signed it.
+    pub(super) fn signed_by(mut self, signed: Option<&Arc<OfSigners>>) -> Self {
+        if let Some(image) = &mut self.image {
+            image.signed = signed.cloned();
+        }
+        self
     }
 
     /// Whether it is an image.

@@ -60,26 +60,73 @@ pub(super) fn certificates<'a>(
     if step.matches.is_empty() {
         return Ok(signers.to_vec());
     }
+    match agreeing(&step.matches, step.threshold, signers, collection) {
+        Ok(fitting) => {
+            checks.pass(CheckKind::Certificate, format!("its {} are the evidence's", words(&step.matches)));
+            Ok(fitting)
+        }
+        Err((expected, found)) => fail(
+            Check::failed(
+                CheckKind::Certificate,
+                format!("{expected} (steps.{}.certificateMatches)", step.name),
+                found,
+            )
+            .at(label)
+            .fix("sign the evidence in the very job that made it, with the attestors git and github or gitlab"),
+        ),
+    }
+}
+
+/// What a policy demands that those who signed an image have in common with the collection of the run that made it.
+#[derive(Clone, Debug)]
+pub(super) struct OfSigners {
+    pub(super) matches: Vec<Match>,
+    pub(super) threshold: usize,
+    /// Those whose signatures of the image count.
+    pub(super) signers: Vec<SignerProof>,
+}
+
+impl OfSigners {
+    /// Whether this collection is of the very job that signed the image.
+    pub(super) fn check(&self, collection: &CollectionView<'_>, label: &str) -> Result<(), Check> {
+        let signers: Vec<&SignerProof> = self.signers.iter().collect();
+        agreeing(&self.matches, self.threshold, &signers, collection).map(drop).map_err(|(expected, found)| {
+            let expected = format!("{expected} who signed the image (images.certificateMatches)");
+            Check::failed(CheckKind::Certificate, expected, found)
+                .at(label)
+                .fix("sign the image in the very job that built it, with the attestors git and github or gitlab")
+        })
+    }
+}
+
+fn words(matches: &[Match]) -> String {
+    matches.iter().map(|what| what.word()).collect::<Vec<_>>().join(", ")
+}
+
+/// Those of whom certificate and collection agree in all of it, as many as the threshold needs; else what was expected of
+/// the first who do not, and what was found.
+fn agreeing<'a>(
+    matches: &[Match],
+    threshold: usize,
+    signers: &[&'a SignerProof],
+    collection: &CollectionView<'_>,
+) -> Result<Vec<&'a SignerProof>, (String, String)> {
     let mut fitting: Vec<&'a SignerProof> = Vec::new();
     let mut failed = None;
-    let said: Vec<(Match, Vec<Said>)> = step.matches.iter().map(|what| (*what, said(*what, collection))).collect();
+    let said: Vec<(Match, Vec<Said>)> = matches.iter().map(|what| (*what, said(*what, collection))).collect();
     for signer in signers {
         match said.iter().try_for_each(|(what, said)| same(*what, signer, said)) {
             Ok(()) => fitting.push(signer),
             Err(reason) => failed = failed.or(Some(reason)),
         }
     }
-    let words: Vec<&str> = step.matches.iter().map(|what| what.word()).collect();
-    if distinct_identities(fitting.iter().copied()) >= step.threshold {
-        checks.pass(CheckKind::Certificate, format!("its {} are the evidence's", words.join(", ")));
+    let count = distinct_identities(fitting.iter().copied());
+    // A threshold is 1 or more; that nobody signed is never enough.
+    if count > 0 && count >= threshold {
         return Ok(fitting);
     }
-    let (expected, found) = failed.unwrap_or_default();
-    fail(
-        Check::failed(CheckKind::Certificate, format!("{expected} (steps.{}.certificateMatches)", step.name), found)
-            .at(label)
-            .fix("sign the evidence in the very job that made it, with the attestors git and github or gitlab"),
-    )
+    let nobody = || (format!("{threshold} signers with such a certificate"), format!("{count} of them"));
+    Err(failed.unwrap_or_else(nobody))
 }
 
 /// Whether certificate and evidence agree; else what was expected, and what was found.

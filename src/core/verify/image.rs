@@ -7,8 +7,12 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use super::artifact::{Artifact, Made};
+use super::common::OfSigners;
 use super::signed::{SignatureDemand, signatures};
 use super::trusted::TrustedPolicy;
 use super::{ImageTrust, VerifyError};
@@ -154,12 +158,19 @@ pub(super) struct Judged<'q> {
     layers: Vec<OnceCell<Layers>>,
     /// Why an image could not be looked at: then no answer can be given.
     failed: RefCell<Option<RepositoryError>>,
+    /// What evidence that has made it must have in common with who signed it.
+    of_signers: Option<Arc<OfSigners>>,
     pub(super) part: ImagePart,
 }
 
 impl<'q> Judged<'q> {
     /// Judges name and signature of an image.
-    pub(super) fn judge(image: &'q Image<'q>, policy: &TrustedPolicy, trust: &ImageTrust) -> Result<Self, VerifyError> {
+    pub(super) fn judge(
+        image: &'q Image<'q>,
+        policy: &TrustedPolicy,
+        trust: &ImageTrust,
+        at: Timestamp,
+    ) -> Result<Self, VerifyError> {
         let mut part = ImagePart {
             name: image.name.clone(),
             reference: image.pinned(),
@@ -171,8 +182,9 @@ impl<'q> Judged<'q> {
         };
         let rules = policy.policy.images.as_ref();
         part.checks.extend(rules.filter(|rules| !rules.names.is_empty()).map(|rules| in_place(image, &rules.names)));
-        let demands = SignatureDemand::all(policy, trust);
+        let demands = SignatureDemand::all(policy, trust, at);
         let mut signed = None;
+        let mut of_signers = None;
         if !demands.is_empty() {
             let found = signatures(image, &demands)
                 .map_err(|source| VerifyError::Image { image: image.name.clone(), source })?;
@@ -180,9 +192,15 @@ impl<'q> Judged<'q> {
             part.signers = found.signers;
             part.signed = found.digest.as_ref().map(Digest::to_string);
             signed = found.digest;
+            // Where nobody has signed it, it is denied already, and nothing is to be compared.
+            let matches =
+                rules.map(|rules| (&rules.matches, rules.threshold)).filter(|(matches, _)| !matches.is_empty());
+            of_signers = matches.filter(|_| signed.is_some()).map(|(matches, threshold)| {
+                Arc::new(OfSigners { matches: matches.clone(), threshold, signers: found.functionaries })
+            });
         }
         let layers = image.runnable.iter().map(|_| OnceCell::new()).collect();
-        Ok(Self { image, signed, layers, failed: RefCell::new(None), part })
+        Ok(Self { image, signed, layers, failed: RefCell::new(None), of_signers, part })
     }
 
     /// Why no answer can be given, where that turned out on the way.
@@ -239,7 +257,8 @@ impl<'q> Judged<'q> {
     /// The index as a whole, where there is one that is judged as such.
     pub(super) fn whole(&self) -> Option<Artifact> {
         let image = self.image;
-        (image.is_index && !image.chosen).then(|| Artifact::index(image.name.clone(), set(&image.root)))
+        (image.is_index && !image.chosen)
+            .then(|| Artifact::index(image.name.clone(), set(&image.root)).signed_by(self.of_signers.as_ref()))
     }
 
     /// Each image that a machine would run, and why its config does not stand for it where accepted evidence is about
@@ -260,7 +279,7 @@ impl<'q> Judged<'q> {
                 },
                 None => (None, None),
             };
-            (Artifact::image(name, set(&one.digest), config), why)
+            (Artifact::image(name, set(&one.digest), config).signed_by(self.of_signers.as_ref()), why)
         };
         image.runnable.iter().enumerate().map(one).collect()
     }

@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::accept::{Accepted, Evidence, Fitting, NAMED, State, entry_of, read_collection, statement};
 use super::artifact::Made;
+use super::edge::edge_check;
 use super::rules::{Others, present as presented, rules};
 use super::trusted::TrustedPolicy;
 use super::{Artifact, Question};
 use crate::digest::DigestSet;
-use crate::evidence::files::{Edge, Files};
+use crate::evidence::files::Files;
 use crate::evidence::input::ImageFacts;
 use crate::evidence::links::Standing;
 use crate::evidence::{kinds, links};
@@ -61,6 +62,8 @@ pub(super) struct Broken {
     /// The check that failed in the chain that went furthest, by step; the name of an external attestation otherwise.
     pub(super) step: String,
     pub(super) check: Option<Check>,
+    /// Whether what has made an image is of another job than the one that signed it: then no step is to blame.
+    pub(super) is_mismatch: bool,
     depth: usize,
 }
 
@@ -84,13 +87,26 @@ impl<'a> Pool<'a> {
             return search.from(0, &mut Chain::new()).ok_or_else(|| Box::new(search.broken.into_inner()));
         };
         // Every chain that counts has a member that proves the artifact: begin with that.
-        let provers: Vec<(&str, usize)> = self
+        let mut provers: Vec<(&str, usize)> = self
             .steps
             .iter()
             .flat_map(|(step, all)| all.iter().enumerate().map(move |(number, one)| (*step, number, one)))
             .filter(|(_, _, one)| proves(one, artifact))
             .map(|(step, number, _)| (step, number))
             .collect();
+        let signed = artifact.image.as_ref().and_then(|image| image.signed.as_ref());
+        if let Some(signed) = signed {
+            // Only what is of the very job that signed the image says of it that it was made as asked.
+            let mut mismatch = None;
+            provers.retain(|(step, number)| {
+                let accepted = &self.steps[step][*number];
+                let checked = self.with_collection(accepted, |collection, label| signed.check(collection, label));
+                checked.map_err(|check| mismatch.get_or_insert(check).clone()).is_ok()
+            });
+            if let Some(check) = mismatch.filter(|_| provers.is_empty()) {
+                return Err(Box::new(Broken { check: Some(check), is_mismatch: true, ..Broken::default() }));
+            }
+        }
         for (step, number) in &provers {
             let mut chain = Chain::new();
             chain.insert(step, *number);
@@ -98,7 +114,7 @@ impl<'a> Pool<'a> {
                 return Ok(chain);
             }
         }
-        if provers.is_empty() {
+        if provers.is_empty() && signed.is_none() {
             // Many files of a folder may come from many steps; and an external attestation may prove it.
             search.artifact = Some(artifact);
             if let Some(chain) = search.from(0, &mut Chain::new()) {
@@ -168,37 +184,6 @@ impl<'a> Pool<'a> {
         self.links.borrow_mut().insert(key, linked);
         linked
     }
-}
-
-fn edge_check(step: &str, from: &str, edge: &Edge, taker: &str, giver: &str) -> Option<Check> {
-    let expected = format!("files as `{from}` left them (steps.{step}.artifactsFrom, {giver})");
-    let fix = format!(
-        "run `{step}` again on the files of that very run of `{from}`, with nothing in between that changes them"
-    );
-    if edge.different_total > 0 {
-        let named: Vec<String> = edge
-            .different
-            .iter()
-            .take(NAMED)
-            .map(|one| format!("{} was {} and is {}", one.path, short(&one.expected), short(&one.found)))
-            .collect();
-        let more = edge.different_total - named.len();
-        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        let found =
-            format!("{} of {} shared files differ: {}{more}", edge.different_total, edge.shared, named.join("; "));
-        return Some(Check::failed(CheckKind::Artifacts, expected, found).at(taker).fix(fix));
-    }
-    if edge.shared == 0 {
-        let found = "no file of the one is a file of the other";
-        return Some(Check::failed(CheckKind::Artifacts, expected, found).at(taker).fix(fix));
-    }
-    None
-}
-
-/// A digest set in one short phrase.
-fn short(digests: &DigestSet) -> String {
-    let best = digests.0.iter().find(|(name, _)| *name == "sha256").or_else(|| digests.0.iter().next());
-    best.map_or_else(|| "nothing".to_owned(), |(name, value)| format!("{name}:{}", value.get(..12).unwrap_or(value)))
 }
 
 fn is_product(products: &Files, digests: &DigestSet) -> bool {
@@ -291,7 +276,7 @@ impl<'a> Search<'a, '_> {
     fn note(&self, depth: usize, step: &str, check: Check) {
         let mut broken = self.broken.borrow_mut();
         if broken.check.is_none() || depth > broken.depth {
-            *broken = Broken { step: step.to_owned(), check: Some(check), depth };
+            *broken = Broken { step: step.to_owned(), check: Some(check), depth, ..Broken::default() };
         }
     }
 

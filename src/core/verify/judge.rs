@@ -80,7 +80,7 @@ pub(super) fn judge(
                 Err(reason) => {
                     part.check = unproven(&artifact, why.as_deref(), &pool, &reason);
                     // An unproven layer breaks no chain: the rest of it would only distract.
-                    if reason.check.is_some() && why.is_none() {
+                    if reason.check.is_some() && why.is_none() && !reason.is_mismatch {
                         broken.get_or_insert(reason);
                     }
                 }
@@ -149,10 +149,22 @@ fn targets<'a>(
         |digests: &DigestSet| pool.steps.values().flatten().any(|accepted| accepted.has_made(digests, Made::ImageId));
     for judged in images {
         let whole = judged.whole().filter(|_| complete && !per_platform);
-        let proven = whole.and_then(|whole| pool.chain(Some(&whole)).ok().map(|chain| (whole, chain)));
-        match proven {
-            Some((artifact, chain)) => targets.push(Target { artifact, why: None, chain: Some(chain) }),
-            None => targets.extend(judged.images(&is_image_id).into_iter().map(target)),
+        let whole = whole.map(|whole| (pool.chain(Some(&whole)), whole));
+        match whole {
+            Some((Ok(chain), artifact)) => targets.push(Target { artifact, why: None, chain: Some(chain) }),
+            whole => {
+                let each = judged.images(&is_image_id);
+                let is_made = |(artifact, _): &(Artifact, _)| {
+                    pool.steps.values().flatten().any(|accepted| join::proves(accepted, artifact))
+                };
+                match whole {
+                    // What is said of the index says more than that nothing is said of its images.
+                    Some((Err(broken), artifact)) if broken.is_mismatch && !each.iter().any(is_made) => {
+                        targets.push(target((artifact, None)));
+                    }
+                    _ => targets.extend(each.into_iter().map(target)),
+                }
+            }
         }
     }
     targets
@@ -164,6 +176,9 @@ fn unproven(artifact: &Artifact, why: Option<&str>, pool: &Pool<'_>, broken: &Br
         return Check::failed(CheckKind::Product, expected, why)
             .at(artifact.name.clone())
             .fix("push the image that was built (`affiant image push`), or have its manifest signed and demand that in the policy");
+    }
+    if let Some(check) = broken.check.as_ref().filter(|_| broken.is_mismatch) {
+        return check.clone();
     }
     let is_proven = pool.steps.values().flatten().any(|accepted| join::proves(accepted, artifact));
     let check = match (&broken.check, is_proven) {

@@ -6,12 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::image::Image;
+use super::time::{fits, limits};
 use super::trusted::{Refusal, TrustedPolicy, Who, accepting_fix, claims, describe};
 use super::{ImageKeyless, ImageTrust};
 use crate::image::found::{self, Demand, Found, Refused, Skipped, Sought};
 use crate::image::{Digest, RepositoryError, keyed};
-use crate::policy::{Demands, Images};
+use crate::policy::{Demands, Images, TimeConstraint};
 use crate::sign::PublicKey;
 use crate::sigstore::TrustedRoot;
 use crate::sigstore::budget::{Budget, Share};
@@ -36,6 +39,10 @@ pub(super) struct SignatureDemand<'a> {
     root: Option<&'a TrustedRoot>,
     /// What each signature must have.
     demands: Demands,
+    /// When each of them must have been made.
+    time: TimeConstraint,
+    /// The time at which that is judged.
+    at: Timestamp,
     threshold: usize,
     annotations: &'a BTreeMap<String, String>,
     /// What may have signed, for the reader.
@@ -63,19 +70,23 @@ pub(super) struct Signatures {
     pub(super) checks: Vec<Check>,
     /// Who has signed, proven.
     pub(super) signers: Vec<String>,
+    /// Those of them whom the policy itself asks for.
+    pub(super) functionaries: Vec<SignerProof>,
 }
 
 impl<'a> SignatureDemand<'a> {
     /// What policy and command line demand: neither takes anything away from the other.
-    pub(super) fn all(policy: &'a TrustedPolicy, trust: &'a ImageTrust) -> Vec<Self> {
+    pub(super) fn all(policy: &'a TrustedPolicy, trust: &'a ImageTrust, at: Timestamp) -> Vec<Self> {
         let images = policy.policy.images.as_ref().filter(|images| !images.functionaries.is_empty());
-        let mut all: Vec<Self> = images.map(|images| Self::of_policy(policy, images)).into_iter().collect();
+        let mut all: Vec<Self> = images.map(|images| Self::of_policy(policy, images, at)).into_iter().collect();
         let by_flags = |from| Self {
             functionaries: Vec::new(),
             keys: Vec::new(),
             keyless: None,
             root: None,
             demands: Demands::default(),
+            time: TimeConstraint::default(),
+            at,
             threshold: 1,
             annotations: &trust.annotations,
             names: Vec::new(),
@@ -100,7 +111,7 @@ impl<'a> SignatureDemand<'a> {
             all.push(Self {
                 keyless: Some(keyless.clone()),
                 root: Some(root),
-                demands: Demands { log: *logs > 0, sct: keyless.sct },
+                demands: Demands { log: *logs > 0, sct: keyless.sct, timestamp: false },
                 names: vec![name],
                 ..by_flags("--image-identity")
             });
@@ -108,7 +119,7 @@ impl<'a> SignatureDemand<'a> {
         all
     }
 
-    fn of_policy(policy: &'a TrustedPolicy, images: &'a Images) -> Self {
+    fn of_policy(policy: &'a TrustedPolicy, images: &'a Images, at: Timestamp) -> Self {
         let functionaries = policy.who(&images.functionaries, images.demands);
         let mut keys: Vec<&PublicKey> = Vec::new();
         let (mut names, mut nobody) = (Vec::new(), Vec::new());
@@ -123,7 +134,9 @@ impl<'a> SignatureDemand<'a> {
             }
             names.push(who.to_string());
         }
-        keys.dedup();
+        // Each is tried once, however many functionaries name it.
+        let mut seen = BTreeSet::new();
+        keys.retain(|key| seen.insert(key.key_id()));
         let constraints: Vec<Constraint> = functionaries.iter().filter_map(Who::constraint).cloned().collect();
         let keyless = (!constraints.is_empty()).then(|| Keyless {
             whose: Whose::OneOf(constraints),
@@ -137,6 +150,8 @@ impl<'a> SignatureDemand<'a> {
             keyless,
             root: Some(&policy.sigstore),
             demands: images.demands,
+            time: images.time,
+            at,
             threshold: images.threshold,
             annotations: &images.annotations,
             names,
@@ -158,13 +173,21 @@ impl<'a> SignatureDemand<'a> {
         if self.demands.sct {
             with += ", the certificate in a trusted log";
         }
+        if self.demands.timestamp {
+            with += ", with a timestamp by a trusted authority";
+        }
+        if !self.time.is_empty() {
+            with.extend([", signed ", &limits(self.time, self.at)]);
+        }
         format!("{count} of the image by {who}{with} ({})", self.from)
     }
 
     /// What is demanded of one signature by `signer`.
     fn of<'d>(&'d self, digest: &'d Digest, signer: Signer<'d>) -> Demand<'d> {
         let base = Demand::of_nobody(digest, signer, self.annotations);
-        Demand { root: self.root.unwrap_or(base.root), logs: usize::from(self.demands.log), ..base }
+        let Demands { log, timestamp, .. } = self.demands;
+        let root = self.root.unwrap_or(base.root);
+        Demand { root, logs: usize::from(log), timestamps: usize::from(timestamp), ..base }
     }
 
     /// Whether a signature is by somebody who may sign, with all that is demanded of it.
@@ -203,8 +226,23 @@ impl<'a> SignatureDemand<'a> {
         Err(nearest.unwrap_or(nobody))
     }
 
-    /// Whether a signer whose signature holds is one of the functionaries.
+    /// Whether a signer whose signature holds is one of the functionaries, and signed when one must have.
     fn counts(&self, signer: &SignerProof) -> Result<(), Reason> {
+        self.is_one(signer)?;
+        if self.time.is_empty() {
+            return Ok(());
+        }
+        // Each by its own time: a key that was stolen later must not help out.
+        let text = match &signer.time {
+            Some(proven) if fits(self.time, proven.time, self.at) => return Ok(()),
+            Some(_) => format!("signed by {}", describe(signer)),
+            None => format!("signed by {}, and nothing proves when", describe(signer)),
+        };
+        Err(Reason { distance: 0, kind: CheckKind::Time, text, accepting: None })
+    }
+
+    /// Whether a signer whose signature holds is one of the functionaries.
+    fn is_one(&self, signer: &SignerProof) -> Result<(), Reason> {
         if self.functionaries.is_empty() {
             return Ok(());
         }
@@ -218,6 +256,7 @@ impl<'a> SignatureDemand<'a> {
                 }
                 Err(Refusal::NotLogged(text)) => (CheckKind::Log, text),
                 Err(Refusal::Certificate(text)) => (CheckKind::Certificate, text),
+                Err(Refusal::NotStamped(text)) => (CheckKind::Time, text),
             };
             return Err(Reason { distance: 0, kind, text, accepting: None });
         }
@@ -233,7 +272,7 @@ impl<'a> SignatureDemand<'a> {
 
     /// Who has signed the digest, or the check that failed.
     fn holds(&self, digest: &Digest, found: &[Found], image: &Image<'_>) -> Result<Vec<SignerProof>, Failed> {
-        let budget = Budget::default();
+        let budget = Budget::default().of_signers(self.keys.len() + usize::from(self.keyless.is_some()));
         let (mut signers, mut reasons) = (Vec::new(), Vec::new());
         for one in found {
             match self.judge(one, digest, &budget.share()) {
@@ -269,6 +308,13 @@ impl<'a> SignatureDemand<'a> {
         }
         if self.demands.sct {
             checks.push(Check::passed(CheckKind::Certificate, "logged"));
+        }
+        if self.demands.timestamp || !self.time.is_empty() {
+            let proven = signers
+                .iter()
+                .filter_map(|one| if self.demands.timestamp { one.stamped.as_ref() } else { one.time.as_ref() });
+            let times: Vec<String> = proven.map(|one| format!("{} by {}", one.time, one.authority)).collect();
+            checks.push(Check::passed(CheckKind::Time, format!("signed at {}", times.join(", "))));
         }
         checks
     }
@@ -306,6 +352,7 @@ impl Reason {
         let kind = match proof {
             judge::Refused::Log { .. } => CheckKind::Log,
             judge::Refused::Sct { .. } => CheckKind::Certificate,
+            judge::Refused::Time { .. } => CheckKind::Time,
             _ => CheckKind::Signature,
         };
         let (distance, text) = match (proof, keyless.map(|keyless| keyless.may_be_theirs(&one.material))) {
@@ -330,8 +377,9 @@ fn signer_of(proof: Proof, key: Option<&PublicKey>) -> SignerProof {
             logged.push(entry);
         }
     }
+    let stamped = proof.stamped.into_iter().map(|(_, time)| time).min();
     let promised = logged.iter().filter_map(|one| Some(ProvenTime { time: one.time?, authority: one.log.clone() }));
-    let time = proof.stamped.into_iter().map(|(_, time)| time).chain(promised).min();
+    let time = stamped.iter().cloned().chain(promised).min();
     let key = key.or_else(|| proof.path.first().map(crate::trust::Certificate::public_key));
     let (key_id, scheme) = match key {
         Some(key) => (key.key_id().to_owned(), keyed::scheme(key)),
@@ -341,7 +389,7 @@ fn signer_of(proof: Proof, key: Option<&PublicKey>) -> SignerProof {
         Some(_) => Identity::Certificate(Chain { path: proof.path, anchors: proof.anchors }),
         None => Identity::Key,
     };
-    SignerProof { index: 0, key_id, identity, time, logged, scheme, notes: Vec::new() }
+    SignerProof { index: 0, key_id, identity, time, stamped, logged, scheme, notes: Vec::new() }
 }
 
 /// Looks for signatures of what may be deployed, then of the index that it is in; all that are demanded are of the same.
@@ -353,11 +401,15 @@ pub(super) fn signatures(image: &Image<'_>, demands: &[SignatureDemand<'_>]) -> 
         let skipped = found::each(&image.keepers, &image.prefix, digest, Sought::Signatures, |one| found.push(one))?;
         let mut checks = Vec::new();
         let mut signers = Vec::new();
+        let mut functionaries = Vec::new();
         for demand in demands {
             match demand.holds(digest, &found, image) {
                 Ok(by) => {
                     checks.extend(demand.passed(digest, &by));
                     signers.extend(by.iter().map(describe));
+                    if !demand.functionaries.is_empty() {
+                        functionaries = by;
+                    }
                 }
                 Err(Failed { kind, texts: mut reasons, fix }) => {
                     reasons.extend(skipped.iter().map(|one| format!("{}: {}", one.place, one.reason)));
@@ -375,7 +427,7 @@ pub(super) fn signatures(image: &Image<'_>, demands: &[SignatureDemand<'_>]) -> 
         }
         if !checks.iter().any(Check::has_failed) {
             signers.dedup();
-            return Ok(Signatures { digest: Some(digest.clone()), checks, signers });
+            return Ok(Signatures { digest: Some(digest.clone()), checks, signers, functionaries });
         }
         if failed.is_empty() {
             failed = checks;
@@ -386,5 +438,5 @@ pub(super) fn signatures(image: &Image<'_>, demands: &[SignatureDemand<'_>]) -> 
     if let Some(Skipped { place, reason, .. }) = hidden {
         return Err(RepositoryError::Wrong { what: place, reason });
     }
-    Ok(Signatures { digest: None, checks: failed, signers: Vec::new() })
+    Ok(Signatures { digest: None, checks: failed, signers: Vec::new(), functionaries: Vec::new() })
 }

@@ -111,6 +111,11 @@ pub trait Source {
         &[]
     }
 
+    /// A place that belongs to it, and why nobody can read what evidence is there, if any.
+    fn hiding(&self) -> Option<(&str, &str)> {
+        None
+    }
+
     /// The bytes of an envelope.
     fn read(&self, handle: &Handle) -> Result<Vec<u8>, SourceError>;
 

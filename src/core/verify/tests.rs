@@ -360,6 +360,40 @@ fn a_log_is_demanded_of_each_signature_that_counts() {
 }
 
 #[test]
+fn a_timestamp_is_demanded_of_each_signature_that_counts() {
+    let world = World::new();
+    let log = FakeLog { key: 9 };
+    let mut demanding = policy(&world, &json!({"timestamp": "required"}));
+    demanding["transparencyLogs"] =
+        json!({"l": {"key": STANDARD.encode(log.log().key.to_pem()), "url": log.log().base_url}});
+    let stamped = sealed(&world, &[], &[]);
+    let verdict = ask(&demanding, &stamped);
+    assert_eq!(verdict.answer, Answer::Passed, "{:?}", verdict.reasons());
+    // The promise of a log proves the time, and is no timestamp.
+    let pem = String::from_utf8(stamped.signatures[0].certificate.clone().expect("a certificate")).expect("text");
+    let mut promised = stamped.clone();
+    promised.signatures[0].timestamps = vec![logged(&log.entry(&stamped, &pem, noon()))];
+    let mut lax = demanding.clone();
+    lax["steps"]["build"].as_object_mut().expect("members").remove("timestamp");
+    assert_eq!(ask(&lax, &promised).answer, Answer::Passed);
+    let (kind, text) = denial(&ask(&demanding, &promised));
+    assert!(kind == CheckKind::Time && text.contains("it has no timestamp"), "{text}");
+    // Nor is one of the key beside it, which somebody else's stamp does not help.
+    let mut two = demanding.clone();
+    two["steps"]["build"]["threshold"] = json!(2);
+    let mut both = stamped.clone();
+    let keyed = Envelope::seal(both.payload.clone(), &both.payload_type, &[key(6)]).expect("signs");
+    both.signatures.extend(keyed.signatures);
+    let (kind, text) = denial(&ask(&two, &both));
+    assert!(kind == CheckKind::Time && text.contains(key(6).public_key().key_id()), "{text}");
+    both.signatures[1].timestamps = both.signatures[0].timestamps.clone();
+    let (kind, text) = denial(&ask(&two, &both));
+    assert!(kind == CheckKind::Time && text.contains("timestamp 0: "), "{text}");
+    two["steps"]["build"]["threshold"] = json!(1);
+    assert_eq!(ask(&two, &both).answer, Answer::Passed);
+}
+
+#[test]
 fn whoever_signs_the_policy_by_identity_has_a_named_issuer() {
     let issuer = ("1.3.6.1.4.1.57264.1.8", "https://issuer.example");
     let ask = |world: &World, flags: &Value| {

@@ -30,17 +30,9 @@ pub(super) fn time_constraint(
         checks.pass(CheckKind::Time, time.map_or_else(String::new, |time| format!("signed at {time}")));
         return Ok(());
     }
-    let mut expected = Vec::new();
-    expected.extend(constraint.not_before.map(|time| format!("not before {time}")));
-    expected.extend(constraint.not_after.map(|time| format!("not after {time}")));
-    expected.extend(constraint.max_age.map(|age| format!("at most {age:#} before {at}")));
-    let expected = format!("signed {} (steps.{}.timestampConstraint)", expected.join(", "), step.name);
+    let expected = format!("signed {} (steps.{}.timestampConstraint)", limits(constraint, at), step.name);
     let Some(time) = time else { return fail(unproven(CheckKind::Time, expected, label)) };
-    let fits = |time: Timestamp| {
-        let too_early = constraint.not_before.is_some_and(|limit| time < limit);
-        let too_late = constraint.not_after.is_some_and(|limit| time > limit);
-        !too_early && !too_late && !constraint.max_age.is_some_and(|age| is_older(time, at, age))
-    };
+    let fits = |time: Timestamp| fits(constraint, time, at);
     if !fits(time) {
         let found = format!("signed at {time}, proven by a timestamp");
         return fail(Check::failed(CheckKind::Time, expected, found).at(label).fix("run the step again"));
@@ -58,6 +50,22 @@ pub(super) fn time_constraint(
     }
     checks.pass(CheckKind::Time, format!("signed at {time}"));
     Ok(())
+}
+
+/// When it must have been signed, in words.
+pub(super) fn limits(constraint: TimeConstraint, at: Timestamp) -> String {
+    let mut limits = Vec::new();
+    limits.extend(constraint.not_before.map(|time| format!("not before {time}")));
+    limits.extend(constraint.not_after.map(|time| format!("not after {time}")));
+    limits.extend(constraint.max_age.map(|age| format!("at most {age:#} before {at}")));
+    limits.join(", ")
+}
+
+/// Whether a proven time is one at which it must have been signed, as judged `at`.
+pub(super) fn fits(constraint: TimeConstraint, time: Timestamp, at: Timestamp) -> bool {
+    let too_early = constraint.not_before.is_some_and(|limit| time < limit);
+    let too_late = constraint.not_after.is_some_and(|limit| time > limit);
+    !too_early && !too_late && !constraint.max_age.is_some_and(|age| is_older(time, at, age))
 }
 
 /// Whether `time` is further back than `age`, or lies after the time judged at.
@@ -175,6 +183,7 @@ mod tests {
             key_id: key_id.to_owned(),
             identity: Identity::Key,
             time: time.map(proven),
+            stamped: time.map(proven),
             logged: Vec::new(),
             scheme: Scheme::Ed25519,
             notes: Vec::new(),

@@ -218,6 +218,8 @@ pub(super) enum Refusal {
     NotLogged(String),
     /// It is by the functionary, and its certificate is in no log.
     Certificate(String),
+    /// It is by the functionary, and no timestamp authority says when it was made.
+    NotStamped(String),
 }
 
 impl Who<'_> {
@@ -228,6 +230,11 @@ impl Who<'_> {
             let why = signer.notes.iter().find(|note| matches!(note, Note::Log { .. }));
             let why = why.map_or_else(|| "it has no log entry".to_owned(), |note| chain_of(note));
             return Err(Refusal::NotLogged(format!("{}: {why}", describe(signer))));
+        }
+        if self.demands.timestamp && signer.stamped.is_none() {
+            let why = signer.notes.iter().find(|note| matches!(note, Note::Timestamp { .. }));
+            let why = why.map_or_else(|| "it has no timestamp".to_owned(), |note| chain_of(note));
+            return Err(Refusal::NotStamped(format!("{}: {why}", describe(signer))));
         }
         if self.demands.sct {
             let why = match &signer.identity {
@@ -598,6 +605,7 @@ mod tests {
             key_id: key_id.clone(),
             identity,
             time: None,
+            stamped: None,
             logged: Vec::new(),
             scheme: Scheme::EcdsaSha256,
             notes: Vec::new(),

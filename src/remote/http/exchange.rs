@@ -30,6 +30,8 @@ pub(crate) struct Question<'a> {
     pub(crate) body: Option<(u64, &'a mut (dyn Read + 'a))>,
     /// About how many bytes will come.
     pub(crate) expected: u64,
+    /// Whether asking it twice does no harm although it is neither GET nor HEAD.
+    pub(crate) repeats: bool,
 }
 
 /// What came back, whatever its status.
@@ -64,7 +66,8 @@ impl Client {
             again: false,
         })?;
         let shown = place(&uri);
-        let repeats = question.body.is_none() && matches!(question.method, Method::GET | Method::HEAD);
+        let repeats =
+            question.body.is_none() && (question.repeats || matches!(question.method, Method::GET | Method::HEAD));
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;

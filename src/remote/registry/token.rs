@@ -211,7 +211,7 @@ fn ask(
     let mut bytes = form.as_deref().unwrap_or_default().as_bytes();
     let body: Option<(u64, &mut dyn std::io::Read)> = form.is_some().then_some((bytes.len() as u64, &mut bytes));
     let answer = client
-        .exchange(Question { method, url: &url, headers, more: &[], body, expected: 0 })
+        .exchange(Question { method, url: &url, headers, more: &[], body, expected: 0, repeats: false })
         .map_err(|failed| format!("the token service {}: {}", failed.place, failed.reason))?;
     let place = answer.place.clone();
     match answer.status {

@@ -288,6 +288,49 @@ fn a_busy_registry_is_asked_again() {
     assert_eq!(open(&lie).resolve(&At::Tag("v1".into())).expect("asked").expect("there").digest, image);
 }
 
+/// Another upload can be begun where one was not; what was begun is not sent twice.
+#[test]
+fn an_upload_that_does_not_begin_is_begun_again() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    for (status, wait) in [(429, Some("0")), (502, None), (503, Some("0")), (504, None)] {
+        let times = AtomicUsize::new(0);
+        let lie = lying(move |asked| {
+            let is_first = asked.method == "POST" && times.fetch_add(1, Ordering::SeqCst) == 0;
+            let said = || wait.into_iter().fold(Said::new(status), |said, wait| said.with("retry-after", wait));
+            is_first.then(said)
+        });
+        open(&lie).keep(OCI_EMPTY, EMPTY).expect("kept");
+        assert!(open(&lie).has_blob(&Digest::of(EMPTY)).expect("asked"), "{status}");
+        assert_eq!(lie.asked().iter().filter(|asked| asked.method == "POST").count(), 2, "{status}");
+        // Taken over from elsewhere: that is begun in the same way.
+        let times = AtomicUsize::new(0);
+        let lie = lying(move |asked| {
+            (asked.method == "POST" && times.fetch_add(1, Ordering::SeqCst) == 0).then(|| Said::new(status))
+        });
+        let layer = lie.put_blob("base", b"a layer");
+        assert!(open(&lie).mount_blob(&layer, "base").expect("asked"), "{status}");
+    }
+    // Within the same limits as other questions, and not after what is an answer.
+    let count = |lie: &Registry, method: &str| lie.asked().iter().filter(|asked| asked.method == method).count();
+    let lie = lying(|asked| (asked.method == "POST").then(|| Said::new(503)));
+    refused(open(&lie).keep(OCI_EMPTY, EMPTY), "answers 503");
+    assert_eq!(count(&lie, "POST"), 3);
+    let lie = lying(|asked| (asked.method == "POST").then(|| Said::new(429).with("retry-after", "3600")));
+    refused(open(&lie).keep(OCI_EMPTY, EMPTY), "answers 429");
+    assert_eq!(count(&lie, "POST"), 1, "longer than anybody waits");
+    for status in [400, 403, 500] {
+        let lie = lying(move |asked| (asked.method == "POST").then(|| Said::new(status)));
+        refused(open(&lie).keep(OCI_EMPTY, EMPTY), &format!("answers {status}"));
+        assert_eq!(count(&lie, "POST"), 1, "{status}");
+    }
+    // What was begun is finished once: its bytes may be gone.
+    for method in ["PATCH", "PUT"] {
+        let lie = lying(move |asked| (asked.method == method).then(|| Said::new(503)));
+        refused(open(&lie).keep(OCI_EMPTY, EMPTY), "answers 503");
+        assert_eq!((count(&lie, "POST"), count(&lie, method)), (1, 1), "{method}");
+    }
+}
+
 #[test]
 fn unknown_hosts_are_named() {
     let registries = Arc::new(Registries::new(Client::new(hasty()), Credentials::default(), Vec::new(), None));

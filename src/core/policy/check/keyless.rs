@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Check, Severity};
-use crate::policy::{Demands, Functionary, NamedLog};
+use crate::policy::{Demands, Functionary, Match, NamedLog};
 use crate::sign::KeyKind;
 use crate::trust::{Certificate, Constraint};
 
@@ -33,14 +33,7 @@ impl Check<'_> {
         for step in policy.steps.values() {
             let at = format!("steps.{}", step.name);
             self.demands(&at, step.demands, &step.functionaries);
-            let keys_only = step.functionaries.iter().all(|one| one.constraint.is_none());
-            if !step.matches.is_empty() && keys_only && !step.functionaries.is_empty() {
-                self.error(
-                    &format!("{at}.certificateMatches"),
-                    "asks for what a certificate says, and all functionaries are keys: no evidence can satisfy it",
-                    "name a functionary with a `certConstraint`",
-                );
-            }
+            self.matches(&at, &step.matches, &step.functionaries);
         }
         for external in policy.external.values() {
             let at = format!("externalAttestations.{}", external.name);
@@ -48,6 +41,10 @@ impl Check<'_> {
         }
         if let Some(images) = &policy.images {
             self.demands("images", images.demands, &images.functionaries);
+            self.matches("images", &images.matches, &images.functionaries);
+            if !images.time.is_empty() && !self.proves_times() {
+                self.untimed("images.timestampConstraint");
+            }
         }
         let asked = policy.steps.values().any(|step| step.demands.log)
             || policy.external.values().any(|external| external.demands.log)
@@ -62,12 +59,30 @@ impl Check<'_> {
         }
     }
 
+    fn matches(&mut self, at: &str, matches: &[Match], functionaries: &[Functionary]) {
+        let keys_only = functionaries.iter().all(|one| one.constraint.is_none());
+        if !matches.is_empty() && keys_only && !functionaries.is_empty() {
+            self.error(
+                &format!("{at}.certificateMatches"),
+                "asks for what a certificate says, and all functionaries are keys: no evidence can satisfy it",
+                "name a functionary with a `certConstraint`",
+            );
+        }
+    }
+
     fn demands(&mut self, at: &str, demands: Demands, functionaries: &[Functionary]) {
         if demands.log && self.policy.logs.is_empty() {
             self.error(
                 &format!("{at}.log"),
                 "a log entry is demanded, and the policy has no `transparencyLogs`: no evidence can satisfy it",
                 "add the log, or `trustedRoot: FILE` to the source",
+            );
+        }
+        if demands.timestamp && self.policy.authorities.is_empty() {
+            self.error(
+                &format!("{at}.timestamp"),
+                "a timestamp is demanded, and the policy has no `timestampauthorities`: no evidence can satisfy it",
+                "add the authority, or `trustedRoot: FILE` to the source",
             );
         }
         if !demands.sct {

@@ -51,7 +51,7 @@ fn members_of(value: &Value, ours: &mut Vec<String>, cilock: &mut Vec<String>) {
         }
     }
     for (name, one) in member(value, "externalAttestations").as_ref().and_then(Value::as_object).into_iter().flatten() {
-        note(ours, &format!("externalAttestations.{name}."), one, &["log", "sct"]);
+        note(ours, &format!("externalAttestations.{name}."), one, &["log", "sct", "timestamp"]);
     }
     for (name, step) in member(value, "steps").as_ref().and_then(Value::as_object).into_iter().flatten() {
         let at = format!("steps.{name}.");
@@ -59,7 +59,7 @@ fn members_of(value: &Value, ours: &mut Vec<String>, cilock: &mut Vec<String>) {
             ours,
             &at,
             step,
-            &["threshold", "exitcode", "commandRun", "perPlatform", "log", "sct", "certificateMatches"],
+            &["threshold", "exitcode", "commandRun", "perPlatform", "log", "sct", "timestamp", "certificateMatches"],
         );
         note(cilock, &at, step, &["attestationsFrom", "externalFrom", "timestampConstraint"]);
         // cilock knows the member and enforces it nowhere.

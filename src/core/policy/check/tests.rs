@@ -216,6 +216,7 @@ fn what_keyless_evidence_needs_is_asked_for() {
     let keys = |member: &str, top: &str| {
         format!("{top}{}", SOUND.replacen("functionaries: [ci]", &format!("functionaries: [ci]\n    {member}"), 1))
     };
+    let images = |member: &str| format!("images:\n  functionaries: [ci]\n  {member}\n{SOUND}");
     let ended = "transparencyLogs:\n  l: {key: cosign/trust/rekor1.pub, end: 2020-01-01}\n";
     let old_root = "r: {certificate: cosign/trust/fulcio-root.pem, end: 2026-01-01}";
     let mut missed = Vec::new();
@@ -224,6 +225,13 @@ fn what_keyless_evidence_needs_is_asked_for() {
         (keys("sct: required", ""), "error 7 steps.build.sct: a logged certificate is demanded, and the policy has no"),
         (keys("sct: required", ""), "error 7 steps.build.sct: a logged certificate is demanded, and all functionaries"),
         (keys("certificateMatches: [run]", ""), "error 7 steps.build.certificateMatches: asks for what a certificate"),
+        (
+            keys("timestamp: required", logs),
+            "error 9 steps.build.timestamp: a timestamp is demanded, and the policy has",
+        ),
+        (images("timestamp: required"), "error 3 images.timestamp: a timestamp is demanded, and the policy has"),
+        (images("timestampConstraint: {maxAge: 1d}"), "error 3 images.timestampConstraint: "),
+        (images("certificateMatches: [run]"), "error 3 images.certificateMatches: asks for what a certificate"),
         (keys("threshold: 1", logs), "note 1 transparencyLogs: no step demands a log entry"),
         (
             with(nameless, "log: required", logs),

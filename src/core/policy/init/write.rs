@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::shipped;
 use super::super::source::{short_type, spoken};
-use super::{Draft, ExternalPlan, Plan, Request, StepPlan, Who};
+use super::{Draft, ExternalPlan, NamedKey, Plan, Request, StepPlan, Who};
 use crate::evidence::{kinds, short_name};
 
 /// What is asked of a command, in Rego: witness and cilock do not know `exitcode`.
@@ -89,6 +89,10 @@ deny contains msg if {
   input.os != "linux"
   msg := sprintf("built on %v", [input.os])
 }"#;
+
+/// What is said of a certificate that signed evidence.
+const FOUND: &str =
+    "Found in the evidence: review who this is, and whether whoever can get such a certificate may sign.";
 
 /// A text as a JSON string in ASCII.
 fn json_text(text: &str) -> String {
@@ -205,6 +209,7 @@ pub(super) fn draft(request: &Request, plan: Plan) -> Draft {
             external(&mut out, one);
         }
     }
+    images(&mut out, request);
     let source = out.trim_end().to_owned() + "\n";
     Draft { source, notes: plan.notes, seeds: plan.seeds }
 }
@@ -232,8 +237,32 @@ fn head(out: &mut String, request: &Request, plan: &Plan) {
     );
 }
 
-fn uses(plan: &Plan, wanted: impl Fn(&Who) -> bool) -> bool {
-    plan.steps.iter().flat_map(|step| &step.who).chain(plan.external.iter().flat_map(|one| &one.who)).any(wanted)
+fn uses(request: &Request, plan: &Plan, wanted: impl Fn(&Who) -> bool) -> bool {
+    let of_images = request.images.who();
+    let of_external = plan.external.iter().flat_map(|one| &one.who);
+    plan.steps.iter().flat_map(|step| &step.who).chain(of_external).chain(&of_images).any(wanted)
+}
+
+/// Who must have signed the image: what no evidence of a run says, so the caller does.
+fn images(out: &mut String, request: &Request) {
+    let signers = &request.images;
+    if signers.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n# The image itself: who must have signed it, and where it may be. With this part, `affiant verify` wants an image\n\
+         # (`--image REF`). `timestamp: required`, `timestampConstraint: {maxAge: 30d}`, `log: required`, `sct: required` and\n\
+         # `certificateMatches: [repository, commit, run]` demand more of each signature.\nimages:\n",
+    );
+    let who = signers.who();
+    if !who.is_empty() {
+        out.push_str("  functionaries:\n");
+        functionaries(out, 4, &who, "Named for this policy: whoever can get such a certificate may sign.");
+    }
+    if !signers.names.is_empty() {
+        let names: Vec<String> = signers.names.iter().map(|name| json_text_yaml(name)).collect();
+        let _ = writeln!(out, "  names: [{}]", names.join(", "));
+    }
 }
 
 fn anchors(out: &mut String, request: &Request, plan: &Plan) {
@@ -246,7 +275,7 @@ fn anchors(out: &mut String, request: &Request, plan: &Plan) {
         ),
     ];
     for (member, anchors, about) in lists {
-        let wanted = member != "roots" || uses(plan, |who| matches!(who, Who::Certificate(_)));
+        let wanted = member != "roots" || uses(request, plan, |who| matches!(who, Who::Certificate(_)));
         if anchors.is_empty() || !wanted {
             continue;
         }
@@ -279,12 +308,14 @@ fn anchors(out: &mut String, request: &Request, plan: &Plan) {
 }
 
 fn keys(out: &mut String, request: &Request, plan: &Plan) {
-    let used = |name: &str| uses(plan, |who| matches!(who, Who::Key(key) if key == name));
-    let keys: Vec<_> = request.keys.iter().filter(|named| used(&named.name)).collect();
+    let used = |name: &str| uses(request, plan, |who| matches!(who, Who::Key(key) if key == name));
+    let is_new = |named: &&NamedKey| request.keys.iter().all(|known| known.name != named.name);
+    let of_images = request.images.keys.iter().filter(is_new);
+    let keys: Vec<_> = request.keys.iter().chain(of_images).filter(|named| used(&named.name)).collect();
     if keys.is_empty() {
         return;
     }
-    out.push_str("# Keys of those who sign evidence, under names of your choice. A file below this one does as well as the text.\npublickeys:\n");
+    out.push_str("# Keys of those who sign, under names of your choice. A file below this one does as well as the text.\npublickeys:\n");
     for named in keys {
         let _ = writeln!(out, "  {}:\n    # key id {}\n    key: |", scalar(&named.name), named.key.key_id());
         block(out, 6, &named.key.to_pem());
@@ -292,18 +323,14 @@ fn keys(out: &mut String, request: &Request, plan: &Plan) {
     out.push('\n');
 }
 
-fn functionaries(out: &mut String, indent: usize, who: &BTreeSet<Who>) {
+fn functionaries(out: &mut String, indent: usize, who: &BTreeSet<Who>, about: &str) {
     for who in who {
         match who {
             Who::Key(name) => {
                 let _ = writeln!(out, "{:indent$}- key: {}", "", scalar(name));
             }
             Who::Certificate(constraint) => {
-                let _ = writeln!(
-                    out,
-                    "{:indent$}# Found in the evidence: review who this is, and whether whoever can get such a certificate may sign.",
-                    ""
-                );
+                let _ = writeln!(out, "{:indent$}# {about}", "");
                 let _ = writeln!(
                     out,
                     "{:indent$}# `*` stands for anything; an empty list means that the certificate has none.",
@@ -351,7 +378,7 @@ fn step(out: &mut String, step: &StepPlan, told: &mut Told) {
     }
     told.comment(out, 4, "Who may sign. One is enough; `threshold: 2` wants two.");
     out.push_str("    functionaries:\n");
-    functionaries(out, 6, &step.who);
+    functionaries(out, 6, &step.who, FOUND);
     if step.has_command {
         let codes: Vec<String> = step.exit_codes.iter().map(ToString::to_string).collect();
         match codes.as_slice() {
@@ -485,7 +512,7 @@ fn external(out: &mut String, one: &ExternalPlan) {
         "    # Who may have said so about what a step has made ({}).\n    functionaries:",
         comment(spoken(&one.kind))
     );
-    functionaries(out, 6, &one.who);
+    functionaries(out, 6, &one.who, FOUND);
     out.push_str("    # `false`: rules see it where it is there.\n    required: true\n\n");
 }
 

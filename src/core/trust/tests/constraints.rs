@@ -23,6 +23,7 @@ fn signer(names: &[Vec<u8>], change: impl FnOnce(&mut Draft)) -> SignerProof {
         key_id: String::new(),
         identity: Identity::Certificate(chain),
         time: None,
+        stamped: None,
         logged: Vec::new(),
         scheme: crate::sign::Scheme::EcdsaSha256,
         notes: Vec::new(),

@@ -7,7 +7,7 @@ use super::make::{
 };
 use crate::image::keyed;
 use crate::sign::Signer as _;
-use crate::sigstore::budget::Budget;
+use crate::sigstore::budget::{Budget, MAX_SIGNERS};
 use crate::sigstore::identity::Wanted;
 use crate::sigstore::judge::{Demands, Keyless, Material, Proof, Refused, Signer, Unproven, Whose, judge};
 use crate::sigstore::{Authority, TrustedRoot, Window};
@@ -396,6 +396,35 @@ fn signatures_over_much_are_refused_when_too_many_are_checked() {
     }
     by_key(5, 5, MESSAGE, 0, &budget).expect("one is left, and this costs no more");
     assert_eq!(by_key(5, 5, MESSAGE, 0, &budget).expect_err("used up"), Refused::Signatures);
+}
+
+/// A policy with many keys: each of them is tried on each signature, whatever strangers have used up before.
+#[test]
+fn each_of_many_keys_is_tried_where_the_rest_is_used_up() {
+    const KEYS: usize = 40;
+    let signature = keyed::sign(key(5), &[MESSAGE]).expect("signs");
+    let root = TrustedRoot::default();
+    let judged = |budget: &Budget| {
+        let share = budget.share();
+        // Those of others come first.
+        let wanted = std::iter::repeat_n(6, KEYS - 1).chain([5]);
+        let tried = wanted.map(|wanted| {
+            let signer = Signer::Key(key(wanted).public_key());
+            let demands = Demands { signer, root: &root, logs: 0, timestamps: 0, share: Some(&share) };
+            let (message, material): ([&[u8]; 1], _) = ([MESSAGE], Material::default());
+            let (signature, message) = (&signature, &message);
+            judge(&material, &Unproven { message, signature, envelope: None, envelope_bytes: None }, &demands)
+        });
+        tried.last().expect("some")
+    };
+    let empty = || Budget::of(0, 0, 0);
+    judged(&empty().of_signers(KEYS)).expect("each is tried");
+    assert_eq!(judged(&empty().of_signers(1)).expect_err("as for one"), Refused::Signatures);
+    // The number has an end: beyond it, what is there for all is used.
+    let share = empty().of_signers(usize::MAX);
+    let share = share.share();
+    let tries = (0..).take_while(|_| share.spend_signature(&[MESSAGE]).is_ok()).take(10_000).count();
+    assert_eq!(tries, 1 + 16 + MAX_SIGNERS);
 }
 
 #[test]
