@@ -12,7 +12,7 @@ use affiant_core::verdict::{Answer, Verdict};
 use affiant_core::vsa;
 use clap::Args;
 
-use super::copy::{chosen, transfer};
+use super::copy::{Way, chosen};
 use super::keeping::not_kept;
 use super::place::Image;
 use super::sign::{SealedStatement, registries, tell};
@@ -111,7 +111,8 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
     let chosen = chosen(&source, None).map_err(unanswered)?;
     let destination = targets.destination(&args.to, target, &judged)?;
     let options = Options { prefix: opened.image.prefix().to_owned(), ..Options::default() };
-    transfer(&source, chosen, &destination, None, &options, output).map_err(unanswered)?;
+    let way = Way { to: &destination, tag: None, options: &options };
+    way.transfer(&source, chosen, output).map_err(unanswered)?;
 
     let name = format!("{}@{judged}", destination.shown);
     let mut trusted = args.gate.trusted()?;
