@@ -198,7 +198,7 @@ impl Outfile {
         match &self.target {
             Target::Replace(path) => self.replace(self.write_aside(path, produce)?, path),
             Target::InPlace(path) => {
-                let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
+                let file = OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
                 self.fill(&file, produce)?;
                 file.sync_all().map_err(failed)
             }

@@ -143,9 +143,11 @@ fn what_cannot_be_attached_fails_the_run_and_keeps_the_evidence() {
     absent.code(125).stderr_has(&["is not there", "affiant image attach IMAGE sha256:"]);
     is_kept();
     let attach = format!("--attach={name}");
-    build(&place, &name, &Digest::of(b"nothing"), &[&attach], BUILD)
-        .code(125)
-        .stderr_has(&["nothing was attached", "none of its subjects", &format!("affiant image attach {name} sha256:")]);
+    build(&place, &name, &Digest::of(b"nothing"), &[&attach], BUILD).code(125).stderr_has(&[
+        "nothing was attached",
+        "none of its subjects",
+        &format!("affiant image attach {name} sha256:"),
+    ]);
     is_kept();
     build(&place, "", &digest, &["--attach"], BUILD).code(125).stderr_has(&["names no image"]);
     is_kept();
