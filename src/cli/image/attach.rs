@@ -303,11 +303,11 @@ impl After {
     /// As `--attach[=IMAGE]` says it. What can never work is refused.
     pub(crate) fn read(text: &str) -> Result<Self, Failure> {
         let named = (!text.is_empty()).then(|| text.to_owned());
-        if let Some(name) = &named {
-            if let Target::DockerArchive(..) = super::targets::named(name)? {
-                return Err(Failure::usage(format!("--attach={name}: nothing can be kept in a docker archive"))
-                    .hint("name a registry's image, `oci:FOLDER` or `oci-archive:FILE`"));
-            }
+        if let Some(name) = &named
+            && let Target::DockerArchive(..) = super::targets::named(name)?
+        {
+            return Err(Failure::usage(format!("--attach={name}: nothing can be kept in a docker archive"))
+                .hint("name a registry's image, `oci:FOLDER` or `oci-archive:FILE`"));
         }
         surroundings::check_passwords()?;
         Ok(Self { named, registry: RegistryArgs::of_variables()? })
