@@ -88,6 +88,7 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     let (sealer, queue, kind, predicate, now) = (&sealer, &queue, &*named.written, &*predicate, &*now);
     let attesting =
         Attesting { sealer, queue, args, kind, predicate, now, formats: &formats, redactor: &redactor, output };
+    let mut failures = Vec::new();
     args.registry.in_batches(&args.images, found, output, |images| {
         images.iter().try_for_each(|image| image.identity(identity).map(drop))?;
         let manifests = manifests(images, args.recursive, output)?;
@@ -100,11 +101,15 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
                 Ok(())
             })
         })?;
-        // What is new is there, and stays.
+        // What is new is there, and stays: it is kept, whatever becomes of the others.
         let replaced = replaced.into_inner().unwrap_or_else(PoisonError::into_inner);
-        replaced.iter().try_for_each(|one| one.finish(output))
+        failures.extend(replaced.iter().filter_map(|one| one.finish(output).err()));
+        Ok(())
     })?;
-    Ok(Ending::Done)
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else { return Ok(Ending::Done) };
+    failures.for_each(|failure| output.failure(&failure));
+    Err(first)
 }
 
 struct Attesting<'a> {

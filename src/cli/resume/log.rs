@@ -238,7 +238,8 @@ impl<'a> Logs<'a> {
         let Some(first) = failures.next() else { return Ok(()) };
         failures.for_each(|failure| output.failure(&failure));
         Err(first.hint(format!(
-            "{} is not asked for an entry of what is not there; `affiant resume --forget --digest {digest}` drops it",
+            "{} is not asked before the signature is found; where it is gone for good, `affiant resume --forget --digest \
+             {digest}` drops what waits",
             queued.log
         )))
     }

@@ -136,6 +136,10 @@ impl Layout {
                 Err(_) => None,
             };
             let about = stored.and_then(|stored| stored.manifest().ok());
+            if about.is_none() && entry.artifact_type.is_some() {
+                // What says what it is, and cannot be read, is no image.
+                continue;
+            }
             if about.is_none_or(|manifest| manifest.subject.is_none()) {
                 roots.push(entry);
             }

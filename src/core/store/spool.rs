@@ -262,8 +262,14 @@ impl Spool {
     /// Takes `bytes` of room on the disk now, so that evidence can be spooled even when the build fills the disk.
     /// It is given back when the reserve is dropped. Where the file system cannot promise room, nothing is promised.
     pub fn reserve(&self, bytes: u64) -> Result<Reserve<'_>, SpoolError> {
+        let tried = disk::unnamed(&self.folder, Modes::PRIVATE);
+        let may_be_named = tried.is_some_and(|file| disk::named(&file, &self.folder).is_ok());
         let take = |bytes: u64| {
-            let file = Aside::new(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?;
+            let file = match disk::unnamed(&self.folder, Modes::PRIVATE) {
+                Some(file) if may_be_named => Aside::Unnamed(file),
+                // One that had to be copied would have no room when the disk is full.
+                _ => Aside::Named(disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?),
+            };
             let length = i64::try_from(bytes).unwrap_or(i64::MAX);
             match fallocate(file.as_file(), FallocateFlags::empty(), 0, length) {
                 Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(file),
