@@ -172,13 +172,16 @@ impl OpenRegistries {
                 let password = Credential::Password { user: user.clone(), password: password.clone() };
                 Credentials::given(&reference.registry, password)
             }
-            (None, None) => Credentials::read(&credential_files(
-                path("REGISTRY_AUTH_FILE").as_deref(),
-                path("DOCKER_CONFIG").as_deref(),
-                path("XDG_RUNTIME_DIR").as_deref(),
-                path("XDG_CONFIG_HOME").as_deref(),
-                path("HOME").as_deref(),
-            ))
+            (None, None) => Credentials::read(
+                &credential_files(
+                    path("REGISTRY_AUTH_FILE").as_deref(),
+                    path("DOCKER_CONFIG").as_deref(),
+                    path("XDG_RUNTIME_DIR").as_deref(),
+                    path("XDG_CONFIG_HOME").as_deref(),
+                    path("HOME").as_deref(),
+                ),
+                path("REGISTRY_AUTH_FILE").or_else(|| path("DOCKER_CONFIG")).is_some(),
+            )
             .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))?,
         };
         let client = Client::new(Settings { keep: true, plain: asking.plain.clone(), ..http_settings() });

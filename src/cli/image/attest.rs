@@ -9,7 +9,7 @@ use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
-use super::keeping::{Said, both, not_kept, say, together};
+use super::keeping::{Said, both, not_begun, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes, refuse_secret};
 use super::types::Named;
@@ -90,11 +90,12 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
         let manifests = manifests(images, args.recursive, output)?;
         together(output, not_kept, |settling, said| {
             let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling);
-            all_in_order(&manifests, attest, |attested| {
+            let take = |attested: Signed<'_>| {
                 attested.notes.iter().for_each(|note| output.message(note));
                 say(said, attested.image, attested.said, output);
                 Ok(())
-            })
+            };
+            all_in_order(&manifests, attest, take, |left| not_begun(left, output))
         })
     })?;
     Ok(Ending::Done)

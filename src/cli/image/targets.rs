@@ -103,9 +103,45 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
 /// Says what a target is, by its name alone.
 pub(super) fn named(text: &str) -> Result<Target, Failure> {
     text.parse().map_err(|error| {
+        if Path::new(text).exists() {
+            return Failure::because(Kind::Usage, format!("{text} names no image"), &error).hint(prefixes(text));
+        }
+        let shown = without_user(text);
+        if shown != text {
+            // What is wrong with the rest may quote the password.
+            return Failure::usage(format!("{shown} names no image: a name or password before the host is not taken"))
+                .hint("`docker login HOST`, or --registry-username and --registry-password");
+        }
         let failure = Failure::because(Kind::Usage, format!("{text} names no image"), &error);
-        if Path::new(text).exists() { failure.hint(prefixes(text)) } else { failure }
+        match without_scheme(text) {
+            Some(rest) if rest.parse::<Reference>().is_ok() => failure.hint(format!("leave the prefix out: {rest}")),
+            Some(_) => failure.hint("an image in a registry is named without a prefix: HOST/REPOSITORY:TAG"),
+            None => failure,
+        }
     })
+}
+
+/// A name without what stands before its host as in `user:password@host`; a digest behind `@` is none.
+fn without_user(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, behind)) if !is_digest_like(behind) => {
+            let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
+            format!("{scheme}[user and password]@{behind}")
+        }
+        // The digest is what follows the last; before it may be another.
+        Some((before, digest)) if before.contains('@') => format!("{}@{digest}", without_user(before)),
+        _ => text.to_owned(),
+    }
+}
+
+/// Whether what follows an `@` was meant as a digest, which has no host or path.
+fn is_digest_like(text: &str) -> bool {
+    !text.contains('/') && ["sha256", "sha384", "sha512", "md5", "blake3"].iter().any(|name| text.starts_with(name))
+}
+
+/// What follows a prefix with which other tools name an image in a registry.
+fn without_scheme(text: &str) -> Option<&str> {
+    ["docker://", "https://", "http://", "oci://"].iter().find_map(|prefix| text.strip_prefix(prefix))
 }
 
 /// How a file or folder is named where a name alone means a registry.

@@ -91,16 +91,18 @@ pub(super) fn in_order<J: Sync, T: Send>(
     work: impl Fn(&J) -> Result<T, Failure> + Sync,
     take: impl FnMut(T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    ordered(jobs, work, take, false)
+    ordered(jobs, work, take, false, |_| {})
 }
 
-/// The same; what was under way when one failed is given to `take` as well, for it was done. Nothing more is begun.
+/// The same; what was under way when one failed is given to `take` as well, for it was done. Nothing more is begun, and
+/// `left` gets those jobs.
 pub(super) fn all_in_order<J: Sync, T: Send>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<T, Failure> + Sync,
     take: impl FnMut(T) -> Result<(), Failure>,
+    left: impl FnOnce(&[J]),
 ) -> Result<(), Failure> {
-    ordered(jobs, work, take, true)
+    ordered(jobs, work, take, true, left)
 }
 
 fn ordered<J: Sync, T: Send>(
@@ -108,6 +110,7 @@ fn ordered<J: Sync, T: Send>(
     work: impl Fn(&J) -> Result<T, Failure> + Sync,
     mut take: impl FnMut(T) -> Result<(), Failure>,
     takes_rest: bool,
+    left: impl FnOnce(&[J]),
 ) -> Result<(), Failure> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (send, done) = std::sync::mpsc::sync_channel(AT_ONCE);
@@ -144,7 +147,9 @@ fn ordered<J: Sync, T: Send>(
                 }
             }
         }
-        first.map_or(Ok(()), Err)
+        let Some(failure) = first else { return Ok(()) };
+        left(jobs.get(wanted..).unwrap_or_default());
+        Err(failure)
     })
 }
 

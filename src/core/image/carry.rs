@@ -372,7 +372,7 @@ struct Unlisted<'a>(BTreeMap<&'a Digest, Vec<Descriptor>>);
 
 impl<'a> Unlisted<'a> {
     fn put(&mut self, to: &dyn Repository, at: &At, one: &'a Gathered) -> Result<(), CarryError> {
-        let put = to.put_manifest(at, one.stored.media_type(), one.stored.bytes())?;
+        let put = to.put_patiently(at, one.stored.media_type(), one.stored.bytes())?;
         if put == Put::Unlisted
             && let Some(subject) = &one.manifest.subject
         {
@@ -444,7 +444,7 @@ fn tagged_evidence<'a>(
     let at = At::Tag(tag.to_owned());
     let Some(there) = to.manifest(&at)? else {
         // The same bytes: then somebody's digest of the evidence stays good.
-        let _: Put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
+        let _: Put = to.put_patiently(&at, one.stored.media_type(), one.stored.bytes())?;
         return Ok(());
     };
     if there.digest() == one.stored.digest() {

@@ -49,7 +49,12 @@ pub struct Layout {
 }
 
 fn refused(place: &Path, reason: impl Into<String>) -> RepositoryError {
-    RepositoryError::Refused { place: place.display().to_string(), reason: reason.into(), permission: false }
+    RepositoryError::Refused {
+        place: place.display().to_string(),
+        reason: reason.into(),
+        permission: false,
+        again: None,
+    }
 }
 
 fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> RepositoryError {
