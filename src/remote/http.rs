@@ -174,7 +174,7 @@ impl Client {
             request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
         }
         let limits = request.config().proxy(proxy).timeout_global(Some(self.settings.attempt.min(left))).build();
-        let mut answer = limits.call().map_err(|error| self.failed(&error))?;
+        let mut answer = limits.call().map_err(|error| self.failed_at(uri, &error))?;
         let status = answer.status().as_u16();
         match status {
             200 => {
@@ -202,6 +202,16 @@ impl Client {
             401 | 403 => Err(Failed::finally(format!("answers {status}: it does not permit the question"))),
             _ => Err(Failed::finally(format!("answers {status}"))),
         }
+    }
+
+    /// What an error of the library means for this question; where no connection came about, the proxy is named.
+    fn failed_at(&self, uri: &Uri, error: &ureq::Error) -> Failed {
+        let mut failed = self.failed(error);
+        let is_about_tls = failed.reason.starts_with("TLS") || failed.reason.contains("certificate");
+        if !is_about_tls && !failed.reason.contains("HTTPS_PROXY)") {
+            failed.reason += &proxy::told(uri, &self.settings);
+        }
+        failed
     }
 
     /// What an error of the library means. Only texts that hold nothing of the request are taken over.

@@ -184,8 +184,12 @@ impl Remote {
             scheme = match asked(order[0]) {
                 Ok(answer) if answer.status == 400 => order[1],
                 Ok(_) => order[0],
-                Err(_) if asked(order[1]).is_ok() => order[1],
-                Err(failed) => return Err(no_answer(&failed)),
+                Err(failed) => match asked(order[1]) {
+                    Ok(_) => order[1],
+                    // That the certificate is refused says more than that nothing else is spoken.
+                    Err(other) if other.reason.contains("certificate") => return Err(no_answer(&other)),
+                    Err(_) => return Err(no_answer(&failed)),
+                },
             };
         }
         schemes.insert(self.registry.clone(), scheme);
@@ -481,7 +485,7 @@ impl Repository for Remote {
             200 => {
                 let size = answer.header("content-length").and_then(|size| size.parse::<u64>().ok());
                 if let Some(found) = size.filter(|size| *size > limit) {
-                    return Err(RepositoryError::Large { what: digest.to_string(), found, limit });
+                    return Err(RepositoryError::Large { what: format!("bytes of {digest}"), found, limit });
                 }
                 Ok(Box::new(Checked::new(answer.reader(), digest.clone(), limit)))
             }

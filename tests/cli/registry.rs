@@ -291,6 +291,10 @@ impl State {
         while let Some(asked) = read(&mut reader) {
             self.held().asked.push(asked.clone());
             let said = self.lie.as_ref().and_then(|lie| lie(&asked)).unwrap_or_else(|| self.answer(&asked));
+            // It hangs up.
+            if said.status == 0 {
+                return;
+            }
             let mut head = format!("HTTP/1.1 {} X\r\n", said.status);
             for (name, value) in &said.headers {
                 let _ = write!(head, "{name}: {value}\r\n");

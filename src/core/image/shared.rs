@@ -71,7 +71,7 @@ pub enum SharedError {
     },
     /// Others wrote all the time.
     #[error(
-        "the tag {tag} of {place} was written by others all the time: after {seconds} s and {attempts} attempts what was written is not sure to have stayed"
+        "after {seconds} s and {attempts} attempts what was written as the tag {tag} of {place} is not seen to stay there: others write it all the time, or the place takes it and does not keep it"
     )]
     Contended {
         /// Which tag.
@@ -630,7 +630,10 @@ mod tests {
         let settled = settling.settle();
         assert!(settled.has(good) && !settled.has(bad));
         let said = settled.result().expect_err("one was lost").to_string();
-        assert!(said.starts_with("the tag bad of busy was written by others all the time"), "{said}");
+        assert!(
+            said.contains("what was written as the tag bad of busy is not seen to stay there: others write it"),
+            "{said}"
+        );
         // Also where the work itself has failed.
         let failed = settled_work_of(&busy);
         assert!(failed.to_string().contains("the work"), "{failed}");

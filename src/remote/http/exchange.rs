@@ -133,7 +133,7 @@ impl Client {
             run(&agent, limits, request.body(()))
         };
         let answer = match answer {
-            Some(answer) => answer.map_err(|error| self.failed(&error))?,
+            Some(answer) => answer.map_err(|error| self.failed_at(uri, &error))?,
             None => return Err(Failed::finally("a header cannot be written")),
         };
         let (head, body) = answer.into_parts();

@@ -357,6 +357,8 @@ fn what_a_registry_does_not_see_for_a_moment_is_put_again() {
         (404, &["BLOB_UNKNOWN"]),
         (500, &["UNKNOWN"]),
         (429, &["TOOMANYREQUESTS"]),
+        // It hangs up.
+        (0, &[]),
     ] {
         let lie = stumbling("PUT", "/manifests/", 2, errors(status, codes));
         let repository = open(&lie);
@@ -377,6 +379,8 @@ fn what_a_registry_does_not_see_for_a_moment_is_put_again() {
         ("PUT", errors(400, &["DIGEST_INVALID"])),
         ("PUT", errors(404, &["BLOB_UPLOAD_UNKNOWN"])),
         ("PATCH", Said::new(500)),
+        ("PATCH", Said::new(0)),
+        ("PUT", Said::new(0)),
         ("POST", Said::new(500)),
     ] {
         let lie = stumbling(method, "/blobs/", 1, said);
