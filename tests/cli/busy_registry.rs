@@ -85,3 +85,26 @@ fn what_was_not_begun_is_named() {
         "the same again does the rest",
     ]);
 }
+
+/// A helper that fails: what it said, and which file names it.
+#[test]
+fn what_a_helper_for_passwords_says_is_told() {
+    let place = Place::without_key();
+    let registry = Registry::with(Door::Password, true, None);
+    registry.put_image("app", "v1", "x");
+    let helper = place.work().join("docker-credential-locked");
+    std::fs::write(&helper, "#!/bin/sh\necho 'the keychain is locked for ann:hunter2@host'\nexit 1\n")
+        .expect("written");
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    std::fs::create_dir_all(place.beside("home/.docker")).expect("makes a folder");
+    std::fs::write(place.beside("home/.docker/config.json"), r#"{"auths": null, "credsStore": "locked"}"#)
+        .expect("written");
+    let path = format!("{}:/usr/bin:/bin", place.work().display());
+    let image = format!("{}/app:v1", registry.host());
+    let said = place.affiant(["image", "digest", &image]).env("PATH", path).run().code(4).stderr_text();
+    assert!(
+        said.contains("docker-credential-locked, named in `credsStore` of ") && said.contains("config.json"),
+        "{said}"
+    );
+    assert!(said.contains("the keychain is locked for") && !said.contains("hunter2"), "{said}");
+}

@@ -196,7 +196,7 @@ fn at_once<T: Sync, R: Send>(
     if found.len() < all.len() {
         let (found, limit) = (all.len() as u64, found.len() as u64);
         return Err(RepositoryError::Large {
-            what: "what was asked, of which a part was lost,".to_owned(),
+            what: "what was asked, of which a part was lost".to_owned(),
             found,
             limit,
         });

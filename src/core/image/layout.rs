@@ -42,6 +42,9 @@ const MAX_DEPTH: usize = 8;
 /// Size of the buffer in which a blob passes.
 const CHUNK: usize = 256 * 1024;
 
+/// What is absent ([`RepositoryError::Absent`]) from a layout in which there is no image.
+pub const ANY_IMAGE: &str = "any image";
+
 /// An OCI layout as a repository.
 pub struct Layout {
     path: PathBuf,
@@ -152,7 +155,7 @@ impl Layout {
         let roots = self.roots()?;
         match &roots[..] {
             [root] => Ok(At::Digest(root.digest.clone())),
-            [] => Err(RepositoryError::Absent { what: "an image".to_owned(), place: self.name() }),
+            [] => Err(RepositoryError::Absent { what: ANY_IMAGE.to_owned(), place: self.name() }),
             several => {
                 let names: Vec<String> = several
                     .iter()
@@ -404,7 +407,7 @@ impl Repository for Layout {
             return Err(RepositoryError::Absent { what: digest.to_string(), place: self.name() });
         };
         if size > limit {
-            return Err(RepositoryError::Large { what: digest.to_string(), found: size, limit });
+            return Err(RepositoryError::Large { what: format!("bytes of {digest}"), found: size, limit });
         }
         Ok(Box::new(Checked::new(reader, digest.clone(), limit)))
     }
@@ -430,7 +433,7 @@ impl Repository for Layout {
             let (read, ended) = crate::inflate::fill(&mut &mut *bytes, &mut buffer).map_err(failed(what()))?;
             count += read as u64;
             if count > size {
-                return Err(RepositoryError::Large { what: digest.to_string(), found: count, limit: size });
+                return Err(RepositoryError::Large { what: format!("bytes of {digest}"), found: count, limit: size });
             }
             hasher.update(&buffer[..read]);
             aside.write_all(&buffer[..read]).map_err(failed(what()))?;

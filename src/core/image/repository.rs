@@ -155,7 +155,7 @@ pub enum RepositoryError {
         source: ManifestError,
     },
     /// Something is larger, or there is more of it, than is read.
-    #[error("{what} has {found}, and {limit} are read")]
+    #[error("{what}: {found}, and no more than {limit} are read")]
     Large {
         /// What.
         what: String,
