@@ -20,9 +20,11 @@ pub mod manifest;
 pub mod payload;
 pub mod platforms;
 pub mod reference;
+pub mod replace;
 pub mod repository;
 pub mod shared;
 pub mod sigstore;
+pub mod walk;
 
 pub use layout::Layout;
 pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};

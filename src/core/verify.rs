@@ -11,6 +11,7 @@ mod accept;
 mod artifact;
 mod common;
 pub(crate) mod container;
+mod edge;
 mod image;
 mod join;
 mod judge;

@@ -38,14 +38,17 @@ const MAX_REDIRECTS: usize = 5;
 /// before the second time; it doubles.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest time that a registry may ask to be left alone for which is waited.
-const MAX_WAIT: Duration = Duration::from_secs(15);
+/// Longest time that a registry may ask to be left alone for which is waited, in seconds.
+const MAX_WAIT: u16 = 15;
 /// What a registry says of a manifest whose blobs it does not see. That some look for them in files while another writer
 /// writes the same (`DIGEST_INVALID` where the file was empty then).
 const UNSEEN: [&str; 2] = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"];
 const UNREAD: &str = "DIGEST_INVALID";
 /// The same of an upload that was begun, and that it has lost since.
 const LOST: [&str; 2] = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"];
+
+/// Whether a blob was put or seen; locked while that is under way.
+type Kept = Arc<Mutex<bool>>;
 
 /// What all repositories of a call share: connections, passwords, tokens.
 pub struct Registries {
@@ -57,7 +60,7 @@ pub struct Registries {
     /// Registries (host and port) that may be asked without TLS.
     plain: Vec<String>,
     /// Blobs that this process has put or seen, by repository: whether that is done.
-    kept: Mutex<BTreeMap<(String, Digest), Arc<Mutex<bool>>>>,
+    kept: Mutex<BTreeMap<(String, Digest), Kept>>,
     /// Blobs are sent in pieces of this many bytes; otherwise in one.
     chunk: Option<u64>,
 }
@@ -307,22 +310,22 @@ impl Remote {
         // A registry that says the proof that it was given would have it told to everybody who reads the job's log.
         let words = words.filter(|words| !self.registries.tokens.are_in(words));
         let said = words.map(|words| format!(": {words}")).unwrap_or_default();
-        let again = |reason: String, wait: Duration| {
-            let (place, again) = (place.clone(), (wait <= MAX_WAIT).then_some(wait));
+        let again = |reason: String, seconds: u64| {
+            let (place, again) = (place.clone(), u16::try_from(seconds).ok().filter(|seconds| *seconds <= MAX_WAIT));
             RepositoryError::Refused { place, reason, permission: false, again }
         };
         match status {
             429 | 502..=504 => {
-                let wait = wait.unwrap_or_default();
-                let when = match wait.as_secs() {
+                let wait = wait.unwrap_or_default().as_secs();
+                let when = match wait {
                     0 => "try again later".to_owned(),
                     seconds => format!("it asks to be left alone for {seconds} s; try again then"),
                 };
                 again(format!("answers {status}{said}: it is busy or down; {when}"), wait)
             }
-            500 => again(format!("answers 500{said}"), Duration::ZERO),
+            500 => again(format!("answers 500{said}"), 0),
             400 | 404 | 416 if codes.iter().any(|code| passing.contains(&code.as_str())) => {
-                again(format!("answers {status}{said}"), Duration::ZERO)
+                again(format!("answers {status}{said}"), 0)
             }
             401 | 403 => self.permission(&place, &format!("answers {status}{said}")),
             413 => Self::refused(
@@ -419,7 +422,7 @@ fn no_answer(failed: &NoAnswer) -> RepositoryError {
         reason: format!("{}{hint}", failed.reason),
         permission: false,
         // What was asked several times already has had its time.
-        again: (failed.again && failed.attempts == 1).then_some(Duration::ZERO),
+        again: (failed.again && failed.attempts == 1).then_some(0),
     }
 }
 

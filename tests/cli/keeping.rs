@@ -1,5 +1,7 @@
 //! What is kept about images: given out, taken away, looked through.
 
+use std::collections::BTreeSet;
+
 use affiant_core::image::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -331,5 +333,138 @@ fn a_repository_is_looked_through() {
             said.starts_with("oci:l: 1 tags, 1 signed (by the key), 0 unsigned, 0 replaced, 0 untagged, 0 orphaned\n"),
             "{said}"
         );
+    }
+}
+
+/// A layout has after cleaning what it had before it was signed; another image of it keeps all that it has.
+#[test]
+fn cleaning_a_layout_leaves_no_blobs_behind() {
+    let place = place();
+    let registry = Registry::start();
+    for (tag, seed) in [("v1", "a"), ("v2", "b")] {
+        registry.put_image("team/app", tag, seed);
+        image(&place, &["copy", &format!("{}/team/app:{tag}", registry.host()), &format!("oci:layout:{tag}")]).code(0);
+    }
+    let blobs = || -> BTreeSet<String> {
+        let folder = std::fs::read_dir(place.work().join("layout/blobs/sha256")).expect("a folder");
+        folder.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+    };
+    let before = blobs();
+    let keep = |name: &str, key: &str| {
+        let identity = ["--key", key, "--identity", "a.example/app"];
+        image(&place, &[&["sign"], &identity[..], &[name]].concat()).code(0);
+        let attest = ["attest", "--type", KIND, "--predicate", "p.json"];
+        image(&place, &[&attest[..], &identity, &[name]].concat()).code(0);
+    };
+    keep("oci:layout:v2", "c.key");
+    let of_other = blobs();
+    keep("oci:layout:v1", "c.key");
+    assert!(blobs().len() >= of_other.len() + 8, "manifests, configs, payloads");
+    // One kind of it, then the rest.
+    image(&place, &["clean", "--yes", "--type", "signature", "oci:layout:v1"])
+        .code(0)
+        .stderr_has(&["blobs that nothing"]);
+    let type_of = ["verify-attestation", "--key", "c.pub", "--type", KIND];
+    for name in ["oci:layout:v1", "oci:layout:v2"] {
+        image(&place, &[&type_of[..], &[name]].concat()).code(0);
+    }
+    image(&place, &["clean", "--yes", "oci:layout:v1"]).code(0);
+    assert_eq!(blobs(), of_other);
+    image(&place, &["verify", "--key", "c.pub", "oci:layout:v2"]).code(0);
+    image(&place, &["clean", "--yes", "oci:layout:v2"]).code(0);
+    let empty = Digest::of(b"{}").hex().to_owned();
+    assert_eq!(blobs().into_iter().filter(|name| *name != empty).collect::<BTreeSet<_>>(), before);
+    for tag in ["v1", "v2"] {
+        image(&place, &["copy", &format!("oci:layout:{tag}"), &format!("oci:other:{tag}")]).code(0);
+    }
+    // Where something cannot be read, nobody knows what it needs: it is said.
+    keep("oci:layout:v1", "c.key");
+    let digest = image(&place, &["digest", "oci:layout:v2"]).code(0).stdout_text();
+    let hex = digest.trim().rsplit(':').next().expect("a digest").to_owned();
+    std::fs::remove_file(place.work().join("layout/blobs/sha256").join(&hex)).expect("removed");
+    image(&place, &["clean", "--yes", "oci:layout:v1"]).code(0).stderr_has(&["note: blobs stay in oci:layout", &hex]);
+    assert!(blobs().len() > before.len());
+}
+
+/// `attest --replace` takes away what the same key has said before, of the same type, and nothing else; in every place.
+#[test]
+fn a_replaced_attestation_is_gone_as_a_bundle_too() {
+    for lists in [true, false] {
+        let place = place();
+        let registry = Registry::with(Door::Open, lists, None);
+        registry.put_image("team/app", "v1", "a");
+        let name = format!("{}/team/app:v1", registry.host());
+        image(&place, &["copy", &name, "oci:layout:v1"]).code(0);
+        image(&place, &["copy", &name, "oci-archive:a.tar:v1"]).code(0);
+        for (name, forms) in
+            [(&*name, "tag,bundle"), (&name, "bundle"), ("oci:layout:v1", "bundle"), ("oci-archive:a.tar:v1", "bundle")]
+        {
+            image(&place, &["clean", "--yes", name]).code(0);
+            let attest = |key: &str, kind: &str, value: &str, more: &[&str]| {
+                place.write("p.json", format!("{{\"a\": {value}}}"));
+                let call = ["attest", "--key", key, "--type", kind, "--predicate", "p.json", "--format", forms];
+                image(&place, &[&call[..], &["--identity", "a.example/app"], more, &[name]].concat()).code(0)
+            };
+            let said = |key: &str, kind: &str| {
+                let ended = image(&place, &["verify-attestation", "--key", key, "--type", kind, name]).code(0);
+                let mut values: Vec<Value> = lines(&ended)
+                    .iter()
+                    .map(|line| {
+                        let payload = STANDARD.decode(line["payload"].as_str().expect("text")).expect("base64");
+                        serde_json::from_slice::<Value>(&payload).expect("JSON")["predicate"]["a"].clone()
+                    })
+                    .collect();
+                values.sort_by_key(ToString::to_string);
+                values
+            };
+            let other = "https://a.example/other";
+            attest("c.key", KIND, "1", &[]);
+            attest("c.key", KIND, "2", &[]);
+            attest("c.key", other, "3", &[]);
+            attest("d.key", KIND, "4", &[]);
+            assert_eq!(said("c.pub", KIND), [json!(1), json!(2)], "{name}");
+            let told = attest("c.key", KIND, "5", &["--replace"]);
+            assert_eq!(told.stderr_text().matches("replaced: the bundle").count(), 2, "{name}: {}", told.stderr_text());
+            told.stderr_has(&["stay: 1 of this type, signed by other keys"]);
+            assert_eq!(said("c.pub", KIND), [json!(5)], "{name}");
+            assert_eq!(said("c.pub", other), [json!(3)], "{name}");
+            if forms == "bundle" {
+                assert_eq!(said("d.pub", KIND), [json!(4)], "{name}");
+            }
+            // Again, with nothing to replace but that one; what is kept about it is in order.
+            let told = attest("c.key", KIND, "6", &["--replace"]);
+            assert_eq!(told.stderr_text().matches("replaced: the bundle").count(), 1, "{name}: {}", told.stderr_text());
+            assert_eq!(said("c.pub", KIND), [json!(6)], "{name}");
+            image(&place, &["tree", name]).code(0).stderr("");
+            image(&place, &["copy", name, "oci:copied"]).code(0).stderr_lacks("passed over");
+        }
+    }
+}
+
+/// Where a registry does not delete, what stays is named, or at least out of the list that writers keep.
+#[test]
+fn what_cannot_be_replaced_is_named() {
+    for lists in [true, false] {
+        let place = place();
+        let refusing = |asked: &Asked| (asked.method == "DELETE").then(|| Said::new(405));
+        let registry = Registry::with(Door::Open, lists, Some(Box::new(refusing)));
+        registry.put_image("team/app", "v1", "a");
+        let name = format!("{}/team/app:v1", registry.host());
+        let attest = |value: &str, more: &[&str]| {
+            place.write("p.json", format!("{{\"a\": {value}}}"));
+            let call = ["attest", "--key", "c.key", "--type", KIND, "--predicate", "p.json", "--format", "bundle"];
+            image(&place, &[&call[..], more, &[&name]].concat()).code(0)
+        };
+        attest("1", &[]);
+        let told = attest("2", &["--replace"]);
+        let count =
+            lines(&image(&place, &["verify-attestation", "--key", "c.pub", "--type", KIND, &name]).code(0)).len();
+        if lists {
+            told.stderr_has(&["the earlier bundle", "stays, and counts beside the new one", "cannot delete"]);
+            assert_eq!(count, 2);
+        } else {
+            told.stderr_has(&["replaced: the bundle"]);
+            assert_eq!(count, 1);
+        }
     }
 }

@@ -57,6 +57,10 @@ fn a_summary_of_the_gate_is_signed_without_a_key() {
     let public = ["--fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers", &tsa];
     ask(&public, good()).code(2).stdout("").stderr_has(&["is public and keeps", "--log-public-ok"]);
     assert!(world.registry.asked().is_empty());
+    // Without a summary, a root of trust for its services would look like one for the gate.
+    let args = ["verify", "-p", "../policy.signed.json", "-k", "../policy.pub", "--image", &image];
+    let told = world.place.affiant(args).with(["--trusted-root", "../root.json"]).run();
+    told.code(2).stdout("").stderr_has(&["sign a verification summary", "--image-trusted-root"]);
     assert_eq!(world.sigstore.count("fulcio"), certificates);
 
     let text = ask(&services, good()).code(0).stdout_text();

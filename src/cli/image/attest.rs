@@ -1,20 +1,23 @@
 //! `affiant image attest`.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use affiant_core::image::attached::{self, Earlier, Kind as Tagged, Referred};
-use affiant_core::image::shared::{Settling, SharedError};
-use affiant_core::image::{Descriptor, Digest, claim};
+use affiant_core::image::kept::Kept;
+use affiant_core::image::shared::{Pace, Settling, SharedError};
+use affiant_core::image::{Descriptor, Digest, claim, replace};
 use affiant_core::keyless::sealer::Sealer;
 use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
+use super::download::tell_swept;
 use super::keeping::{Said, both, not_begun, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes, refuse_secret};
 use super::types::Named;
 use super::verify::all_in_order;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Kind};
 use crate::cli::inspect::read_file;
 use crate::cli::keyless::{Queue, not_signed};
 use crate::cli::output::Output;
@@ -39,7 +42,7 @@ pub(crate) struct AttestArgs {
     /// Type of the predicate: a URI, or custom, slsaprovenance, slsaprovenance1, link, spdx, spdxjson, cyclonedx, vuln, openvex
     #[arg(long = "type", value_name = "TYPE", default_value = "custom")]
     kind: String,
-    /// Take the place of earlier attestations of this type under the tag; earlier bundles stay
+    /// Take the place of earlier attestations of this type: under the tag of all, as bundles of those by the same key
     #[arg(long)]
     replace: bool,
     /// Of an index, attest the images for its platforms as well
@@ -88,15 +91,19 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     args.registry.in_batches(&args.images, found, output, |images| {
         images.iter().try_for_each(|image| image.identity(identity).map(drop))?;
         let manifests = manifests(images, args.recursive, output)?;
+        let replaced = Mutex::default();
         together(output, not_kept, |settling, said| {
-            let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling);
+            let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling, &replaced);
             let take = |attested: Signed<'_>| {
                 attested.notes.iter().for_each(|note| output.message(note));
                 say(said, attested.image, attested.said, output);
                 Ok(())
             };
             all_in_order(&manifests, attest, take, |left| not_begun(left, output))
-        })
+        })?;
+        // What is new is there, and stays.
+        let replaced = replaced.into_inner().unwrap_or_else(PoisonError::into_inner);
+        replaced.iter().try_for_each(|one| one.finish(output))
     })?;
     Ok(Ending::Done)
 }
@@ -113,8 +120,67 @@ struct Attesting<'a> {
     output: &'a Output,
 }
 
+/// Bundles that a new one takes the place of.
+struct Replaces<'a> {
+    image: &'a Image,
+    of: Digest,
+    old: Vec<Kept>,
+}
+
+impl Replaces<'_> {
+    /// Takes them away, once the new one is there.
+    fn finish(&self, output: &Output) -> Result<(), Failure> {
+        let keeper = self.image.keeper_name();
+        let done = replace::remove(self.image.keeper(), &self.of, &self.old, &Pace::default()).map_err(|error| {
+            let what = format!("{keeper}: the new attestation is kept, and not all earlier ones were taken away");
+            Failure::because(Kind::NoAnswer, what, &error)
+        })?;
+        for digest in &done.gone {
+            self.image.tell(format!("replaced: the bundle {keeper}@{digest}"), output);
+        }
+        for (digest, reason) in &done.stay {
+            output.message(&format!(
+                "note: the earlier bundle {keeper}@{digest} stays, and counts beside the new one: {reason}"
+            ));
+        }
+        tell_swept(self.image, done.swept, output);
+        Ok(())
+    }
+}
+
 impl<'a> Attesting<'a> {
-    fn one(&self, image: &'a Image, manifest: &Descriptor, settling: &Settling<'a>) -> Result<Signed<'a>, Failure> {
+    /// Earlier bundles of the type by the same key. What cannot be told apart stays, and that is said.
+    fn earlier(&self, image: &Image, of: &Digest, has_pending: bool) -> Vec<Kept> {
+        let (sealer, keeper) = (self.sealer, image.keeper_name());
+        let stay = |why: &str| self.output.message(&format!("note: earlier bundles about {keeper}@{of} stay: {why}"));
+        let found = match replace::earlier(image.keeper(), of, self.kind, sealer.public_key()) {
+            Ok(found) => found,
+            Err(error) => {
+                stay(&error.one_line());
+                return Vec::new();
+            }
+        };
+        for unread in &found.unread {
+            stay(unread);
+        }
+        if found.others > 0 {
+            let whose = if sealer.has_new_key() { "made with other certificates" } else { "signed by other keys" };
+            stay(&format!("{} of this type, {whose}", found.others));
+        }
+        if has_pending && !found.own.is_empty() {
+            stay("the new one has not all log entries yet");
+            return Vec::new();
+        }
+        found.own
+    }
+
+    fn one(
+        &self,
+        image: &'a Image,
+        manifest: &Descriptor,
+        settling: &Settling<'a>,
+        replaced: &Mutex<Vec<Replaces<'a>>>,
+    ) -> Result<Signed<'a>, Failure> {
         let (args, digest) = (self.args, &manifest.digest);
         let sealer = &self.sealer.fresh(surroundings::now()).map_err(|error| not_signed(&error))?;
         let place = format!("{}@{digest}", image.name());
@@ -128,6 +194,8 @@ impl<'a> Attesting<'a> {
         let layer = has(Format::Tag).then(|| sealed.layer(sealer, self.kind)).transpose()?;
         let places = image.places_of(digest, layer.as_ref(), has(Format::Bundle));
         self.queue.keep(sealer, &sealed.proof, &places, self.output)?;
+        let replaces = args.replace && has(Format::Bundle);
+        let old = if replaces { self.earlier(image, digest, !sealed.proof.pending.is_empty()) } else { Vec::new() };
         let keep_layer = || -> Result<Option<Said>, SharedError> {
             let Some(layer) = layer else { return Ok(None) };
             let tag = format!("{}{}", image.prefix(), digest.tag(Tagged::Attestation.suffix()));
@@ -146,6 +214,11 @@ impl<'a> Attesting<'a> {
             let bundle = sealed.bundle(sealer);
             let referrer = attached::bundle_referrer(&bundle, self.kind, self.now);
             let Referred { digest, ticket } = attached::refer(settling, image.keeper(), manifest, &referrer)?;
+            let old: Vec<Kept> = old.into_iter().filter(|kept| kept.digest != digest).collect();
+            if !old.is_empty() {
+                let one = Replaces { image, of: manifest.digest.clone(), old };
+                replaced.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+            }
             let text = format!("attested: {place}; kept as bundle {}@{digest}", image.keeper_name());
             Ok(Some(Said::new(ticket, &place, text)))
         };

@@ -1,5 +1,6 @@
 //! `affiant image download` and `clean`: what is kept about an image, given out as it lies there, or taken away.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 
 use affiant_core::dsse::Envelope;
@@ -290,7 +291,9 @@ pub(super) fn clean(args: &CleanArgs, output: &Output) -> Result<Ending, Failure
         confirm(taken.len(), &image, output)?;
     }
     let pace = Pace::default();
+    let mut left = BTreeSet::new();
     for (number, one) in taken.iter().enumerate() {
+        left.extend(kept::blobs(keeper, one));
         kept::remove(keeper, image.digest(), one, &pace).map_err(|error| {
             let place = shown(one, &image);
             let failure = Failure::because(
@@ -302,8 +305,24 @@ pub(super) fn clean(args: &CleanArgs, output: &Output) -> Result<Ending, Failure
         })?;
         image.tell(format!("deleted: {}", shown(one, &image)), output);
     }
+    tell_swept(&image, keeper.sweep(&left).map(|gone| gone.len()).map_err(|error| error.one_line()), output);
     image.finish(output)?;
     Ok(Ending::Done)
+}
+
+/// Says what became of the blobs that a layout had only for what was taken away.
+pub(super) fn tell_swept(image: &Image, swept: Result<usize, String>, output: &Output) {
+    match swept {
+        Ok(0) => {}
+        Ok(1) => image.tell("deleted: 1 blob that nothing else needs".to_owned(), output),
+        Ok(count) => image.tell(format!("deleted: {count} blobs that nothing else needs"), output),
+        Err(reason) => {
+            output.message(&format!(
+                "note: blobs stay in {}, for something may need them: {reason}",
+                image.keeper_name()
+            ));
+        }
+    }
 }
 
 fn shown(kept: &Kept, image: &Image) -> String {

@@ -94,6 +94,11 @@ impl SignerArgs {
         self.named.root.bytes(output)
     }
 
+    /// Whether a trusted root is named.
+    pub(crate) fn names_root(&self) -> bool {
+        self.named.root.named().is_some()
+    }
+
     /// How `resume` is told of that.
     pub(crate) fn root_flag(&self) -> String {
         self.named.root.named().map(|root| format!(" --trusted-root {}", word(root))).unwrap_or_default()

@@ -20,6 +20,10 @@ use crate::cli::{outputs, surroundings};
 
 /// The verification summary.
 #[derive(Args)]
+#[command(
+    mut_arg("fulcio_url", |arg| arg.help("Certificate authority (Fulcio) for the summary; without --vsa-key, an identity signs it")),
+    mut_arg("trusted_root", |arg| arg.help("Check what these services answer with this root of trust: a file, or `public`; it says nothing of whom the gate trusts")),
+)]
 pub(super) struct SummaryArgs {
     /// Write a signed verification summary (VSA) of the answer
     #[arg(long, value_name = "FILE")]
@@ -64,7 +68,12 @@ impl SummaryArgs {
     /// Everything that can be refused is refused here, and a token that is there is looked at: the answer may take long.
     pub(super) fn prepare(&self, offline: bool, output: &Output) -> Result<Option<Summary<'_>>, Failure> {
         let Some(path) = &self.vsa_outfile else {
-            return if self.signer_file_key_path.is_empty() {
+            return if self.signer.names_root() {
+                Err(Failure::usage(
+                    "--trusted-root is for the services that sign a verification summary, and none is asked for",
+                )
+                .hint("whom the gate trusts is said by the policy, `--policy-trusted-root` and `--image-trusted-root`"))
+            } else if self.signer_file_key_path.is_empty() {
                 Ok(None)
             } else {
                 Err(Failure::usage("--signer-file-key-path signs a verification summary, and none is asked for")

@@ -3,6 +3,7 @@
 //! Everything that is read has the digest that it was asked for, or it is not given: a [`Stored`] is made of bytes that
 //! hash to its digest, and a [`Checked`] reader fails at the end of bytes that do not.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -125,9 +126,9 @@ pub enum RepositoryError {
         reason: String,
         /// Whether it is for want of a permission.
         permission: bool,
-        /// Where the same question may get another answer soon: after how long. The place was busy, had an error of its
+        /// Where the same question may get another answer soon: after how many seconds at least. The place was busy, had an error of its
         /// own, or broke the connection; or it looked at a thing while another writer wrote it.
-        again: Option<Duration>,
+        again: Option<u16>,
     },
     /// What was asked for is not there.
     #[error("{what} is not in {place}")]
@@ -214,7 +215,7 @@ impl RepositoryError {
     /// After how long the same question may get another answer, where it may.
     pub fn again(&self) -> Option<Duration> {
         match self {
-            Self::Refused { again, .. } => *again,
+            Self::Refused { again, .. } => again.map(|seconds| Duration::from_secs(seconds.into())),
             _ => None,
         }
     }
@@ -279,6 +280,13 @@ pub trait Repository: Send + Sync {
     ) -> Result<(), RepositoryError> {
         let _ = digest;
         put()
+    }
+
+    /// Takes away those of `left`, what deleted manifests needed, that nothing else leads to, and says which went.
+    /// Registries do that by themselves.
+    fn sweep(&self, left: &BTreeSet<Digest>) -> Result<Vec<Digest>, RepositoryError> {
+        let _ = left;
+        Ok(Vec::new())
     }
 
     /// Whether nobody else writes here meanwhile, so that what was written stays.

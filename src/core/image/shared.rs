@@ -512,7 +512,7 @@ mod tests {
             *puts += 1;
             if self.stumbles && *puts == 1 {
                 let (place, reason) = ("busy".to_owned(), "answers 500".to_owned());
-                return Err(RepositoryError::Refused { place, reason, permission: false, again: Some(Duration::ZERO) });
+                return Err(RepositoryError::Refused { place, reason, permission: false, again: Some(0) });
             }
             // Somebody who had read before writes after.
             let is_lost = (self.stumbles && *puts == 2) || self.always == Some(tag);

@@ -478,7 +478,7 @@ mod tests {
     fn a_default_file_of_somebody_else_is_passed_over() {
         use std::os::unix::fs::PermissionsExt as _;
         let (folder, paths) = written("{}");
-        std::fs::set_permissions(&paths[0], std::fs::Permissions::from_mode(0)).expect("chmod");
+        std::fs::set_permissions(&paths[0], std::fs::Permissions::from_mode(0o000)).expect("chmod");
         if std::fs::File::open(&paths[0]).is_ok() {
             return; // Whoever is root reads everything.
         }

@@ -411,3 +411,78 @@ fn what_docker_saves_is_an_image_with_one_digest() {
     assert!(docker_archive(&path, Some("app:1")).is_ok());
     assert!(matches!(docker_archive(&path, Some("app:2")), Err(RepositoryError::Absent { .. })));
 }
+
+/// What was taken away leaves nothing behind that nothing else needs, and takes nothing along that something else does.
+#[test]
+fn what_nothing_leads_to_is_swept() {
+    let (folder, layout) = new();
+    let one = image(&layout, Some("v1"), "shared", None);
+    let about = image(&layout, None, "of evidence alone", Some(&one));
+    let again = image(&layout, None, "shared", Some(&one));
+    let of = |evidence: &Descriptor| {
+        let stored = dynamic(&layout).need(&At::Digest(evidence.digest.clone())).expect("there");
+        let manifest = stored.manifest().expect("a manifest");
+        let layers = manifest.layers().iter().chain(&manifest.config).map(|one| one.digest.clone());
+        layers.chain([evidence.digest.clone()]).collect::<BTreeSet<_>>()
+    };
+    let left: BTreeSet<Digest> = of(&about).union(&of(&again)).cloned().collect();
+    assert_eq!(layout.sweep(&left).expect("swept"), [], "all is needed");
+    for evidence in [&about, &again] {
+        layout.delete(&At::Digest(evidence.digest.clone())).expect("deleted");
+    }
+    // Where something cannot be read, it may need anything.
+    let broken = image(&layout, Some("v2"), "another", None);
+    let file = folder.path().join("layout").join(blob_name(&broken.digest));
+    let whole = fs::read(&file).expect("read");
+    for content in [None, Some(&b"{}"[..])] {
+        fs::remove_file(&file).expect("removed");
+        if let Some(bytes) = content {
+            fs::write(&file, bytes).expect("written");
+        }
+        refused(layout.sweep(&left), broken.digest.as_str());
+        fs::write(&file, &whole).expect("written");
+    }
+    let own = Digest::of(b"of evidence alone");
+    assert_eq!(layout.sweep(&left).expect("swept"), std::slice::from_ref(&own));
+    assert!(!layout.has_blob(&own).expect("asked"));
+    for kept in [Digest::of(b"shared"), Digest::of(EMPTY), one.digest.clone()] {
+        assert!(layout.has_blob(&kept).expect("asked"), "{kept}");
+    }
+    assert_eq!(layout.sweep(&left).expect("swept"), [], "once");
+    // What an index leads to, and what a list names that is no manifest, is needed as well.
+    let index = index_of(std::slice::from_ref(&one));
+    layout.put_manifest(&At::Tag("all".into()), OCI_INDEX, &index).expect("put");
+    layout.delete(&At::Tag("v1".into())).expect("deleted");
+    let of_image = BTreeSet::from([one.digest.clone(), Digest::of(b"shared")]);
+    assert_eq!(layout.sweep(&of_image).expect("swept"), []);
+    layout.delete(&At::Tag("all".into())).expect("deleted");
+    assert_eq!(layout.sweep(&of_image).expect("swept").len(), 2);
+}
+
+/// Bytes that look, before they are read, at what lies in a folder.
+struct Looking<'a>(&'a Path, &'a [u8]);
+
+impl Read for Looking<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert_eq!(fs::read_dir(self.0)?.count(), 0, "killed now, something would stay");
+        self.1.read(buffer)
+    }
+}
+
+#[test]
+fn what_is_being_written_has_no_name() {
+    let (folder, layout) = new();
+    if disk::unnamed(folder.path(), Modes::SHARED).is_none() {
+        let _ = writeln!(io::stderr(), "SKIPPED what_is_being_written_has_no_name: every file has a name here");
+        return;
+    }
+    let bytes = vec![7; 3 << 20];
+    let blobs = folder.path().join("layout/blobs/sha256");
+    fs::create_dir_all(&blobs).expect("made");
+    let digest = Digest::of(&bytes);
+    dynamic(&layout).put_blob(&digest, 3 << 20, &mut Looking(&blobs, &bytes)).expect("kept");
+    // Once more, over what is there: what has a name is replaced.
+    dynamic(&layout).put_blob(&digest, 3 << 20, &mut &bytes[..]).expect("kept");
+    assert_eq!(fs::read(blobs.join(digest.hex())).expect("there"), bytes);
+    assert_eq!(fs::read_dir(&blobs).expect("there").count(), 1);
+}
