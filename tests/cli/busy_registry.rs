@@ -45,7 +45,7 @@ fn many_images_are_signed_where_a_blob_is_not_seen_while_it_is_written() {
         put_index(&registry, &repository);
         let image = format!("{}/{repository}:v1", registry.host());
         let call = place.affiant(["image", more[0], "-r", "--key", "c.key"]).with(&more[1..]);
-        call.with(&[image.as_str()]).run().code(0);
+        call.with([image.as_str()]).run().code(0);
         let verb = if more[0] == "sign" { "verify" } else { "verify-attestation" };
         let verify = place.affiant(["image", verb, "--key", "c.pub", &image]);
         let kind: &[&str] = if more[0] == "sign" { &[] } else { &["--type", "https://a.example/t"] };
