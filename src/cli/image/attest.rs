@@ -12,7 +12,7 @@ use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
 use super::download::tell_swept;
-use super::keeping::{Said, both, not_kept, say, together};
+use super::keeping::{Said, both, not_begun, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes, refuse_secret};
 use super::types::Named;
@@ -95,11 +95,12 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
         let replaced = Mutex::default();
         together(output, not_kept, |settling, said| {
             let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling, &replaced);
-            all_in_order(&manifests, attest, |attested| {
+            let take = |attested: Signed<'_>| {
                 attested.notes.iter().for_each(|note| output.message(note));
                 say(said, attested.image, attested.said, output);
                 Ok(())
-            })
+            };
+            all_in_order(&manifests, attest, take, |left| not_begun(left, output))
         })?;
         // What is new is there, and stays: it is kept, whatever becomes of the others.
         let replaced = replaced.into_inner().unwrap_or_else(PoisonError::into_inner);

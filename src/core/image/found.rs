@@ -210,7 +210,7 @@ impl Search<'_> {
         self.total = self.total.saturating_add(layer.size);
         if self.total > MAX_TOTAL {
             return Err(RepositoryError::Large {
-                what: format!("all that is kept about {}", self.of),
+                what: format!("bytes of all that is kept about {}", self.of),
                 found: self.total,
                 limit: MAX_TOTAL,
             });
