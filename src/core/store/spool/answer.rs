@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
+use tempfile::NamedTempFile;
+
 use super::{Kind, Spool, SpoolError, Want, disk};
 use crate::keyless::rekor::MAX_ANSWER;
 use crate::store::ObjectId;
@@ -16,6 +18,31 @@ const MAX_KEPT_ANSWER: u64 = 2 * MAX_ANSWER as u64;
 /// What its name ends with.
 const SUFFIX: &str = ".answer.json";
 
+/// Room that is taken for an answer, in bytes. Real ones have less than a tenth; longer ones are written all the same, if
+/// the disk has more.
+const ANSWER_ROOM: u64 = 128 * 1024;
+
+/// Room for what a log will answer.
+#[derive(Debug)]
+pub struct AnswerRoom {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl AnswerRoom {
+    /// Keeps what the log has answered. When this returns it is on the disk.
+    pub fn keep(mut self, answer: &[u8]) -> Result<(), SpoolError> {
+        let failed = |source| SpoolError::Io { action: "write", path: self.path.clone(), source };
+        self.file.write_all(answer).map_err(failed)?;
+        self.file.as_file().set_len(answer.len() as u64).map_err(failed)?;
+        disk::publish(self.file, &self.path).map_err(|source| SpoolError::Io {
+            action: "write",
+            path: self.path,
+            source,
+        })
+    }
+}
+
 /// Whether a file is one that keeps an answer.
 pub(super) fn is_answer(name: &OsStr) -> bool {
     name.to_str().and_then(|name| ObjectId::from_hex(name.strip_suffix(SUFFIX)?)).is_some()
@@ -26,12 +53,12 @@ impl Spool {
         self.folder().join(format!("{}{SUFFIX}", digest.hex()))
     }
 
-    /// Keeps what the log has answered about the entry that waits as `digest`: a log of the second generation says it once.
-    pub fn keep_answer(&self, digest: &ObjectId, answer: &[u8]) -> Result<(), SpoolError> {
-        let failed = self.failed("write to");
-        let mut file = disk::temporary(self.folder(), Modes::PRIVATE).map_err(&failed)?;
-        file.write_all(answer).map_err(&failed)?;
-        disk::publish(file, &self.answer_path(digest)).map_err(failed)
+    /// Takes room on the disk, before a log is asked, for what it will answer about the entry that waits as `digest`: a
+    /// log of the second generation says it once. It is given back when it is dropped.
+    pub fn reserve_answer(&self, digest: &ObjectId) -> Result<AnswerRoom, SpoolError> {
+        let file = self.take(ANSWER_ROOM)?;
+        self.tidy(&file)?;
+        Ok(AnswerRoom { file, path: self.answer_path(digest) })
     }
 
     /// What is kept as the log's answer. Nothing of it is checked; what cannot be read is none.
@@ -85,7 +112,9 @@ mod tests {
         let want = Want { step: Some("app".to_owned()), reason: "502".to_owned(), ..Want::default() };
         let saved = spool.save(Kind::LogEntry, &want, b"{\"a\":1}").expect("spooled");
         assert_eq!(spool.answer(&saved.digest), None);
-        spool.keep_answer(&saved.digest, b"{}").expect("kept");
+        drop(spool.reserve_answer(&saved.digest).expect("room"));
+        assert_eq!(spool.answer(&saved.digest), None);
+        spool.reserve_answer(&saved.digest).and_then(|room| room.keep(b"{}")).expect("kept");
         assert_eq!(spool.answer(&saved.digest).as_deref(), Some(&b"{}"[..]));
         for file in std::fs::read_dir(spool.folder()).expect("read") {
             let path = file.expect("an entry").path();
