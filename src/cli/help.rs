@@ -16,6 +16,7 @@ const OUTPUT: &str = "Output";
 const POLICY: &str = "Policy";
 const EVIDENCE: &str = "Evidence";
 const IMAGES: &str = "Images";
+const SUMMARY: &str = "Signing a summary (VSA)";
 
 /// What a command is about: it says what its flags mean.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,9 +46,38 @@ const VERBS: [(&[&str], Family); 7] = [
 const SIGNING: [&str; 5] = ["sign", "attest", "sign-blob", "attest-blob", "import-buildkit"];
 const CHECKING: [&str; 4] = ["verify", "verify-attestation", "verify-blob", "verify-blob-attestation"];
 
+/// Whom a certificate to sign with comes from, and who gets it.
+const CERTIFYING: [&str; 12] = [
+    "fulcio-url",
+    "fulcio-request",
+    "fulcio-auth-flow",
+    "issue-certificate",
+    "identity-token",
+    "oidc-issuer",
+    "oidc-client-id",
+    "oidc-client-secret-file",
+    "oidc-redirect-url",
+    "oidc-provider",
+    "oidc-disable-ambient-providers",
+    "login-timeout",
+];
+/// What proves when something was signed, and what is done where that fails.
+const LOGGING: [&str; 11] = [
+    "trusted-root",
+    "signing-config",
+    "use-signing-config",
+    "timestamp-servers",
+    "rekor-url",
+    "log",
+    "tlog-upload",
+    "log-public-ok",
+    "on-log-failure",
+    "retry-for",
+    "spool",
+];
 /// Headings by flag; a flag of no row has the heading that its own place gives it.
-const HEADINGS: [(&[Family], &str, &[&str]); 8] = [
-    (&[Family::Gate], OUTPUT, &["mode", "at", "output", "report", "output-bundle", "digest-out", "key-password-file"]),
+const HEADINGS: [(&[Family], &str, &[&str]); 10] = [
+    (&[Family::Gate], OUTPUT, &["mode", "at", "output", "report", "output-bundle", "digest-out"]),
     (
         &[Family::Gate],
         EVIDENCE,
@@ -63,41 +93,10 @@ const HEADINGS: [(&[Family], &str, &[&str]); 8] = [
         ],
     ),
     (&[Family::Signing], KEYS, &["key", "key-password-file", "attested-by-key"]),
-    (
-        &[Family::Signing],
-        CERTIFICATES,
-        &[
-            "fulcio-url",
-            "fulcio-request",
-            "fulcio-auth-flow",
-            "issue-certificate",
-            "identity-token",
-            "oidc-issuer",
-            "oidc-client-id",
-            "oidc-client-secret-file",
-            "oidc-redirect-url",
-            "oidc-provider",
-            "oidc-disable-ambient-providers",
-            "login-timeout",
-        ],
-    ),
-    (
-        &[Family::Signing],
-        LOGS,
-        &[
-            "trusted-root",
-            "signing-config",
-            "use-signing-config",
-            "timestamp-servers",
-            "rekor-url",
-            "log",
-            "tlog-upload",
-            "log-public-ok",
-            "on-log-failure",
-            "retry-for",
-            "spool",
-        ],
-    ),
+    (&[Family::Signing], CERTIFICATES, &CERTIFYING),
+    (&[Family::Signing], LOGS, &LOGGING),
+    (&[Family::Gate], SUMMARY, &CERTIFYING),
+    (&[Family::Gate], SUMMARY, &LOGGING),
     (
         &[Family::Signing],
         OUTPUT,
@@ -186,6 +185,14 @@ const RARE_OF: [(Family, &[&str]); 4] = [
             "policy-uris",
             "registry-username",
             "registry-password",
+            "evidence-repository",
+            "identity-token",
+            "trusted-root",
+            "rekor-url",
+            "log",
+            "spool",
+            "key-certificate",
+            "timestamp-servers",
         ],
     ),
     (Family::Signing, &["spool", "output-attestation"]),
@@ -271,7 +278,9 @@ fn headed(arg: Arg, long: &str, family: Family) -> Arg {
     let by_name = || match family {
         Family::Gate if long == "publickey" || long.starts_with("policy") => Some(POLICY),
         Family::Gate if long == "image" || long.starts_with("image-") || long == "platform" => Some(IMAGES),
-        Family::Gate if long.starts_with("vsa-") || long == "signer-file-key-path" => Some(OUTPUT),
+        Family::Gate if long.starts_with("vsa-") || long.starts_with("key-") || long == "signer-file-key-path" => {
+            Some(SUMMARY)
+        }
         _ => None,
     };
     match rows.find(|(_, flags)| flags.contains(&long)).map(|(heading, _)| heading).or_else(by_name) {

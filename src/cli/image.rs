@@ -16,6 +16,7 @@ pub(in crate::cli) mod place;
 pub(in crate::cli) mod promote;
 mod push;
 pub(in crate::cli) mod queued;
+mod scratch;
 mod show;
 mod sign;
 mod targets;

@@ -166,7 +166,7 @@ impl OpenRegistries {
     #[cfg(feature = "remote")]
     pub(crate) fn repository(&self, asking: &Asking, reference: &Reference) -> Result<Arc<dyn Repository>, Failure> {
         use affiant_remote::http::{Client, Settings};
-        use affiant_remote::registry::{Credential, Credentials, Registries, credential_files};
+        use affiant_remote::registry::{Credential, Credentials, Registries};
         if asking.password.is_some() || asking.token.is_some() {
             self.bind(&reference.registry)?;
         }
@@ -174,21 +174,13 @@ impl OpenRegistries {
         if let Some((_, registries)) = opened.iter().find(|(one, _)| one == asking) {
             return Ok(Arc::new(registries.repository(reference)));
         }
-        let path = |name: &str| variable(name).map(PathBuf::from);
         let credentials = match (&asking.token, &asking.password) {
             (Some(token), _) => Credentials::given(&reference.registry, Credential::Bearer(token.clone())),
             (None, Some((user, password))) => {
                 let password = Credential::Password { user: user.clone(), password: password.clone() };
                 Credentials::given(&reference.registry, password)
             }
-            (None, None) => Credentials::read(&credential_files(
-                path("REGISTRY_AUTH_FILE").as_deref(),
-                path("DOCKER_CONFIG").as_deref(),
-                path("XDG_RUNTIME_DIR").as_deref(),
-                path("XDG_CONFIG_HOME").as_deref(),
-                path("HOME").as_deref(),
-            ))
-            .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))?,
+            (None, None) => passwords()?,
         };
         let client = Client::new(Settings { keep: true, plain: asking.plain.clone(), ..http_settings() });
         let registries = Arc::new(Registries::new(client, credentials, asking.plain.clone(), asking.chunk));
@@ -218,6 +210,28 @@ impl OpenRegistries {
     pub(crate) fn repository(&self, _: &Asking, _: &Reference) -> Result<Arc<dyn Repository>, Failure> {
         Err(Failure::usage("this affiant was built without network"))
     }
+}
+
+/// The passwords of registries, as docker and podman keep them.
+#[cfg(feature = "remote")]
+fn passwords() -> Result<affiant_remote::registry::Credentials, Failure> {
+    use affiant_remote::registry::{Credentials, credential_files};
+    let path = |name: &str| variable(name).map(PathBuf::from);
+    Credentials::read(&credential_files(
+        path("REGISTRY_AUTH_FILE").as_deref(),
+        path("DOCKER_CONFIG").as_deref(),
+        path("XDG_RUNTIME_DIR").as_deref(),
+        path("XDG_CONFIG_HOME").as_deref(),
+        path("HOME").as_deref(),
+    ))
+    .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))
+}
+
+/// Whether the passwords of registries can be read. They are not kept: a command may log in.
+pub(crate) fn check_passwords() -> Result<(), Failure> {
+    #[cfg(feature = "remote")]
+    passwords()?;
+    Ok(())
 }
 
 /// A build without the remote crate asks nobody.

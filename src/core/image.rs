@@ -24,6 +24,7 @@ pub mod replace;
 pub mod repository;
 pub mod shared;
 pub mod sigstore;
+pub mod walk;
 
 pub use layout::Layout;
 pub use manifest::{Descriptor, Kind, Manifest, ManifestError, Platform};

@@ -3,6 +3,7 @@
 //! No network, no terminal and no clock: what they give comes in as values.
 #![deny(missing_docs)]
 
+pub mod at_once;
 pub mod attestor;
 pub mod bundle;
 pub mod clock;

@@ -17,7 +17,7 @@ use nix::unistd::{AccessFlags, access};
 use tempfile::NamedTempFile;
 
 use crate::digest::BUFFER;
-use crate::store::disk::{self, Modes};
+use crate::store::disk::{self, Aside, Modes};
 
 /// Links that are followed to the file that is meant.
 const MAX_LINKS: usize = 40;
@@ -80,14 +80,6 @@ pub struct Outfile {
 /// Content that is on the disk and has not got its name, if it was written aside. Dropped, it is removed.
 #[derive(Debug)]
 pub struct Staged(Option<Aside>);
-
-/// Where content is written before it becomes the outfile.
-#[derive(Debug)]
-enum Aside {
-    /// Where the file system has files without a name: being killed leaves nothing.
-    Unnamed(File),
-    Named(NamedTempFile),
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
@@ -206,16 +198,16 @@ impl Outfile {
         match &self.target {
             Target::Replace(path) => self.replace(self.write_aside(path, produce)?, path),
             Target::InPlace(path) => {
-                let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
-                self.fill(&mut file, produce)?;
+                let file = OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
+                self.fill(&file, produce)?;
                 file.sync_all().map_err(failed)
             }
-            Target::Stream(path) => self.fill(&mut self.open_stream(path)?, produce),
+            Target::Stream(path) => self.fill(&self.open_stream(path)?, produce),
             Target::Stdout => {
-                self.fill(&mut File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?), produce)
+                self.fill(&File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?), produce)
             }
             Target::Stderr => {
-                self.fill(&mut File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?), produce)
+                self.fill(&File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?), produce)
             }
         }
     }
@@ -249,25 +241,15 @@ impl Outfile {
     ) -> Result<Aside, OutfileError> {
         let failed = |source| OutfileError::Io { action: "write", path: self.given.clone(), source };
         let folder = path.parent().unwrap_or(Path::new("/"));
-        let mut aside = match disk::unnamed(folder, Modes::SHARED) {
-            Some(file) => Aside::Unnamed(file),
-            None => Aside::Named(disk::temporary(folder, Modes::SHARED).map_err(failed)?),
-        };
-        let file = match &mut aside {
-            Aside::Unnamed(file) => file,
-            Aside::Named(file) => file.as_file_mut(),
-        };
+        let aside = Aside::new(folder, Modes::SHARED).map_err(failed)?;
+        let file = aside.as_file();
         self.fill(file, produce)?;
         keep_owner_and_mode(path, file).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         Ok(aside)
     }
 
-    fn fill(
-        &self,
-        file: &mut File,
-        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), OutfileError> {
+    fn fill(&self, file: &File, produce: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutfileError> {
         let mut out = Noting { out: BufWriter::with_capacity(BUFFER, file), failed: None };
         let outcome = produce(&mut out).and_then(|()| out.flush());
         let path = || self.given.clone();
@@ -286,10 +268,7 @@ impl Outfile {
             Aside::Unnamed(file) => match disk::link(&file, path) {
                 Ok(()) => return disk::sync_folder(folder).map_err(failed),
                 // A link replaces nothing, so what is there is replaced by renaming.
-                Err(_) => match disk::named(&file, folder) {
-                    Ok(file) => file,
-                    Err(_) => copied(file, folder, path).map_err(failed)?,
-                },
+                Err(_) => to_rename(Aside::Unnamed(file), folder, path).map_err(failed)?,
             },
         };
         match fs::rename(file.path(), path) {
@@ -333,11 +312,9 @@ impl Outfile {
     }
 }
 
-/// The content of a file that cannot be named (a rule of the system may forbid links), in one that has a name.
-fn copied(mut file: File, folder: &Path, path: &Path) -> io::Result<NamedTempFile> {
-    let mut named = disk::temporary(folder, Modes::SHARED)?;
-    file.rewind()?;
-    io::copy(&mut file, named.as_file_mut())?;
+/// What is written, with a name.
+fn to_rename(aside: Aside, folder: &Path, path: &Path) -> io::Result<NamedTempFile> {
+    let named = aside.named(folder, Modes::SHARED)?;
     keep_owner_and_mode(path, named.as_file())?;
     named.as_file().sync_all()?;
     Ok(named)
@@ -479,7 +456,7 @@ mod tests {
         // What cannot be linked is copied.
         let file = disk::unnamed(folder.path(), Modes::SHARED).expect("as before");
         (&file).write_all(b"copy").expect("written");
-        let copy = copied(file, folder.path(), &path).expect("copied");
+        let copy = to_rename(Aside::Unnamed(file), folder.path(), &path).expect("copied");
         assert_eq!(fs::read(copy.path()).expect("read"), b"copy");
         drop(copy);
 

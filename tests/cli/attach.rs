@@ -143,14 +143,21 @@ fn what_cannot_be_attached_fails_the_run_and_keeps_the_evidence() {
     absent.code(125).stderr_has(&["is not there", "affiant image attach IMAGE sha256:"]);
     is_kept();
     let attach = format!("--attach={name}");
-    build(&place, &name, &Digest::of(b"nothing"), &[&attach], BUILD)
-        .code(125)
-        .stderr_has(&["nothing was attached", "none of its subjects"]);
+    build(&place, &name, &Digest::of(b"nothing"), &[&attach], BUILD).code(125).stderr_has(&[
+        "nothing was attached",
+        "none of its subjects",
+        &format!("affiant image attach {name} sha256:"),
+    ]);
     is_kept();
     build(&place, "", &digest, &["--attach"], BUILD).code(125).stderr_has(&["names no image"]);
     is_kept();
     build(&place, "", &digest, &["--attach=oci:"], BUILD).code(125).stderr_has(&["names no image"]);
     build(&place, &name, &digest, &["--attach", "--offline"], BUILD).code(125).stderr_has(&["--offline"]);
+    build(&place, &name, &digest, &["--attach=docker-archive:x.tar"], BUILD).code(125).stderr_has(&["docker archive"]);
+    std::fs::create_dir(place.beside("broken")).expect("made");
+    std::fs::write(place.beside("broken/config.json"), "{").expect("written");
+    let run = place.capture(["-s", "build", "-a", "docker", "--attach", "--", "sh", "-c", BUILD]);
+    run.env("DOCKER_CONFIG", place.beside("broken")).run().code(125).stderr_has(&["broken/config.json"]);
     assert!(!place.beside("a.json").exists(), "refused before the command");
     assert_eq!(registry.manifest_about("team/app", &digest), None);
     build(&place, "", &digest, &[&attach], BUILD).code(0);
@@ -178,22 +185,22 @@ fn the_hint_after_a_failed_attachment_attaches_later() {
     let digest = registry.put_image("team/app", "v1", "a");
     let (name, absent) = (format!("{}/team/app:v1", registry.host()), format!("{}/team/app:none", registry.host()));
     for (more, home, begins) in [
-        (&[][..], true, "it is archived; later: affiant image attach IMAGE sha256:"),
-        (&["--archive", "dir:../kept"], true, "it is archived; later: affiant image attach IMAGE sha256:"),
-        (&["-a", "slsa"], false, "it is written; later: affiant image attach IMAGE "),
+        (&[][..], true, format!("it is archived; later: affiant image attach {absent} sha256:")),
+        (&["--archive", "dir:../kept"], true, format!("it is archived; later: affiant image attach {absent} sha256:")),
+        (&["-a", "slsa"], false, format!("it is written; later: affiant image attach {absent} ")),
     ] {
         let place = Place::new();
         std::fs::write(place.beside("m.json"), metadata(&name, &digest)).expect("written");
         let attach = format!("--attach={absent}");
         let mut call = place.capture(["-s", "build", "-a", "docker", &attach]).with(more);
         call = if home { call } else { call.env_remove("HOME") };
-        let ended = call.with(["--", "sh", "-c", BUILD]).run().code(125).stderr_has(&[begins]);
+        let ended = call.with(["--", "sh", "-c", BUILD]).run().code(125).stderr_has(&[&begins]);
         let said = ended.stderr_text();
         let hint = said.split("later: ").nth(1).and_then(|rest| rest.lines().next()).expect("a hint");
         assert_eq!(hint.contains(" --archive "), more.contains(&"--archive"), "{hint}");
         let folder = place.work().parent().expect("a folder").display().to_string();
         let words: Vec<String> =
-            hint.split(' ').skip(1).map(|word| word.replace("IMAGE", &name).replace("[DIR]", &folder)).collect();
+            hint.split(' ').skip(1).map(|word| word.replace(&absent, &name).replace("[DIR]", &folder)).collect();
         assert!(registry.manifest_about("team/app", &digest).is_none());
         place.affiant(&words).run().code(0).stderr_has(&["attached: "]);
         attested(&place, &name, COLLECTION).code(0);

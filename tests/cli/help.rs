@@ -116,7 +116,7 @@ fn options_stand_under_their_headings() {
         ("verify", "Output", &["--mode", "--report", "--output", "--digest-out"], "--policy "),
         ("verify", "Registry", &["--allow-http-registry"], "--mode"),
         ("promote", "Images", &["--image-key", "--image-identity"], "--vsa-key"),
-        ("promote", "Output", &["--vsa-key", "--report"], "--allow-http-registry"),
+        ("promote", "Signing a summary (VSA)", &["--vsa-key", "--vsa-outfile", "--fulcio-url"], "--report"),
         ("run", "Options", &["--step", "--plan", "--help-all"], "--archive"),
     ] {
         let help = place.affiant(verb.split(' ').chain(["--help"])).run().code(0).stdout_text();

@@ -400,11 +400,9 @@ fn services_are_named_or_nobody_is_asked() {
     let public = ["--fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers", "http://127.0.0.1:1"];
     sign(&public).run().code(2).stderr_has(&["no public registry", "--log-public-ok"]);
     // A variable that says nothing else is being told; one that says no, or answers cosign's question, is not.
-    let consent = |name: &str, value: &str| {
-        let nobody = ["--oidc-disable-ambient-providers"];
-        sign(&[&public[..], &nobody].concat()).env(name, value).run()
-    };
-    consent("AFFIANT_LOG_PUBLIC_OK", "true").code(4).stderr_has(&["there is no identity token"]);
+    let over = token(&json!({"exp": 1_700_000_000}));
+    let consent = |name: &str, value: &str| sign(&public).env("SIGSTORE_ID_TOKEN", &over).env(name, value).run();
+    consent("AFFIANT_LOG_PUBLIC_OK", "true").code(4).stderr_has(&["expired"]);
     for (name, value) in [("AFFIANT_LOG_PUBLIC_OK", "false"), ("AFFIANT_LOG_PUBLIC_OK", "0"), ("COSIGN_YES", "true")] {
         consent(name, value).code(2).stderr_has(&["no public registry", "--log-public-ok"]);
     }

@@ -154,6 +154,28 @@ fn a_list_that_is_too_long_is_not_taken_for_an_empty_one() {
     image(&place, &["copy", &name, "oci:layout"]).code(4).stdout("").stderr_has(&said[1..]);
 }
 
+/// Longer than is fetched, and not longer than is read: the same for whoever looks.
+#[test]
+fn more_referrers_than_are_fetched_are_told_by_all_who_look() {
+    let place = place();
+    let registry = Registry::old();
+    let (name, digest) = signed(&place, &registry, "bundle");
+    let tag = digest.tag("");
+    let mut list = registry.manifest("app", &tag).expect("a list");
+    let entries = list["manifests"].as_array_mut().expect("a list");
+    let first = entries[0].clone();
+    entries.extend((0..2000).map(|number| {
+        let mut entry = first.clone();
+        entry["digest"] = json!(Digest::of(format!("{number}").as_bytes()));
+        entry
+    }));
+    registry.put("app", Some(&tag), INDEX, list.to_string().as_bytes());
+    for verb in [&["tree"][..], &["verify", "--key", "c.pub"], &["download", "attestation"]] {
+        let ended = image(&place, &[verb, &[&name]].concat()).code(4).stdout("");
+        ended.stderr_has(&["the list of referrers of sha256:", "2001", "2000"]);
+    }
+}
+
 /// An outage is no answer, whatever else was found.
 #[test]
 fn an_outage_is_no_answer() {

@@ -263,7 +263,11 @@ fn of_issuer(data: &[u8]) {
     }
     for status in [200, 400] {
         if let Ok(Given::Token(token)) = session.token(status, data, &[]) {
-            assert_eq!((status, json(data)["id_token"].as_str()), (200, Some(token.as_str())));
+            assert_eq!(status, 200, "no refusal");
+            // In members that are for others, bytes may stand that are no text: then there is no second reading.
+            if let Ok(second) = serde_json::from_slice::<Value>(data) {
+                assert_eq!(second["id_token"].as_str(), Some(token.as_str()));
+            }
         }
     }
     if let Ok(mut device) = Device::parse(&session, data, &permits) {

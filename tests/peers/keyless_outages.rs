@@ -57,6 +57,29 @@ fn a_log_that_is_down_for_a_while() {
     let _ = verify(&place, &stack, &[], &image).code(0);
 }
 
+/// A real minute, of which the pauses between questions grow long: beside other tests it costs nothing but waiting.
+#[test]
+#[ignore = "a minute of waiting for each log: beside the others, with --ignored"]
+fn a_log_that_is_down_for_a_minute() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    need_sigstore!("cosign3", "crane");
+    let (place, stack) = (place(), Stack::new());
+    for log in ["rekor2", "rekor1"] {
+        let Some(proof) = proofs().find(|proof| proof.name == log) else { continue };
+        let image = image(&place, &format!("minute-{log}"));
+        let proxy = Proxy::before(&stack.service(log), Weather::Broken);
+        let begun = Instant::now();
+        proxy.becomes_after(MINUTE, Weather::Well);
+        let _ = sign(&place, &stack, &proxy, log, &["--retry-for", "5m", "--log", log], &image).code(0);
+        assert!(begun.elapsed() >= MINUTE, "{log}");
+        // Neither given up nor asked all the time.
+        assert!((4..=60).contains(&proxy.asked()), "{log}: {}", proxy.asked());
+        let _ = verify(&place, &stack, &[], &image).code(0);
+        let taken = call(&place, "cosign3", &line(&[&["verify"], proof.check], &stack.gitlab_flags(), &[&image]));
+        assert!(taken.passed(), "{log}: {}", taken.stderr);
+    }
+}
+
 #[test]
 fn a_log_that_never_answers() {
     need_sigstore!("crane");

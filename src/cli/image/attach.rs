@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use affiant_core::image::Digest;
 use affiant_core::image::attach::{self, Document, Form, Keeper, Kept, MAX_DOCUMENTS, NotAlone, Part, Refused};
 use affiant_core::image::attached;
 use affiant_core::image::shared::SharedError;
+use affiant_core::image::{Digest, Target};
 use affiant_core::sign::{PublicKey, Signer};
 use affiant_core::verify::Source as _;
 use clap::{Args, ValueEnum};
@@ -300,13 +300,22 @@ pub(crate) struct After {
 }
 
 impl After {
-    /// As `--attach[=IMAGE]` says it.
+    /// As `--attach[=IMAGE]` says it. What can never work is refused.
     pub(crate) fn read(text: &str) -> Result<Self, Failure> {
         let named = (!text.is_empty()).then(|| text.to_owned());
-        if let Some(name) = &named {
-            super::targets::named(name)?;
+        if let Some(name) = &named
+            && let Target::DockerArchive(..) = super::targets::named(name)?
+        {
+            return Err(Failure::usage(format!("--attach={name}: nothing can be kept in a docker archive"))
+                .hint("name a registry's image, `oci:FOLDER` or `oci-archive:FILE`"));
         }
+        surroundings::check_passwords()?;
         Ok(Self { named, registry: RegistryArgs::of_variables()? })
+    }
+
+    /// The image that was named.
+    pub(crate) fn named(&self) -> Option<&str> {
+        self.named.as_deref()
     }
 
     /// Attaches the envelopes of a run, the collection first, as JSON: to all the images or, where one is not there or one

@@ -81,38 +81,40 @@ pub(crate) struct LoadArgs {
     how: HowArgs,
 }
 
-/// Carries, and says on stderr what was carried.
-pub(super) fn transfer(
-    from: &Place,
-    chosen: Chosen,
-    to: &Destination,
-    tag: Option<&str>,
-    options: &Options,
-    output: &Output,
-) -> Result<Report, Failure> {
-    let report = carried(from, chosen, to, tag, options, output)?;
-    to.finish()?;
-    Ok(report)
+/// Where something is carried, and how.
+pub(super) struct Way<'a> {
+    pub(super) to: &'a Destination,
+    pub(super) tag: Option<&'a str>,
+    pub(super) options: &'a Options,
 }
 
-/// The same without the end: more may come. [`Destination::finish`] must follow.
-fn carried(
-    from: &Place,
-    chosen: Chosen,
-    to: &Destination,
-    tag: Option<&str>,
-    options: &Options,
-    output: &Output,
-) -> Result<Report, Failure> {
-    let mut options = options.clone();
-    if let (Some(source), Some(destination)) = (&from.reference, &to.reference)
-        && source.registry == destination.registry
-        && source.repository != destination.repository
-    {
-        options.mount_from = Some(source.repository.clone());
+impl Way<'_> {
+    /// Carries, and says on stderr what was carried.
+    pub(super) fn transfer(&self, from: &Place, chosen: Chosen, output: &Output) -> Result<Report, Failure> {
+        let report = self.carried(from, chosen, output)?;
+        self.to.finish()?;
+        Ok(report)
     }
-    let report = carry(&*from.repository, chosen, &*to.repository, tag, &options)
-        .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.repository.name()), &error))?;
+
+    /// The same without the end: more may come. [`Destination::finish`] must follow.
+    fn carried(&self, from: &Place, chosen: Chosen, output: &Output) -> Result<Report, Failure> {
+        let Self { to, tag, options } = *self;
+        let mut options = options.clone();
+        if let (Some(source), Some(destination)) = (&from.reference, &to.reference)
+            && source.registry == destination.registry
+            && source.repository != destination.repository
+        {
+            options.mount_from = Some(source.repository.clone());
+        }
+        let report = carry(&*from.repository, chosen, &*to.repository, tag, &options)
+            .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.repository.name()), &error))?;
+        tell(&report, output);
+        Ok(report)
+    }
+}
+
+/// What was carried.
+fn tell(report: &Report, output: &Output) {
     for note in report.notes.iter().take(SHOWN) {
         output.message(&format!("passed over: {note}"));
     }
@@ -124,12 +126,11 @@ fn carried(
             "one image of the index {index} was carried: the index, and what is signed about it, stayed behind"
         ));
     }
-    let Report { manifests, evidence, sent, mounted, present, .. } = &report;
+    let Report { manifests, evidence, sent, mounted, present, .. } = report;
     output.message(&format!(
         "{manifests} manifests and {evidence} of evidence; {} blobs sent ({} bytes), {mounted} taken over, {present} there already",
         sent.0, sent.1
     ));
-    Ok(report)
 }
 
 fn failed(what: &str, error: &CarryError) -> Failure {
@@ -194,10 +195,11 @@ fn run(from: Named<'_>, to: Named<'_>, how: &HowArgs, output: &Output) -> Result
         (None, At::Tag(tag), None) => Some(tag.clone()),
         _ => destination.tag.clone(),
     };
-    let report = carried(&source, chosen.clone(), &destination, kept.as_deref(), &how.options(), output)?;
+    let way = Way { to: &destination, tag: kept.as_deref(), options: &how.options() };
+    let report = way.carried(&source, chosen.clone(), output)?;
     if let Some(both) = elsewhere {
         // Where both have something under the same tag, the image's own was put first, and this is added to it.
-        carried(&both, chosen, &destination, kept.as_deref(), &how.options(), output)?;
+        way.carried(&both, chosen, output)?;
     }
     destination.finish()?;
     output.data(format!("{}@{}\n", destination.shown, report.root.digest).as_bytes())?;

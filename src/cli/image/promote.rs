@@ -12,7 +12,7 @@ use affiant_core::verdict::{Answer, Verdict};
 use affiant_core::vsa;
 use clap::Args;
 
-use super::copy::{chosen, transfer};
+use super::copy::{Way, chosen};
 use super::keeping::not_kept;
 use super::place::Image;
 use super::sign::{SealedStatement, registries, tell};
@@ -29,20 +29,6 @@ use crate::cli::{Ending, keys, outputs, surroundings};
 #[command(
     mut_arg("fulcio_url", |arg| arg.help("Certificate authority (Fulcio) for the summary; without --vsa-key, an identity signs it")),
     mut_arg("trusted_root", |arg| arg.help("Check what these services answer with this root of trust: a file, or `public`; it says nothing of whom the gate trusts")),
-    mut_arg("oidc_issuer", |arg| arg.hide(true)),
-    mut_arg("oidc_client_id", |arg| arg.hide(true)),
-    mut_arg("oidc_provider", |arg| arg.hide(true)),
-    mut_arg("oidc_disable_ambient_providers", |arg| arg.hide(true)),
-    mut_arg("fulcio_auth_flow", |arg| arg.hide(true)),
-    mut_arg("oidc_redirect_url", |arg| arg.hide(true)),
-    mut_arg("oidc_client_secret_file", |arg| arg.hide(true)),
-    mut_arg("login_timeout", |arg| arg.hide(true)),
-    mut_arg("retry_for", |arg| arg.hide(true)),
-    mut_arg("log_public_ok", |arg| arg.hide(true)),
-    mut_arg("rekor_url", |arg| arg.hide(true)),
-    mut_arg("log", |arg| arg.hide(true)),
-    mut_arg("on_log_failure", |arg| arg.hide(true)),
-    mut_arg("spool", |arg| arg.hide(true)),
     after_help = "Example:\n  affiant promote build.example/app:1.4 prod.example/app:1.4 -p policy.signed.json -k policy.pub --vsa-key gate.key\n\nPrints the name that can be deployed. Exit codes: 0 promoted, 1 denied, 2 usage, 3 no evidence found, 4 no answer possible."
 )]
 pub(crate) struct PromoteArgs {
@@ -125,7 +111,8 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
     let chosen = chosen(&source, None).map_err(unanswered)?;
     let destination = targets.destination(&args.to, target, &judged)?;
     let options = Options { prefix: opened.image.prefix().to_owned(), ..Options::default() };
-    transfer(&source, chosen, &destination, None, &options, output).map_err(unanswered)?;
+    let way = Way { to: &destination, tag: None, options: &options };
+    way.transfer(&source, chosen, output).map_err(unanswered)?;
 
     let name = format!("{}@{judged}", destination.shown);
     let mut trusted = args.gate.trusted()?;

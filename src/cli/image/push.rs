@@ -4,7 +4,7 @@ use affiant_core::image::carry::Options;
 use affiant_core::image::{Digest, Target};
 use clap::Args;
 
-use super::copy::{chosen, transfer};
+use super::copy::{Way, chosen};
 use super::targets::{TargetArgs, named};
 use crate::cli::Ending;
 use crate::cli::failure::{Failure, Kind};
@@ -48,7 +48,8 @@ pub(super) fn push(args: &PushArgs, output: &Output) -> Result<Ending, Failure> 
             .hint("nothing was sent"));
     }
     let destination = args.targets.destination(&args.image, target, &attested)?;
-    let report = transfer(&source, chosen, &destination, destination.tag.as_deref(), &Options::default(), output)?;
+    let way = Way { to: &destination, tag: destination.tag.as_deref(), options: &Options::default() };
+    let report = way.transfer(&source, chosen, output)?;
     if report.root.digest != attested {
         return Err(Failure::new(Kind::Denied, format!("the registry has {}, and not {attested}", report.root.digest)));
     }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use affiant_core::image::attached::{self, BUNDLE_TYPE, IN_TOTO_TYPE, PREDICATE_TYPE};
+use affiant_core::image::attached::{BUNDLE_TYPE, IN_TOTO_TYPE, PREDICATE_TYPE};
 use affiant_core::image::platforms::members_there;
-use affiant_core::image::{At, Descriptor, Digest, Listed, RepositoryError, Skipped};
+use affiant_core::image::walk::{self, Referring};
+use affiant_core::image::{Descriptor, Digest, RepositoryError, Skipped};
 use clap::{Args, ValueEnum};
 
 use super::place::{Image, RegistryArgs, tell_skipped};
@@ -129,15 +130,7 @@ fn kept_about(image: &Image, of: &Digest, skipped: &mut Vec<Skipped>) -> Result<
     for (shown, keeper) in image.keepers_shown() {
         for (what, suffix) in [("signatures", ".sig"), ("attestations", ".att"), ("SBOMs", ".sbom")] {
             let tag = format!("{}{}", image.prefix(), of.tag(suffix));
-            let stored = match keeper.manifest(&At::Tag(tag.clone())) {
-                Ok(Some(stored)) => stored,
-                Ok(None) => continue,
-                Err(error) if error.is_outage() => return Err(error),
-                Err(error) => {
-                    skipped.push(Skipped::hiding(tag, error.one_line()));
-                    continue;
-                }
-            };
+            let Some(stored) = walk::tagged(keeper, &tag, skipped)? else { continue };
             lines.push(format!("├── {what} in the tag {shown}:{tag}"));
             let layers = stored.manifest().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
             for layer in layers {
@@ -145,23 +138,19 @@ fn kept_about(image: &Image, of: &Digest, skipped: &mut Vec<Skipped>) -> Result<
                 lines.push(format!("│   ├── {} {}", layer.digest, one_line(kind)));
             }
         }
-        let Listed { entries, skipped: unread } = attached::referrers(keeper, of)?;
-        skipped.extend(unread);
-        for entry in entries {
-            // What a list says is not believed: the manifest says what it is.
-            let manifest = keeper.manifest(&At::Digest(entry.digest.clone())).ok().flatten();
-            let manifest = manifest.and_then(|stored| stored.manifest().ok());
-            let is_about = manifest.as_ref().and_then(|manifest| manifest.subject.as_ref());
-            let kind = match &manifest {
-                None => "(cannot be read)",
-                Some(_) if is_about.is_none_or(|subject| subject.digest != *of) => "(about another manifest)",
-                Some(manifest) => manifest.artifact_type().unwrap_or("(of no type)"),
+        let unread = walk::referrers(keeper, of, |entry, referring| {
+            let (kind, manifest) = match &referring {
+                Referring::Manifest(manifest) => (manifest.artifact_type().unwrap_or("(of no type)"), Some(manifest)),
+                Referring::Other(manifest) => ("(about another manifest)", Some(manifest)),
+                Referring::Absent | Referring::Malformed(_) | Referring::Unreadable(_) => ("(cannot be read)", None),
             };
-            let noted = manifest.as_ref().and_then(|manifest| manifest.annotations.as_ref());
+            let noted = manifest.and_then(|manifest| manifest.annotations.as_ref());
             let predicate = noted.and_then(|noted| noted.get(BUNDLE_TYPE).or_else(|| noted.get(IN_TOTO_TYPE)));
             let predicate = predicate.map(|predicate| format!(", {}", one_line(predicate))).unwrap_or_default();
             lines.push(format!("├── referrer {shown}@{} {}{predicate}", entry.digest, one_line(kind)));
-        }
+            Ok(())
+        })?;
+        skipped.extend(unread);
     }
     Ok(lines)
 }

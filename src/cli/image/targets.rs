@@ -7,6 +7,7 @@ use affiant_core::image::layout::{Edited, docker_archive, pack};
 use affiant_core::image::{At, Digest, Inside, Layout, Reference, Repository, RepositoryError, Target};
 use clap::Args;
 
+use super::scratch::Scratch;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::surroundings::{Asking, OpenRegistries};
 
@@ -56,7 +57,7 @@ pub(crate) struct Place {
     /// In a layout: the name of the repository that its entry says.
     pub(super) known_as: Option<String>,
     /// An archive that is changed, and the folder of its changes.
-    edited: Option<(Arc<Edited>, tempfile::TempDir)>,
+    edited: Option<(Arc<Edited>, Scratch)>,
 }
 
 /// A place that is written.
@@ -67,7 +68,7 @@ pub(super) struct Destination {
     /// The place without tag and digest, as it can be named.
     pub(super) shown: String,
     /// An archive is packed from this folder when all is in it.
-    packs: Option<(tempfile::TempDir, PathBuf)>,
+    packs: Option<(Scratch, PathBuf)>,
 }
 
 /// Says what a target is; a file or folder without a prefix is looked at.
@@ -125,12 +126,6 @@ pub(crate) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -
     Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
 }
 
-/// A folder beside a file, in which its changes are.
-fn scratch(file: &Path) -> std::io::Result<tempfile::TempDir> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    tempfile::Builder::new().prefix(".affiant-layout-").tempdir_in(folder.unwrap_or(Path::new(".")))
-}
-
 impl TargetArgs {
     /// What of this `resume` has to be told. A password is not among it.
     pub(crate) fn resume_flags(&self) -> &'static str {
@@ -169,7 +164,7 @@ impl TargetArgs {
                 in_layout(Layout::open_archive(&path).map_err(failed)?, &at, shown).map_err(failed)
             }
             (Target::LayoutArchive(path, at), Use::Change) => {
-                let folder = scratch(&path).map_err(|error| no_answer(text, &error))?;
+                let folder = Scratch::beside(&path).map_err(|error| no_answer(text, &error))?;
                 let changed = Arc::new(Edited::open(&path, folder.path()).map_err(failed)?);
                 let layout = changed.layout();
                 let at = at.at().map_or_else(|| layout.only_root(), Ok).map_err(failed)?;
@@ -264,7 +259,7 @@ impl TargetArgs {
                     return Err(Failure::new(Kind::NoAnswer, format!("{} is there already", path.display()))
                         .hint("an archive is written whole: choose another name, or take it away"));
                 }
-                let folder = scratch(&path).map_err(|error| no_answer(text, &error))?;
+                let folder = Scratch::beside(&path).map_err(|error| no_answer(text, &error))?;
                 let repository = Arc::new(Layout::create(&folder.path().join("layout")).map_err(failed)?);
                 let shown = format!("oci-archive:{}", path.display());
                 Ok(Destination { repository, tag: named.tag, reference: None, shown, packs: Some((folder, path)) })

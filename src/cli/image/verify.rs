@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use affiant_core::at_once::{self, UnderWay};
 use affiant_core::image::found::{self, Accepted, Check, Demand, Found, Refused, Skipped, Sought, judge_signature};
 use affiant_core::sigstore::budget::Budget;
 use affiant_core::sigstore::judge;
@@ -91,7 +91,7 @@ pub(super) fn in_order<J: Sync, T: Send>(
     work: impl Fn(&J) -> Result<T, Failure> + Sync,
     take: impl FnMut(T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    ordered(jobs, work, take, false)
+    at_once::in_order(jobs, AT_ONCE, UnderWay::Dropped, work, take)
 }
 
 /// The same; what was under way when one failed is given to `take` as well, for it was done. Nothing more is begun.
@@ -100,52 +100,7 @@ pub(super) fn all_in_order<J: Sync, T: Send>(
     work: impl Fn(&J) -> Result<T, Failure> + Sync,
     take: impl FnMut(T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    ordered(jobs, work, take, true)
-}
-
-fn ordered<J: Sync, T: Send>(
-    jobs: &[J],
-    work: impl Fn(&J) -> Result<T, Failure> + Sync,
-    mut take: impl FnMut(T) -> Result<(), Failure>,
-    takes_rest: bool,
-) -> Result<(), Failure> {
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let (send, done) = std::sync::mpsc::sync_channel(AT_ONCE);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(jobs.len()) {
-            let send = send.clone();
-            scope.spawn(|| {
-                let send = send;
-                while !stop.load(Ordering::Relaxed) {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(at) else { return };
-                    let result = work(job);
-                    stop.fetch_or(result.is_err(), Ordering::Relaxed);
-                    if send.send((at, result)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(send);
-        let mut early = BTreeMap::new();
-        let mut wanted = 0;
-        let mut first = None;
-        for (at, result) in done {
-            early.insert(at, result);
-            while let Some(result) = early.remove(&wanted) {
-                wanted += 1;
-                if let Err(failure) = result.and_then(&mut take) {
-                    stop.store(true, Ordering::Relaxed);
-                    if !takes_rest {
-                        return Err(failure);
-                    }
-                    first.get_or_insert(failure);
-                }
-            }
-        }
-        first.map_or(Ok(()), Err)
-    })
+    at_once::in_order(jobs, AT_ONCE, UnderWay::Taken, work, take)
 }
 
 /// What was found about an image.

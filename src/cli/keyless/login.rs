@@ -4,7 +4,7 @@
 //! means. In a job nobody is asked, however it is configured: a log is no place for a question.
 
 use std::fmt;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use affiant_core::keyless::login::Redirect;
 use clap::Args;
 use zeroize::Zeroizing;
 
+use super::token::secret_of;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
 use crate::cli::run::duration;
@@ -21,7 +22,7 @@ use crate::cli::surroundings::variable;
 #[cfg(feature = "remote")]
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Longest file with the secret of a client, in bytes.
-const MAX_SECRET: u64 = 4096;
+const MAX_SECRET: usize = 4096;
 
 /// How somebody logs in.
 #[derive(Args, Clone)]
@@ -124,17 +125,11 @@ impl LoginArgs {
 
     /// The secret of whoever asks.
     pub(super) fn secret(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        let file = self.secret_file();
-        let Some(file) = file else { return Ok(None) };
+        let Some(file) = self.secret_file() else { return Ok(None) };
         let cannot = |reason: String| {
             Failure::new(Kind::NoAnswer, format!("--oidc-client-secret-file {}: {reason}", file.display()))
         };
-        let mut text = Zeroizing::new(String::new());
-        let opened = std::fs::File::open(file).map_err(|error| cannot(error.kind().to_string()))?;
-        opened.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(|error| cannot(error.kind().to_string()))?;
-        if text.len() as u64 > MAX_SECRET {
-            return Err(cannot(format!("longer than {MAX_SECRET} bytes")));
-        }
+        let text = secret_of(file, MAX_SECRET).map_err(cannot)?;
         let secret = Zeroizing::new(text.trim().to_owned());
         if secret.is_empty() { Err(cannot("it is empty".to_owned())) } else { Ok(Some(secret)) }
     }
@@ -169,7 +164,7 @@ impl LoginArgs {
 
     /// How `resume` is told the same.
     pub(super) fn resume_flags(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let secret = self.oidc_client_secret_file.as_ref().map(|file| file.display().to_string());
+        let secret = self.secret_file().map(|file| file.display().to_string());
         let flags = [
             ("--fulcio-auth-flow", self.fulcio_auth_flow.clone()),
             ("--oidc-redirect-url", self.oidc_redirect_url.clone()),

@@ -302,9 +302,17 @@ impl From<Login> for Found {
     }
 }
 
+/// What a small file with a secret holds, or why it cannot be had, without any of it.
+pub(super) fn secret_of(path: &Path, limit: usize) -> Result<Zeroizing<String>, String> {
+    use std::io::Read as _;
+    let mut text = Zeroizing::new(String::new());
+    let file = std::fs::File::open(path).map_err(|error| error.kind().to_string())?;
+    file.take(limit as u64 + 1).read_to_string(&mut text).map_err(|error| error.kind().to_string())?;
+    if text.len() > limit { Err(format!("longer than {limit} bytes")) } else { Ok(text) }
+}
+
 /// A small file with a token.
 fn of_file(path: &Path, flag: &str) -> Result<Found, Failure> {
-    use std::io::Read as _;
     let cannot = |reason: String| {
         // What was given may be a token that is damaged: it is not shown.
         let what =
@@ -312,12 +320,7 @@ fn of_file(path: &Path, flag: &str) -> Result<Found, Failure> {
         Failure::new(Kind::NoAnswer, format!("{what}: {reason}"))
             .hint("name a file that has the token, and nothing else")
     };
-    let mut text = Zeroizing::new(String::new());
-    let file = std::fs::File::open(path).map_err(|error| cannot(error.kind().to_string()))?;
-    file.take(MAX_TOKEN as u64 + 1).read_to_string(&mut text).map_err(|error| cannot(error.kind().to_string()))?;
-    if text.len() > MAX_TOKEN {
-        return Err(cannot(format!("longer than {MAX_TOKEN} bytes")));
-    }
+    let text = secret_of(path, MAX_TOKEN).map_err(cannot)?;
     Ok(Found { source: Source::Here(text), from: path.display().to_string(), consumed: Vec::new() })
 }
 

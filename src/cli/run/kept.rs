@@ -94,7 +94,7 @@ impl Kept {
             Ok(names) => self.attached = Some(names),
             Err(failure) => {
                 self.failed = true;
-                let failure = match self.later() {
+                let failure = match self.later(attach.named().unwrap_or("IMAGE")) {
                     Some(later) => failure.hint(later),
                     None => failure,
                 };
@@ -104,18 +104,18 @@ impl Kept {
     }
 
     /// How what was not attached is attached later: from the archive, or else from the outfiles.
-    fn later(&self) -> Option<String> {
+    fn later(&self, image: &str) -> Option<String> {
         let archived: Vec<_> =
             self.envelopes.iter().filter_map(|one| one.archive.as_ref().zip(one.digest.as_deref())).collect();
         if let Some((folder, _)) = archived.first() {
             let digests: Vec<_> = archived.iter().map(|(_, digest)| *digest).collect();
             let is_default = places::archive_folder(None).is_ok_and(|default| default == **folder);
             let named = if is_default { String::new() } else { format!(" --archive dir:{}", folder.display()) };
-            return Some(format!("it is archived; later: affiant image attach IMAGE {}{named}", digests.join(" ")));
+            return Some(format!("it is archived; later: affiant image attach {image} {}{named}", digests.join(" ")));
         }
         let files = self.envelopes.iter().filter_map(|one| one.outfile.as_ref());
         let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
-        (!files.is_empty()).then(|| format!("it is written; later: affiant image attach IMAGE {}", files.join(" ")))
+        (!files.is_empty()).then(|| format!("it is written; later: affiant image attach {image} {}", files.join(" ")))
     }
 
     /// What was attached to images, where that was asked for.

@@ -23,19 +23,6 @@ use crate::cli::{outputs, surroundings};
 #[command(
     mut_arg("fulcio_url", |arg| arg.help("Certificate authority (Fulcio) for the summary; without --vsa-key, an identity signs it")),
     mut_arg("trusted_root", |arg| arg.help("Check what these services answer with this root of trust: a file, or `public`; it says nothing of whom the gate trusts")),
-    mut_arg("oidc_issuer", |arg| arg.hide(true)),
-    mut_arg("oidc_client_id", |arg| arg.hide(true)),
-    mut_arg("oidc_provider", |arg| arg.hide(true)),
-    mut_arg("oidc_disable_ambient_providers", |arg| arg.hide(true)),
-    mut_arg("fulcio_auth_flow", |arg| arg.hide(true)),
-    mut_arg("oidc_redirect_url", |arg| arg.hide(true)),
-    mut_arg("oidc_client_secret_file", |arg| arg.hide(true)),
-    mut_arg("login_timeout", |arg| arg.hide(true)),
-    mut_arg("retry_for", |arg| arg.hide(true)),
-    mut_arg("log_public_ok", |arg| arg.hide(true)),
-    mut_arg("rekor_url", |arg| arg.hide(true)),
-    mut_arg("key_certificate", |arg| arg.hide(true)),
-    mut_arg("key_certificate_chain", |arg| arg.hide(true))
 )]
 pub(super) struct SummaryArgs {
     /// Write a signed verification summary (VSA) of the answer

@@ -5,8 +5,6 @@
 //! that lists referrers itself does not say of which images it has any.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::claim::Claim;
 use super::found::{self, Content, Demand, Found, Skipped, Sought, judge_attestation, judge_signature};
@@ -15,6 +13,7 @@ use super::manifest::Manifest;
 use super::payload::Payload;
 use super::reference::{At, Digest, Reference};
 use super::repository::{Repository, RepositoryError};
+use crate::at_once;
 use crate::evidence::Statement;
 use crate::sign::PublicKey;
 
@@ -114,7 +113,8 @@ pub fn audit(repository: &dyn Repository, name: Option<&str>, options: &Options)
     if count > MAX_IMAGES {
         return Err(RepositoryError::Large { what: repository.name(), found: count as u64, limit: MAX_IMAGES as u64 });
     }
-    for (tag, digest) in at_once(&plain, options.at_once, |tag| repository.resolve(&At::Tag(tag.clone())))? {
+    let named = at_once::all(&plain, options.at_once, |tag| repository.resolve(&At::Tag(tag.clone())))?;
+    for (tag, digest) in plain.iter().zip(named) {
         // One that went away meanwhile is none.
         if let Some(found) = digest {
             tags.insert(tag.clone(), found.digest);
@@ -122,8 +122,8 @@ pub fn audit(repository: &dyn Repository, name: Option<&str>, options: &Options)
     }
     let all: BTreeSet<Digest> = tags.values().chain(evidence.keys()).cloned().collect();
     let all: Vec<Digest> = all.into_iter().collect();
-    let seen: BTreeMap<&Digest, Seen> =
-        at_once(&all, options.at_once, |digest| look(repository, name, digest, options))?.into_iter().collect();
+    let seen = at_once::all(&all, options.at_once, |digest| look(repository, name, digest, options))?;
+    let seen: BTreeMap<&Digest, Seen> = all.iter().zip(seen).collect();
     let mut found = Audit::default();
     let mut reached: BTreeSet<Digest> = tags.values().cloned().collect();
     reached.extend(tags.values().filter_map(|digest| seen.get(digest)).flat_map(|seen| seen.below.clone()));
@@ -166,42 +166,6 @@ fn evidence_of(tag: &str, prefix: &str) -> Option<Digest> {
         Some(tag).filter(|tag| is_evidence_tag(tag))
     })?;
     Digest::from_hex(tag.strip_prefix("sha256-")?.get(..64)?).ok()
-}
-
-/// Asks about all, several at the same time; the first that fails ends it.
-fn at_once<T: Sync, R: Send>(
-    all: &[T],
-    at_once: usize,
-    ask: impl Fn(&T) -> Result<R, RepositoryError> + Sync,
-) -> Result<Vec<(&T, R)>, RepositoryError> {
-    let next = Mutex::new(all.iter());
-    let done = Mutex::new(Vec::new());
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..at_once.clamp(1, 16).min(all.len()) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(one) = next.lock().ok().and_then(|mut next| next.next()) else { return };
-                    let answer = ask(one);
-                    stop.fetch_or(answer.is_err(), Ordering::Relaxed);
-                    if let Ok(mut done) = done.lock() {
-                        done.push((one, answer));
-                    }
-                }
-            });
-        }
-    });
-    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let found: Vec<_> = done.into_iter().map(|(one, answer)| Ok((one, answer?))).collect::<Result<_, _>>()?;
-    if found.len() < all.len() {
-        let (found, limit) = (all.len() as u64, found.len() as u64);
-        return Err(RepositoryError::Large {
-            what: "what was asked, of which a part was lost,".to_owned(),
-            found,
-            limit,
-        });
-    }
-    Ok(found)
 }
 
 /// Looks at one image and what is kept about it.

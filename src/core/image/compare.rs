@@ -3,12 +3,8 @@
 //! An image that was pushed, recompressed, or put into an index has another digest; its config, and with it the digests of
 //! its unpacked layers (`diff_ids`, OCI image specification, "Layer `DiffID`"), stay.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -17,6 +13,7 @@ use super::manifest::{Descriptor, Kind, MAX_MANIFEST, Manifest};
 use super::platforms::{Runnable, runnable};
 use super::reference::{At, Digest};
 use super::repository::{Repository, RepositoryError, Stored};
+use crate::at_once::{self, UnderWay};
 use crate::inflate::{Compression, Inflater};
 
 /// Bytes to which a layer may inflate whatever its length …
@@ -271,29 +268,20 @@ pub fn layers_unproven(repository: &dyn Repository, manifest: &Manifest) -> Resu
     if layers.len() != ids.len() {
         return Ok(Some(format!("it has {} layers, and its config names {}", layers.len(), ids.len())));
     }
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(BTreeMap::new());
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(layer) = layers.get(index) else { return };
-            let digest = layer_diff_id(repository, layer);
-            found.lock().unwrap_or_else(PoisonError::into_inner).insert(index, digest);
-        }
+    let mut ids = ids.iter().enumerate();
+    let mut other = None;
+    let take = |digest: Digest| {
+        let of_config = ids.next().filter(|(_, id)| **id != digest);
+        other = other.take().or_else(|| of_config.map(|(index, id)| (index, digest, id.clone())));
+        Ok(())
     };
-    thread::scope(|scope| {
-        for _ in 1..AT_ONCE.min(layers.len()) {
-            scope.spawn(work);
+    let looked = at_once::in_order(layers, AT_ONCE, UnderWay::Dropped, |layer| layer_diff_id(repository, layer), take);
+    match other {
+        Some((index, digest, id)) => {
+            Ok(Some(format!("its layer {index} unpacks to {digest}, and its config says {id}")))
         }
-        work();
-    });
-    for (index, digest) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        let digest = digest?;
-        if digest != ids[index] {
-            return Ok(Some(format!("its layer {index} unpacks to {digest}, and its config says {}", ids[index])));
-        }
+        None => looked.map(|()| None),
     }
-    Ok(None)
 }
 
 /// Which members of two configs differ.

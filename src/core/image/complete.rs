@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use super::attached::{
     self, CERTIFICATE, ENVELOPE, Kind, LOG, Layer, MAX_LAYER, Referrer, SIGNATURE_ARTIFACT, SIMPLE_SIGNING, delist,
 };
-use super::found::MAX_FETCHED;
 use super::manifest::{Descriptor, EMPTY, Manifest, OCI_EMPTY};
 use super::reference::{At, Digest};
-use super::repository::{Listed, Repository, RepositoryError, Skipped};
+use super::repository::{Repository, RepositoryError, Skipped};
 use super::shared::{self, Change, Pace, SharedError};
 use super::sigstore::{BUNDLE, BUNDLE_V03, Bundle, MAX_BUNDLE};
+use super::walk;
 use crate::dsse::{Envelope, pae_header};
 use crate::keyless::queue::{Place, QueueError, Queued};
 use crate::keyless::rekor::LogEntry;
@@ -88,24 +88,16 @@ fn referrers(
     subject: &Digest,
     is_sought: impl Fn(&Manifest) -> bool,
 ) -> Result<Vec<(Digest, Manifest)>, RepositoryError> {
-    let Listed { entries, skipped } = attached::referrers(repository, subject)?;
-    if entries.len() > MAX_FETCHED {
-        let what = format!("the list of referrers of {subject}");
-        return Err(RepositoryError::Large { what, found: entries.len() as u64, limit: MAX_FETCHED as u64 });
-    }
     let mut found = Vec::new();
-    for entry in entries {
-        let stored = match repository.manifest(&At::Digest(entry.digest.clone())) {
-            Ok(Some(stored)) => stored,
-            Err(error @ RepositoryError::Refused { .. }) => return Err(error),
-            // What is gone, or cannot be read, is not the signature.
-            Ok(None) | Err(_) => continue,
-        };
-        let Ok(manifest) = stored.manifest() else { continue };
-        if manifest.subject.as_ref().is_some_and(|one| one.digest == *subject) && is_sought(&manifest) {
-            found.push((entry.digest, manifest));
+    let skipped = walk::referrers(repository, subject, |entry, referring| {
+        // What is gone, or cannot be read, is not the signature.
+        if let Ok(manifest) = referring.manifest()?
+            && is_sought(&manifest)
+        {
+            found.push((entry.digest.clone(), manifest));
         }
-    }
+        Ok(())
+    })?;
     match skipped.into_iter().find(|one| one.hides) {
         // It may be in what cannot be read: then nobody can say that it is not there.
         Some(Skipped { place, reason, .. }) if found.is_empty() => Err(RepositoryError::Wrong { what: place, reason }),

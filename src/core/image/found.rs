@@ -8,20 +8,20 @@ mod judged;
 use super::attached::{self, ENVELOPE, Kind, MAX_LAYER, SIGNATURE_ARTIFACT};
 use super::claim::{Claim, SIGN};
 use super::manifest::{Descriptor, Kind as ManifestKind, Manifest};
-use super::reference::{At, Digest};
-use super::repository::{Listed, Repository, RepositoryError, Stored};
+use super::reference::Digest;
+use super::repository::{Repository, RepositoryError};
 use super::sigstore::{BUNDLE, Bundle, Content as Signed, MAX_BUNDLE, Signer};
+use super::walk::{self, Referring};
 use crate::dsse::Envelope;
 use crate::sigstore::judge::Material;
 
 pub use super::repository::Skipped;
+pub use super::walk::MAX_FETCHED;
 
 pub use self::judged::{
     Accepted, Check, Demand, Refused, Statement, judge_attestation, judge_signature, judge_signature_within,
 };
 
-/// Most referrers of one image that are fetched.
-pub const MAX_FETCHED: usize = 2000;
 /// Most bytes of all signatures and attestations of one image that are fetched.
 pub const MAX_TOTAL: u64 = 512 * 1024 * 1024;
 
@@ -138,24 +138,15 @@ fn each_kept(
             Sought::Attestations => Kind::Attestation,
         };
         let tag = format!("{prefix}{}", of.tag(kind.suffix()));
-        match repository.manifest(&At::Tag(tag.clone())) {
-            Ok(Some(stored)) => search.layers(&tag, &stored, kind)?,
-            Ok(None) => {}
-            Err(error) if error.is_outage() => return Err(error),
-            Err(error) => search.skipped.push(Skipped::hiding(tag, error.one_line())),
+        if let Some(stored) = walk::tagged(*repository, &tag, &mut search.skipped)? {
+            match stored.manifest() {
+                Ok(manifest) => search.layers(&tag, &manifest, kind)?,
+                Err(error) => search.skip(&tag, error.to_string()),
+            }
         }
-        let Listed { entries, skipped: unread } = attached::referrers(*repository, of)?;
-        search.skipped.extend(unread);
-        if entries.len() > MAX_FETCHED {
-            return Err(RepositoryError::Large {
-                what: format!("the list of referrers of {of}"),
-                found: entries.len() as u64,
-                limit: MAX_FETCHED as u64,
-            });
-        }
-        for entry in &entries {
-            search.referrer(entry)?;
-        }
+        skipped.append(&mut search.skipped);
+        let unread = walk::referrers(*repository, of, |entry, referring| search.referrer(entry, referring))?;
+        skipped.extend(unread);
         skipped.append(&mut search.skipped);
     }
     Ok(skipped)
@@ -236,15 +227,8 @@ impl Search<'_> {
     }
 
     /// The layers of a manifest.
-    fn layers(&mut self, place: &str, stored: &Stored, kind: Kind) -> Result<(), RepositoryError> {
-        let manifest = match stored.manifest() {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                self.skip(place, error.to_string());
-                return Ok(());
-            }
-        };
-        let layers = match attached::layers(&manifest, kind) {
+    fn layers(&mut self, place: &str, manifest: &Manifest, kind: Kind) -> Result<(), RepositoryError> {
+        let layers = match attached::layers(manifest, kind) {
             Ok(layers) => layers,
             Err(reason) => {
                 self.skip(place, reason);
@@ -264,35 +248,23 @@ impl Search<'_> {
     }
 
     /// What a list says is a referrer.
-    fn referrer(&mut self, entry: &Descriptor) -> Result<(), RepositoryError> {
+    fn referrer(&mut self, entry: &Descriptor, referring: Referring) -> Result<(), RepositoryError> {
         let place = format!("referrer {}", entry.digest);
-        let stored = match self.repository.manifest(&At::Digest(entry.digest.clone())) {
-            Ok(Some(stored)) => stored,
-            Ok(None) => {
-                self.skip(place, "it is listed, and not there");
-                return Ok(());
-            }
-            Err(error @ RepositoryError::Refused { .. }) => return Err(error),
-            Err(error) => {
-                self.skip(place, error.to_string());
-                return Ok(());
-            }
-        };
-        let manifest = match stored.manifest() {
-            Ok(manifest) if manifest.kind() == ManifestKind::Image => manifest,
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                self.skip(place, error.to_string());
-                return Ok(());
-            }
-        };
-        if manifest.subject.as_ref().is_none_or(|subject| subject.digest != *self.of) {
-            self.skip(place, "it is about another manifest");
+        if let Referring::Manifest(manifest) | Referring::Other(manifest) = &referring
+            && manifest.kind() != ManifestKind::Image
+        {
             return Ok(());
         }
+        let manifest = match referring.manifest()? {
+            Ok(manifest) => manifest,
+            Err(reason) => {
+                self.skip(place, reason);
+                return Ok(());
+            }
+        };
         let kind = manifest.artifact_type().unwrap_or_default();
         if self.sought == Sought::Signatures && kind == SIGNATURE_ARTIFACT {
-            return self.layers(&place, &stored, Kind::Signature);
+            return self.layers(&place, &manifest, Kind::Signature);
         }
         let has = |wanted: &str| {
             kind.starts_with(wanted) || manifest.layers().iter().any(|layer| layer.media_type.starts_with(wanted))

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::attached::{self, ENVELOPE, MAX_LAYER, SIGNATURE_ARTIFACT, SIMPLE_SIGNING, delist};
+use super::attached::{ENVELOPE, MAX_LAYER, SIGNATURE_ARTIFACT, SIMPLE_SIGNING, delist};
 use super::claim::{Claim, SIGN};
-use super::found::{MAX_FETCHED, MAX_TOTAL};
+use super::found::MAX_TOTAL;
 use super::manifest::{Descriptor, Manifest};
 use super::reference::{At, Digest};
-use super::repository::{Listed, Repository, RepositoryError, Skipped};
+use super::repository::{Repository, RepositoryError, Skipped};
 use super::shared::{Pace, SharedError};
 use super::sigstore::{BUNDLE, Bundle, Content};
+use super::walk;
 
 /// What the media type of a bill of materials has in it (`cosign attach sbom`).
 const SBOMS: [&str; 4] = ["spdx", "cyclonedx", "syft", "sbom"];
@@ -75,15 +76,7 @@ pub fn list(
     let mut skipped = Vec::new();
     for (suffix, sort) in [(".sig", Sort::Signature), (".att", Sort::Attestation), (".sbom", Sort::Sbom)] {
         let tag = format!("{prefix}{}", of.tag(suffix));
-        let stored = match repository.manifest(&At::Tag(tag.clone())) {
-            Ok(Some(stored)) => stored,
-            Ok(None) => continue,
-            Err(error) if error.is_outage() => return Err(error),
-            Err(error) => {
-                skipped.push(Skipped::hiding(tag, error.one_line()));
-                continue;
-            }
-        };
+        let Some(stored) = walk::tagged(repository, &tag, &mut skipped)? else { continue };
         let manifest = stored.manifest();
         let layers = manifest.as_ref().map(|manifest| manifest.layers().to_vec()).unwrap_or_default();
         let reason = match manifest {
@@ -100,47 +93,20 @@ pub fn list(
         }
         kept.push(Kept { place: Place::Tag(tag), sort, digest: stored.digest().clone(), layers, bundle: None });
     }
-    let Listed { entries, skipped: unread } = attached::referrers(repository, of)?;
-    skipped.extend(unread);
-    if entries.len() > MAX_FETCHED {
-        return Err(RepositoryError::Large {
-            what: format!("the list of referrers of {of}"),
-            found: entries.len() as u64,
-            limit: MAX_FETCHED as u64,
-        });
-    }
     let mut total = 0_u64;
-    for entry in entries {
+    let mut passed = Vec::new();
+    let unread = walk::referrers(repository, of, |entry, referring| {
         let mut skip = |reason: String| {
-            skipped.push(Skipped::one(format!("referrer {}", entry.digest), reason));
+            passed.push(Skipped::one(format!("referrer {}", entry.digest), reason));
+            Ok(())
         };
-        let manifest = match repository.manifest(&At::Digest(entry.digest.clone())) {
-            Ok(Some(stored)) => stored.manifest(),
-            Ok(None) => {
-                skip("it is listed, and not there".to_owned());
-                continue;
-            }
-            Err(error @ RepositoryError::Refused { .. }) => return Err(error),
-            Err(error) => {
-                skip(error.to_string());
-                continue;
-            }
-        };
-        let manifest = match manifest {
-            Ok(manifest) if manifest.subject.as_ref().is_some_and(|subject| subject.digest == *of) => manifest,
-            Ok(_) => {
-                skip("it is about another manifest".to_owned());
-                continue;
-            }
-            Err(error) => {
-                skip(error.to_string());
-                continue;
-            }
+        let manifest = match referring.manifest()? {
+            Ok(manifest) => manifest,
+            Err(reason) => return skip(reason),
         };
         if let Some(layer) = bundle_of(&manifest) {
             if layer.size > MAX_LAYER {
-                skip(format!("{} bytes; {MAX_LAYER} are read", layer.size));
-                continue;
+                return skip(format!("{} bytes; {MAX_LAYER} are read", layer.size));
             }
             total = total.saturating_add(layer.size);
             if total > MAX_TOTAL {
@@ -151,14 +117,14 @@ pub fn list(
         let (sort, bundle) = match look(repository, &manifest) {
             Ok(found) => found,
             Err(error @ RepositoryError::Refused { .. }) => return Err(error),
-            Err(error) => {
-                skip(error.to_string());
-                continue;
-            }
+            Err(error) => return skip(error.to_string()),
         };
         let layers = manifest.layers().to_vec();
-        kept.push(Kept { place: Place::Referrer, sort, digest: entry.digest, layers, bundle });
-    }
+        kept.push(Kept { place: Place::Referrer, sort, digest: entry.digest.clone(), layers, bundle });
+        Ok(())
+    })?;
+    skipped.extend(unread);
+    skipped.append(&mut passed);
     Ok((kept, skipped))
 }
 

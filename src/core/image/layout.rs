@@ -11,7 +11,6 @@ mod sweep;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -24,6 +23,7 @@ pub use pack::{Edited, pack};
 use super::manifest::{Descriptor, Kind, MAX_MANIFEST, Manifest, OCI_INDEX, OCI_MANIFEST};
 use super::reference::{At, Digest, Reference};
 use super::repository::{Checked, Listed, MAX_REFERRERS, Put, Repository, RepositoryError, Skipped, Stored};
+use crate::store::disk::{self, Aside, Modes};
 use files::{Files, Over};
 
 /// The annotation of an entry that has its name.
@@ -319,15 +319,9 @@ fn take_kind(entries: &mut Vec<Value>, tag: &str) -> Option<Value> {
 
 /// Writes a file of a layout aside, and gives it its name.
 fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let mut aside = aside(folder)?;
-    aside.write_all(bytes)?;
-    aside.persist(folder.join(name)).map(|_| ()).map_err(|error| error.error)
-}
-
-/// A file that vanishes unless it is named.
-fn aside(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    // The umask takes from it what the user does not give.
-    tempfile::Builder::new().prefix(".new-").permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
+    let aside = Aside::new(folder, Modes::SHARED)?;
+    aside.as_file().write_all(bytes)?;
+    disk::rename(aside.named(folder, Modes::SHARED)?, &folder.join(name))
 }
 
 /// The type of a manifest that nothing else tells: as it says itself, else by its members.
@@ -418,7 +412,7 @@ impl Repository for Layout {
                 Err(error) => return Err(failed(what())(error.into())),
             }
         }
-        let mut aside = aside(&folder).map_err(failed(what()))?;
+        let aside = Aside::new(&folder, Modes::SHARED).map_err(failed(what()))?;
         let mut buffer = vec![0; CHUNK];
         let mut hasher = Sha256::new();
         let mut count: u64 = 0;
@@ -429,7 +423,7 @@ impl Repository for Layout {
                 return Err(RepositoryError::Large { what: digest.to_string(), found: count, limit: size });
             }
             hasher.update(&buffer[..read]);
-            aside.write_all(&buffer[..read]).map_err(failed(what()))?;
+            aside.as_file().write_all(&buffer[..read]).map_err(failed(what()))?;
             if ended {
                 break;
             }
@@ -438,8 +432,8 @@ impl Repository for Layout {
         if found != *digest || count != size {
             return Err(RepositoryError::Digest { wanted: digest.clone(), found });
         }
-        aside.persist(folder.join(digest.hex())).map_err(|error| failed(what())(error.error))?;
-        Ok(())
+        let named = aside.named(&folder, Modes::SHARED).map_err(failed(what()))?;
+        disk::rename(named, &folder.join(digest.hex())).map_err(failed(what()))
     }
 
     fn put_manifest(&self, at: &At, media_type: &str, bytes: &[u8]) -> Result<Put, RepositoryError> {

@@ -10,7 +10,7 @@
 //! hold the record's signature, digest and signer already.
 
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -44,10 +44,11 @@ pub enum Signer {
 }
 
 /// Where the signature is kept that the entry belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
 pub enum Place {
     /// A bundle in this file.
-    File(PathBuf),
+    File(#[serde(with = "written_path")] PathBuf),
     /// A bundle that refers to an image.
     Bundle {
         /// The repository, layout or archive, as it is named on the command line.
@@ -177,34 +178,50 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envelope: Option<String>,
     registries: Vec<String>,
-    places: Vec<WrittenPlace>,
+    places: Vec<Place>,
 }
 
-/// A place as it is written: a path that is not UTF-8 stands in hex.
+/// A path as it is written: one that is not UTF-8 in hex.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
-enum WrittenPlace {
-    File {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        path: Option<String>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        hex: Option<String>,
-    },
-    Bundle {
-        keeper: String,
-        subject: Digest,
-    },
-    Tag {
-        keeper: String,
-        subject: Digest,
-        tag: String,
-        layer: Digest,
-    },
-    Referrer {
-        keeper: String,
-        subject: Digest,
-        layer: Digest,
-    },
+#[serde(deny_unknown_fields)]
+struct WrittenPath {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hex: Option<String>,
+}
+
+impl WrittenPath {
+    fn of(path: &Path) -> Self {
+        match path.to_str() {
+            Some(text) => Self { path: Some(text.to_owned()), hex: None },
+            None => Self { path: None, hex: Some(hex::encode(path.as_os_str().as_bytes())) },
+        }
+    }
+
+    fn read(self) -> Result<PathBuf, String> {
+        match (self.path, self.hex) {
+            (Some(path), None) => Ok(path.into()),
+            (None, Some(digits)) => {
+                let bytes = hex::decode(digits).map_err(|error| error.to_string())?;
+                Ok(std::ffi::OsString::from_vec(bytes).into())
+            }
+            _ => Err("a file without exactly one path".to_owned()),
+        }
+    }
+}
+
+/// [`WrittenPath`] in place of a path.
+mod written_path {
+    use super::{Deserialize, Path, PathBuf, Serialize, WrittenPath};
+
+    pub(super) fn serialize<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        WrittenPath::of(path).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        WrittenPath::deserialize(deserializer)?.read().map_err(serde::de::Error::custom)
+    }
 }
 
 impl Place {
@@ -214,32 +231,6 @@ impl Place {
             Self::File(_) | Self::Bundle { .. } => true,
             Self::Tag { .. } | Self::Referrer { .. } => version == Version::One,
         }
-    }
-
-    fn written(&self) -> WrittenPlace {
-        match self.clone() {
-            Self::File(path) => match path.to_str() {
-                Some(text) => WrittenPlace::File { path: Some(text.to_owned()), hex: None },
-                None => WrittenPlace::File { path: None, hex: Some(hex::encode(path.as_os_str().as_bytes())) },
-            },
-            Self::Bundle { keeper, subject } => WrittenPlace::Bundle { keeper, subject },
-            Self::Tag { keeper, subject, tag, layer } => WrittenPlace::Tag { keeper, subject, tag, layer },
-            Self::Referrer { keeper, subject, layer } => WrittenPlace::Referrer { keeper, subject, layer },
-        }
-    }
-
-    fn read(written: WrittenPlace) -> Result<Self, QueueError> {
-        Ok(match written {
-            WrittenPlace::File { path: Some(path), hex: None } => Self::File(path.into()),
-            WrittenPlace::File { path: None, hex: Some(digits) } => {
-                let bytes = hex::decode(digits).map_err(|error| malformed(error.to_string()))?;
-                Self::File(std::ffi::OsString::from_vec(bytes).into())
-            }
-            WrittenPlace::File { .. } => return Err(malformed("a file without exactly one path")),
-            WrittenPlace::Bundle { keeper, subject } => Self::Bundle { keeper, subject },
-            WrittenPlace::Tag { keeper, subject, tag, layer } => Self::Tag { keeper, subject, tag, layer },
-            WrittenPlace::Referrer { keeper, subject, layer } => Self::Referrer { keeper, subject, layer },
-        })
     }
 }
 
@@ -311,7 +302,7 @@ impl Queued {
             public_key,
             envelope: self.envelope.as_ref().map(|bytes| STANDARD.encode(bytes)),
             registries: self.registries.clone(),
-            places: self.places.iter().map(Place::written).collect(),
+            places: self.places.clone(),
         };
         // Strings and numbers only: this cannot fail.
         serde_json::to_vec(&written).unwrap_or_default()
@@ -340,7 +331,7 @@ impl Queued {
         if written.places.is_empty() || written.places.len() > MAX_PLACES {
             return Err(malformed(format!("{} places; 1 to {MAX_PLACES} are read", written.places.len())));
         }
-        let places = written.places.into_iter().map(Place::read).collect::<Result<Vec<_>, _>>()?;
+        let places = written.places;
         if places.iter().any(|place| !place.has_room(version)) {
             return Err(malformed("a place without room for an entry of this generation"));
         }
@@ -540,6 +531,10 @@ mod tests {
             ("a signer", text.replacen("BEGIN PUBLIC KEY", "BEGIN", 1)),
             ("no signer", text.replacen("publicKey", "public_key", 1)),
             ("a place", text.replacen("\"kind\":\"file\"", "\"kind\":\"other\"", 1)),
+            ("a member of a file", text.replacen("\"path\":", "\"x\":1,\"path\":", 1)),
+            ("a member of a place", text.replacen("\"keeper\":", "\"layer\":\"x\",\"keeper\":", 1)),
+            ("two paths", text.replacen("\"path\":", "\"hex\":\"00\",\"path\":", 1)),
+            ("a path in no hex", text.replacen("\"hex\":\"", "\"hex\":\"x", 1)),
             ("cut", text[..text.len() - 1].to_owned()),
         ] {
             assert_ne!(bad, text, "{what}");

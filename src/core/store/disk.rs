@@ -1,7 +1,7 @@
 //! Files that survive a crash: written aside, flushed, renamed, and the folder flushed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -124,6 +124,50 @@ pub(crate) fn named(file: &File, folder: &Path) -> io::Result<NamedTempFile> {
         link(file, path)?;
         file.try_clone()
     })
+}
+
+/// A file that is written beside its place: without a name, so that nothing of it is left when this process is killed,
+/// where the file system has such files.
+#[derive(Debug)]
+pub(crate) enum Aside {
+    /// It vanishes with this process.
+    Unnamed(File),
+    /// It is removed when it is dropped, and stays when this process is killed.
+    Named(NamedTempFile),
+}
+
+impl Aside {
+    /// A new one in `folder`.
+    pub(crate) fn new(folder: &Path, modes: Modes) -> io::Result<Self> {
+        match unnamed(folder, modes) {
+            Some(file) => Ok(Self::Unnamed(file)),
+            None => temporary(folder, modes).map(Self::Named),
+        }
+    }
+
+    /// The file.
+    pub(crate) fn as_file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it a name in `folder`, the one in which it was made, to be renamed. What cannot be linked is copied.
+    pub(crate) fn named(self, folder: &Path, modes: Modes) -> io::Result<NamedTempFile> {
+        let mut file = match self {
+            Self::Named(file) => return Ok(file),
+            Self::Unnamed(file) => file,
+        };
+        if let Ok(named) = named(&file, folder) {
+            return Ok(named);
+        }
+        let mut copy = temporary(folder, modes)?;
+        file.rewind()?;
+        io::copy(&mut file, copy.as_file_mut())?;
+        copy.as_file().set_permissions(file.metadata()?.permissions())?;
+        Ok(copy)
+    }
 }
 
 /// Gives `file` its final name `target`, in a folder of the same file system, so that after a crash either the

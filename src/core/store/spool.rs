@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::fcntl::{FallocateFlags, fallocate};
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 mod answer;
 mod want;
@@ -31,7 +30,7 @@ mod want;
 pub use answer::{AnswerRoom, MAX_LOG_ENTRY};
 pub use want::Want;
 
-use super::disk::{self, Modes};
+use super::disk::{self, Aside, Modes};
 use super::stream::{HashingWriter, WriteFailure};
 use super::{Access, Archive, CheckedReader, MAX_OBJECT, ObjectId, StoreError, extract, index};
 use crate::outfile::{Outfile, OutfileError};
@@ -208,8 +207,8 @@ pub struct Spool {
 #[derive(Debug)]
 pub struct Reserve<'a> {
     spool: &'a Spool,
-    content: NamedTempFile,
-    want: NamedTempFile,
+    content: Aside,
+    want: Aside,
 }
 
 impl Spool {
@@ -269,8 +268,8 @@ impl Spool {
     }
 
     /// A file that has room for `bytes`.
-    fn take(&self, bytes: u64) -> Result<NamedTempFile, SpoolError> {
-        let file = disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?;
+    fn take(&self, bytes: u64) -> Result<Aside, SpoolError> {
+        let file = Aside::new(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?;
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         match fallocate(file.as_file(), FallocateFlags::empty(), 0, length) {
             Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(file),
@@ -279,7 +278,7 @@ impl Spool {
     }
 
     /// Removes reserves of processes that were killed; `new` has just been made.
-    fn tidy(&self, new: &NamedTempFile) -> Result<(), SpoolError> {
+    fn tidy(&self, new: &Aside) -> Result<(), SpoolError> {
         let now = new.as_file().metadata().and_then(|data| data.modified()).map_err(self.failed("read"))?;
         for entry in fs::read_dir(&self.folder).map_err(self.failed("read"))? {
             let entry = entry.map_err(self.failed("read"))?;
@@ -302,7 +301,7 @@ impl Spool {
         want: &Want,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Saved, SpoolError> {
-        let file = || disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"));
+        let file = || Aside::new(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"));
         Reserve { spool: self, content: file()?, want: file()? }.save_with(kind, want, produce)
     }
 
@@ -531,9 +530,10 @@ impl Reserve<'_> {
         want: &Want,
         produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Saved, SpoolError> {
-        let Self { spool, mut content, want: mut want_file } = self;
+        let Self { spool, content, want: want_file } = self;
         let failed = spool.failed("write to");
-        let mut writer = HashingWriter::new(content.as_file_mut(), MAX_OBJECT);
+        let publish = |aside: Aside, path: &Path| disk::publish(aside.named(&spool.folder, Modes::PRIVATE)?, path);
+        let mut writer = HashingWriter::new(content.as_file(), MAX_OBJECT);
         let outcome = produce(&mut writer).and_then(|()| writer.flush());
         let (digest, size) = match (outcome, writer.failed.take()) {
             (_, Some(WriteFailure::TooLarge)) => return Err(SpoolError::TooLarge { limit: MAX_OBJECT }),
@@ -544,12 +544,13 @@ impl Reserve<'_> {
         // Gives back what was reserved and not needed.
         content.as_file().set_len(size).map_err(&failed)?;
         let path = spool.content_path(&digest, kind);
-        disk::publish(content, &path).map_err(&failed)?;
+        publish(content, &path).map_err(&failed)?;
         // The content comes first: without a want it can still be delivered by hand.
         let json = want.to_json();
-        want_file.rewind().and_then(|()| want_file.write_all(&json)).map_err(&failed)?;
+        let mut out = want_file.as_file();
+        out.rewind().and_then(|()| out.write_all(&json)).map_err(&failed)?;
         want_file.as_file().set_len(json.len() as u64).map_err(&failed)?;
-        disk::publish(want_file, &spool.want_path(&digest, &json)).map_err(&failed)?;
+        publish(want_file, &spool.want_path(&digest, &json)).map_err(&failed)?;
         Ok(Saved { digest, path, size })
     }
 }
@@ -770,6 +771,9 @@ mod tests {
         let spool = Spool::create(&disk.path().join("spool")).expect("a new spool");
         let reserve = spool.reserve(200_000).expect("there is room");
         assert_eq!(spool.list().expect("listed"), Waiting::default(), "a reserve is no entry");
+        if disk::unnamed(spool.folder(), Modes::PRIVATE).is_some() {
+            assert_eq!(files(&spool), 0, "a reserve of a process that is killed leaves nothing");
+        }
         let mut filler = fs::File::create(disk.path().join("filler")).expect("made");
         while filler.write_all(&[0; 512]).is_ok() {}
         let content = envelope(&"x".repeat(100_000));

@@ -1,10 +1,9 @@
 //! Blobs on their way: several at the same time, in pieces, and none whole that does not hash to its digest.
 
 use std::io::{self, Read};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CarryError, Options, Report};
+use crate::at_once;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Digest;
 use crate::image::repository::{Repository, RepositoryError};
@@ -26,26 +25,9 @@ pub(super) fn carry(
     options: &Options,
     report: &mut Report,
 ) -> Result<(), CarryError> {
-    let next = Mutex::new(blobs.iter());
-    let done: Mutex<Vec<(&Descriptor, Result<Done, RepositoryError>)>> = Mutex::default();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..options.at_once.clamp(1, 16).min(blobs.len()) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(blob) = next.lock().ok().and_then(|mut next| next.next()) else { return };
-                    let result = one_blob(from, to, blob, options);
-                    stop.fetch_or(result.is_err(), Ordering::Relaxed);
-                    if let Ok(mut done) = done.lock() {
-                        done.push((blob, result));
-                    }
-                }
-            });
-        }
-    });
-    let done = done.into_inner().map_err(|_| CarryError::Image("carrying a blob panicked".to_owned()))?;
-    for (blob, result) in done {
-        match result? {
+    let done = at_once::all(blobs, options.at_once, |blob| one_blob(from, to, blob, options))?;
+    for (blob, done) in blobs.iter().zip(done) {
+        match done {
             Done::Present => report.present += 1,
             Done::Mounted => report.mounted += 1,
             Done::Sent => report.sent = (report.sent.0 + 1, report.sent.1 + blob.size),

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{Files, Over};
-use super::{Layout, aside, failed, refused, replace};
+use super::{Layout, failed, refused, replace};
 use crate::image::repository::RepositoryError;
+use crate::store::disk::{self, Aside, Modes};
 
 /// The folder of a layout's blobs.
 const BLOBS: &str = "blobs/sha256";
@@ -17,8 +18,9 @@ const BLOBS: &str = "blobs/sha256";
 /// Packs a layout into a file that is not there yet: names in their order, no owners, no times.
 pub fn pack(layout: &Path, file: &Path) -> Result<(), RepositoryError> {
     let what = || file.display().to_string();
-    let aside = aside(beside(file)).map_err(failed(what()))?;
+    let aside = Aside::new(beside(file), Modes::SHARED).map_err(failed(what()))?;
     write(layout, aside.as_file()).map_err(failed(what()))?;
+    let aside = aside.named(beside(file), Modes::SHARED).map_err(failed(what()))?;
     aside.persist_noclobber(file).map_err(|error| failed(what())(error.error))?;
     Ok(())
 }
@@ -105,15 +107,15 @@ impl Edited {
         if self.layout.index_bytes()? == self.index && over.left().len() == over.files.len() {
             return Ok(());
         }
-        let aside = aside(beside(&self.path)).map_err(failed(what()))?;
+        let aside = Aside::new(beside(&self.path), Modes::SHARED).map_err(failed(what()))?;
         self.write(over, aside.as_file()).map_err(failed(what()))?;
         let now = fs::symlink_metadata(&self.path).map_err(failed(what()))?;
         if same(&now) != self.before {
             return Err(refused(&self.path, "it was changed meanwhile, or is a link: nothing was written"));
         }
         aside.as_file().set_permissions(now.permissions()).map_err(failed(what()))?;
-        aside.persist(&self.path).map_err(|error| failed(what())(error.error))?;
-        Ok(())
+        let aside = aside.named(beside(&self.path), Modes::SHARED).map_err(failed(what()))?;
+        disk::rename(aside, &self.path).map_err(failed(what()))
     }
 
     fn write(&self, over: &Over, file: &File) -> io::Result<()> {

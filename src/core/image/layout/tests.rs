@@ -458,3 +458,31 @@ fn what_nothing_leads_to_is_swept() {
     layout.delete(&At::Tag("all".into())).expect("deleted");
     assert_eq!(layout.sweep(&of_image).expect("swept").len(), 2);
 }
+
+/// Bytes that look, before they are read, at what lies in a folder.
+struct Looking<'a>(&'a Path, &'a [u8]);
+
+impl Read for Looking<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert_eq!(fs::read_dir(self.0)?.count(), 0, "killed now, something would stay");
+        self.1.read(buffer)
+    }
+}
+
+#[test]
+fn what_is_being_written_has_no_name() {
+    let (folder, layout) = new();
+    if disk::unnamed(folder.path(), Modes::SHARED).is_none() {
+        let _ = writeln!(io::stderr(), "SKIPPED what_is_being_written_has_no_name: every file has a name here");
+        return;
+    }
+    let bytes = vec![7; 3 << 20];
+    let blobs = folder.path().join("layout/blobs/sha256");
+    fs::create_dir_all(&blobs).expect("made");
+    let digest = Digest::of(&bytes);
+    dynamic(&layout).put_blob(&digest, 3 << 20, &mut Looking(&blobs, &bytes)).expect("kept");
+    // Once more, over what is there: what has a name is replaced.
+    dynamic(&layout).put_blob(&digest, 3 << 20, &mut &bytes[..]).expect("kept");
+    assert_eq!(fs::read(blobs.join(digest.hex())).expect("there"), bytes);
+    assert_eq!(fs::read_dir(&blobs).expect("there").count(), 1);
+}

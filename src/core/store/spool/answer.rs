@@ -1,15 +1,13 @@
 //! Entries of logs that wait: what the log has answered, and what can never be finished.
 
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
-
-use tempfile::NamedTempFile;
 
 use super::{Kind, Spool, SpoolError, Want, disk};
 use crate::keyless::rekor::MAX_ANSWER;
 use crate::store::ObjectId;
-use crate::store::disk::Modes;
+use crate::store::disk::{Aside, Modes};
 
 /// Longest record of an entry that is still to be made, in bytes: it may have an envelope of the longest bundle in it.
 pub const MAX_LOG_ENTRY: u64 = 256 << 20;
@@ -25,21 +23,21 @@ const ANSWER_ROOM: u64 = 128 * 1024;
 /// Room for what a log will answer.
 #[derive(Debug)]
 pub struct AnswerRoom {
-    file: NamedTempFile,
+    file: Aside,
+    folder: PathBuf,
     path: PathBuf,
 }
 
 impl AnswerRoom {
     /// Keeps what the log has answered. When this returns it is on the disk.
-    pub fn keep(mut self, answer: &[u8]) -> Result<(), SpoolError> {
-        let failed = |source| SpoolError::Io { action: "write", path: self.path.clone(), source };
-        self.file.write_all(answer).map_err(failed)?;
-        self.file.as_file().set_len(answer.len() as u64).map_err(failed)?;
-        disk::publish(self.file, &self.path).map_err(|source| SpoolError::Io {
-            action: "write",
-            path: self.path,
-            source,
-        })
+    pub fn keep(self, answer: &[u8]) -> Result<(), SpoolError> {
+        let Self { file, folder, path } = self;
+        let written = || -> io::Result<()> {
+            file.as_file().write_all(answer)?;
+            file.as_file().set_len(answer.len() as u64)?;
+            disk::publish(file.named(&folder, Modes::PRIVATE)?, &path)
+        };
+        written().map_err(|source| SpoolError::Io { action: "write", path: path.clone(), source })
     }
 }
 
@@ -58,7 +56,7 @@ impl Spool {
     pub fn reserve_answer(&self, digest: &ObjectId) -> Result<AnswerRoom, SpoolError> {
         let file = self.take(ANSWER_ROOM)?;
         self.tidy(&file)?;
-        Ok(AnswerRoom { file, path: self.answer_path(digest) })
+        Ok(AnswerRoom { file, folder: self.folder().to_owned(), path: self.answer_path(digest) })
     }
 
     /// What is kept as the log's answer. Nothing of it is checked; what cannot be read is none.
