@@ -18,7 +18,7 @@ use super::archivista::ArchivistaArgs;
 use super::failure::{Failure, Kind};
 use super::output::{Output, one_line};
 use super::verify::{evidence, seed, write_bundle};
-use super::{Ending, outputs};
+use super::{Ending, outputs, places};
 
 #[derive(Subcommand)]
 pub(crate) enum BundleVerb {
@@ -78,6 +78,7 @@ pub(crate) fn bundle(verb: &BundleVerb, output: &Output) -> Result<Ending, Failu
 fn create(args: &CreateArgs, output: &Output) -> Result<Ending, Failure> {
     let mut clashes = outputs::Files::default();
     clashes.reads("evidence", &args.attestations);
+    clashes.reads_trees("the archive", false, places::archive_folder(args.archive.as_deref()));
     clashes.writes("--outfile", [&args.outfile]);
     clashes.check()?;
     let outfile = Outfile::probe(&args.outfile).map_err(|error| {

@@ -111,6 +111,17 @@ pub(crate) fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     read_file_within(file, MAX_ENVELOPE)
 }
 
+/// Whether stdin is the null device, which is also what the runtime opens in place of a closed one: what is read from it
+/// is nobody's empty text.
+fn is_nothing() -> bool {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    let (stdin, null) = (stdin.and_then(|file| file.metadata()), std::fs::metadata("/dev/null"));
+    let (Ok(stdin), Ok(null)) = (stdin, null) else { return false };
+    stdin.file_type().is_char_device() && stdin.rdev() == null.rdev()
+}
+
 /// The same, with another limit.
 pub(crate) fn read_file_within(file: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     use std::io::Read as _;
@@ -121,6 +132,10 @@ pub(crate) fn read_file_within(file: &Path, limit: usize) -> Result<Vec<u8>, Fai
     }
     let mut bytes = Vec::new();
     let result = if file == Path::new("-") {
+        if is_nothing() {
+            let text = "stdin cannot be read: it is closed, or /dev/null";
+            return Err(Failure::new(Kind::NoAnswer, text).hint("name a file, or give it something to read"));
+        }
         std::io::stdin().take(limit as u64 + 1).read_to_end(&mut bytes)
     } else {
         std::fs::File::open(file).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))

@@ -174,6 +174,11 @@ impl ServiceArgs {
         by_flag || named(self.rekor_url.as_ref()).is_some() || self.named.config().is_some()
     }
 
+    /// Whether a key's signature shall have a certificate as well.
+    pub(crate) fn issues_certificate(&self) -> bool {
+        self.issue_certificate == Some(true)
+    }
+
     /// Refuses to sign statements by an identity where nothing would prove when.
     pub(crate) fn can_prove_statements(&self) -> Result<(), Failure> {
         let chosen = self.chosen()?;
@@ -184,7 +189,7 @@ impl ServiceArgs {
     /// What a signature will have: a certificate; a timestamp, `None` where only the public services know.
     pub(crate) fn foresee(&self, has_key: bool) -> Result<(bool, Option<bool>), Failure> {
         let chosen = self.chosen()?;
-        let has_certificate = !has_key || self.issue_certificate == Some(true);
+        let has_certificate = !has_key || self.issues_certificate();
         let is_known = !has_certificate || chosen.authority.is_some();
         Ok((has_certificate, is_known.then_some(!chosen.timestamps.is_empty())))
     }
@@ -222,13 +227,14 @@ impl ServiceArgs {
         output: &'a Output,
     ) -> Result<Later<'a>, Failure> {
         let mut chosen = self.chosen()?;
-        let wants_certificate = key.is_none() || self.issue_certificate == Some(true);
+        let wants_certificate = key.is_none() || self.issues_certificate();
         let is_public = wants_certificate && chosen.authority.is_none();
         if is_public {
             chosen = self.public_services(&chosen, subject, output)?;
         }
         self.permit(&chosen, wants_certificate, subject)?;
         let sources = self.sources(&chosen);
+        self.tell_unasked(&sources, wants_certificate, subject, output);
         if !wants_certificate && sources.logs.is_empty() && sources.timestamps.is_empty() {
             let key = key.ok_or_else(no_key)?;
             let sealer = Sealer::keyed(key, sources, Arc::new(NoServices));
@@ -248,6 +254,30 @@ impl ServiceArgs {
         self.can_wait(&sources)?;
         let found = self.named.token.find(chosen.issuer.as_deref())?;
         Ok(Box::new(move || self.certified(key, &authority, found, sources, (services, &unchecked), output)))
+    }
+
+    /// Says which services are not asked although the line, or the name by which we are called, lets one expect it.
+    fn tell_unasked(&self, sources: &Sources, wants_certificate: bool, subject: &Subject<'_>, output: &Output) {
+        let is_given = |name: &str| surroundings::variable(name).is_none();
+        if !wants_certificate && self.named.authority().is_some() && is_given("AFFIANT_FULCIO_URL") {
+            output.message("note: --fulcio-url: no certificate is asked for, for the key of --key signs");
+        }
+        if !sources.logs.is_empty() || self.log == Log::None || self.tlog_upload == Some(false) {
+            return;
+        }
+        if self.on_log_failure != LogFailure::Fail && is_given("AFFIANT_ON_LOG_FAILURE") {
+            output.message("note: --on-log-failure: no log is named, so none can fail, and no entry waits for one");
+        }
+        // The tool of this name tells the public log: of a key, nobody is told who is not named (decision 022).
+        let has_file = self.named.config().is_some() && self.use_signing_config != Some(false);
+        if subject.called == Called::Cosign && !wants_certificate && !has_file {
+            output.message(
+                "warning: no log is told of this signature, for none is named: `cosign verify` refuses it unless it is called with `--insecure-ignore-tlog`",
+            );
+            output.message(
+                "hint: name a log with `--rekor-url URL` or `--signing-config FILE`, or say that there is none with `--tlog-upload=false`",
+            );
+        }
     }
 
     /// Gets the certificate for the identity that was found.
@@ -404,7 +434,7 @@ pub(crate) fn failed(error: &SealerError, what: &str) -> Failure {
             "`--retry-for 10m` asks again for longer; of a log's entry, `--on-log-failure queue` has `affiant resume` make it",
         ),
         SealerError::Service(error) if error.is_duplicate => failure.hint(
-            "`--trusted-root ROOT` says whose the log is: then its entry is taken from there; `--log none` does without",
+            "`--trusted-root ROOT`, with a root that has this log's key, takes its entry from its tiles; `--log none` does without",
         ),
         _ => failure,
     }

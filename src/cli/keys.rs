@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::failure::{Failure, Kind};
 use super::keyless::{Secrets, SignerArgs, Signers, word};
-use super::output::Output;
+use super::output::{Output, one_line};
 use super::surroundings::variable;
 
 /// The longest key or password file.
@@ -186,9 +186,9 @@ fn password(file: Option<&Path>, key: &str) -> Result<(Vec<u8>, Option<String>),
         return Err(Failure::new(Kind::Run, format!("the signing key {key} is encrypted, and there is no password"))
             .hint(format!("set {} or name a file with --key-password-file", PASSWORD_VARIABLES[0])));
     }
-    let text = rpassword::prompt_password(format!("password of {key}: "))
+    let text = affiant_supervise::ask_unseen(&format!("password of {}: ", one_line(key)))
         .map_err(|error| Failure::because(Kind::Run, "the password cannot be read from the terminal", &error))?;
-    Ok((text.into_bytes(), None))
+    Ok((text, None))
 }
 
 /// A new password: from the variables or file, else asked for twice on the terminal. `None` when nobody gives one.
@@ -200,15 +200,11 @@ pub(crate) fn new_password(file: Option<&Path>, what: &str) -> Result<Option<Vec
         return Ok(None);
     }
     let ask = |prompt: String| {
-        rpassword::prompt_password(prompt)
+        affiant_supervise::ask_unseen(&prompt)
             .map_err(|error| Failure::because(Kind::NoAnswer, "the password cannot be read from the terminal", &error))
     };
-    let first = ask(format!("new password of {what}: "))?;
-    if first == ask("again: ".to_owned())? {
-        Ok(Some(first.into_bytes()))
-    } else {
-        Err(Failure::usage("the two passwords differ"))
-    }
+    let first = ask(format!("new password of {}: ", one_line(what)))?;
+    if first == ask("again: ".to_owned())? { Ok(Some(first)) } else { Err(Failure::usage("the two passwords differ")) }
 }
 
 /// Whether nobody gives a password for a new key: no variable is set, and there is no terminal.

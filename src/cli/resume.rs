@@ -59,6 +59,14 @@ pub(crate) struct ResumeArgs {
     targets: TargetArgs,
 }
 
+impl ResumeArgs {
+    /// How the spool is named once more.
+    fn spool_flag(&self) -> String {
+        let named = self.spool.as_ref().map(|folder| format!(" --spool {}", word(&folder.display().to_string())));
+        named.unwrap_or_default()
+    }
+}
+
 pub(crate) fn resume(args: &ResumeArgs, output: &Output) -> Result<Ending, Failure> {
     let cannot =
         |error: &(dyn std::error::Error + 'static)| Failure::because(Kind::NoAnswer, "the spool cannot be used", error);
@@ -239,9 +247,8 @@ fn sign(args: &ResumeArgs, spool: &Spool, entry: &Entry, named: bool, output: &O
         if flags.is_empty() {
             flags.push_str(" --key KEY");
         }
-        let spool = args.spool.as_ref().map(|folder| format!(" --spool {}", word(&folder.display().to_string())));
         return Err(Failure::new(Kind::NoAnswer, format!("{digest} is not signed, so it must be named"))
-            .hint(format!("affiant resume{}{flags} --digest {digest}", spool.unwrap_or_default())));
+            .hint(format!("affiant resume{}{flags} --digest {digest}", args.spool_flag())));
     }
     if args.offline {
         args.signer.refuse_offline(&args.key)?;

@@ -98,7 +98,7 @@ pub(crate) fn seal(
         let what = order.what.display();
         return Err(Failure::new(
             Kind::Denied,
-            format!("{what} holds the value of a secret variable of this environment, so it is not signed"),
+            format!("{what} holds the value of {}, so it is not signed", surroundings::secrets_in(&document)),
         )
         .hint("take the value out of the document, or the variable out of the environment"));
     }

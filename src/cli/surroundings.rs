@@ -10,7 +10,7 @@ use std::time::Duration;
 use affiant_core::attestor::{Engine, Environment, Host, Network};
 use affiant_core::clock::{Clock, Fixed};
 use affiant_core::image::{Reference, Repository};
-use affiant_core::redact::VariableMask;
+use affiant_core::redact::{Redactor, VariableMask};
 use affiant_core::snapshot;
 use jiff::Timestamp;
 
@@ -41,6 +41,15 @@ pub(crate) fn environment() -> Environment {
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect(),
     )
+}
+
+/// The secret variables whose value a document holds, for a message: their names.
+pub(crate) fn secrets_in(document: &[u8]) -> String {
+    let names = Redactor::variables_in(&environment(), &VariableMask::default(), document);
+    match names.as_slice() {
+        [] => "a secret variable of this environment".to_owned(),
+        names => format!("the secret variable {}", names.join(" and of ")),
+    }
 }
 
 /// The values of sensitive variables that are not text: what [`environment`] holds of them is not what the command

@@ -7,8 +7,8 @@ use affiant_core::digest::sha256_hex;
 use affiant_core::dsse::Envelope;
 use affiant_core::image::Digest;
 use affiant_core::policy::source::believe;
-use affiant_core::sigstore::TrustedRoot;
 use affiant_core::sigstore::identity::Wanted;
+use affiant_core::sigstore::{Log, TrustedRoot};
 use affiant_core::trust::{CheckError, SignerProof, Trust};
 use affiant_core::verdict::{Check, CheckKind};
 use affiant_core::verify::{MAX_ENVELOPE, open_envelope};
@@ -96,7 +96,7 @@ pub(crate) fn verify_vsa(args: &VerifyVsaArgs, output: &Output) -> Result<Ending
     let mut trust = Trust { keys, ..Trust::default() };
     let wanted = args.wanted(&mut trust)?;
     let checks = match trust.check(envelope) {
-        Ok(checked) => match is_wanted(checked.signers(), wanted.as_ref()) {
+        Ok(checked) => match is_wanted(checked.signers(), wanted.as_ref(), &trust.ct_logs) {
             Ok(()) => vsa::check(&checked, &expected, &label),
             Err(found) => {
                 let expected = args.certificate_identity.as_deref().unwrap_or_default();
@@ -151,14 +151,19 @@ impl VerifyVsaArgs {
     }
 }
 
-/// Whether one of those who signed is a named key, or the wanted identity; else who it is.
-fn is_wanted(signers: &[SignerProof], wanted: Option<&Wanted>) -> Result<(), String> {
+/// Whether one of those who signed is a named key, or the wanted identity, whose certificate stands in a log where the root
+/// names any; else who it is.
+fn is_wanted(signers: &[SignerProof], wanted: Option<&Wanted>, ct_logs: &[Log]) -> Result<(), String> {
     let mut found = Vec::new();
     for signer in signers {
         match (signer.certificate(), wanted) {
             (None, _) => return Ok(()),
             (Some(leaf), Some(wanted)) => match wanted.check(leaf) {
-                Ok(_) => return Ok(()),
+                Ok(_) if ct_logs.is_empty() => return Ok(()),
+                Ok(_) => match signer.is_logged(ct_logs) {
+                    Ok(()) => return Ok(()),
+                    Err(why) => found.push(format!("the certificate must be in a log of the trusted root: {why}")),
+                },
                 Err(mismatch) => found.push(mismatch.to_string()),
             },
             (Some(leaf), None) => found.push(format!("signed by {}", leaf.label())),

@@ -41,6 +41,9 @@ use self::rekor::{LogEntry, Submission};
 use self::stamp::Stamped;
 use self::token::IdentityToken;
 
+/// The id of the log that has signed a checkpoint, where one that is trusted has: its entries have this id.
+pub type Whose<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+
 /// Asks the services that are named, and nobody else.
 pub trait Services: Send + Sync {
     /// Whether an address may be asked: `https`, or `http` on this machine. Asks nobody.
@@ -58,10 +61,9 @@ pub trait Services: Send + Sync {
     /// An entry in a log.
     fn entry(&self, url: &str, version: rekor::Version, submission: &Submission<'_>) -> Result<LogEntry, ServiceError>;
 
-    /// The entry that a log of the second generation has already and does not give again, from its tiles. `log` is the id
-    /// that its entries have.
-    fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
-        let _ = (submission, log);
+    /// The entry that a log of the second generation has already and does not give again, from its tiles.
+    fn existing(&self, url: &str, submission: &Submission<'_>, whose: Whose<'_>) -> Result<LogEntry, ServiceError> {
+        let _ = (submission, whose);
         Err(ServiceError::bad(url, "its tiles are not read here"))
     }
 

@@ -20,7 +20,7 @@ use affiant_core::keyless::fulcio::{Form, Issued, words_of};
 use affiant_core::keyless::rekor::{LogEntry, Submission, Version};
 use affiant_core::keyless::stamp::Stamped;
 use affiant_core::keyless::token::IdentityToken;
-use affiant_core::keyless::{AgentJob, ServiceError, Services};
+use affiant_core::keyless::{AgentJob, ServiceError, Services, Whose};
 use affiant_core::sign::PrivateKey;
 use jiff::fmt::rfc2822::DateTimeParser;
 use ureq::http::Method;
@@ -220,8 +220,10 @@ impl Sigstore {
     }
 }
 
+/// Whether a status says that the same question may be answered later. 408 and 499: what stands before a service has given
+/// up the question, as does a Rekor 2 whose batch was broken off by another's. Not 501: what is not there will not come.
 fn is_outage(status: u16) -> bool {
-    status == 429 || status >= 500
+    matches!(status, 408 | 429 | 499) || (status >= 500 && status != 501)
 }
 
 /// How long a service asks to be left alone (RFC 9110 §10.2.3): seconds, or a date, which is compared with what the
@@ -270,8 +272,8 @@ impl Services for Sigstore {
         rekor::entry(self, url, version, submission)
     }
 
-    fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
-        rekor::tiled(self, url, submission, log)
+    fn existing(&self, url: &str, submission: &Submission<'_>, whose: Whose<'_>) -> Result<LogEntry, ServiceError> {
+        rekor::tiled(self, url, submission, whose)
     }
 
     fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
@@ -290,6 +292,16 @@ impl Services for Sigstore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_answered_later_is_an_outage() {
+        for status in [408, 429, 499, 500, 502, 503, 504] {
+            assert!(is_outage(status), "{status}");
+        }
+        for status in [200, 400, 401, 404, 409, 413, 501] {
+            assert!(!is_outage(status), "{status}");
+        }
+    }
 
     #[test]
     fn services_say_how_long_to_wait_in_seconds_or_as_a_date() {

@@ -2,7 +2,7 @@
 //! something that must still be done.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::libc::c_int;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -10,7 +10,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 /// The signals that end a wait.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-static ARRIVED: AtomicBool = AtomicBool::new(false);
+/// The last one; 0: none.
+static ARRIVED: AtomicI32 = AtomicI32::new(0);
 
 /// While it lives, the signals end nothing, and are only told of. One at a time, and not while a command is supervised,
 /// which catches them itself.
@@ -25,7 +26,7 @@ impl Interrupts {
     /// # Errors
     /// When the kernel refuses, which it does not.
     pub fn catch() -> io::Result<Self> {
-        ARRIVED.store(false, Ordering::SeqCst);
+        ARRIVED.store(0, Ordering::SeqCst);
         let mut caught = Self { previous: Vec::new() };
         let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
         for signal in ENDING {
@@ -45,7 +46,13 @@ impl Interrupts {
     /// Whether one has arrived since.
     #[must_use]
     pub fn arrived(&self) -> bool {
-        !self.previous.is_empty() && ARRIVED.load(Ordering::SeqCst)
+        self.signal().is_some()
+    }
+
+    /// Which one, the last of several.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        let number = ARRIVED.load(Ordering::SeqCst);
+        Signal::try_from(number).ok().filter(|_| !self.previous.is_empty())
     }
 }
 
@@ -59,8 +66,8 @@ impl Drop for Interrupts {
 }
 
 /// The handler. Async-signal-safe: one atomic store.
-extern "C" fn on_signal(_: c_int) {
-    ARRIVED.store(true, Ordering::SeqCst);
+extern "C" fn on_signal(signal: c_int) {
+    ARRIVED.store(signal, Ordering::SeqCst);
 }
 
 #[cfg(test)]

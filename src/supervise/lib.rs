@@ -30,6 +30,7 @@
 
 mod child;
 mod interrupt;
+mod prompt;
 mod protect;
 mod signals;
 mod supervisor;
@@ -37,6 +38,7 @@ mod tee;
 mod terminal;
 
 pub use interrupt::Interrupts;
+pub use prompt::ask_unseen;
 pub use protect::{protect_process, wipe_arguments, wipe_variables};
 
 use std::ffi::OsString;

@@ -143,10 +143,10 @@ fn eight_runs_at_once() {
 }
 
 /// A file system of a few megabytes that goes away with the test. `None`, loudly, where that is not allowed.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(folder: PathBuf, size: &str) -> Option<Self> {
+    pub(crate) fn mount(folder: PathBuf, size: &str) -> Option<Self> {
         std::fs::create_dir_all(&folder).expect("makes a folder");
         let done = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "affiant-test"])
@@ -160,12 +160,12 @@ impl SmallDisk {
         None
     }
 
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = std::fs::File::create(self.0.join("fill")).expect("creates");
         std::io::copy(&mut std::io::repeat(0), &mut file).expect_err("the disk is small");
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         std::fs::remove_file(self.0.join("fill")).expect("removes");
     }
 }

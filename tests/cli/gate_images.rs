@@ -179,7 +179,11 @@ fn evidence_that_may_be_in_what_cannot_be_read_is_no_answer() {
         registry.put("team/app", Some(&digest.tag(".att")), MANIFEST, &vec![b' '; 5 << 20]);
         [".att", "more than 4194304 bytes"]
     };
-    let harms: [&Harm; 2] = [&broken_list, &broken_tag];
+    let no_manifest = |registry: &Registry, digest: &Digest| {
+        registry.put("team/app", Some(&digest.tag(".att")), MANIFEST, b"{");
+        [".att", "no manifest"]
+    };
+    let harms: [&Harm; 3] = [&broken_list, &broken_tag, &no_manifest];
     for harm in harms {
         let (place, registry) = (place(), Registry::old());
         let built = Built::of("one", "amd64");

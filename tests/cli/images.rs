@@ -385,7 +385,9 @@ fn what_holds_a_secret_is_not_signed() {
     for call in calls {
         let of = if call.contains(&named.as_str()) { SECRET.to_lowercase() } else { SECRET.to_owned() };
         let ended = place.affiant(["image"]).with(call).env("MY_TOKEN", &of).run().code(1).stdout("");
-        let said = ended.stderr_has(&["holds the value of a secret variable"]).stderr_text();
+        let said = ended.stderr_has(&["holds the value of the secret variable MY_TOKEN"]).stderr_text();
+        let file = call.contains(&"secret.json");
+        assert!(said.contains(if file { "error: secret.json holds" } else { "image's name" }), "{call:?}: {said}");
         assert!(!said.contains(&of), "{call:?}: {said}");
     }
     assert_eq!(registry.tags("app"), ["v1"]);

@@ -4,14 +4,15 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use affiant_core::image::Digest;
 use affiant_core::image::sigstore::Bundle;
 use serde_json::{Value, json};
 
+use crate::crash::SmallDisk;
 use crate::harness::{Call, Ended, Place};
 use crate::registry::{Asked, Door, Registry, Said};
 use crate::sigstore_services::{SHORT, Sigstore, Twist, token};
@@ -27,7 +28,11 @@ struct World {
     place: Place,
     digest: Digest,
     logs: Arc<AtomicU16>,
+    /// Is done once, when a log is asked next and is well.
+    meanwhile: Meanwhile,
 }
+
+type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 impl World {
     fn new(generation: u8) -> Self {
@@ -36,8 +41,13 @@ impl World {
 
     fn of(generation: u8, twist: Twist, registry: Registry) -> Self {
         let logs = Arc::new(AtomicU16::new(502));
-        let status = Arc::clone(&logs);
+        let (status, meanwhile) = (Arc::clone(&logs), Meanwhile::default());
+        let deed = Arc::clone(&meanwhile);
         let lie = move |asked: &Asked| {
+            let is_well = asked.target.contains("/rekor") && status.load(Ordering::SeqCst) == WELL;
+            if is_well && let Some(deed) = deed.lock().expect("no panic").take() {
+                deed();
+            }
             let status = Some(status.load(Ordering::SeqCst)).filter(|status| *status != WELL)?;
             let said = || Said::new(status).body(json!({"code": 3, "message": "not today"}).to_string());
             asked.target.contains("/rekor").then(said)
@@ -49,7 +59,7 @@ impl World {
         place.write("root.json", sigstore.trusted_root());
         place.write("file", "content");
         place.write("p.json", "{\"a\": 1}");
-        Self { registry, sigstore, place, digest, logs }
+        Self { registry, sigstore, place, digest, logs, meanwhile }
     }
 
     fn with_key(self) -> Self {
@@ -362,7 +372,7 @@ fn no_entry_is_made_that_would_spoil_the_signature() {
         let ended = world.resume(&[]).code(4).stdout("").stderr_has(&[
             "will never be made, and the timestamp stays as proof",
             "the certificate was valid until",
-            "`affiant resume --forget --digest sha256:",
+            "`affiant resume --spool ../spool --forget --digest sha256:",
             "1 still waiting",
         ]);
         assert_eq!(ended.stderr_text().contains("a.json"), number == 0);
@@ -406,7 +416,7 @@ fn a_resume_that_was_killed_is_finished_by_the_next() {
     again();
     world.call(&["resume", "--spool", "../spool"]).run().code(4).stdout("").stderr_has(&[
         "it has this entry already",
-        "`--trusted-root ROOT` says whose the log is",
+        " --trusted-root ROOT`, with a root that has this log's key",
         "2 still waiting",
     ]);
     world.resume(&[]).code(0).stdout("");
@@ -709,9 +719,110 @@ fn an_rsa_key_signs_the_same_twice() {
     }
     sign(&["--trusted-root", "root.json"]).code(0).stdout("").stderr("");
     assert_eq!(world.passes(&["verify-blob", "--key", "r.pub"], &["--bundle", "b.json", "file"]), (true, true));
+    // The log says whose it is, under whatever address it is asked.
+    world.place.write(
+        "moved.json",
+        world.sigstore.trusted_root().replace(&world.sigstore.rekor(2), "https://127.0.0.1/elsewhere"),
+    );
+    sign(&["--trusted-root", "moved.json"]).code(0).stdout("").stderr("");
+    assert_eq!(world.passes(&["verify-blob", "--key", "r.pub"], &["--bundle", "b.json", "file"]), (true, true));
     // Of another instance it is no use.
     world.place.write("other.json", Sigstore::start().trusted_root());
     sign(&["--trusted-root", "other.json"]).code(4).stdout("").stderr_has(&["it has this entry already"]);
+}
+
+/// The log's answer comes once: there is room for it before the log is asked.
+#[test]
+fn a_full_disk_asks_no_log() {
+    let world = World::new(2);
+    let Some(disk) = SmallDisk::mount(world.place.beside("disk"), "1m") else { return };
+    std::os::unix::fs::symlink(world.place.beside("disk"), world.place.beside("spool")).expect("a link");
+    world.sign(&sign_blob("b.json"), &[]).code(0).stderr_has(&["it waits in"]);
+    world.logs_answer(WELL);
+    disk.fill();
+    let asked = world.sigstore.count("rekor2");
+    world.resume(&[]).code(4).stdout("").stderr_has(&[
+        "its answer could not be kept",
+        "No space left",
+        "make room there, then `affiant resume --spool ../spool --trusted-root root.json --digest sha256:",
+    ]);
+    assert_eq!((world.sigstore.count("rekor2"), world.records().len()), (asked, 1));
+    disk.free();
+    world.resume(&[]).code(0).stdout("");
+    assert_eq!((world.bundle("b.json").entries.len(), world.records().len()), (1, 0));
+}
+
+/// What is said of an answer that could not be put into its bundle is true.
+#[test]
+fn an_answer_is_said_to_be_kept_where_it_is() {
+    for keeps in [true, false] {
+        let world = World::new(2);
+        world.sign(&sign_blob("b.json"), &[]).code(0);
+        world.logs_answer(WELL);
+        let (bundle, spool) = (world.place.work().join("b.json"), world.place.beside("spool"));
+        let (saved, away) = (std::fs::read(&bundle).expect("written"), world.place.beside("away"));
+        let (other, from, to) = (bundle.clone(), spool.clone(), away.clone());
+        *world.meanwhile.lock().expect("no panic") = Some(Box::new(move || {
+            std::fs::write(other, "something else").expect("written");
+            if !keeps {
+                std::fs::rename(from, to).expect("moved");
+            }
+        }));
+        let said = world.resume(&[]).code(4).stdout("").stderr_text();
+        let line = "`affiant resume --spool ../spool --trusted-root root.json --digest sha256:";
+        assert!(said.contains(line) && said.contains("`affiant resume --spool ../spool --forget"), "{said}");
+        assert_eq!(said.contains("what the log has answered is kept"), keeps, "{said}");
+        assert_eq!(said.contains("could not be kept (") && said.contains("` asks it again"), !keeps, "{said}");
+        if !keeps {
+            std::fs::rename(&away, &spool).expect("moved back");
+        }
+        std::fs::write(&bundle, saved).expect("written");
+        let asked = world.sigstore.count("rekor2");
+        world.resume(&[]).code(0).stdout("");
+        // What was kept needs no log; what was not is in its tiles.
+        assert_eq!(world.sigstore.count("rekor2") == asked, keeps);
+        assert_eq!((world.bundle("b.json").entries.len(), world.records().len()), (1, 0));
+    }
+}
+
+/// What stands before a log gives a question up, or a batch is broken off by another's: that is over soon.
+#[test]
+fn a_question_that_was_given_up_is_an_outage() {
+    for status in [408, 499] {
+        let world = World::new(2);
+        world.logs_answer(status);
+        let reason = format!("answers {status}");
+        world.sign(&sign_blob("b.json"), &[]).code(0).stderr_has(&[&reason, "attempts", "it waits in"]);
+        world.logs_answer(WELL);
+        world.resume(&[]).code(0).stdout("");
+        assert_eq!(world.bundle("b.json").entries.len(), 1);
+    }
+    // What is not there will not come.
+    let world = World::new(2);
+    world.logs_answer(501);
+    world.sign(&sign_blob("b.json"), &[]).code(4).stdout("").stderr_lacks("attempts");
+    assert!(world.records().is_empty());
+}
+
+/// In the default form, of which the part under the tag has no room for an entry: whose it is says more.
+#[test]
+fn a_wrong_identity_is_explained_whatever_form_there_is() {
+    let world = World::new(2);
+    world.logs_answer(WELL);
+    world.sign(&["sign", &world.image()], &[]).code(0);
+    let verify = |identity: &str| {
+        let who = ["--certificate-identity", identity, "--certificate-oidc-issuer", "https://gitlab.example"];
+        let call = world.place.affiant(["image", "verify", "--trusted-root", "root.json"]).with(who);
+        call.with([&world.image()]).run()
+    };
+    verify(IDENTITY).code(0);
+    let said = verify("x").code(12).stdout("").stderr_has(&["the certificate that was found says:", "hint: "]);
+    let said = said.stderr_text();
+    let error = said.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    assert!(
+        !error.contains("log") && said.contains(&format!("accepted by --certificate-identity '{IDENTITY}'")),
+        "{said}"
+    );
 }
 
 /// A policy that demands a log takes the signature when it was completed, and says how until then.

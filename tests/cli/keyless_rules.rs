@@ -49,6 +49,55 @@ fn rule_8_what_is_judged_is_judged_by_the_real_clock() {
     assert_eq!(shown["ctlogs"][0]["validFor"]["is"], "over");
 }
 
+/// A key's signature is told to nobody who is not named; the name of another tool does not change that, and it is said.
+#[test]
+fn a_key_tells_no_log_that_is_not_named() {
+    let (registry, place) = (Registry::start(), Place::without_key());
+    registry.put_image("app", "v1", "a");
+    let image = format!("{}/app:v1", registry.host());
+    place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "c.key"]).run().code(0);
+    place.write("p.json", "{\"a\": 1}");
+    let kind = ["--type", "https://a.example/t", "--predicate", "p.json"];
+    for (verb, more) in [
+        ("sign", &[&*image][..]),
+        ("attest", &[&kind[..], &[&*image]].concat()),
+        ("sign-blob", &["p.json"]),
+        ("attest-blob", &[&kind[..], &["--bundle", "b.json", "p.json"]].concat()),
+    ] {
+        let call = |name: &str, first: &[&str]| {
+            place.called(name, first).with([verb, "--yes", "--key", "c.key"]).with(more).run().code(0).stderr_text()
+        };
+        let said = call("cosign", &[]);
+        for part in ["warning: no log is told", "--insecure-ignore-tlog", "--rekor-url URL", "--tlog-upload=false"] {
+            assert!(said.contains(part), "{verb}: {part}: {said}");
+        }
+        assert!(!call("affiant", &["image"]).contains("no log is told"), "{verb}");
+        let on_purpose = place.called("cosign", [verb, "--yes", "--key", "c.key", "--tlog-upload=false"]).with(more);
+        assert!(!on_purpose.run().code(0).stderr_text().contains("no log is told"), "{verb}");
+    }
+}
+
+/// What is given and does nothing is said, or refused.
+#[test]
+fn what_is_not_heeded_is_said() {
+    let (registry, place) = (Registry::start(), Place::without_key());
+    registry.put_image("app", "v1", "a");
+    let image = format!("{}/app:v1", registry.host());
+    place.affiant(["key", "generate", "--kind", "p256", "--no-password", "-o", "c.key"]).run().code(0);
+    let sign = |more: &[&str]| place.affiant(["image", "sign", "--key", "c.key"]).with(more).with([&image]).run();
+    sign(&["--sign-container-identity", ""]).code(2).stdout("");
+    for other in ["other:tag", &format!("other@sha256:{}", "0".repeat(64))] {
+        let elsewhere = format!("{}/{other}", registry.host());
+        let ended = sign(&["--evidence-repository", &elsewhere]).code(2).stdout("");
+        ended.stderr_has(&["evidence is kept in a repository"]);
+    }
+    assert_eq!(registry.tags("app"), ["v1"]);
+    sign(&["--on-log-failure", "queue", "--spool", "../spool"]).code(0).stderr_has(&["no log is named"]);
+    sign(&["--fulcio-url", "http://x.example"]).code(0).stderr_has(&["--fulcio-url: no certificate is asked for"]);
+    let ended = sign(&[]).code(0);
+    assert!(!ended.stderr_text().contains("note: --"));
+}
+
 /// What is not checked, and not kept, is said by every command that signs evidence.
 #[test]
 fn what_nobody_checks_is_said() {

@@ -92,5 +92,5 @@ fn sign_refuses_a_document_with_a_secret() {
         .run()
         .code(1)
         .stdout("")
-        .stderr_has(&["policy.json holds the value of a secret variable"]);
+        .stderr_has(&["policy.json holds the value of the secret variable DEPLOY_TOKEN"]);
 }

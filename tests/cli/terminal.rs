@@ -41,6 +41,76 @@ fn closed_descriptors() {
     }
 }
 
+/// A closed stdin is nobody's empty text.
+#[test]
+fn nothing_is_signed_of_a_stdin_that_is_closed() {
+    let place = Place::new();
+    place.write("empty", "");
+    for (line, code) in [
+        ("image sign-blob --key ../k.pem - <&-", 4),
+        ("image sign-blob --key ../k.pem - </dev/null", 4),
+        ("image attest-blob --key ../k.pem --type https://a.example/t --predicate - --bundle b.json empty <&-", 4),
+        ("image sign-blob --key ../k.pem - <empty", 0),
+        ("image sign-blob --key ../k.pem - <../k.pub", 0),
+    ] {
+        let call = place.command("sh", ["-c", &format!("{} {line}", env!("CARGO_BIN_EXE_affiant"))]);
+        let ended = call.run().code(code);
+        if code == 4 {
+            ended.stdout("").stderr_has(&["stdin cannot be read: it is closed, or /dev/null"]);
+        }
+    }
+    assert!(!place.work().join("b.json").exists());
+}
+
+/// Whatever ends the question for a password, the terminal shows again what is typed.
+#[test]
+fn a_terminal_is_as_before_when_a_password_is_not_given() {
+    let place = Place::without_key();
+    place.affiant(["key", "generate", "-o", "c.key"]).env("AFFIANT_KEY_PASSWORD", "a password").run().code(0);
+    place.write("file", "content");
+    for (typed, signs) in [("\u{3}", false), ("a password\n", true), ("term", false), ("\u{1c}\u{1a}\u{3}", false)] {
+        let pty = nix::pty::openpty(None, None).expect("a terminal");
+        let fd = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("another descriptor"));
+        let flags = || nix::sys::termios::tcgetattr(&pty.slave).expect("a terminal").local_flags;
+        let before = flags();
+        let call = place.affiant(["image", "sign-blob", "--key", "c.key", "--bundle", "b.json", "file"]).command();
+        let mut command = Command::new("setsid");
+        command
+            .args(["--ctty", "--wait"])
+            .arg(call.get_program())
+            .args(call.get_args())
+            .current_dir(place.work())
+            .env_clear()
+            .envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdin(fd(&pty.slave))
+            .stdout(fd(&pty.slave))
+            .stderr(fd(&pty.slave));
+        let mut child = command.spawn().expect("setsid is needed for this test");
+        let mut master = std::fs::File::from(pty.master.try_clone().expect("another descriptor"));
+        let mut screen = String::new();
+        let mut piece = [0; 512];
+        while !screen.contains("password of c.key: ") {
+            let count = master.read(&mut piece).expect("reads");
+            screen.push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+        // When it asks, nothing is shown any more.
+        assert!(!flags().contains(nix::sys::termios::LocalFlags::ECHO), "{screen}");
+        if typed == "term" {
+            let pid = i32::try_from(child.id()).expect("a process");
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).expect("sends");
+        } else {
+            master.write_all(typed.as_bytes()).expect("types");
+        }
+        let ended = child.wait().expect("ends");
+        assert_eq!(ended.success(), signs, "{typed:?}: {ended}");
+        assert_eq!(flags(), before, "{typed:?}");
+        assert_eq!(place.work().join("b.json").exists(), signs);
+        if signs {
+            std::fs::remove_file(place.work().join("b.json")).expect("there");
+        }
+    }
+}
+
 /// `yes | head -1`: the command is ended by its broken pipe, as without us.
 #[test]
 fn a_reader_that_goes_away() {

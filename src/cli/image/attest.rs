@@ -54,7 +54,12 @@ pub(crate) struct AttestArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tag,bundle")]
     format: Vec<Format>,
     /// What stands in the attestation as the image's name, instead of its repository; a layout that says none needs it
-    #[arg(long, alias = "identity", value_name = "NAME")]
+    #[arg(
+        long,
+        alias = "identity",
+        value_name = "NAME",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     sign_container_identity: Option<String>,
     #[command(flatten)]
     registry: RegistryArgs,
@@ -79,8 +84,9 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     // Before a certificate is asked for or an image attested; of each image, its own name as well.
     let identity = args.sign_container_identity.as_deref();
     let named_as = identity.unwrap_or_default();
-    refuse_secret(&redactor, &bytes)?;
-    refuse_secret(&redactor, &claim::attestation(named_as, &Digest::of(b""), &named.written, &predicate))?;
+    refuse_secret(&redactor, &file, &bytes)?;
+    let what = format!("the image's name, the type or {file}");
+    refuse_secret(&redactor, &what, &claim::attestation(named_as, &Digest::of(b""), &named.written, &predicate))?;
     args.registry.check(&args.images)?;
     let found = args.signing.find(&args.images, &args.registry, identity)?;
     let queue = args.signing.queue(&args.images, &args.registry)?;
@@ -192,7 +198,7 @@ impl<'a> Attesting<'a> {
         let failed = |error: SharedError| not_kept(&place, &error);
         let identity = image.identity(args.sign_container_identity.as_deref())?;
         let statement = claim::attestation(&identity, digest, self.kind, self.predicate);
-        refuse_secret(self.redactor, &statement)?;
+        refuse_secret(self.redactor, "the image's name", &statement)?;
         let sealed = SealedStatement::new(sealer, &statement)?;
         // All is proven before any of it is kept.
         let has = |form| self.formats.contains(&form);

@@ -114,7 +114,7 @@ pub(super) fn attest_blob(args: &AttestBlobArgs, output: &Output) -> Result<Endi
     if redactor.hits_document(&statement) {
         return Err(Failure::new(
             Kind::Denied,
-            "the predicate holds the value of a secret variable of this environment, so it is not signed",
+            format!("the predicate holds the value of {}, so it is not signed", surroundings::secrets_in(&statement)),
         )
         .hint("take the value out of the document, or the variable out of the environment"));
     }

@@ -75,7 +75,11 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
     if let Some(one) = all.iter().find(|one| redactor.hits_document(&one.statement)) {
         return Err(Failure::new(
             Kind::Denied,
-            format!("{} holds the value of a secret variable of this environment, so nothing was signed", one.place),
+            format!(
+                "{} holds the value of {}, so nothing was signed",
+                one.place,
+                surroundings::secrets_in(&one.statement)
+            ),
         )
         .hint("secrets go to a build with --secret, not with --build-arg"));
     }

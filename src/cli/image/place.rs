@@ -41,6 +41,11 @@ pub(in crate::cli) struct Image {
 pub(super) const EVIDENCE: &str = "COSIGN_REPOSITORY";
 
 impl RegistryArgs {
+    /// The place that was named for evidence beside that of the images.
+    pub(in crate::cli) fn evidence_repository(&self) -> Option<&str> {
+        self.evidence_repository.as_deref().filter(|name| !name.is_empty())
+    }
+
     /// As the variables say it, for a verb that has none of these flags itself.
     pub(super) fn of_variables() -> Result<Self, Failure> {
         let Some(name) = surroundings::variable(EVIDENCE) else { return Ok(Self::default()) };

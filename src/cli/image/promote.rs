@@ -69,7 +69,7 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
     let reports = Reports::parse(&args.report)?;
     let mut files = outputs::Files::default();
     args.gate.reads(&mut files);
-    args.how.reads(std::slice::from_ref(&args.from), &mut files);
+    args.how.reads(&[args.from.clone(), args.to.clone()], &mut files);
     files.reads_keys(&args.vsa_key);
     args.services.reads(&mut files);
     files.reads("the password file", &args.key_password_file);
@@ -181,12 +181,16 @@ fn refused(verdict: &Verdict, name: &str, reports: &Reports, output: &Output) ->
 /// something to sign. And where log entries wait.
 fn signer<'a>(args: &'a PromoteArgs, output: &'a Output) -> Result<(Later<'a>, Queue), Failure> {
     let key = args.vsa_key.as_ref().filter(|key| !key.is_empty());
-    if key.is_none() {
-        if !args.services.are_named() {
-            return Err(Failure::usage("nobody is named who signs the verification summary").hint(
-                "name a key with `--vsa-key FILE`, or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`",
-            ));
-        }
+    if args.gate.offline && args.services.are_named() {
+        return Err(Failure::usage("--offline says that no server is asked, and a service is named to sign with")
+            .hint("sign with a key alone, or leave `--offline` out"));
+    }
+    if key.is_none() && !args.services.are_named() {
+        return Err(Failure::usage("nobody is named who signs the verification summary").hint(
+            "name a key with `--vsa-key FILE`, or sign with an identity token: `--fulcio-url URL --timestamp-servers URL`",
+        ));
+    }
+    if key.is_none() || args.services.issues_certificate() {
         args.services.can_prove_statements()?;
     }
     let key = key.map(|key| keys::signing_key(key, args.key_password_file.as_deref())).transpose();

@@ -205,7 +205,12 @@ pub(crate) struct SignArgs {
     )]
     registry_referrers_mode: Mode,
     /// What stands in the signature as the image's name, instead of its repository; a layout that says none needs it
-    #[arg(long, alias = "identity", value_name = "NAME")]
+    #[arg(
+        long,
+        alias = "identity",
+        value_name = "NAME",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     sign_container_identity: Option<String>,
     #[command(flatten)]
     registry: RegistryArgs,
@@ -223,8 +228,9 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
     // All that the caller says of images, before a certificate is asked for or one of them is signed; of each image, its
     // own name as well, when that is known.
     let identity = args.sign_container_identity.clone().unwrap_or_default();
-    refuse_secret(&redactor, &Payload::new(identity, Digest::of(b""), &annotations).to_json())?;
-    refuse_secret(&redactor, &claim::signature(&Digest::of(b""), &annotations))?;
+    let what = "an annotation or the image's name";
+    refuse_secret(&redactor, what, &Payload::new(identity, Digest::of(b""), &annotations).to_json())?;
+    refuse_secret(&redactor, what, &claim::signature(&Digest::of(b""), &annotations))?;
     args.registry.check(&args.images)?;
     let identity = args.sign_container_identity.as_deref();
     let found = args.signing.find(&args.images, &args.registry, identity)?;
@@ -278,14 +284,14 @@ struct Signing<'a> {
     output: &'a Output,
 }
 
-/// Refuses to sign what holds a secret: what is signed is public from then on (security rule 4).
-pub(super) fn refuse_secret(redactor: &Redactor, signed: &[u8]) -> Result<(), Failure> {
+/// Refuses to sign what holds a secret, which stands in `what`: what is signed is public from then on (security rule 4).
+pub(super) fn refuse_secret(redactor: &Redactor, what: &str, signed: &[u8]) -> Result<(), Failure> {
     if !redactor.hits_document(signed) {
         return Ok(());
     }
     Err(Failure::new(
         Fails::Denied,
-        "what should be signed holds the value of a secret variable of this environment, so nothing is signed",
+        format!("{what} holds the value of {}, so nothing is signed", surroundings::secrets_in(signed)),
     )
     .hint("take the value out of the document, the names and the annotations, or the variable out of the environment"))
 }
@@ -410,7 +416,7 @@ impl<'a> Signing<'a> {
         }
         let name = image.identity(self.args.sign_container_identity.as_deref())?;
         let payload = Payload::new(name, manifest.digest.clone(), self.annotations).to_json();
-        refuse_secret(self.redactor, &payload)?;
+        refuse_secret(self.redactor, "the image's name", &payload)?;
         let (signature, proof) =
             sealer.seal(Kind::Annotated, &[&payload], &|_| Vec::new()).map_err(|error| not_signed(&error))?;
         let mut layer = Layer::signature(payload, &signature);

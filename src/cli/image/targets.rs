@@ -173,7 +173,7 @@ pub(super) fn no_tag(place: &Place) -> Failure {
 
 impl TargetArgs {
     /// What of this `resume` has to be told. A password is not among it.
-    pub(super) fn resume_flags(&self) -> &'static str {
+    pub(crate) fn resume_flags(&self) -> &'static str {
         if self.allow_http_registry || self.allow_insecure_registry { " --allow-http-registry" } else { "" }
     }
 
@@ -260,6 +260,9 @@ impl TargetArgs {
     /// Opens a place in which things are kept about images of other places. A layout is made where there is none.
     pub(super) fn keeper(&self, text: &str, purpose: Use) -> Result<Place, Failure> {
         match named(text)? {
+            Target::Registry(reference) if reference.tag.is_some() || reference.digest.is_some() => {
+                Err(no_keeper(text))
+            }
             target @ Target::Registry(_) => self.open_target(text, target, purpose),
             Target::Layout(path, named) if named == Inside::default() => {
                 let layout = if purpose == Use::Change { Layout::create(&path) } else { Layout::open(&path) };
@@ -275,7 +278,7 @@ impl TargetArgs {
     /// Whether a name is one of a place that [`Self::keeper`] opens.
     pub(super) fn names_keeper(text: &str) -> Result<(), Failure> {
         match named(text)? {
-            Target::Registry(_) => Ok(()),
+            Target::Registry(reference) if reference.tag.is_none() && reference.digest.is_none() => Ok(()),
             Target::Layout(_, named) if named == Inside::default() => Ok(()),
             _ => Err(no_keeper(text)),
         }

@@ -187,7 +187,11 @@ fn nearness(refused: &Refused) -> u8 {
     match refused {
         Refused::Proof(judge::Refused::NoCertificate { .. }) => 0,
         Refused::Proof(
-            judge::Refused::Signature(_) | judge::Refused::Certificate { .. } | judge::Refused::Stranger { .. },
+            judge::Refused::Signature(_)
+            | judge::Refused::Certificate { .. }
+            | judge::Refused::Stranger { .. }
+            // Somebody else's; whoever is told so by an identity that is proven learns more.
+            | judge::Refused::Log { of_stranger: true, .. },
         ) => 1,
         Refused::Proof(judge::Refused::Identity(_)) => 2,
         _ => 3,

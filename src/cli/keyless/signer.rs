@@ -104,6 +104,12 @@ impl SignerArgs {
         self.named.root.named().map(|root| format!(" --trusted-root {}", word(root))).unwrap_or_default()
     }
 
+    /// The same, and what else is said of logs that only a record names.
+    pub(crate) fn log_flags(&self) -> String {
+        let consent = if self.named.log_public_ok { " --log-public-ok" } else { "" };
+        format!("{}{consent}", self.root_flag())
+    }
+
     /// The way to logs, with one budget of time for all questions.
     pub(crate) fn logs(&self) -> Result<Arc<dyn Services>, Failure> {
         services(self.named.retry_for())

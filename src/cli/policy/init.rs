@@ -107,6 +107,18 @@ impl InitArgs {
             return Err(Failure::usage(format!("--image-identity {name}: neither a URI nor an e-mail address"))
                 .hint("name it as `affiant image verify` shows who has signed"));
         }
+        let wild = |text: &String| text.trim().is_empty() || text.contains('*');
+        for (flag, given) in [("--image-identity", &self.image_identity), ("--image-issuer", &self.image_issuer)] {
+            if let Some(text) = given.as_ref().filter(|text| wild(text)) {
+                return Err(Failure::usage(format!("{flag} {text:?}: it must be one name, and whole"))
+                    .hint("write patterns into the policy by hand, after a look at whom they let in"));
+            }
+        }
+        if self.image_name.iter().any(|name| name.trim().is_empty()) {
+            return Err(
+                Failure::usage("--image-name: it is empty").hint("name a repository, as `registry.example/app`")
+            );
+        }
         let proves_time = self.trusted_root.is_some() || !self.timestamp_authority.is_empty();
         if self.image_identity.is_some() && !(proves_time && (self.trusted_root.is_some() || !self.root.is_empty())) {
             return Err(Failure::usage("--image-identity: nothing says whose certificates and times are believed")

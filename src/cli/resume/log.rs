@@ -1,7 +1,7 @@
 //! Log entries that wait: they are made, and come to the signatures that they belong to.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use affiant_core::image::complete::Completed;
 use affiant_core::image::sigstore::MAX_BUNDLE;
@@ -10,11 +10,11 @@ use affiant_core::keyless::queue::{Place, QueueError, Queued};
 use affiant_core::keyless::rekor::{LogEntry, Submission, Version};
 use affiant_core::keyless::stamp::Stamped;
 use affiant_core::keyless::token::IdentityToken;
-use affiant_core::keyless::{AgentJob, ServiceError, Services};
+use affiant_core::keyless::{AgentJob, ServiceError, Services, Whose};
 use affiant_core::outfile::Outfile;
 use affiant_core::sign::PrivateKey;
 use affiant_core::store::ObjectId;
-use affiant_core::store::spool::{Entry, Kind as Spooled, Spool};
+use affiant_core::store::spool::{AnswerRoom, Entry, Kind as Spooled, Spool};
 use zeroize::Zeroizing;
 
 use super::ResumeArgs;
@@ -25,18 +25,20 @@ use crate::cli::inspect::read_file_within;
 use crate::cli::output::Output;
 use crate::cli::surroundings;
 
-/// What an earlier attempt was answered, which a log of the second generation does not say again.
+/// About the entry that is asked for now.
 #[derive(Default)]
 struct Noted {
-    /// Which entry is asked for now.
-    digest: Option<ObjectId>,
+    /// What an earlier attempt was answered, which a log of the second generation does not say again.
     answer: Option<Vec<u8>>,
+    /// Where what the log answers now is kept.
+    room: Option<AnswerRoom>,
+    /// Why it was not.
+    failure: Option<String>,
 }
 
 /// A log whose answers are written down before anything else is done with them.
 struct Noting {
     inner: Arc<dyn Services>,
-    spool: Spool,
     noted: Mutex<Noted>,
 }
 
@@ -50,25 +52,24 @@ impl Services for Noting {
     }
 
     fn entry(&self, url: &str, version: Version, submission: &Submission<'_>) -> Result<LogEntry, ServiceError> {
-        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = &noted.answer {
+        if let Some(answer) = &self.noted().answer {
             return submission.answer(version, answer).map_err(|error| ServiceError::bad(url, error));
         }
         let made = self.inner.entry(url, version, submission)?;
-        self.note(&noted, &made);
+        self.noted().note(&made);
         Ok(made)
     }
 
-    fn existing(&self, url: &str, submission: &Submission<'_>, log: &[u8]) -> Result<LogEntry, ServiceError> {
-        let made = self.inner.existing(url, submission, log)?;
-        self.note(&self.noted.lock().unwrap_or_else(PoisonError::into_inner), &made);
+    fn existing(&self, url: &str, submission: &Submission<'_>, whose: Whose<'_>) -> Result<LogEntry, ServiceError> {
+        let made = self.inner.existing(url, submission, whose)?;
+        self.noted().note(&made);
         Ok(made)
     }
 
     fn made(&self, url: &str, submission: &Submission<'_>) -> Result<Option<LogEntry>, ServiceError> {
         let made = self.inner.made(url, submission)?;
         if let Some(made) = &made {
-            self.note(&self.noted.lock().unwrap_or_else(PoisonError::into_inner), made);
+            self.noted().note(made);
         }
         Ok(made)
     }
@@ -83,11 +84,16 @@ impl Services for Noting {
 }
 
 impl Noting {
-    /// What cannot be written down is used all the same.
-    fn note(&self, noted: &Noted, made: &LogEntry) {
-        if let Some(digest) = &noted.digest {
-            let _ = self.spool.keep_answer(digest, &made.answer);
-        }
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Noted {
+    /// What cannot be written down is used all the same, and [`Self::failure`] says so.
+    fn note(&mut self, made: &LogEntry) {
+        let kept = self.room.take().map(|room| room.keep(&made.answer));
+        self.failure = kept.and_then(Result::err).map(|error| error.to_string());
     }
 }
 
@@ -125,9 +131,10 @@ impl<'a> Logs<'a> {
         let waits = |error: &dyn std::error::Error| {
             Failure::because(Kind::NoAnswer, format!("{digest}: the log entry still waits"), error)
         };
-        let dropping = || format!("`affiant resume --forget --digest {digest}` drops it");
+        let dropping = self.dropping(digest);
         let unusable = |error: &dyn std::error::Error| {
-            Failure::because(Kind::NoAnswer, format!("{digest}: the log entry cannot be made"), error).hint(dropping())
+            Failure::because(Kind::NoAnswer, format!("{digest}: the log entry cannot be made"), error)
+                .hint(dropping.clone())
         };
         let record = self.spool.load_log_entry(digest).map_err(|error| unusable(&error))?;
         let queued = Queued::parse(&record).map_err(|error| unusable(&error))?;
@@ -141,10 +148,14 @@ impl<'a> Logs<'a> {
                     format!("{digest}: the log entry will never be made, and the timestamp stays as proof"),
                     &error,
                 );
-                failure.hint(dropping())
+                failure.hint(dropping.clone())
             }
             Asked::Queue(QueueError::Service(error)) if error.is_duplicate => {
-                waits(&error).hint("`--trusted-root ROOT` says whose the log is: then its entry is taken from there")
+                let root = if self.args.signer.names_root() { "" } else { " --trusted-root ROOT" };
+                waits(&error).hint(format!(
+                    "`{}{root}`, with a root that has this log's key, takes its entry from its tiles",
+                    self.again(digest)
+                ))
             }
             Asked::Queue(error) => waits(&error),
         })?;
@@ -161,10 +172,7 @@ impl<'a> Logs<'a> {
                     }
                 }
                 Err(failure) => {
-                    let failure = failure.hint(format!(
-                        "what the log has answered is kept: `affiant resume --digest {digest}` tries again; {}",
-                        dropping()
-                    ));
+                    let failure = failure.hint(self.left(&queued, digest, output));
                     if first.is_none() {
                         first = Some(failure);
                     } else {
@@ -177,6 +185,29 @@ impl<'a> Logs<'a> {
             Some(failure) => Err(failure),
             None => self.spool.remove(digest, Spooled::LogEntry).map_err(|error| waits(&error)),
         }
+    }
+
+    /// The line that tries again.
+    fn again(&self, digest: &ObjectId) -> String {
+        let (flags, targets) = (self.args.signer.log_flags(), self.args.targets.resume_flags());
+        format!("affiant resume{}{flags}{targets} --digest {digest}", self.args.spool_flag())
+    }
+
+    fn dropping(&self, digest: &ObjectId) -> String {
+        format!("`affiant resume{} --forget --digest {digest}` drops it", self.args.spool_flag())
+    }
+
+    /// What there is of an entry that was made, and could not be put where it belongs.
+    fn left(&self, queued: &Queued, digest: &ObjectId, output: &Output) -> String {
+        let failure = self.asked.as_ref().and_then(|(noting, _)| noting.noted().failure.clone());
+        let (again, dropping) = (self.again(digest), self.dropping(digest));
+        let Some(failure) = failure else {
+            return format!("what the log has answered is kept: `{again}` tries again; {dropping}");
+        };
+        let root =
+            if queued.version == Version::Two && !self.args.signer.names_root() { " --trusted-root ROOT" } else { "" };
+        let failure = output.masked(&failure);
+        format!("what the log has answered could not be kept ({failure}): `{again}{root}` asks it again; {dropping}")
     }
 
     /// The places, or the file that the user names.
@@ -209,7 +240,15 @@ impl<'a> Logs<'a> {
         if answer.is_none() {
             self.look(digest, queued, places, output)?;
         }
-        *noting.noted.lock().unwrap_or_else(PoisonError::into_inner) = Noted { digest: Some(*digest), answer };
+        *noting.noted() = Noted::default();
+        // Before the log is asked: it says it once.
+        let room = answer.is_none().then(|| self.spool.reserve_answer(digest)).transpose();
+        let room = room.map_err(|error| {
+            let message = format!("{digest}: the log entry still waits, for its answer could not be kept");
+            Failure::because(Kind::NoAnswer, message, &error)
+                .hint(format!("make room there, then `{}`", self.again(digest)))
+        })?;
+        *noting.noted() = Noted { answer, room, failure: None };
         if let Err(over) = asks {
             // The log may have it since an attempt whose answer was lost: its time may do.
             return match services.made(&queued.log, &queued.submission()) {
@@ -238,9 +277,9 @@ impl<'a> Logs<'a> {
         let Some(first) = failures.next() else { return Ok(()) };
         failures.for_each(|failure| output.failure(&failure));
         Err(first.hint(format!(
-            "{} is not asked before the signature is found; where it is gone for good, `affiant resume --forget --digest \
-             {digest}` drops what waits",
-            queued.log
+            "{} is not asked before the signature is found; where it is gone for good, {}",
+            queued.log,
+            self.dropping(digest)
         )))
     }
 
@@ -248,10 +287,8 @@ impl<'a> Logs<'a> {
         if let Some((noting, services)) = &self.asked {
             return Ok((Arc::clone(noting), Arc::clone(services)));
         }
-        let spool = Spool::open(self.spool.folder())
-            .map_err(|error| Failure::because(Kind::NoAnswer, "the spool cannot be used", &error))?;
         let inner = self.args.signer.logs()?;
-        let noting = Arc::new(Noting { inner, spool, noted: Mutex::default() });
+        let noting = Arc::new(Noting { inner, noted: Mutex::default() });
         let services = self.args.signer.checked(Arc::clone(&noting) as Arc<dyn Services>, output)?;
         self.asked = Some((Arc::clone(&noting), Arc::clone(&services)));
         Ok((noting, services))

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::archivista::ArchivistaArgs;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::{inspect, keys, outputs};
+use crate::cli::{inspect, keys, outputs, places};
 
 /// Largest file of a signed policy, in bytes: its payload in base64, and signatures.
 const MAX_POLICY_FILE: usize = 2 * affiant_core::policy::MAX_POLICY;
@@ -158,6 +158,7 @@ impl GateArgs {
     /// What is read.
     pub(in crate::cli) fn reads(&self, files: &mut outputs::Files) {
         files.reads("the policy", [&self.policy]);
+        files.reads_trees("the archive", false, places::archive_folder(self.archive.as_deref()));
         files.reads("a key of the policy", &self.publickey);
         files.reads("evidence", self.attestations.iter().chain(&self.bundle));
         let certificates = [&self.policy_ca_roots, &self.policy_ca_intermediates, &self.policy_timestamp_servers];

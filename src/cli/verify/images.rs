@@ -93,7 +93,8 @@ impl HowArgs {
         files.reads("a key of the images", &self.image_key);
         files.reads("the root of trust of the images", &self.image_trusted_root);
         files.reads("the image", images.iter().filter_map(|name| place::archive_of(name)));
-        for layout in images.iter().filter_map(|name| place::layout_of(name)) {
+        let kept = self.registry.evidence_repository();
+        for layout in images.iter().map(String::as_str).chain(kept).filter_map(place::layout_of) {
             files.reads("the image", [layout.join("index.json"), layout.join("oci-layout")]);
             files.reads_trees("the image", false, [layout.join("blobs")]);
         }

@@ -13,6 +13,7 @@ use super::token::IdentityToken;
 use super::{AgentJob, ServiceError, Services};
 use crate::dsse::Envelope;
 use crate::sign::PrivateKey;
+use crate::sigstore::note::Checkpoint;
 use crate::sigstore::{Entry, Signed, TrustedRoot, Verifier, check, check_scts, proven_time};
 use crate::trust::{Anchor, Purpose, chain};
 
@@ -45,13 +46,18 @@ impl Checking {
 }
 
 impl Checking {
-    /// The entry that a log has already: whose the log is, only a trusted root says.
+    /// The entry that a log has already. Whose the log is, its key says, which a trusted root has: it may be asked under
+    /// another address than the root's.
     fn again(&self, error: ServiceError, url: &str, submission: &Submission<'_>) -> Result<LogEntry, ServiceError> {
-        let plain = |url: &str| url.trim_end_matches('/').to_owned();
-        let Some(log) = self.root.logs.iter().find(|log| plain(&log.base_url) == plain(url)) else {
+        if self.root.logs.is_empty() {
             return Err(error);
+        }
+        let whose = |note: &str| {
+            let checkpoint = Checkpoint::parse(note).ok()?;
+            let mut logs = self.root.logs.iter();
+            logs.find(|log| checkpoint.verify_tiled(log).is_ok()).map(|log| log.id.clone())
         };
-        self.inner.existing(url, submission, &log.id).map_err(|why| ServiceError {
+        self.inner.existing(url, submission, &whose).map_err(|why| ServiceError {
             reason: format!("{}; nor is it found in its tiles: {}", error.reason, why.reason),
             is_outage: why.is_outage,
             ..error

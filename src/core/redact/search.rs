@@ -233,6 +233,21 @@ impl Redactor {
         self.hits(document, &|pattern| pattern.secret >= MIN_DOCUMENT_SECRET)
     }
 
+    /// The names of the variables whose secret a document holds, as [`Self::hits_document`] finds it.
+    pub fn variables_in(environment: &Environment, mask: &VariableMask, document: &[u8]) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, value) in &environment.0 {
+            let mut one = Self::default().with_url(value);
+            if mask.is_searched(name) {
+                one = one.with_secrets([value]);
+            }
+            if one.hits_document(document) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
     /// Whether the name of a file or a subject holds a secret that counts in names: of 16 bytes or more, or of 8 or more
     /// that are not all lower-case letters, all digits, or the like; in any encoding. A name is shown or left out, never
     /// altered, so an ordinary word in it (the password `postgres` in `postgres.tar`) must not make a product vanish:

@@ -187,6 +187,8 @@ pub enum Refused {
     Log {
         /// Whether it brings an entry.
         has: bool,
+        /// Whether its certificate cannot be the right one either.
+        of_stranger: bool,
         /// Why.
         reason: String,
     },
@@ -278,10 +280,12 @@ pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>
         (Signer::Certificate(keyless), Some(leaf)) => doubt(material, leaf, keyless, demands.root, held),
         _ => None,
     };
-    let work = match doubt {
+    let work = match &doubt {
         None => share.spend_checks(material)?,
         // Judged all the same while there is room: what is said of it is then proven.
-        Some(reason) => share.spend_on_stranger(material).ok_or(Refused::Stranger { reason })?,
+        Some(reason) => {
+            share.spend_on_stranger(material).ok_or_else(|| Refused::Stranger { reason: reason.clone() })?
+        }
     };
     let verifier = match (demands.signer, &leaf) {
         (Signer::Key(key), _) => Verifier::Key(key),
@@ -300,7 +304,11 @@ pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>
             }
         }
     }
-    logs(material, unproven, verifier, demands, &mut proof)?;
+    let of_stranger = doubt.is_some();
+    logs(material, unproven, verifier, demands, &mut proof).map_err(|refused| match refused {
+        Refused::Log { has, reason, .. } => Refused::Log { has, of_stranger, reason },
+        other => other,
+    })?;
     let no_stamp = no_stamp.unwrap_or_else(|| "it has no timestamp".to_owned());
     let authorities: BTreeSet<&str> = proof.stamped.iter().map(|(_, time)| time.authority.as_str()).collect();
     if authorities.len() < demands.timestamps {
@@ -355,7 +363,7 @@ fn logs(
     demands: &Demands<'_>,
     proof: &mut Proof,
 ) -> Result<(), Refused> {
-    let refused = |reason: String| Refused::Log { has: !material.entries.is_empty(), reason };
+    let refused = |reason: String| Refused::Log { has: !material.entries.is_empty(), of_stranger: false, reason };
     let mut signed = Signed::new(unproven.message, unproven.signature, verifier);
     if let Some(envelope) = unproven.envelope {
         signed = signed.with_envelope(envelope);

@@ -27,7 +27,7 @@ use serde::Serialize;
 mod answer;
 mod want;
 
-pub use answer::MAX_LOG_ENTRY;
+pub use answer::{AnswerRoom, MAX_LOG_ENTRY};
 pub use want::Want;
 
 use super::disk::{self, Aside, Modes};
@@ -262,30 +262,37 @@ impl Spool {
     /// Takes `bytes` of room on the disk now, so that evidence can be spooled even when the build fills the disk.
     /// It is given back when the reserve is dropped. Where the file system cannot promise room, nothing is promised.
     pub fn reserve(&self, bytes: u64) -> Result<Reserve<'_>, SpoolError> {
+        let (content, want) = (self.take(bytes)?, self.take(RESERVE_WANT)?);
+        self.tidy(&content)?;
+        Ok(Reserve { spool: self, content, want })
+    }
+
+    /// A file that has room for `bytes`.
+    fn take(&self, bytes: u64) -> Result<Aside, SpoolError> {
         let tried = disk::unnamed(&self.folder, Modes::PRIVATE);
         let may_be_named = tried.is_some_and(|file| disk::named(&file, &self.folder).is_ok());
-        let take = |bytes: u64| {
-            let file = match disk::unnamed(&self.folder, Modes::PRIVATE) {
-                Some(file) if may_be_named => Aside::Unnamed(file),
-                // One that had to be copied would have no room when the disk is full.
-                _ => Aside::Named(disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?),
-            };
-            let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-            match fallocate(file.as_file(), FallocateFlags::empty(), 0, length) {
-                Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(file),
-                Err(error) => Err(self.failed("reserve room in")(error.into())),
-            }
+        let file = match disk::unnamed(&self.folder, Modes::PRIVATE) {
+            Some(file) if may_be_named => Aside::Unnamed(file),
+            // One that had to be copied would have no room when the disk is full.
+            _ => Aside::Named(disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?),
         };
-        let (content, want) = (take(bytes)?, take(RESERVE_WANT)?);
-        // Reserves of processes that were killed.
-        let now = content.as_file().metadata().and_then(|data| data.modified()).map_err(self.failed("read"))?;
+        let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+        match fallocate(file.as_file(), FallocateFlags::empty(), 0, length) {
+            Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(file),
+            Err(error) => Err(self.failed("reserve room in")(error.into())),
+        }
+    }
+
+    /// Removes reserves of processes that were killed; `new` has just been made.
+    fn tidy(&self, new: &Aside) -> Result<(), SpoolError> {
+        let now = new.as_file().metadata().and_then(|data| data.modified()).map_err(self.failed("read"))?;
         for entry in fs::read_dir(&self.folder).map_err(self.failed("read"))? {
             let entry = entry.map_err(self.failed("read"))?;
             if entry.file_name().as_bytes().starts_with(disk::TEMPORARY_PREFIX.as_bytes()) {
                 index::remove_if_stale(&entry.path(), now).map_err(self.failed("tidy"))?;
             }
         }
-        Ok(Reserve { spool: self, content, want })
+        Ok(())
     }
 
     /// Spools `content`. When this returns it is on the disk.

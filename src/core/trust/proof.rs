@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Reason;
 use super::certificate::{Certificate, CertificateError};
 use super::chain::Chain;
 use super::timestamp::{ProvenTime, TimestampError};
+use super::{Reason, with_causes};
 use crate::sign::Scheme;
-use crate::sigstore::{EntryError, EntryMalformed, Logged};
+use crate::sigstore::{EntryError, EntryMalformed, Log, Logged, check_scts};
 
 /// A signature that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,17 @@ impl SignerProof {
         match &self.identity {
             Identity::Certificate(chain) => chain.path.first(),
             Identity::Key => None,
+        }
+    }
+
+    /// Whether one of the logs of certificates vouches for the signer's; else why not.
+    pub fn is_logged(&self, logs: &[Log]) -> Result<(), String> {
+        let Identity::Certificate(chain) = &self.identity else {
+            return Err("a key is in no log of certificates".to_owned());
+        };
+        match &chain.path[..] {
+            [leaf, issuer, ..] => check_scts(leaf, issuer, logs, None).map(drop).map_err(|error| with_causes(&error)),
+            _ => Err("it is trusted by itself, and has no issuer".to_owned()),
         }
     }
 

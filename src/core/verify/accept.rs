@@ -19,6 +19,7 @@ use crate::evidence::{CollectionView, EntryView, Statement, kinds, links};
 use crate::policy::Step;
 use crate::run::RUN_SUBJECT;
 use crate::statement::PAYLOAD_TYPE;
+pub(super) use crate::trust::with_causes as chain;
 use crate::trust::{CheckError, Checked, Reason, Refused, SignerProof, distinct_identities};
 use crate::verdict::{Candidate, Check, CheckKind};
 
@@ -212,20 +213,6 @@ pub(super) fn statement<'a>(checked: &'a Checked<Envelope>, label: &str) -> Judg
         Ok(statement) => Ok(statement),
         Err(error) => fail(wrong("an in-toto statement", chain(&error))),
     }
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn judge(

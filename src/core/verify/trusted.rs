@@ -16,7 +16,7 @@ use crate::digest::sha256_hex;
 use crate::nearest::nearest;
 use crate::policy::{self, Demands, External, Functionary, Policy, RegoModule, Step};
 use crate::rego;
-use crate::sigstore::{Authority, Log, TrustedRoot, check_scts};
+use crate::sigstore::{Authority, Log, TrustedRoot};
 use crate::trust::timestamp::{ProvenTime, Windows};
 use crate::trust::{
     Anchor, Certificate, CertificateError, CheckError, Checked, Constraint, EXTENSIONS, Identity, Note, SignerProof,
@@ -237,11 +237,9 @@ impl Who<'_> {
             return Err(Refusal::NotStamped(format!("{}: {why}", describe(signer))));
         }
         if self.demands.sct {
-            let why = match &signer.identity {
-                Identity::Key => Err("a key is in no log of certificates".to_owned()),
-                Identity::Certificate(chain) => certificate_logged(&chain.path, self.ct_logs),
-            };
-            why.map_err(|why| Refusal::Certificate(format!("{}: {why}", describe(signer))))?;
+            signer
+                .is_logged(self.ct_logs)
+                .map_err(|why| Refusal::Certificate(format!("{}: {why}", describe(signer))))?;
         }
         Ok(())
     }
@@ -277,14 +275,6 @@ impl Who<'_> {
                 .check(signer)
                 .map_err(|mismatches| mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         }
-    }
-}
-
-/// Whether one of the logs vouches for the first certificate of a path.
-fn certificate_logged(path: &[Certificate], logs: &[Log]) -> Result<(), String> {
-    match path {
-        [leaf, issuer, ..] => check_scts(leaf, issuer, logs, None).map(drop).map_err(|error| chain_of(&error)),
-        _ => Err("it is trusted by itself, and has no issuer".to_owned()),
     }
 }
 
@@ -497,7 +487,7 @@ fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>,
         match (&signer.identity, &question.policy_trust.constraint) {
             (Identity::Key, _) => return None,
             (Identity::Certificate(_), None) => reasons.push("no identity was asked for".to_owned()),
-            (Identity::Certificate(chain), Some(constraint)) => match constraint.check(signer) {
+            (Identity::Certificate(_), Some(constraint)) => match constraint.check(signer) {
                 // One authority certifies the identities of several issuers, and each lets others choose their names.
                 Ok(()) if !constraint.names_issuer() && signer.certificate().is_some_and(is_identified) => {
                     reasons.push(format!(
@@ -506,14 +496,12 @@ fn who_signed(question: &Question<'_>, checked: &Checked<crate::dsse::Envelope>,
                     ));
                     fix = "name the issuer with `--policy-fulcio-oidc-issuer URL` (`'*'` for any)";
                 }
-                Ok(()) if question.policy_trust.sct => {
-                    match certificate_logged(&chain.path, &question.policy_trust.trust.ct_logs) {
-                        Ok(()) => return None,
-                        Err(why) => {
-                            reasons.push(format!("the certificate must be in a log of the trusted root: {why}"));
-                        }
+                Ok(()) if question.policy_trust.sct => match signer.is_logged(&question.policy_trust.trust.ct_logs) {
+                    Ok(()) => return None,
+                    Err(why) => {
+                        reasons.push(format!("the certificate must be in a log of the trusted root: {why}"));
                     }
-                }
+                },
                 Ok(()) => return None,
                 Err(mismatches) => reasons.extend(mismatches.iter().map(ToString::to_string)),
             },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use affiant_core::keyless::Whose;
 use affiant_core::keyless::rekor::{LogEntry, MAX_ANSWER, RekorError, Submission, Version};
 use affiant_core::keyless::tiles::{self, CHECKPOINT, MAX_TILE, TILES, Tile, WIDTH};
 use affiant_core::sigstore::note::MAX_CHECKPOINT;
@@ -114,7 +115,7 @@ pub(super) fn tiled(
     sigstore: &Sigstore,
     base: &str,
     submission: &Submission<'_>,
-    log: &[u8],
+    whose: Whose<'_>,
 ) -> Result<LogEntry, ServiceError> {
     let base = base.trim_end_matches('/');
     let url = format!("{base}{}", Version::Two.path());
@@ -153,13 +154,14 @@ pub(super) fn tiled(
         }
         std::thread::sleep(LOOK_AGAIN);
     };
+    let log = whose(&note).ok_or_else(|| bad(&"its tree is signed by no log of the trusted root"))?;
     let mut read = |tile: Tile| {
         let of = |tile: Tile| get(sigstore, &format!("{base}{TILES}{}", tile.path()), MAX_TILE);
         // Once a tile is whole its parts may be gone.
         of(tile).or_else(|error| if tile.width < WIDTH { of(tile.whole()) } else { Err(error) }).map_err(NotFound)
     };
     let hashes = tiles::inclusion(index, size, &mut read).map_err(|NotFound(error)| error)?;
-    submission.found(log, index, &note, &hashes).map_err(|error| bad(&error))
+    submission.found(&log, index, &note, &hashes).map_err(|error| bad(&error))
 }
 
 fn get(sigstore: &Sigstore, url: &str, limit: usize) -> Result<Vec<u8>, ServiceError> {

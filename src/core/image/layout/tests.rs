@@ -442,6 +442,19 @@ fn what_nothing_leads_to_is_swept() {
         refused(layout.sweep(&left), broken.digest.as_str());
         fs::write(&file, &whole).expect("written");
     }
+    // So may what is listed as a manifest of another kind.
+    let unknown = json!({"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []}).to_string();
+    let unknown = (Digest::of(unknown.as_bytes()), unknown.into_bytes());
+    fs::write(folder.path().join("layout").join(blob_name(&unknown.0)), &unknown.1).expect("written");
+    let list = folder.path().join("layout/index.json");
+    let before = fs::read(&list).expect("read");
+    let mut index: Value = serde_json::from_slice(&before).expect("JSON");
+    let entries = index["manifests"].as_array_mut().expect("a list");
+    entries.push(json!({"mediaType": "application/vnd.oci.artifact.manifest.v1+json",
+        "digest": unknown.0.as_str(), "size": unknown.1.len()}));
+    fs::write(&list, index.to_string()).expect("written");
+    refused(layout.sweep(&left), "what it needs is not known");
+    fs::write(&list, before).expect("written");
     let own = Digest::of(b"of evidence alone");
     assert_eq!(layout.sweep(&left).expect("swept"), std::slice::from_ref(&own));
     assert!(!layout.has_blob(&own).expect("asked"));

@@ -1,13 +1,13 @@
 //! Entries of logs that wait: what the log has answered, and what can never be finished.
 
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
 use super::{Kind, Spool, SpoolError, Want, disk};
 use crate::keyless::rekor::MAX_ANSWER;
 use crate::store::ObjectId;
-use crate::store::disk::Modes;
+use crate::store::disk::{Aside, Modes};
 
 /// Longest record of an entry that is still to be made, in bytes: it may have an envelope of the longest bundle in it.
 pub const MAX_LOG_ENTRY: u64 = 256 << 20;
@@ -15,6 +15,31 @@ pub const MAX_LOG_ENTRY: u64 = 256 << 20;
 const MAX_KEPT_ANSWER: u64 = 2 * MAX_ANSWER as u64;
 /// What its name ends with.
 const SUFFIX: &str = ".answer.json";
+
+/// Room that is taken for an answer, in bytes. Real ones have less than a tenth; longer ones are written all the same, if
+/// the disk has more.
+const ANSWER_ROOM: u64 = 128 * 1024;
+
+/// Room for what a log will answer.
+#[derive(Debug)]
+pub struct AnswerRoom {
+    file: Aside,
+    folder: PathBuf,
+    path: PathBuf,
+}
+
+impl AnswerRoom {
+    /// Keeps what the log has answered. When this returns it is on the disk.
+    pub fn keep(self, answer: &[u8]) -> Result<(), SpoolError> {
+        let Self { file, folder, path } = self;
+        let written = || -> io::Result<()> {
+            file.as_file().write_all(answer)?;
+            file.as_file().set_len(answer.len() as u64)?;
+            disk::publish(file.named(&folder, Modes::PRIVATE)?, &path)
+        };
+        written().map_err(|source| SpoolError::Io { action: "write", path: path.clone(), source })
+    }
+}
 
 /// Whether a file is one that keeps an answer.
 pub(super) fn is_answer(name: &OsStr) -> bool {
@@ -26,12 +51,12 @@ impl Spool {
         self.folder().join(format!("{}{SUFFIX}", digest.hex()))
     }
 
-    /// Keeps what the log has answered about the entry that waits as `digest`: a log of the second generation says it once.
-    pub fn keep_answer(&self, digest: &ObjectId, answer: &[u8]) -> Result<(), SpoolError> {
-        let failed = self.failed("write to");
-        let mut file = disk::temporary(self.folder(), Modes::PRIVATE).map_err(&failed)?;
-        file.write_all(answer).map_err(&failed)?;
-        disk::publish(file, &self.answer_path(digest)).map_err(failed)
+    /// Takes room on the disk, before a log is asked, for what it will answer about the entry that waits as `digest`: a
+    /// log of the second generation says it once. It is given back when it is dropped.
+    pub fn reserve_answer(&self, digest: &ObjectId) -> Result<AnswerRoom, SpoolError> {
+        let file = self.take(ANSWER_ROOM)?;
+        self.tidy(&file)?;
+        Ok(AnswerRoom { file, folder: self.folder().to_owned(), path: self.answer_path(digest) })
     }
 
     /// What is kept as the log's answer. Nothing of it is checked; what cannot be read is none.
@@ -85,7 +110,9 @@ mod tests {
         let want = Want { step: Some("app".to_owned()), reason: "502".to_owned(), ..Want::default() };
         let saved = spool.save(Kind::LogEntry, &want, b"{\"a\":1}").expect("spooled");
         assert_eq!(spool.answer(&saved.digest), None);
-        spool.keep_answer(&saved.digest, b"{}").expect("kept");
+        drop(spool.reserve_answer(&saved.digest).expect("room"));
+        assert_eq!(spool.answer(&saved.digest), None);
+        spool.reserve_answer(&saved.digest).and_then(|room| room.keep(b"{}")).expect("kept");
         assert_eq!(spool.answer(&saved.digest).as_deref(), Some(&b"{}"[..]));
         for file in std::fs::read_dir(spool.folder()).expect("read") {
             let path = file.expect("an entry").path();
