@@ -4,6 +4,7 @@
 //! Authentication Specification").
 
 mod credentials;
+mod errors;
 mod texts;
 mod token;
 
@@ -22,8 +23,9 @@ use ureq::http::Method;
 pub use credentials::{Credential, CredentialError, Credentials, credential_files};
 
 use crate::http::Client;
-use crate::http::exchange::{Answer, NoAnswer, Question};
-use texts::{escaped, join, next_page, said, same_host};
+use crate::http::exchange::{Answer, Question};
+use errors::no_answer;
+use texts::{escaped, join, next_page, same_host};
 use token::{Challenge, Tokens};
 
 /// Longest error text, list of tags or page of referrers that is read, in bytes.
@@ -38,8 +40,6 @@ const MAX_REDIRECTS: usize = 5;
 /// before the second time; it doubles.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest time that a registry may ask to be left alone for which is waited, in seconds.
-const MAX_WAIT: u16 = 15;
 /// What a registry says of a manifest whose blobs it does not see. That some look for them in files while another writer
 /// writes the same (`DIGEST_INVALID` where the file was empty then).
 const UNSEEN: [&str; 2] = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"];
@@ -282,60 +282,6 @@ impl Remote {
             .map_err(|reason| self.permission(place, &reason))
     }
 
-    fn permission(&self, place: &str, reason: &str) -> RepositoryError {
-        let reason = if self.registries.credentials.is_empty_for(&self.registry, &self.name) {
-            let unread = match self.registries.credentials.unread() {
-                [] => String::new(),
-                [file, ..] => format!(
-                    "; {} may not be read by this user: DOCKER_CONFIG names another folder, REGISTRY_AUTH_FILE another file",
-                    file.display()
-                ),
-            };
-            format!("{reason}; no password for {} is known (docker login {}){unread}", self.registry, self.registry)
-        } else {
-            reason.to_owned()
-        };
-        RepositoryError::Refused { place: place.to_owned(), reason, permission: true, again: None }
-    }
-
-    /// What an answer that was not hoped for means.
-    fn unexpected(&self, answer: Answer) -> RepositoryError {
-        self.unexpected_unless(answer, &[])
-    }
-
-    /// The same; what a registry says with one of these codes may pass.
-    fn unexpected_unless(&self, answer: Answer, passing: &[&str]) -> RepositoryError {
-        let (status, place, wait) = (answer.status, answer.place.clone(), answer.wait());
-        let (codes, words) = answer.bytes(MAX_PAGE).ok().map(|body| said(&body)).unwrap_or_default();
-        // A registry that says the proof that it was given would have it told to everybody who reads the job's log.
-        let words = words.filter(|words| !self.registries.tokens.are_in(words));
-        let said = words.map(|words| format!(": {words}")).unwrap_or_default();
-        let again = |reason: String, seconds: u64| {
-            let (place, again) = (place.clone(), u16::try_from(seconds).ok().filter(|seconds| *seconds <= MAX_WAIT));
-            RepositoryError::Refused { place, reason, permission: false, again }
-        };
-        match status {
-            429 | 502..=504 => {
-                let wait = wait.unwrap_or_default().as_secs();
-                let when = match wait {
-                    0 => "try again later".to_owned(),
-                    seconds => format!("it asks to be left alone for {seconds} s; try again then"),
-                };
-                again(format!("answers {status}{said}: it is busy or down; {when}"), wait)
-            }
-            500 => again(format!("answers 500{said}"), 0),
-            400 | 404 | 416 if codes.iter().any(|code| passing.contains(&code.as_str())) => {
-                again(format!("answers {status}{said}"), 0)
-            }
-            401 | 403 => self.permission(&place, &format!("answers {status}{said}")),
-            413 => Self::refused(
-                &place,
-                format!("answers 413{said}: it is too much at once; `--upload-chunk 50` sends pieces"),
-            ),
-            _ => Self::refused(&place, format!("answers {status}{said}")),
-        }
-    }
-
     fn pages(
         &self,
         first: String,
@@ -412,17 +358,6 @@ impl Remote {
             .header("location")
             .and_then(|to| join(&base, to))
             .ok_or_else(|| Self::refused(&answer.place, "does not say where the bytes go"))
-    }
-}
-
-fn no_answer(failed: &NoAnswer) -> RepositoryError {
-    let hint = if failed.tls { "; a registry without TLS is named with --allow-http-registry" } else { "" };
-    RepositoryError::Refused {
-        place: failed.place.clone(),
-        reason: format!("{}{hint}", failed.reason),
-        permission: false,
-        // What was asked several times already has had its time.
-        again: (failed.again && failed.attempts == 1).then_some(0),
     }
 }
 
