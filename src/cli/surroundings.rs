@@ -217,14 +217,15 @@ impl OpenRegistries {
 fn passwords() -> Result<affiant_remote::registry::Credentials, Failure> {
     use affiant_remote::registry::{Credentials, credential_files};
     let path = |name: &str| variable(name).map(PathBuf::from);
-    Credentials::read(&credential_files(
+    let files = credential_files(
         path("REGISTRY_AUTH_FILE").as_deref(),
         path("DOCKER_CONFIG").as_deref(),
         path("XDG_RUNTIME_DIR").as_deref(),
         path("XDG_CONFIG_HOME").as_deref(),
         path("HOME").as_deref(),
-    ))
-    .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))
+    );
+    Credentials::read(&files, path("REGISTRY_AUTH_FILE").or_else(|| path("DOCKER_CONFIG")).is_some())
+        .map_err(|error| Failure::because(Kind::NoAnswer, "the passwords of registries cannot be read", &error))
 }
 
 /// Whether the passwords of registries can be read. They are not kept: a command may log in.

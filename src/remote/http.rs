@@ -174,7 +174,7 @@ impl Client {
             request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
         }
         let limits = request.config().proxy(proxy).timeout_global(Some(self.settings.attempt.min(left))).build();
-        let mut answer = limits.call().map_err(|error| self.failed(&error))?;
+        let mut answer = limits.call().map_err(|error| self.failed_at(uri, &error))?;
         let status = answer.status().as_u16();
         match status {
             200 => {
@@ -192,16 +192,26 @@ impl Client {
                 Err(Failed::finally(format!("answers {status}, a redirect to `{to}`; redirects are not followed")))
             }
             429 | 502..=504 => {
-                let wait = answer.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
+                let wait = answer.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
                 Err(Failed {
                     reason: format!("answers {status}: it is busy or down; try again later"),
                     again: true,
-                    wait: wait.map(Duration::from_secs),
+                    wait: wait.and_then(|wait| wait_of(wait, jiff::Timestamp::now())),
                 })
             }
             401 | 403 => Err(Failed::finally(format!("answers {status}: it does not permit the question"))),
             _ => Err(Failed::finally(format!("answers {status}"))),
         }
+    }
+
+    /// What an error of the library means for this question; where no connection came about, the proxy is named.
+    fn failed_at(&self, uri: &Uri, error: &ureq::Error) -> Failed {
+        let mut failed = self.failed(error);
+        let is_about_tls = failed.reason.starts_with("TLS") || failed.reason.contains("certificate");
+        if !is_about_tls && !failed.reason.contains("HTTPS_PROXY)") {
+            failed.reason += &proxy::told(uri, &self.settings);
+        }
+        failed
     }
 
     /// What an error of the library means. Only texts that hold nothing of the request are taken over.
@@ -278,6 +288,16 @@ impl Fetch for Client {
             pause *= 2;
         }
     }
+}
+
+/// How long a `Retry-After` asks to wait (RFC 9110 §10.2.3): seconds, or a date. One that is over asks for no time.
+fn wait_of(text: &str, now: jiff::Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
 /// Scheme, host, port and path: what may be shown of a URL.

@@ -10,6 +10,7 @@ mod token;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use affiant_core::image::manifest::{ALL, MAX_MANIFEST, OCI_INDEX};
 use affiant_core::image::repository::MAX_REFERRERS;
@@ -22,7 +23,7 @@ pub use credentials::{Credential, CredentialError, Credentials, credential_files
 
 use crate::http::Client;
 use crate::http::exchange::{Answer, NoAnswer, Question};
-use texts::{escaped, join, next_page, same_host, words};
+use texts::{escaped, join, next_page, said, same_host};
 use token::{Challenge, Tokens};
 
 /// Longest error text, list of tags or page of referrers that is read, in bytes.
@@ -33,6 +34,21 @@ const MAX_PAGES: usize = 1_000;
 const MAX_TAGS: usize = 100_000;
 /// Most redirects of one question.
 const MAX_REDIRECTS: usize = 5;
+/// How often a question that changes nothing is asked where the registry has an error of its own (500), and the pause
+/// before the second time; it doubles.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest time that a registry may ask to be left alone for which is waited, in seconds.
+const MAX_WAIT: u16 = 15;
+/// What a registry says of a manifest whose blobs it does not see. That some look for them in files while another writer
+/// writes the same (`DIGEST_INVALID` where the file was empty then).
+const UNSEEN: [&str; 2] = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"];
+const UNREAD: &str = "DIGEST_INVALID";
+/// The same of an upload that was begun, and that it has lost since.
+const LOST: [&str; 2] = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"];
+
+/// Whether a blob was put or seen; locked while that is under way.
+type Kept = Arc<Mutex<bool>>;
 
 /// What all repositories of a call share: connections, passwords, tokens.
 pub struct Registries {
@@ -43,6 +59,8 @@ pub struct Registries {
     schemes: Mutex<BTreeMap<String, &'static str>>,
     /// Registries (host and port) that may be asked without TLS.
     plain: Vec<String>,
+    /// Blobs that this process has put or seen, by repository: whether that is done.
+    kept: Mutex<BTreeMap<(String, Digest), Kept>>,
     /// Blobs are sent in pieces of this many bytes; otherwise in one.
     chunk: Option<u64>,
 }
@@ -51,7 +69,15 @@ impl Registries {
     /// Registries that are asked with this client. Those of this machine, and `plain`, may be asked without TLS: the
     /// former are at first, the latter after TLS failed.
     pub fn new(client: Client, credentials: Credentials, plain: Vec<String>, chunk: Option<u64>) -> Self {
-        Self { client, credentials, tokens: Tokens::default(), schemes: Mutex::default(), plain, chunk }
+        Self {
+            client,
+            credentials,
+            tokens: Tokens::default(),
+            schemes: Mutex::default(),
+            plain,
+            kept: Mutex::default(),
+            chunk,
+        }
     }
 
     /// The repository that a name means.
@@ -120,7 +146,7 @@ impl<'a> Ask<'a> {
 
 impl Remote {
     fn refused(place: &str, reason: impl Into<String>) -> RepositoryError {
-        RepositoryError::Refused { place: place.to_owned(), reason: reason.into(), permission: false }
+        RepositoryError::Refused { place: place.to_owned(), reason: reason.into(), permission: false, again: None }
     }
 
     fn address(&self, scheme: &str, at: &str) -> String {
@@ -161,8 +187,12 @@ impl Remote {
             scheme = match asked(order[0]) {
                 Ok(answer) if answer.status == 400 => order[1],
                 Ok(_) => order[0],
-                Err(_) if asked(order[1]).is_ok() => order[1],
-                Err(failed) => return Err(no_answer(&failed)),
+                Err(failed) => match asked(order[1]) {
+                    Ok(_) => order[1],
+                    // That the certificate is refused says more than that nothing else is spoken.
+                    Err(other) if other.reason.contains("certificate") => return Err(no_answer(&other)),
+                    Err(_) => return Err(no_answer(&failed)),
+                },
             };
         }
         schemes.insert(self.registry.clone(), scheme);
@@ -186,6 +216,7 @@ impl Remote {
         // A kept proof may have ended; a new one that is refused is refused.
         let mut is_new = false;
         let mut redirects = 0;
+        let mut attempts = 0;
         loop {
             let at_home = same_host(&url, &base);
             if !at_home && token::is_here(&url) && !token::is_here(&base) {
@@ -230,6 +261,11 @@ impl Remote {
                     };
                     url = to;
                 }
+                // Some registries trip over what another is writing.
+                500 if matches!(ask.method, Method::GET | Method::HEAD) && attempts + 1 < ATTEMPTS => {
+                    std::thread::sleep(PAUSE * 2_u32.pow(attempts));
+                    attempts += 1;
+                }
                 _ => return Ok(answer),
             }
         }
@@ -248,21 +284,49 @@ impl Remote {
 
     fn permission(&self, place: &str, reason: &str) -> RepositoryError {
         let reason = if self.registries.credentials.is_empty_for(&self.registry, &self.name) {
-            format!("{reason}; no password for {} is known (docker login {})", self.registry, self.registry)
+            let unread = match self.registries.credentials.unread() {
+                [] => String::new(),
+                [file, ..] => format!(
+                    "; {} may not be read by this user: DOCKER_CONFIG names another folder, REGISTRY_AUTH_FILE another file",
+                    file.display()
+                ),
+            };
+            format!("{reason}; no password for {} is known (docker login {}){unread}", self.registry, self.registry)
         } else {
             reason.to_owned()
         };
-        RepositoryError::Refused { place: place.to_owned(), reason, permission: true }
+        RepositoryError::Refused { place: place.to_owned(), reason, permission: true, again: None }
     }
 
     /// What an answer that was not hoped for means.
     fn unexpected(&self, answer: Answer) -> RepositoryError {
-        let (status, place) = (answer.status, answer.place.clone());
+        self.unexpected_unless(answer, &[])
+    }
+
+    /// The same; what a registry says with one of these codes may pass.
+    fn unexpected_unless(&self, answer: Answer, passing: &[&str]) -> RepositoryError {
+        let (status, place, wait) = (answer.status, answer.place.clone(), answer.wait());
+        let (codes, words) = answer.bytes(MAX_PAGE).ok().map(|body| said(&body)).unwrap_or_default();
         // A registry that says the proof that it was given would have it told to everybody who reads the job's log.
-        let words = answer.bytes(MAX_PAGE).ok().and_then(|body| words(&body));
         let words = words.filter(|words| !self.registries.tokens.are_in(words));
         let said = words.map(|words| format!(": {words}")).unwrap_or_default();
+        let again = |reason: String, seconds: u64| {
+            let (place, again) = (place.clone(), u16::try_from(seconds).ok().filter(|seconds| *seconds <= MAX_WAIT));
+            RepositoryError::Refused { place, reason, permission: false, again }
+        };
         match status {
+            429 | 502..=504 => {
+                let wait = wait.unwrap_or_default().as_secs();
+                let when = match wait {
+                    0 => "try again later".to_owned(),
+                    seconds => format!("it asks to be left alone for {seconds} s; try again then"),
+                };
+                again(format!("answers {status}{said}: it is busy or down; {when}"), wait)
+            }
+            500 => again(format!("answers 500{said}"), 0),
+            400 | 404 | 416 if codes.iter().any(|code| passing.contains(&code.as_str())) => {
+                again(format!("answers {status}{said}"), 0)
+            }
             401 | 403 => self.permission(&place, &format!("answers {status}{said}")),
             413 => Self::refused(
                 &place,
@@ -357,6 +421,8 @@ fn no_answer(failed: &NoAnswer) -> RepositoryError {
         place: failed.place.clone(),
         reason: format!("{}{hint}", failed.reason),
         permission: false,
+        // What was asked several times already has had its time.
+        again: (failed.again && failed.attempts == 1).then_some(0),
     }
 }
 
@@ -422,7 +488,7 @@ impl Repository for Remote {
             200 => {
                 let size = answer.header("content-length").and_then(|size| size.parse::<u64>().ok());
                 if let Some(found) = size.filter(|size| *size > limit) {
-                    return Err(RepositoryError::Large { what: digest.to_string(), found, limit });
+                    return Err(RepositoryError::Large { what: format!("bytes of {digest}"), found, limit });
                 }
                 Ok(Box::new(Checked::new(answer.reader(), digest.clone(), limit)))
             }
@@ -446,7 +512,7 @@ impl Repository for Remote {
                 ..Ask::change(Method::PATCH, at, Sent::Stream(length, &mut piece))
             })?;
             if answer.status != 202 {
-                return Err(self.unexpected(answer));
+                return Err(self.unexpected_unless(answer, &LOST));
             }
             at = self.location(&answer)?;
             sent += length;
@@ -456,8 +522,26 @@ impl Repository for Remote {
         let answer = self.ask(Ask { media_type: octets, ..Ask::change(Method::PUT, end, Sent::Nothing) })?;
         match answer.status {
             201 | 204 => Ok(()),
-            _ => Err(self.unexpected(answer)),
+            // The bytes were hashed here.
+            _ => Err(self.unexpected_unless(answer, &[UNREAD, LOST[0], LOST[1]])),
         }
+    }
+
+    fn once(
+        &self,
+        digest: &Digest,
+        put: &mut dyn FnMut() -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let name = (self.name(), digest.clone());
+        let mut kept = self.registries.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = Arc::clone(kept.entry(name).or_default());
+        drop(kept);
+        let mut is_done = one.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_done {
+            put()?;
+            *is_done = true;
+        }
+        Ok(())
     }
 
     fn mount_blob(&self, digest: &Digest, from: &str) -> Result<bool, RepositoryError> {
@@ -480,7 +564,10 @@ impl Repository for Remote {
                 Ok(if has_subject && answer.header("oci-subject").is_none() { Put::Unlisted } else { Put::Known })
             }
             status => {
-                let error = self.unexpected(answer);
+                // A list of what is not there is refused for good; its entries are not kept anew by others.
+                let is_list = affiant_core::image::Kind::of(media_type) == Some(affiant_core::image::Kind::Index);
+                let passing: &[&str] = if is_list { &[UNREAD] } else { &[UNREAD, UNSEEN[0], UNSEEN[1]] };
+                let error = self.unexpected_unless(answer, passing);
                 let immutable = matches!(at, At::Tag(_))
                     && matches!(status, 400 | 403 | 405 | 409 | 412)
                     && error.to_string().to_ascii_lowercase().contains("immutab");
@@ -489,6 +576,7 @@ impl Repository for Remote {
                         place,
                         reason: format!("{reason}; the tag {at} cannot be written again: try `--format bundle`"),
                         permission: false,
+                        again: None,
                     },
                     other => other,
                 })

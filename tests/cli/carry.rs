@@ -247,7 +247,7 @@ fn what_does_not_hash_is_not_published() {
     let index: Value =
         serde_json::from_slice(&std::fs::read(place.work().join("layout/index.json")).expect("read")).expect("JSON");
     assert_eq!(index["manifests"], json!([]));
-    copy(&place, &from, "oci-archive:a.tar:v1", []).code(4);
+    copy(&place, &from, "oci-archive:a.tar:v1", []).code(4).stderr_has(&["to oci-archive:a.tar: not carried"]);
     let left: Vec<_> =
         std::fs::read_dir(place.work()).expect("a folder").flatten().map(|one| one.file_name()).collect();
     assert_eq!(left, ["layout"], "nothing half is left");
@@ -333,9 +333,9 @@ fn an_image_without_a_variant_is_chosen_by_its_name() {
         let said = format!("no attestations found of {}/team/app@{}", source.host(), tree.children[child]);
         download.code(10).stderr_has(&[&said]);
     }
-    copy(&place, &from, &to, ["--platform", "linux/arm/v6"]).code(1).stderr_has(&["it has: linux/arm/v7, linux/arm"]);
+    copy(&place, &from, &to, ["--platform", "linux/arm/v6"]).code(11).stderr_has(&["it has: linux/arm/v7, linux/arm"]);
     let one = format!("{}/team/app:one", source.host());
-    copy(&place, &one, &to, ["--platform", "linux/arm"]).code(1).stderr_has(&["a platform chooses nothing"]);
+    copy(&place, &one, &to, ["--platform", "linux/arm"]).code(11).stderr_has(&["a platform chooses nothing"]);
 }
 
 #[test]
@@ -344,7 +344,8 @@ fn an_index_is_carried_whole_or_one_image_of_it() {
     let (source, destination) = (Registry::start(), Registry::start());
     let tree = tree(&source);
     let (from, to) = (format!("{}/team/app:v1", source.host()), format!("{}/team/app:v1", destination.host()));
-    copy(&place, &from, &to, ["--platform", "linux/s390x"]).code(1).stderr_has(&["it has: linux/amd64, linux/arm64"]);
+    copy(&place, &from, &to, ["--platform", "garbage"]).code(2).stderr_has(&["that is no platform"]);
+    copy(&place, &from, &to, ["--platform", "linux/s390x"]).code(11).stderr_has(&["it has: linux/amd64, linux/arm64"]);
     let ended = copy(&place, &from, &to, ["--platform", "linux/amd64"]).code(0);
     let ended = ended.stderr_has(&["one image of the index"]);
     assert_eq!(ended.stdout_text(), format!("{}/team/app@{}\n", destination.host(), tree.children[0]));
@@ -352,12 +353,15 @@ fn an_index_is_carried_whole_or_one_image_of_it() {
     source.remove("team/app", &tree.children[1]);
     let third = Registry::start();
     let to = format!("{}/team/app:v1", third.host());
-    copy(&place, &from, &to, []).code(1).stderr_has(&["which is not in"]);
+    copy(&place, &from, &to, []).code(4).stderr_has(&["which is not in"]);
     assert!(third.tags("team/app").is_empty());
     copy(&place, &from, &to, ["--no-evidence", "--platform", "linux/amd64"]).code(0);
     assert_eq!(third.tags("team/app"), ["v1"]);
     let wrong = format!("{}/team/app@{}", third.host(), Digest::of(b"x"));
-    copy(&place, &format!("{}/team/app:one", source.host()), &wrong, []).code(1).stderr_has(&["nothing was written"]);
+    copy(&place, &format!("{}/team/app:one", source.host()), &wrong, []).code(4).stderr_has(&["nothing was written"]);
+    let gone = format!("{}/team/gone:v1", source.host());
+    copy(&place, &gone, "oci:gone", []).code(11).stderr_has(&["team/gone:v1 is not there", "was the image pushed?"]);
+    place.affiant(["image", "save", &gone, "--dir", "gone"]).run().code(11).stderr_has(&["is not there"]);
 }
 
 /// What lies in the working directory under the name of an image is not that image.
@@ -457,9 +461,9 @@ fn another_digest_than_was_named_is_not_written() {
     ] {
         let to = format!("{to}@{digest}");
         let call = place.affiant(["image", "copy", &from, &to]).with(more);
-        call.run().code(1).stdout("").stderr_has(&["nothing was written", digest.as_str()]);
+        call.run().code(4).stdout("").stderr_has(&["nothing was written", digest.as_str()]);
     }
-    copy(&place, &from, "oci:layout:v1", ["--platform", "linux/s390x"]).code(1);
+    copy(&place, &from, "oci:layout:v1", ["--platform", "linux/s390x"]).code(11);
     assert!(destination.asked().iter().all(|asked| asked.method == "GET" || asked.method == "HEAD"));
     let left: Vec<_> = std::fs::read_dir(place.work()).expect("a folder").flatten().collect();
     assert!(left.is_empty(), "{left:?}");
@@ -620,7 +624,7 @@ fn a_registry_that_stores_something_else_is_found_out() {
         |asked: &Asked| (asked.method == "HEAD" && asked.path().ends_with("/manifests/1")).then(|| Said::new(404));
     let registry = Registry::with(Door::Open, true, Some(Box::new(forgetful)));
     let ended = place.affiant(["image", "push", "image.tar", &format!("{}/team/app:1", registry.host())]).run();
-    assert_eq!(ended.code(1).stderr_has(&["means nothing"]).stdout_text(), "");
+    assert_eq!(ended.code(4).stderr_has(&["means nothing"]).stdout_text(), "");
 }
 
 #[test]
@@ -677,7 +681,7 @@ fn equal_images_are_equal_in_every_form() {
     assert!(said.starts_with(&format!("different: layer 0: diff id {} and sha256:", Digest::of(layer))), "{said}");
     let said = compare("image.tar", "R/team/app:lie").code(1).stdout_text();
     assert!(said.contains("its config says"), "{said}");
-    compare("image.tar", "R/team/app:nothing").code(4);
+    compare("image.tar", "R/team/app:nothing").code(11);
 }
 
 /// A proxy before the registry takes no long bodies.

@@ -530,7 +530,7 @@ fn a_bundle_that_was_moved_is_named() {
     }
     world.logs_answer(WELL);
     let asked = world.sigstore.count("rekor2");
-    let nowhere = ["has no such signature", "is not asked for an entry of what is not there", "--forget"];
+    let nowhere = ["has no such signature", "is not asked before the signature is found", "--forget"];
     world.resume(&[]).code(4).stdout("").stderr_has(&nowhere);
     assert_eq!(world.sigstore.count("rekor2"), asked);
     world.resume(&["--outfile", "x"]).code(4).stdout("").stderr_has(&["--outfile: the log entry is for an image"]);
@@ -553,7 +553,7 @@ fn what_is_taken_from_a_tag_is_not_sent_to_a_log() {
         } else {
             world.registry.untag("app", &world.digest.tag(gone));
         }
-        world.resume(&[]).code(4).stdout("").stderr_has(&["has no such signature", "is not asked for an entry"]);
+        world.resume(&[]).code(4).stdout("").stderr_has(&["has no such signature", "is not asked before"]);
         assert_eq!((world.sigstore.count("rekor1"), world.records().len()), (asked, 1), "{mode}");
     }
     let world = World::new(1).with_key();

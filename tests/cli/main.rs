@@ -9,6 +9,7 @@ mod attach;
 mod attest;
 mod bad_input;
 #[cfg(feature = "remote")]
+mod busy_registry;
 mod carry;
 mod ci;
 mod crash;

@@ -183,3 +183,33 @@ fn what_cosign_saved_is_signed_again() {
         index["manifests"].as_array().expect("a list").iter().map(|one| &one["annotations"]["kind"]).collect();
     assert_eq!(kinds, ["dev.cosignproject.cosign/image", "dev.cosignproject.cosign/sigs"]);
 }
+
+/// What is in no place that is read, or named as nothing is, is said with what to do, and without a password.
+#[test]
+fn names_that_other_tools_take_are_refused_with_a_hint() {
+    let place = Place::without_key();
+    let ask = |name: &str| place.affiant(["image", "digest", name]).run().code(2).stdout("").stderr_text();
+    for name in
+        ["ann:hunter2-secret@127.0.0.1:5978/ok:1", "hunter2-secret@host.example/ok", "a:hunter2-secret@h/x@sha256:1"]
+    {
+        let said = ask(name);
+        assert!(said.contains("before the host is not taken") && !said.contains("hunter2"), "{said}");
+    }
+    std::fs::create_dir_all(place.work().join("empty/blobs")).expect("a folder");
+    place.write("empty/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    place.write("empty/index.json", r#"{"schemaVersion":2,"manifests":[]}"#);
+    let none = place.affiant(["image", "digest", "oci:empty"]).run().code(11);
+    none.stderr_has(&["there is no image in empty"]);
+    place.write(
+        "two.tar",
+        tar_of(&[("manifest.json", br#"[{"Config":"c","RepoTags":["app:1"]},{"Config":"c","RepoTags":["app:2"]}]"#)]),
+    );
+    let two = |name: &str, code| {
+        place.affiant(["image", "digest", &format!("docker-archive:two.tar{name}")]).run().code(code)
+    };
+    two("", 4).stderr_has(&["it has 2 images, name one: app:1, app:2"]);
+    two(":app:9", 11).stderr_has(&["docker-archive:two.tar:app:9 is not there"]);
+    assert!(ask("docker://127.0.0.1:5978/app:1").contains("leave the prefix out: 127.0.0.1:5978/app:1"));
+    assert!(ask("dir:x").contains("`dir:` is a place that is not read"));
+    assert!(ask("containers-storage:app").contains("`containers-storage:` is a place that is not read"));
+}

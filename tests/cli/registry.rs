@@ -101,6 +101,8 @@ struct State {
     referrers: bool,
     /// Indexes must lead to what is there.
     strict: bool,
+    /// A blob that is put is not seen for this long, also where it was there before: one that keeps links in files.
+    blink: std::time::Duration,
     /// Entries of one page of a list.
     page: usize,
     port: u16,
@@ -115,6 +117,8 @@ struct Held {
     /// By repository and tag.
     tags: BTreeMap<(String, String), String>,
     blobs: BTreeMap<(String, String), Vec<u8>>,
+    /// Blobs whose links are being written.
+    unseen: BTreeMap<(String, String), usize>,
     uploads: BTreeMap<String, Vec<u8>>,
     begun: usize,
     tokens: BTreeMap<String, String>,
@@ -134,7 +138,13 @@ impl Registry {
 
     /// One without a list of referrers that takes no index with something in it that is not there.
     pub(crate) fn strict() -> Self {
-        Self::of(Door::Open, false, None, true)
+        Self::of(Door::Open, false, None, true, std::time::Duration::ZERO)
+    }
+
+    /// One without a list of referrers that keeps links in files, which are empty while they are written: a blob that is
+    /// put, also once more, is not seen meanwhile, and asking for it is an error.
+    pub(crate) fn of_files() -> Self {
+        Self::of(Door::Open, false, None, false, std::time::Duration::from_millis(25))
     }
 
     /// One without a list of referrers.
@@ -143,13 +153,13 @@ impl Registry {
     }
 
     pub(crate) fn with(door: Door, referrers: bool, lie: Option<Lie>) -> Self {
-        Self::of(door, referrers, lie, false)
+        Self::of(door, referrers, lie, false, std::time::Duration::ZERO)
     }
 
-    fn of(door: Door, referrers: bool, lie: Option<Lie>, strict: bool) -> Self {
+    fn of(door: Door, referrers: bool, lie: Option<Lie>, strict: bool, blink: std::time::Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let port = listener.local_addr().expect("bound").port();
-        let state = Arc::new(State { door, referrers, strict, page: 2, port, lie, held: Mutex::default() });
+        let state = Arc::new(State { door, referrers, strict, blink, page: 2, port, lie, held: Mutex::default() });
         let serving = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -281,6 +291,10 @@ impl State {
         while let Some(asked) = read(&mut reader) {
             self.held().asked.push(asked.clone());
             let said = self.lie.as_ref().and_then(|lie| lie(&asked)).unwrap_or_else(|| self.answer(&asked));
+            // It hangs up.
+            if said.status == 0 {
+                return;
+            }
             let mut head = format!("HTTP/1.1 {} X\r\n", said.status);
             for (name, value) in &said.headers {
                 let _ = write!(head, "{name}: {value}\r\n");
@@ -385,6 +399,11 @@ impl State {
                 };
                 for part in manifest["layers"].as_array().into_iter().flatten().chain([&manifest["config"]]) {
                     let Some(part) = part["digest"].as_str() else { continue };
+                    if held.unseen.contains_key(&key(part)) {
+                        let said = |code: &str| json!({"code": code, "message": code.to_lowercase()});
+                        let errors = json!({"errors": [said("DIGEST_INVALID"), said("MANIFEST_BLOB_UNKNOWN")]});
+                        return Said::new(400).body(errors.to_string());
+                    }
                     if !held.blobs.contains_key(&key(part)) {
                         return Said::error(400, "MANIFEST_BLOB_UNKNOWN");
                     }
@@ -460,7 +479,18 @@ impl State {
                 if asked.query("digest").as_deref() != Some(&digest) {
                     return Said::error(400, "DIGEST_INVALID");
                 }
-                held.blobs.insert((repository.to_owned(), digest), bytes);
+                let name = (repository.to_owned(), digest);
+                if !self.blink.is_zero() {
+                    *held.unseen.entry(name.clone()).or_default() += 1;
+                    drop(held);
+                    std::thread::sleep(self.blink);
+                    held = self.held();
+                    let writers = held.unseen.remove(&name).unwrap_or_default();
+                    if writers > 1 {
+                        held.unseen.insert(name.clone(), writers - 1);
+                    }
+                }
+                held.blobs.insert(name, bytes);
                 Said::new(201)
             }
         }
@@ -468,7 +498,12 @@ impl State {
 
     fn blob(&self, asked: &Asked, repository: &str, what: &str) -> Said {
         let _ = asked;
-        match self.held().blobs.get(&(repository.to_owned(), what.to_owned())) {
+        let held = self.held();
+        let name = (repository.to_owned(), what.to_owned());
+        if held.unseen.contains_key(&name) {
+            return Said::error(500, "UNKNOWN");
+        }
+        match held.blobs.get(&name) {
             Some(bytes) => Said::new(200).with("content-type", "application/octet-stream").body(bytes.clone()),
             None => Said::error(404, "BLOB_UNKNOWN"),
         }

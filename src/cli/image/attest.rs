@@ -12,7 +12,7 @@ use affiant_core::redact::{Redactor, VariableMask};
 use clap::Args;
 
 use super::download::tell_swept;
-use super::keeping::{Said, both, not_kept, say, together};
+use super::keeping::{Said, both, not_begun, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::sign::{Format, SealedStatement, Signed, SigningArgs, manifests, notes, refuse_secret};
 use super::types::Named;
@@ -94,23 +94,29 @@ pub(super) fn attest(args: &AttestArgs, output: &Output) -> Result<Ending, Failu
     let (sealer, queue, kind, predicate, now) = (&sealer, &queue, &*named.written, &*predicate, &*now);
     let attesting =
         Attesting { sealer, queue, args, kind, predicate, now, formats: &formats, redactor: &redactor, output };
+    let mut failures = Vec::new();
     args.registry.in_batches(&args.images, found, output, |images| {
         images.iter().try_for_each(|image| image.identity(identity).map(drop))?;
         let manifests = manifests(images, args.recursive, output)?;
         let replaced = Mutex::default();
         together(output, not_kept, |settling, said| {
             let attest = |job: &(_, Descriptor)| attesting.one(job.0, &job.1, settling, &replaced);
-            all_in_order(&manifests, attest, |attested| {
+            let take = |attested: Signed<'_>| {
                 attested.notes.iter().for_each(|note| output.message(note));
                 say(said, attested.image, attested.said, output);
                 Ok(())
-            })
+            };
+            all_in_order(&manifests, attest, take, |left| not_begun(left, output))
         })?;
-        // What is new is there, and stays.
+        // What is new is there, and stays: it is kept, whatever becomes of the others.
         let replaced = replaced.into_inner().unwrap_or_else(PoisonError::into_inner);
-        replaced.iter().try_for_each(|one| one.finish(output))
+        failures.extend(replaced.iter().filter_map(|one| one.finish(output).err()));
+        Ok(())
     })?;
-    Ok(Ending::Done)
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else { return Ok(Ending::Done) };
+    failures.for_each(|failure| output.failure(&failure));
+    Err(first)
 }
 
 struct Attesting<'a> {

@@ -3,7 +3,7 @@
 use affiant_core::image::compare::compare as compare_images;
 use clap::Args;
 
-use super::targets::{TargetArgs, no_answer};
+use super::targets::{TargetArgs, no_answer, no_tag};
 use crate::cli::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Output, one_line};
@@ -26,6 +26,12 @@ pub(crate) struct CompareArgs {
 pub(super) fn compare(args: &CompareArgs, output: &Output) -> Result<Ending, Failure> {
     let first = args.targets.source_or_path(&args.first)?;
     let second = args.targets.source_or_path(&args.second)?;
+    for place in [&first, &second] {
+        let there = place.repository.resolve(&place.at).map_err(|error| no_answer(&place.shown, &error))?;
+        if there.is_none() {
+            return Err(no_tag(place));
+        }
+    }
     let outcomes = compare_images((&*first.repository, &first.at), (&*second.repository, &second.at))
         .map_err(|error| no_answer(&format!("{} and {}", args.first, args.second), &error))?;
     let mut lines = String::new();

@@ -8,7 +8,7 @@ use affiant_core::image::{At, Inside, Layout, Target};
 use clap::Args;
 
 use super::place::EVIDENCE;
-use super::targets::{Destination, Place, TargetArgs, Use, named, no_answer, prefixes};
+use super::targets::{Destination, Place, TargetArgs, Use, named, no_answer, no_tag, prefixes};
 use crate::cli::Ending;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::Output;
@@ -107,7 +107,7 @@ impl Way<'_> {
             options.mount_from = Some(source.repository.clone());
         }
         let report = carry(&*from.repository, chosen, &*to.repository, tag, &options)
-            .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.repository.name()), &error))?;
+            .map_err(|error| failed(&format!("{} to {}", from.repository.name(), to.shown), &error))?;
         tell(&report, output);
         Ok(report)
     }
@@ -135,8 +135,12 @@ fn tell(report: &Report, output: &Output) {
 
 fn failed(what: &str, error: &CarryError) -> Failure {
     let kind = match error {
-        CarryError::Image(_) | CarryError::NotThere { .. } => Kind::Denied,
-        CarryError::Repository(_) | CarryError::Shared(_) | CarryError::Evidence { .. } => Kind::NoAnswer,
+        CarryError::Absent { .. } | CarryError::Choice(_) => Kind::NoTag,
+        CarryError::Image(_)
+        | CarryError::NotThere { .. }
+        | CarryError::Repository(_)
+        | CarryError::Shared(_)
+        | CarryError::Evidence { .. } => Kind::NoAnswer,
     };
     let failure = Failure::because(kind, format!("{what}: not carried"), error);
     match error {
@@ -173,7 +177,27 @@ impl HowArgs {
 
 /// Finds what is carried.
 pub(super) fn chosen(from: &Place, platform: Option<&str>) -> Result<Chosen, Failure> {
-    choose(&*from.repository, &from.at, platform).map_err(|error| failed(&from.repository.name(), &error))
+    if let Some(platform) = platform {
+        check_platform(platform)?;
+    }
+    choose(&*from.repository, &from.at, platform).map_err(|error| match error {
+        CarryError::Absent { .. } => no_tag(from),
+        other => failed(&from.repository.name(), &other),
+    })
+}
+
+/// Whether a text has the form of a platform.
+pub(super) fn check_platform(text: &str) -> Result<(), Failure> {
+    let parts: Vec<&str> = text.split('/').collect();
+    // What follows a version of the system, as of Windows, stands behind a colon.
+    let is_part = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:()".contains(&byte))
+    };
+    if (2..=4).contains(&parts.len()) && parts.iter().all(is_part) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("--platform {text}: that is no platform"))
+        .hint("write os/architecture[/variant], as `linux/arm64` or `linux/arm/v7`"))
 }
 
 /// A place, as it was named.

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
+use super::copy::check_platform;
 use super::place::{Image, RegistryArgs, tell_skipped};
 use super::targets::no_answer;
 use crate::cli::Ending;
@@ -357,6 +358,7 @@ impl Image {
     fn platform(&self, wanted: &str) -> Result<Digest, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| no_answer(&self.pinned(), error);
         let manifest = self.stored.manifest().map_err(|error| failed(&error))?;
+        check_platform(wanted)?;
         let entry = choose_entry(&self.stored, &manifest, wanted).map_err(|error| {
             Failure::because(Kind::NoTag, format!("{}: --platform {wanted}", self.pinned()), &error)
         })?;

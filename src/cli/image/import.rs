@@ -97,11 +97,17 @@ pub(super) fn import(args: &ImportArgs, output: &Output) -> Result<Ending, Failu
             let sealer = signer_of(&one.about.digest)?;
             keep(one, &image, (&sealer, &queue), (args, &created), settling, output)
         };
-        all_in_order(&all, sign, |signed| {
+        let take = |signed: Signed<'_>| {
             signed.notes.iter().for_each(|note| output.message(note));
             say(said, signed.image, signed.said, output);
             Ok(())
-        })
+        };
+        let not_begun = |left: &[Unsigned]| {
+            if !left.is_empty() {
+                output.message(&format!("not begun: {} of {} statements", left.len(), all.len()));
+            }
+        };
+        all_in_order(&all, sign, take, not_begun)
     })?;
     image.finish(output)?;
     Ok(Ending::Done)

@@ -1,6 +1,7 @@
 //! What one command keeps with images: all of it is written, then watched together where others write as well, and said
 //! when it is sure to have stayed.
 
+use affiant_core::image::Descriptor;
 use affiant_core::image::shared::{Pace, Settling, SharedError, Ticket};
 
 use super::place::Image;
@@ -26,6 +27,20 @@ impl Said {
 /// A tag or a list was not written.
 pub(super) fn not_kept(place: &str, error: &SharedError) -> Failure {
     Failure::because(Kind::NoAnswer, format!("{place}: it was signed, and could not be kept"), error)
+        .hint("the same again does the rest, and leaves what was kept as it is")
+}
+
+/// Most places that are named of those with which nothing was begun.
+const NAMED: usize = 20;
+
+/// Says with what nothing was begun after the first failure.
+pub(super) fn not_begun(left: &[(&Image, Descriptor)], output: &Output) {
+    if left.is_empty() {
+        return;
+    }
+    let places = left.iter().take(NAMED).map(|(image, manifest)| format!("{}@{}", image.name(), manifest.digest));
+    let more = left.len().checked_sub(NAMED + 1).map(|more| format!(", and {} more", more + 1)).unwrap_or_default();
+    output.message(&format!("not begun: {}{more}", places.collect::<Vec<_>>().join(", ")));
 }
 
 /// Does work that writes with images and puts into its list what is to be said of it. Then waits until all of it is sure to

@@ -138,7 +138,7 @@ pub(crate) fn promote(args: &PromoteArgs, output: &Output) -> Result<Ending, Fai
         let stored = &image.stored;
         destination
             .repository
-            .put_manifest(&At::Tag(tag.clone()), stored.media_type(), stored.bytes())
+            .put_patiently(&At::Tag(tag.clone()), stored.media_type(), stored.bytes())
             .map_err(|error| no_answer(&args.to, &error))?;
     }
     reports.write(&there)?;

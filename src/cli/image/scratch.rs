@@ -21,7 +21,8 @@ impl Scratch {
         for left in fs::read_dir(place)?.flatten() {
             let is_one = left.file_name().as_encoded_bytes().starts_with(SCRATCH.as_bytes())
                 && left.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_one && locked(&left.path()).is_some() {
+            // The lock is kept until it is gone: another process may just be making it its own.
+            if is_one && let Some(_held) = locked(&left.path()) {
                 // Another process may be as fast.
                 let _ = fs::remove_dir_all(left.path());
             }

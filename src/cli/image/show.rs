@@ -138,7 +138,7 @@ fn kept_about(image: &Image, of: &Digest, skipped: &mut Vec<Skipped>) -> Result<
                 lines.push(format!("│   ├── {} {}", layer.digest, one_line(kind)));
             }
         }
-        let unread = walk::referrers(keeper, of, |entry, referring| {
+        let unread = walk::first_referrers(keeper, of, |entry, referring| {
             let (kind, manifest) = match &referring {
                 Referring::Manifest(manifest) => (manifest.artifact_type().unwrap_or("(of no type)"), Some(manifest)),
                 Referring::Other(manifest) => ("(about another manifest)", Some(manifest)),

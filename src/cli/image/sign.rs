@@ -18,7 +18,7 @@ use affiant_core::statement::PAYLOAD_TYPE;
 use clap::{Args, ValueEnum};
 
 use super::annotations::AnnotationArgs;
-use super::keeping::{Said, both, not_kept, say, together};
+use super::keeping::{Said, both, not_begun, not_kept, say, together};
 use super::place::{Image, RegistryArgs};
 use super::targets::{self, no_answer};
 use super::verify::all_in_order;
@@ -244,11 +244,12 @@ pub(super) fn sign(args: &SignArgs, output: &Output) -> Result<Ending, Failure> 
         let manifests = manifests(images, args.recursive, output)?;
         together(output, not_kept, |settling, said| {
             let sign = |job: &(_, Descriptor)| signing.one(job.0, &job.1, settling);
-            all_in_order(&manifests, sign, |signed| {
+            let take = |signed: Signed<'_>| {
                 signed.notes.iter().for_each(|note| output.message(note));
                 say(said, signed.image, signed.said, output);
                 Ok(())
-            })
+            };
+            all_in_order(&manifests, sign, take, |left| not_begun(left, output))
         })
     })?;
     Ok(Ending::Done)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use affiant_core::image::layout::{Edited, docker_archive, pack};
+use affiant_core::image::layout::{ANY_IMAGE, Edited, docker_archive, pack};
 use affiant_core::image::{At, Digest, Inside, Layout, Reference, Repository, RepositoryError, Target};
 use clap::Args;
 
@@ -104,9 +104,45 @@ pub(super) fn parse(text: &str) -> Result<Target, Failure> {
 /// Says what a target is, by its name alone.
 pub(super) fn named(text: &str) -> Result<Target, Failure> {
     text.parse().map_err(|error| {
+        if Path::new(text).exists() {
+            return Failure::because(Kind::Usage, format!("{text} names no image"), &error).hint(prefixes(text));
+        }
+        let shown = without_user(text);
+        if shown != text {
+            // What is wrong with the rest may quote the password.
+            return Failure::usage(format!("{shown} names no image: behind `@` stands a digest, sha256:…, and a name or password before the host is not taken"))
+                .hint("`docker login HOST`, or --registry-username and --registry-password");
+        }
         let failure = Failure::because(Kind::Usage, format!("{text} names no image"), &error);
-        if Path::new(text).exists() { failure.hint(prefixes(text)) } else { failure }
+        match without_scheme(text) {
+            Some(rest) if rest.parse::<Reference>().is_ok() => failure.hint(format!("leave the prefix out: {rest}")),
+            Some(_) => failure.hint("an image in a registry is named without a prefix: HOST/REPOSITORY:TAG"),
+            None => failure,
+        }
     })
+}
+
+/// A name without what stands before its host as in `user:password@host`; a digest behind `@` is none.
+fn without_user(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, behind)) if !is_digest_like(behind) => {
+            let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
+            format!("{scheme}[user and password]@{behind}")
+        }
+        // The digest is what follows the last; before it may be another.
+        Some((before, digest)) if before.contains('@') => format!("{}@{digest}", without_user(before)),
+        _ => text.to_owned(),
+    }
+}
+
+/// Whether what follows an `@` was meant as a digest, which has no host or path.
+fn is_digest_like(text: &str) -> bool {
+    !text.contains('/') && ["sha256", "sha384", "sha512", "md5", "blake3"].iter().any(|name| text.starts_with(name))
+}
+
+/// What follows a prefix with which other tools name an image in a registry.
+fn without_scheme(text: &str) -> Option<&str> {
+    ["docker://", "https://", "http://", "oci://"].iter().find_map(|prefix| text.strip_prefix(prefix))
 }
 
 /// How a file or folder is named where a name alone means a registry.
@@ -121,9 +157,18 @@ fn layout_name(path: &Path) -> String {
     if is_whole { name } else { name + "/" }
 }
 
-/// A place did not do what was asked.
+/// A place did not do what was asked, or has not what was asked for.
 pub(crate) fn no_answer(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::because(Kind::NoAnswer, format!("{what}: no answer"), error)
+}
+
+/// A place has not the image that was asked for.
+pub(super) fn no_tag(place: &Place) -> Failure {
+    let asked = match (&place.reference, &place.at) {
+        (_, At::Digest(digest)) => format!("{}@{digest}", place.shown),
+        (_, At::Tag(tag)) => format!("{}:{tag}", place.shown),
+    };
+    Failure::new(Kind::NoTag, format!("{asked} is not there")).hint("is the name right, and was the image pushed?")
 }
 
 impl TargetArgs {
@@ -145,7 +190,19 @@ impl TargetArgs {
 
     /// Opens a place in which an image is, and in which things may be kept about it.
     pub(super) fn open_target(&self, text: &str, target: Target, purpose: Use) -> Result<Place, Failure> {
-        let failed = |error: RepositoryError| no_answer(text, &error);
+        let named_inside = match &target {
+            Target::DockerArchive(_, name) => name.clone(),
+            _ => None,
+        };
+        let failed = |error: RepositoryError| match error {
+            RepositoryError::Absent { ref what, ref place } if what == ANY_IMAGE => {
+                Failure::new(Kind::NoTag, format!("there is no image in {place}"))
+            }
+            RepositoryError::Absent { ref what, .. } if named_inside.as_ref() == Some(what) => {
+                Failure::because(Kind::NoTag, format!("{text} is not there"), &error)
+            }
+            _ => no_answer(text, &error),
+        };
         match (target, purpose) {
             (Target::Registry(reference), _) => Ok(Place {
                 repository: self.open(&reference)?,
@@ -232,7 +289,7 @@ impl TargetArgs {
         let failed = |error: RepositoryError| no_answer(text, &error);
         let expects = |wanted: Option<&Digest>| match wanted {
             Some(wanted) if wanted != image => Err(Failure::new(
-                Kind::Denied,
+                Kind::NoAnswer,
                 format!("the image is {image}, and the destination is named {wanted}: nothing was written"),
             )),
             _ => Ok(()),

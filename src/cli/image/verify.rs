@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use affiant_core::at_once::{self, UnderWay};
 use affiant_core::image::found::{self, Accepted, Check, Demand, Found, Refused, Skipped, Sought, judge_signature};
@@ -94,13 +95,25 @@ pub(super) fn in_order<J: Sync, T: Send>(
     at_once::in_order(jobs, AT_ONCE, UnderWay::Dropped, work, take)
 }
 
-/// The same; what was under way when one failed is given to `take` as well, for it was done. Nothing more is begun.
+/// The same; what was under way when one failed is given to `take` as well, for it was done. Nothing more is begun, and
+/// `left` gets those jobs.
 pub(super) fn all_in_order<J: Sync, T: Send>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<T, Failure> + Sync,
     take: impl FnMut(T) -> Result<(), Failure>,
+    left: impl FnOnce(&[J]),
 ) -> Result<(), Failure> {
-    at_once::in_order(jobs, AT_ONCE, UnderWay::Taken, work, take)
+    let begun = AtomicUsize::new(0);
+    let counted = |job: &J| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        work(job)
+    };
+    let ended = at_once::in_order(jobs, AT_ONCE, UnderWay::Taken, counted, take);
+    if ended.is_err() {
+        // They are begun in their order.
+        left(jobs.get(begun.into_inner()..).unwrap_or_default());
+    }
+    ended
 }
 
 /// What was found about an image.

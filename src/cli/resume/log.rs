@@ -277,7 +277,7 @@ impl<'a> Logs<'a> {
         let Some(first) = failures.next() else { return Ok(()) };
         failures.for_each(|failure| output.failure(&failure));
         Err(first.hint(format!(
-            "{} is not asked for an entry of what is not there; {}",
+            "{} is not asked before the signature is found; where it is gone for good, {}",
             queued.log,
             self.dropping(digest)
         )))

@@ -335,7 +335,7 @@ pub fn refer<'a>(
     let bytes = manifest.to_json();
     let digest = Digest::of(&bytes);
     let mut ticket = None;
-    if repository.put_manifest(&At::Digest(digest.clone()), OCI_MANIFEST, &bytes)? == Put::Unlisted {
+    if repository.put_patiently(&At::Digest(digest.clone()), OCI_MANIFEST, &bytes)? == Put::Unlisted {
         let entry = Descriptor {
             artifact_type: Some(referrer.artifact_type.to_owned()),
             annotations: referrer.annotations.clone(),
@@ -364,15 +364,16 @@ pub fn enlist<'a>(
         return Ok(None);
     }
     match enlist_with(settling, repository, subject, new.clone(), |_| Ok(true)) {
-        Err(SharedError::Repository(RepositoryError::Refused { permission: false, reason, place })) => {
-            let why = reason.clone();
+        Err(SharedError::Repository(refused @ RepositoryError::Refused { permission: false, .. })) => {
+            let RepositoryError::Refused { reason: why, .. } = &refused else { return Err(refused.into()) };
+            let why = why.clone();
             let is_there = move |entry: &Descriptor| match repository.resolve(&At::Digest(entry.digest.clone())) {
                 Ok(found) => Ok(found.is_some()),
                 Err(error) => Err(format!("{error}, after: {why}")),
             };
             let all = attached_list(repository, subject)?;
             if all.iter().all(|entry| is_there(entry).unwrap_or(true)) {
-                return Err(RepositoryError::Refused { permission: false, reason, place }.into());
+                return Err(refused.into());
             }
             enlist_with(settling, repository, subject, new, is_there)
         }

@@ -14,7 +14,7 @@ use std::io;
 use super::attached::{self, MAX_LAYERS};
 use super::layout::is_evidence_tag;
 use super::manifest::{Descriptor, Kind, Manifest, OCI_CONFIG, OCI_MANIFEST};
-use super::platforms::choose_entry;
+use super::platforms::{NoChoice, choose_entry};
 use super::reference::{At, Digest};
 use super::repository::{Listed, MAX_REFERRERS, Put, Repository, RepositoryError, Skipped, Stored};
 use super::shared::{self, Change, Pace, Settling, SharedError};
@@ -97,7 +97,18 @@ pub enum CarryError {
     /// A tag that others write too was not written.
     #[error(transparent)]
     Shared(#[from] SharedError),
-    /// It was named wrongly, or cannot be carried whole.
+    /// What was named is not there.
+    #[error("{what} is not in {place}")]
+    Absent {
+        /// The tag or digest.
+        what: String,
+        /// Where.
+        place: String,
+    },
+    /// The index has no image that a platform chooses.
+    #[error(transparent)]
+    Choice(#[from] NoChoice),
+    /// It cannot be carried whole.
     #[error("{0}")]
     Image(String),
     /// Nobody knows what is kept about it, so that it cannot be carried.
@@ -286,7 +297,7 @@ pub(super) fn fits(entry: &Descriptor, stored: &Stored) -> Result<(), String> {
 fn for_platform(from: &dyn Repository, root: &Stored, wanted: &str) -> Result<Stored, CarryError> {
     let manifest =
         root.manifest().map_err(|source| RepositoryError::Manifest { digest: root.digest().to_string(), source })?;
-    let entry = choose_entry(root, &manifest, wanted).map_err(|error| CarryError::Image(error.to_string()))?;
+    let entry = choose_entry(root, &manifest, wanted)?;
     let child = from.need(&At::Digest(entry.digest.clone()))?;
     fits(entry, &child).map_err(CarryError::Image)?;
     Ok(child)
@@ -295,7 +306,8 @@ fn for_platform(from: &dyn Repository, root: &Stored, wanted: &str) -> Result<St
 /// Finds what `at` means in `from`; of an index only the image for a platform, `os/architecture[/variant]`, where one is
 /// named.
 pub fn choose(from: &dyn Repository, at: &At, platform: Option<&str>) -> Result<Chosen, CarryError> {
-    let named = from.need(at)?;
+    let absent = || CarryError::Absent { what: at.to_string(), place: from.name() };
+    let named = from.manifest(at)?.ok_or_else(absent)?;
     Ok(match platform {
         Some(wanted) => Chosen { root: for_platform(from, &named, wanted)?, taken_from: Some(named.digest().clone()) },
         None => Chosen { root: named, taken_from: None },
@@ -372,7 +384,7 @@ struct Unlisted<'a>(BTreeMap<&'a Digest, Vec<Descriptor>>);
 
 impl<'a> Unlisted<'a> {
     fn put(&mut self, to: &dyn Repository, at: &At, one: &'a Gathered) -> Result<(), CarryError> {
-        let put = to.put_manifest(at, one.stored.media_type(), one.stored.bytes())?;
+        let put = to.put_patiently(at, one.stored.media_type(), one.stored.bytes())?;
         if put == Put::Unlisted
             && let Some(subject) = &one.manifest.subject
         {
@@ -444,7 +456,7 @@ fn tagged_evidence<'a>(
     let at = At::Tag(tag.to_owned());
     let Some(there) = to.manifest(&at)? else {
         // The same bytes: then somebody's digest of the evidence stays good.
-        let _: Put = to.put_manifest(&at, one.stored.media_type(), one.stored.bytes())?;
+        let _: Put = to.put_patiently(&at, one.stored.media_type(), one.stored.bytes())?;
         return Ok(());
     };
     if there.digest() == one.stored.digest() {

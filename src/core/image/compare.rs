@@ -146,7 +146,7 @@ impl Image {
 }
 
 fn invalid(repository: &dyn Repository, reason: impl Into<String>) -> RepositoryError {
-    RepositoryError::Refused { place: repository.name(), reason: reason.into(), permission: false }
+    RepositoryError::Refused { place: repository.name(), reason: reason.into(), permission: false, again: None }
 }
 
 /// The images of a manifest or an index, with their configs.

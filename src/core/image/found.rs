@@ -141,7 +141,7 @@ fn each_kept(
         if let Some(stored) = walk::tagged(*repository, &tag, &mut search.skipped)? {
             match stored.manifest() {
                 Ok(manifest) => search.layers(&tag, &manifest, kind)?,
-                Err(error) => search.skip(&tag, error.to_string()),
+                Err(error) => search.skipped.push(Skipped::hiding(&tag, error.to_string())),
             }
         }
         skipped.append(&mut search.skipped);
@@ -210,7 +210,7 @@ impl Search<'_> {
         self.total = self.total.saturating_add(layer.size);
         if self.total > MAX_TOTAL {
             return Err(RepositoryError::Large {
-                what: format!("all that is kept about {}", self.of),
+                what: format!("bytes of all that is kept about {}", self.of),
                 found: self.total,
                 limit: MAX_TOTAL,
             });
@@ -231,7 +231,7 @@ impl Search<'_> {
         let layers = match attached::layers(manifest, kind) {
             Ok(layers) => layers,
             Err(reason) => {
-                self.skip(place, reason);
+                self.skipped.push(Skipped::hiding(place, reason));
                 return Ok(());
             }
         };

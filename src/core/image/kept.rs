@@ -192,7 +192,7 @@ pub fn remove(repository: &dyn Repository, of: &Digest, kept: &Kept, pace: &Pace
             }
             by_digest.and(by_tag)?;
             let (place, reason) = (repository.name(), format!("says that it deleted {tag}, which is there"));
-            return Err(RepositoryError::Refused { place, reason, permission: false }.into());
+            return Err(RepositoryError::Refused { place, reason, permission: false, again: None }.into());
         }
     }
     Ok(())

@@ -43,6 +43,9 @@ const MAX_DEPTH: usize = 8;
 /// Size of the buffer in which a blob passes.
 const CHUNK: usize = 256 * 1024;
 
+/// What is absent ([`RepositoryError::Absent`]) from a layout in which there is no image.
+pub const ANY_IMAGE: &str = "any image";
+
 /// An OCI layout as a repository.
 pub struct Layout {
     path: PathBuf,
@@ -50,7 +53,12 @@ pub struct Layout {
 }
 
 fn refused(place: &Path, reason: impl Into<String>) -> RepositoryError {
-    RepositoryError::Refused { place: place.display().to_string(), reason: reason.into(), permission: false }
+    RepositoryError::Refused {
+        place: place.display().to_string(),
+        reason: reason.into(),
+        permission: false,
+        again: None,
+    }
 }
 
 fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> RepositoryError {
@@ -136,6 +144,10 @@ impl Layout {
                 Err(_) => None,
             };
             let about = stored.and_then(|stored| stored.manifest().ok());
+            if about.is_none() && entry.artifact_type.is_some() {
+                // What says what it is, and cannot be read, is no image.
+                continue;
+            }
             if about.is_none_or(|manifest| manifest.subject.is_none()) {
                 roots.push(entry);
             }
@@ -148,7 +160,7 @@ impl Layout {
         let roots = self.roots()?;
         match &roots[..] {
             [root] => Ok(At::Digest(root.digest.clone())),
-            [] => Err(RepositoryError::Absent { what: "an image".to_owned(), place: self.name() }),
+            [] => Err(RepositoryError::Absent { what: ANY_IMAGE.to_owned(), place: self.name() }),
             several => {
                 let names: Vec<String> = several
                     .iter()
@@ -394,7 +406,7 @@ impl Repository for Layout {
             return Err(RepositoryError::Absent { what: digest.to_string(), place: self.name() });
         };
         if size > limit {
-            return Err(RepositoryError::Large { what: digest.to_string(), found: size, limit });
+            return Err(RepositoryError::Large { what: format!("bytes of {digest}"), found: size, limit });
         }
         Ok(Box::new(Checked::new(reader, digest.clone(), limit)))
     }
@@ -420,7 +432,7 @@ impl Repository for Layout {
             let (read, ended) = crate::inflate::fill(&mut &mut *bytes, &mut buffer).map_err(failed(what()))?;
             count += read as u64;
             if count > size {
-                return Err(RepositoryError::Large { what: digest.to_string(), found: count, limit: size });
+                return Err(RepositoryError::Large { what: format!("bytes of {digest}"), found: count, limit: size });
             }
             hasher.update(&buffer[..read]);
             aside.as_file().write_all(&buffer[..read]).map_err(failed(what()))?;

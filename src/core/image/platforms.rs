@@ -63,7 +63,8 @@ pub fn members_there<K: Ord>(
     key: impl Fn(&Descriptor) -> Option<K>,
     mut absent: impl FnMut(Descriptor) -> Result<(), RepositoryError>,
 ) -> Result<Vec<Member>, RepositoryError> {
-    let invalid = |reason: String| RepositoryError::Refused { place: repository.name(), reason, permission: false };
+    let invalid =
+        |reason: String| RepositoryError::Refused { place: repository.name(), reason, permission: false, again: None };
     let parse = |stored: &Stored| {
         stored.manifest().map_err(|source| RepositoryError::Manifest { digest: stored.digest().to_string(), source })
     };

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 const MAX_NAME: usize = 255;
 /// Longest tag, in bytes.
 const MAX_TAG: usize = 128;
+/// Places of other tools (containers-transports(5)).
+const OTHERS: [&str; 5] = ["dir:", "containers-storage:", "docker-daemon:", "ostree:", "sif:"];
 /// The registry that a name without one means.
 const HUB: &str = "index.docker.io";
 
@@ -155,6 +157,12 @@ pub enum ReferenceError {
     Digest {
         /// The digest.
         text: String,
+    },
+    /// A place that other tools know, and that is not read.
+    #[error("`{prefix}` is a place that is not read: a registry, `oci:`, `oci-archive:` and `docker-archive:` are")]
+    Place {
+        /// What stands before the first colon, with it.
+        prefix: String,
     },
     /// A place beside registries without a path.
     #[error("`{text}` names no file or folder behind the colon")]
@@ -354,6 +362,10 @@ impl FromStr for Target {
             }
             return Ok(Self::DockerArchive(PathBuf::from(path), name));
         }
+        // They would be asked for at Docker Hub, as repositories of that name.
+        if let Some(prefix) = OTHERS.iter().find(|prefix| text.starts_with(**prefix)) {
+            return Err(ReferenceError::Place { prefix: (*prefix).to_owned() });
+        }
         text.parse().map(Self::Registry)
     }
 }
@@ -377,6 +389,15 @@ mod tests {
     use super::*;
 
     const HEX: &str = "b15245ece36593766b17936ef079a207be686c6db2e2a91da27a757a61c1832f";
+
+    #[test]
+    fn places_of_other_tools_are_no_repositories() {
+        for text in ["dir:x", "containers-storage:app", "docker-daemon:app:1"] {
+            let error = text.parse::<Target>().expect_err("no place");
+            assert!(matches!(error, ReferenceError::Place { .. }), "{text}: {error}");
+        }
+        assert!("directory:x".parse::<Target>().is_ok(), "a repository with a tag");
+    }
 
     #[test]
     fn names_are_read_as_docker_reads_them() {

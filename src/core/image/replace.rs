@@ -78,7 +78,9 @@ pub fn remove(repository: &dyn Repository, of: &Digest, old: &[Kept], pace: &Pac
         if let Err(error) = repository.delete(&At::Digest(kept.digest.clone())) {
             refused.push((kept.digest.clone(), error.one_line()));
         }
-        delist(repository, of, &kept.digest, pace)?;
+        if let Err(error) = delist(repository, of, &kept.digest, pace) {
+            refused.push((kept.digest.clone(), error.to_string()));
+        }
     }
     let listed = attached::referrers(repository, of)?;
     let (mut gone, mut stay) = (Vec::new(), Vec::new());

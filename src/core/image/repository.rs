@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,6 +14,11 @@ use super::reference::{At, Digest};
 
 /// Most referrers that are looked at of one image.
 pub const MAX_REFERRERS: usize = 10_000;
+/// How often something is tried at most that may pass, the pause before the second time (it doubles with each), and how
+/// long after the first time another is begun at most.
+const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A manifest as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +126,9 @@ pub enum RepositoryError {
         reason: String,
         /// Whether it is for want of a permission.
         permission: bool,
+        /// Where the same question may get another answer soon: after how many seconds at least. The place was busy, had an error of its
+        /// own, or broke the connection; or it looked at a thing while another writer wrote it.
+        again: Option<u16>,
     },
     /// What was asked for is not there.
     #[error("{what} is not in {place}")]
@@ -147,7 +156,7 @@ pub enum RepositoryError {
         source: ManifestError,
     },
     /// Something is larger, or there is more of it, than is read.
-    #[error("{what} has {found}, and {limit} are read")]
+    #[error("{what}: {found}, and no more than {limit} are read")]
     Large {
         /// What.
         what: String,
@@ -197,10 +206,18 @@ impl RepositoryError {
         }
     }
 
-    /// Whether the same question may get another answer soon: the place had an error of its own (a status of 500 and
-    /// above), as registries have that keep tags in files while another writes one.
+    /// Whether the same question may get another answer soon: the place is busy or had an error of its own, as registries
+    /// have that keep tags and links in files while another writes one.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Refused { reason, permission: false, .. } if reason.starts_with("answers 5"))
+        self.again().is_some()
+    }
+
+    /// After how long the same question may get another answer, where it may.
+    pub fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { again, .. } => again.map(|seconds| Duration::from_secs(seconds.into())),
+            _ => None,
+        }
     }
 }
 
@@ -254,6 +271,17 @@ pub trait Repository: Send + Sync {
     /// Takes a manifest or a tag away.
     fn delete(&self, at: &At) -> Result<(), RepositoryError>;
 
+    /// Does what puts a blob there, if this process has not done so before: many that need one blob at the same time put
+    /// it once, and the others wait for that.
+    fn once(
+        &self,
+        digest: &Digest,
+        put: &mut dyn FnMut() -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let _ = digest;
+        put()
+    }
+
     /// Takes away those of `left`, what deleted manifests needed, that nothing else leads to, and says which went.
     /// Registries do that by themselves.
     fn sweep(&self, left: &BTreeSet<Digest>) -> Result<Vec<Digest>, RepositoryError> {
@@ -294,11 +322,48 @@ impl dyn Repository + '_ {
     /// Stores bytes under their digest, unless they are there.
     pub fn keep(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, RepositoryError> {
         let descriptor = Descriptor::of(media_type, bytes);
-        if !self.has_blob(&descriptor.digest)? {
-            self.put_blob(&descriptor.digest, descriptor.size, &mut &bytes[..])?;
-        }
+        let put = || {
+            if self.has_blob(&descriptor.digest)? {
+                return Ok(());
+            }
+            self.put_blob(&descriptor.digest, descriptor.size, &mut &bytes[..])
+        };
+        self.once(&descriptor.digest, &mut || patiently(put))?;
         Ok(descriptor)
     }
+
+    /// Stores a manifest, and tries again what may pass. Not for a tag that several writers share: what one of them wrote
+    /// meanwhile would be lost.
+    pub fn put_patiently(&self, at: &At, media_type: &str, bytes: &[u8]) -> Result<Put, RepositoryError> {
+        patiently(|| self.put_manifest(at, media_type, bytes))
+    }
+}
+
+/// Does something that does no harm when it is done twice again and again while it fails with what may pass
+/// ([`RepositoryError::is_passing`]), within limits.
+///
+/// # Errors
+/// The last failure.
+pub fn patiently<T>(mut work: impl FnMut() -> Result<T, RepositoryError>) -> Result<T, RepositoryError> {
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..ATTEMPTS {
+        match work() {
+            Err(error) if begun.elapsed() < PATIENCE => {
+                let Some(wait) = error.again() else { return Err(error) };
+                // Those that were refused together do not try again together.
+                std::thread::sleep(wait.max(pause.mul_f64(0.5 + jitter())));
+                pause *= 2;
+            }
+            ended => return ended,
+        }
+    }
+    work()
+}
+
+/// Between 0 and 1.
+pub(super) fn jitter() -> f64 {
+    f64::from(crate::sign::some_number()) / f64::from(u16::MAX)
 }
 
 /// Bytes that must have a digest: reading fails at the end where they do not, and behind `limit`.

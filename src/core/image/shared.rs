@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::manifest::{Manifest, OCI_INDEX, OCI_MANIFEST};
 use super::reference::{At, Digest};
-use super::repository::{Put, Repository, RepositoryError, Stored};
+use super::repository::{Put, Repository, RepositoryError, Stored, jitter};
 
 /// Shortest time for which the tag must stay as it is, where nothing was seen of another writer.
 const CALM: Duration = Duration::from_millis(150);
@@ -71,7 +71,7 @@ pub enum SharedError {
     },
     /// Others wrote all the time.
     #[error(
-        "the tag {tag} of {place} was written by others all the time: after {seconds} s and {attempts} attempts what was written is not sure to have stayed"
+        "after {seconds} s and {attempts} attempts what was written as the tag {tag} of {place} is not seen to stay there: others write it all the time, or the place takes it and does not keep it"
     )]
     Contended {
         /// Which tag.
@@ -326,6 +326,7 @@ impl<'a> Watched<'a> {
                 Ok(Once::Between) => self.stumbles = 0,
                 // Some registries trip over a tag that another is writing.
                 Err(SharedError::Repository(error)) if error.is_passing() && self.stumbles < MAX_STUMBLES => {
+                    std::thread::sleep(error.again().unwrap_or_default());
                     self.stumbles += 1;
                     self.attempts = self.attempts.max(1);
                     self.is_calm = false;
@@ -395,6 +396,7 @@ impl<'a> Tag<'a> {
                 Ok(true) if self.since.elapsed() >= self.quiet() => return Ok(()),
                 Ok(_) => self.stumbles = 0,
                 Err(SharedError::Repository(error)) if error.is_passing() && self.stumbles < MAX_STUMBLES => {
+                    std::thread::sleep(error.again().unwrap_or_default());
                     self.stumbles += 1;
                     self.members.iter().for_each(Watched::pause);
                 }
@@ -444,11 +446,6 @@ impl<'a> Tag<'a> {
         }
         Ok(false)
     }
-}
-
-/// Between 0 and 1.
-fn jitter() -> f64 {
-    f64::from(crate::sign::some_number()) / f64::from(u16::MAX)
 }
 
 #[cfg(test)]
@@ -515,7 +512,7 @@ mod tests {
             *puts += 1;
             if self.stumbles && *puts == 1 {
                 let (place, reason) = ("busy".to_owned(), "answers 500".to_owned());
-                return Err(RepositoryError::Refused { place, reason, permission: false });
+                return Err(RepositoryError::Refused { place, reason, permission: false, again: Some(0) });
             }
             // Somebody who had read before writes after.
             let is_lost = (self.stumbles && *puts == 2) || self.always == Some(tag);
@@ -633,7 +630,10 @@ mod tests {
         let settled = settling.settle();
         assert!(settled.has(good) && !settled.has(bad));
         let said = settled.result().expect_err("one was lost").to_string();
-        assert!(said.starts_with("the tag bad of busy was written by others all the time"), "{said}");
+        assert!(
+            said.contains("what was written as the tag bad of busy is not seen to stay there: others write it"),
+            "{said}"
+        );
         // Also where the work itself has failed.
         let failed = settled_work_of(&busy);
         assert!(failed.to_string().contains("the work"), "{failed}");

@@ -1,5 +1,5 @@
-//! What is kept about a manifest, gone through: what lies under a tag, and what a list says refers to it. One way for all
-//! who look, with the limits of what a stranger can make long.
+//! What is kept about a manifest, gone through: what lies under a tag, and what a list says refers to it. One way for
+//! those who check, complete and show it, with the limits of what a stranger can make long.
 
 use super::attached;
 use super::manifest::{Descriptor, Manifest};
@@ -61,7 +61,7 @@ pub fn tagged(
 pub fn referrers(
     repository: &dyn Repository,
     of: &Digest,
-    mut take: impl FnMut(&Descriptor, Referring) -> Result<(), RepositoryError>,
+    take: impl FnMut(&Descriptor, Referring) -> Result<(), RepositoryError>,
 ) -> Result<Vec<Skipped>, RepositoryError> {
     let Listed { entries, skipped } = attached::referrers(repository, of)?;
     if entries.len() > MAX_FETCHED {
@@ -71,7 +71,33 @@ pub fn referrers(
             limit: MAX_FETCHED as u64,
         });
     }
-    for entry in &entries {
+    fetched(repository, of, &entries, take)?;
+    Ok(skipped)
+}
+
+/// As [`referrers`], for who looks only at what there is: of too many the first, and how many more there are.
+pub fn first_referrers(
+    repository: &dyn Repository,
+    of: &Digest,
+    take: impl FnMut(&Descriptor, Referring) -> Result<(), RepositoryError>,
+) -> Result<Vec<Skipped>, RepositoryError> {
+    let Listed { entries, mut skipped } = attached::referrers(repository, of)?;
+    let (first, rest) = entries.split_at(entries.len().min(MAX_FETCHED));
+    fetched(repository, of, first, take)?;
+    if !rest.is_empty() {
+        let more = format!("{} more are not fetched: {MAX_FETCHED} are", rest.len());
+        skipped.push(Skipped::hiding(format!("the list of referrers of {of}"), more));
+    }
+    Ok(skipped)
+}
+
+fn fetched(
+    repository: &dyn Repository,
+    of: &Digest,
+    entries: &[Descriptor],
+    mut take: impl FnMut(&Descriptor, Referring) -> Result<(), RepositoryError>,
+) -> Result<(), RepositoryError> {
+    for entry in entries {
         // What a list says is not believed: the manifest says what it is.
         let found = match repository.manifest(&At::Digest(entry.digest.clone())) {
             Ok(Some(stored)) => match stored.manifest() {
@@ -86,5 +112,5 @@ pub fn referrers(
         };
         take(entry, found)?;
     }
-    Ok(skipped)
+    Ok(())
 }

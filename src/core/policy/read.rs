@@ -157,25 +157,34 @@ fn threshold(members: &Members<'_>) -> Result<usize, PolicyError> {
     })
 }
 
+/// Members of `images`.
+pub(super) const IMAGES: &[&str] = &[
+    "functionaries",
+    "threshold",
+    "annotations",
+    "names",
+    "log",
+    "sct",
+    "timestamp",
+    "timestampConstraint",
+    "certificateMatches",
+];
+
 /// What is asked of an image; all members are ours.
 fn images(top: &Members<'_>, seen: &mut Seen) -> Result<Option<Images>, PolicyError> {
     let Some(value) = top.get("images") else { return Ok(None) };
-    let own = [
-        "functionaries",
-        "threshold",
-        "annotations",
-        "names",
-        "log",
-        "sct",
-        "timestamp",
-        "timestampConstraint",
-        "certificateMatches",
-    ];
-    let members = Members::read("images", value, &[], &own, seen)?;
+    let members = Members::read("images", value, &[], IMAGES, seen)?;
     let annotation = |(name, value): (&String, &Value)| match value {
         Value::String(text) => Ok((name.clone(), text.clone())),
         _ => Err(PolicyError::Type { at: below("images.annotations", name), expected: "a text" }),
     };
+    if let Some(Value::Object(asked)) = members.get("timestampConstraint")
+        && let Some((name, _)) = asked.iter().find(|(_, value)| is_empty(value))
+    {
+        // In a step that is how the peers say none. Here nothing may be passed over.
+        let at = below(&members.at("timestampConstraint"), name);
+        return Err(PolicyError::Value { at, reason: "empty: leave it out if it asks for nothing".to_owned() });
+    }
     let images = Images {
         functionaries: functionaries(&members, seen)?,
         threshold: threshold(&members)?,

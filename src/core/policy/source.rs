@@ -27,6 +27,7 @@ use serde_json::{Map, Value, json};
 pub use self::folder::Folder;
 pub use self::keyless::believe;
 use super::members::{below, duration};
+use super::read::IMAGES;
 use super::{Document, Policy, PolicyError, SourceError, shipped};
 use crate::evidence::short_name;
 use crate::nearest::nearest;
@@ -117,17 +118,6 @@ const EXTERNAL: &[&str] = &[
 ];
 const ATTESTATION: &[&str] = &["type", "regopolicies", "aipolicies", "maxAge", "rego"];
 const FUNCTIONARY: &[&str] = &["type", "publickeyid", "certConstraint", "key"];
-const IMAGES: &[&str] = &[
-    "functionaries",
-    "threshold",
-    "annotations",
-    "names",
-    "log",
-    "sct",
-    "timestamp",
-    "timestampConstraint",
-    "certificateMatches",
-];
 const KEY: &[&str] = &["keyid", "key"];
 const ANCHOR: &[&str] = &["certificate", "intermediates", "start", "end"];
 

@@ -92,8 +92,21 @@ fn each_mistake_names_its_member() {
             "`images.timestampConstraint`: asks something of signatures",
         ),
         ("", r#","images":{"names":["a"],"timestampConstraint":{}}"#, "`images.timestampConstraint`: asks for nothing"),
-        ("", r#","images":{"names":["a"],"timestampConstraint":{"maxage":"1h","until":1}}"#, "`images.timestampCons"),
-        ("", r#","images":{"names":["a"],"certificateMatches":["run"]}"#, "`images.certificateMatches`: asks some"),
+        (
+            "",
+            r#","images":{"functionaries":[{"publickeyid":"a"}],"timestampConstraint":{"maxAge":"1h","until":1}}"#,
+            "`images.timestampConstraint.until` is not known",
+        ),
+        (
+            "",
+            r#","images":{"functionaries":[{"publickeyid":"a"}],"timestampConstraint":{"notBefore":"2026-01-01T00:00:00Z","maxAge":""}}"#,
+            "`images.timestampConstraint.maxAge`: empty",
+        ),
+        (
+            "",
+            r#","images":{"names":["a"],"certificateMatches":["run"]}"#,
+            "`images.certificateMatches`: asks something of signatures",
+        ),
         ("", r#","images":{"names":["a"],"certificateMatches":["ref"]}"#, "`images.certificateMatches[0]` is not"),
         ("", r#","images":{"names":["a"],"signedAfter":"x"}"#, "`images.signedAfter` is not known"),
         (r#","timestamp":"required","remark":1"#, "", "`steps.a.remark` is not known"),

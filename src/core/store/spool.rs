@@ -269,7 +269,13 @@ impl Spool {
 
     /// A file that has room for `bytes`.
     fn take(&self, bytes: u64) -> Result<Aside, SpoolError> {
-        let file = Aside::new(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?;
+        let tried = disk::unnamed(&self.folder, Modes::PRIVATE);
+        let may_be_named = tried.is_some_and(|file| disk::named(&file, &self.folder).is_ok());
+        let file = match disk::unnamed(&self.folder, Modes::PRIVATE) {
+            Some(file) if may_be_named => Aside::Unnamed(file),
+            // One that had to be copied would have no room when the disk is full.
+            _ => Aside::Named(disk::temporary(&self.folder, Modes::PRIVATE).map_err(self.failed("write to"))?),
+        };
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         match fallocate(file.as_file(), FallocateFlags::empty(), 0, length) {
             Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::ENOSYS) => Ok(file),

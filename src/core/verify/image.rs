@@ -59,7 +59,12 @@ impl<'a> Image<'a> {
     /// a variant.
     pub fn look(place: Place<'a>, stored: &Stored, platform: Option<&str>) -> Result<Self, RepositoryError> {
         let Place { name, place, repository, keepers, prefix } = place;
-        let refused = |reason: String| RepositoryError::Refused { place: repository.name(), reason, permission: false };
+        let refused = |reason: String| RepositoryError::Refused {
+            place: repository.name(),
+            reason,
+            permission: false,
+            again: None,
+        };
         let root = stored.digest().clone();
         let is_index = Kind::of(stored.media_type()) == Some(Kind::Index);
         let mut runnable = runnable(repository, stored)?;

@@ -114,7 +114,12 @@ impl<'a> Pool<'a> {
                 return Ok(chain);
             }
         }
-        if provers.is_empty() && signed.is_none() {
+        if provers.is_empty() && signed.is_some() {
+            let asked = "a collection of a step that has made the image (`images.certificateMatches`)";
+            let check = Check::failed(CheckKind::Certificate, asked, "none").at(artifact.name.clone());
+            return Err(Box::new(Broken { check: Some(check), is_mismatch: true, ..Broken::default() }));
+        }
+        if provers.is_empty() {
             // Many files of a folder may come from many steps; and an external attestation may prove it.
             search.artifact = Some(artifact);
             if let Some(chain) = search.from(0, &mut Chain::new()) {

@@ -54,6 +54,8 @@ pub(crate) struct NoAnswer {
     pub(crate) tls: bool,
     /// Whether asking again may help.
     pub(crate) again: bool,
+    /// How often it was asked.
+    pub(crate) attempts: u32,
 }
 
 impl Client {
@@ -64,6 +66,7 @@ impl Client {
             reason,
             tls: false,
             again: false,
+            attempts: 0,
         })?;
         let shown = place(&uri);
         let repeats =
@@ -76,8 +79,7 @@ impl Client {
             let (failed, busy) = match self.once(&uri, &mut question) {
                 Ok(answer) if matches!(answer.status, 429 | 502..=504) => {
                     let reason = format!("answers {}: it is busy or down; try again later", answer.status);
-                    let wait = answer.header(RETRY_AFTER.as_str()).and_then(|wait| wait.parse().ok());
-                    (Failed { reason, again: true, wait: wait.map(Duration::from_secs) }, Some(answer))
+                    (Failed { reason, again: true, wait: answer.wait() }, Some(answer))
                 }
                 Ok(answer) => return Ok(answer),
                 Err(failed) => (failed, None),
@@ -98,6 +100,7 @@ impl Client {
                     reason: format!("{}{times}", failed.reason),
                     tls,
                     again: failed.again,
+                    attempts,
                 });
             }
             std::thread::sleep(wait);
@@ -130,7 +133,7 @@ impl Client {
             run(&agent, limits, request.body(()))
         };
         let answer = match answer {
-            Some(answer) => answer.map_err(|error| self.failed(&error))?,
+            Some(answer) => answer.map_err(|error| self.failed_at(uri, &error))?,
             None => return Err(Failed::finally("a header cannot be written")),
         };
         let (head, body) = answer.into_parts();
@@ -179,6 +182,11 @@ impl Answer {
     /// A header's text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long the other side asks to wait: seconds, or until a time of day (RFC 9110 §10.2.3).
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        super::wait_of(self.header(RETRY_AFTER.as_str())?, jiff::Timestamp::now())
     }
 
     /// The media type without its parameters.

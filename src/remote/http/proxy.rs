@@ -21,6 +21,14 @@ pub(super) fn to(uri: &Uri, settings: &Settings) -> Result<Option<Proxy>, String
         .map_err(|_| "the proxy of HTTPS_PROXY is no address such as `http://proxy:3128`".to_owned())
 }
 
+/// What is said of a proxy through which nothing came, where the question goes through one: host and port alone.
+pub(super) fn told(uri: &Uri, settings: &Settings) -> String {
+    match to(uri, settings) {
+        Ok(Some(proxy)) => format!(", through the proxy {}:{} of HTTPS_PROXY", proxy.host(), proxy.port()),
+        _ => String::new(),
+    }
+}
+
 /// The address that a host of a URL is, `None` for a name.
 pub(super) fn address(host: &str) -> Option<IpAddr> {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
@@ -104,6 +112,17 @@ mod tests {
         }
         assert!(is_exception("anything.test", None, "*"));
         assert!(!is_exception("anything.test", None, " , .,"));
+    }
+
+    #[test]
+    fn a_proxy_is_named_without_its_password() {
+        let settings = Settings { proxy: Some("http://ann:hunter22@proxy.example:3128".into()), ..Settings::default() };
+        let uri = |text: &str| text.parse::<Uri>().expect("a URL");
+        assert_eq!(
+            told(&uri("https://a.example/"), &settings),
+            ", through the proxy proxy.example:3128 of HTTPS_PROXY"
+        );
+        assert_eq!(told(&uri("https://127.0.0.1/"), &settings), "");
     }
 
     #[test]

@@ -287,6 +287,8 @@ fn other_hosts_are_reached_through_the_proxy() {
     assert_eq!(ask(through("user:hunter22@"), "https://ci.example.com/").as_deref(), Ok("over TLS"));
     refused(through(""), "https://ci.example.com/", "proxy refuses the connection");
     assert!(count.load(Ordering::SeqCst) >= 2);
+    let closed = Settings { proxy: Some("http://ann:hunter22@127.0.0.1:1".into()), ..authority.trusted() };
+    refused(closed, "https://ci.example.com/", "connection refused, through the proxy 127.0.0.1:1 of HTTPS_PROXY");
     // This machine is asked directly.
     let (address, _) = answering(&ok("direct"));
     let nowhere = Settings { proxy: Some("http://127.0.0.1:1".into()), ..Settings::default() };

@@ -18,6 +18,9 @@ use serde::Deserialize;
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// Longest answer of a helper, in bytes.
 const MAX_HELPER: u64 = 256 * 1024;
+/// Characters of what a failing helper says that are shown, and longest word of it: a longer one may be a token.
+const MAX_WORDS: usize = 200;
+const MAX_WORD: usize = 30;
 /// How long a helper may take.
 const HELPER: Duration = Duration::from_secs(30);
 /// How long the end of its answer is waited for when it has ended.
@@ -67,10 +70,12 @@ pub enum CredentialError {
         reason: String,
     },
     /// A helper gave none.
-    #[error("docker-credential-{helper} gives no password: {reason}")]
+    #[error("docker-credential-{helper}, named in {}, gives no password: {reason}", from)]
     Helper {
         /// Its name.
         helper: String,
+        /// Which member of which file names it.
+        from: String,
         /// Why.
         reason: String,
     },
@@ -81,6 +86,7 @@ pub enum CredentialError {
 pub struct Credentials {
     given: Option<(String, Credential)>,
     files: Vec<File>,
+    unread: Vec<PathBuf>,
 }
 
 struct File {
@@ -91,12 +97,17 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Config {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     auths: BTreeMap<String, Auth>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     cred_helpers: BTreeMap<String, String>,
     #[serde(default)]
     creds_store: Option<String>,
+}
+
+/// What a tool writes as `null` is empty.
+fn or_null<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 #[derive(Default, Deserialize)]
@@ -112,7 +123,7 @@ struct Auth {
 impl Credentials {
     /// One for one registry, host and port; no other is told it.
     pub fn given(registry: &str, credential: Credential) -> Self {
-        Self { given: Some((registry.to_owned(), credential)), files: Vec::new() }
+        Self { given: Some((registry.to_owned(), credential)), ..Self::default() }
     }
 
     fn given_for(&self, registry: &str) -> Option<&Credential> {
@@ -120,10 +131,11 @@ impl Credentials {
         of.eq_ignore_ascii_case(registry).then_some(credential)
     }
 
-    /// Those of the files that are there, the first with something for a registry counts.
-    pub fn read(paths: &[PathBuf]) -> Result<Self, CredentialError> {
-        let mut files = Vec::new();
-        for path in paths {
+    /// Those of the files that are there, the first with something for a registry counts. Default places that may not be
+    /// read are passed over ([`Self::unread`]); where the user has named the first (`is_named`), that is an error of it.
+    pub fn read(paths: &[PathBuf], is_named: bool) -> Result<Self, CredentialError> {
+        let (mut files, mut unread) = (Vec::new(), Vec::new());
+        for (number, path) in paths.iter().enumerate() {
             let failed = |reason: String| CredentialError::File { path: path.clone(), reason };
             let mut bytes = Vec::new();
             match std::fs::File::open(path) {
@@ -131,6 +143,11 @@ impl Credentials {
                     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
+                // A default place of another user, as where a container has HOME=/root and runs as somebody else.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !(is_named && number == 0) => {
+                    unread.push(path.clone());
                     continue;
                 }
                 Err(error) => return Err(failed(error.to_string())),
@@ -147,7 +164,12 @@ impl Credentials {
             })?;
             files.push(File { path: path.clone(), config });
         }
-        Ok(Self { given: None, files })
+        Ok(Self { given: None, files, unread })
+    }
+
+    /// Files that may not be read, and were passed over.
+    pub fn unread(&self) -> &[PathBuf] {
+        &self.unread
     }
 
     /// Whether nothing at all is known for a repository.
@@ -170,7 +192,8 @@ impl Credentials {
         for File { path, config } in &self.files {
             let helper = names.iter().find_map(|name| Some((name, config.cred_helpers.get(name)?)));
             if let Some((name, helper)) = helper {
-                if let Some(found) = from_helper(helper, name)? {
+                let from = format!("`credHelpers` of {}", path.display());
+                if let Some(found) = from_helper(helper, name, &from)? {
                     return Ok(Some(found));
                 }
                 continue;
@@ -186,8 +209,9 @@ impl Credentials {
                 }
             }
             if let Some(store) = config.creds_store.as_deref().filter(|store| !store.is_empty()) {
+                let from = format!("`credsStore` of {}", path.display());
                 for name in &names {
-                    if let Some(found) = from_helper(store, name)? {
+                    if let Some(found) = from_helper(store, name, &from)? {
                         return Ok(Some(found));
                     }
                 }
@@ -209,9 +233,10 @@ fn names(registry: &str, repository: &str) -> Vec<String> {
     if registry == HUB[1] {
         names.extend(HUB.map(str::to_owned));
     } else {
-        names.push(format!("https://{registry}"));
-        names.push(format!("https://{registry}/v2/"));
-        names.push(format!("https://{registry}/v1/"));
+        names.push(format!("{registry}/"));
+        for scheme in ["https://", "http://"] {
+            names.extend(["", "/", "/v2/", "/v1/"].map(|rest| format!("{scheme}{registry}{rest}")));
+        }
     }
     names
 }
@@ -239,7 +264,7 @@ fn of_auth(auth: &Auth) -> Result<Option<Credential>, &'static str> {
 }
 
 /// Asks `docker-credential-<helper> get` on the search path of this process.
-fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
+fn from_helper(helper: &str, server: &str, from: &str) -> Result<Option<Credential>, CredentialError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -247,7 +272,11 @@ fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, Credent
         secret: String,
     }
 
-    let failed = |reason: &str| CredentialError::Helper { helper: helper.to_owned(), reason: reason.to_owned() };
+    let failed = |reason: &str| CredentialError::Helper {
+        helper: helper.to_owned(),
+        from: from.to_owned(),
+        reason: reason.to_owned(),
+    };
     if helper.contains('/') || helper.is_empty() {
         return Err(failed("that is no name of a helper"));
     }
@@ -271,7 +300,7 @@ fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, Credent
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(failed("it does not end"));
+                return Err(failed(&format!("it does not end within {} s", HELPER.as_secs())));
             }
             Err(error) => return Err(failed(&error.to_string())),
         }
@@ -288,7 +317,8 @@ fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, Credent
         if said.contains("credentials not found") {
             return Ok(None);
         }
-        return Err(failed("it ends with an error"));
+        let said = words_of(&said);
+        return Err(failed(&format!("it ends with an error{}{said}", if said.is_empty() { "" } else { ": " })));
     }
     let answer: Answer =
         serde_json::from_slice(&bytes).map_err(|_| failed("its answer is not that of the protocol"))?;
@@ -300,6 +330,19 @@ fn from_helper(helper: &str, server: &str) -> Result<Option<Credential>, Credent
     } else {
         Credential::Password { user: answer.username, password: answer.secret }
     }))
+}
+
+/// The first line of what a helper said as it failed, bounded. What looks like an answer may hold a password, and is not
+/// shown; neither is a word that is long, or has an equals sign or a name and password before a host.
+fn words_of(said: &str) -> String {
+    let Some(line) = said.lines().map(str::trim).find(|line| !line.is_empty()) else { return String::new() };
+    if line.starts_with(['{', '[']) || said.contains("\"Secret\"") {
+        return String::new();
+    }
+    let is_plain = |word: &str| word.chars().count() <= MAX_WORD && !word.contains(['=', '@']);
+    let words = line.split_whitespace().map(|word| if is_plain(word) { word } else { "…" });
+    let line = words.collect::<Vec<_>>().join(" ");
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect()
 }
 
 /// Reads a stream in a thread, which ends when nobody waits for it any more.
@@ -361,7 +404,7 @@ mod tests {
                 "https://index.docker.io/v1/": {"username": "hub", "password": "p"},
                 "t.example": {"identitytoken": "it"}, "u.example": {"registrytoken": "rt"}, "v.example": {}}}"#,
         );
-        let credentials = Credentials::read(&paths).expect("read");
+        let credentials = Credentials::read(&paths, true).expect("read");
         let of = |registry: &str, name: &str| credentials.of(registry, name).expect("no helper");
         assert_eq!(of("r.example", "app"), Some(password("ann", "one")));
         assert_eq!(of("r.example", "team/app"), Some(password("ben", "two")));
@@ -379,7 +422,7 @@ mod tests {
         for text in [r#"{"auths": {"r.example": {"auth": "hunter2 hunter2"}}}"#, "{hunter2", r#"{"auths": "hunter2"}"#]
         {
             let (_folder, paths) = written(text);
-            let error = match Credentials::read(&paths) {
+            let error = match Credentials::read(&paths, true) {
                 Err(error) => error,
                 Ok(credentials) => credentials.of("r.example", "app").expect_err("no password"),
             };
@@ -392,10 +435,55 @@ mod tests {
     #[test]
     fn helpers_are_named_not_placed() {
         for helper in ["../x", "/bin/x", ""] {
-            assert!(from_helper(helper, "r.example").is_err());
+            assert!(from_helper(helper, "r.example", "x").is_err());
         }
         let (_folder, paths) = written(r#"{"credsStore": "that-is-not-there"}"#);
-        let error = Credentials::read(&paths).expect("read").of("r.example", "app").expect_err("no such helper");
-        assert!(error.to_string().contains("docker-credential-that-is-not-there"), "{error}");
+        let error = Credentials::read(&paths, true).expect("read").of("r.example", "app").expect_err("no such helper");
+        let text = error.to_string();
+        assert!(text.contains("docker-credential-that-is-not-there, named in `credsStore` of /"), "{text}");
+        assert!(text.contains("config.json"), "{text}");
+    }
+
+    #[test]
+    fn what_a_failing_helper_says_is_shown_without_secrets() {
+        assert_eq!(
+            words_of("\n  error getting credentials: locked \x1b[1m\nmore"),
+            "error getting credentials: locked  [1m"
+        );
+        assert_eq!(words_of("no password=hunter2 for ann:hunter2@host"), "no … for …");
+        assert_eq!(words_of(&format!("bad {}", "t".repeat(31))), "bad …");
+        assert_eq!(words_of(r#"{"Username":"ann","Secret":"hunter2"}"#), "");
+        assert_eq!(words_of("note\n{\"Secret\": \"hunter2\"}"), "");
+        assert!(words_of(&"ab ".repeat(1000)).chars().count() <= MAX_WORDS);
+    }
+
+    #[test]
+    fn files_of_other_tools_are_read() {
+        for text in [r#"{"auths": null}"#, r#"{"credHelpers": null, "credsStore": null}"#, "{}"] {
+            let (_folder, paths) = written(text);
+            let credentials = Credentials::read(&paths, false).expect(text);
+            assert_eq!(credentials.of("r.example", "app").expect("no helper"), None);
+        }
+        for name in
+            ["r.example/", "http://r.example", "https://r.example/", "https://r.example", "http://r.example/v2/"]
+        {
+            let (_folder, paths) = written(&format!(r#"{{"auths": {{"{name}": {{"auth": "YW5uOm9uZQ=="}}}}}}"#));
+            let credentials = Credentials::read(&paths, false).expect(name);
+            assert_eq!(credentials.of("r.example", "app").expect("no helper"), Some(password("ann", "one")), "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_default_file_of_somebody_else_is_passed_over() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, paths) = written("{}");
+        std::fs::set_permissions(&paths[0], std::fs::Permissions::from_mode(0o000)).expect("chmod");
+        if std::fs::File::open(&paths[0]).is_ok() {
+            return; // Whoever is root reads everything.
+        }
+        assert_eq!(Credentials::read(&paths, false).expect("passed over").unread(), &paths[..1]);
+        assert!(Credentials::read(&paths, true).is_err());
+        drop(folder);
     }
 }

@@ -5,8 +5,11 @@ use ureq::http::Uri;
 /// Characters of a registry's own words that are shown.
 const MAX_WORDS: usize = 300;
 
-/// What a registry says of an error, in one line.
-pub(super) fn words(body: &[u8]) -> Option<String> {
+/// Most errors of one answer that are shown.
+const MAX_ERRORS: usize = 8;
+
+/// What a registry says of an error: the codes, and all of it in one line. What it says twice is said once.
+pub(super) fn said(body: &[u8]) -> (Vec<String>, Option<String>) {
     #[derive(serde::Deserialize)]
     struct Errors {
         errors: Vec<Error>,
@@ -18,12 +21,17 @@ pub(super) fn words(body: &[u8]) -> Option<String> {
         #[serde(default)]
         message: String,
     }
-    let errors: Errors = serde_json::from_slice(body).ok()?;
-    let first = errors.errors.first()?;
-    let text =
-        if first.message.is_empty() { first.code.clone() } else { format!("{} ({})", first.message, first.code) };
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect();
-    (!line.is_empty()).then_some(line)
+    let Ok(Errors { mut errors }) = serde_json::from_slice(body) else { return (Vec::new(), None) };
+    errors.truncate(MAX_ERRORS);
+    let mut texts: Vec<String> = Vec::new();
+    for Error { code, message } in &errors {
+        let text = if message.is_empty() { code.clone() } else { format!("{message} ({code})") };
+        if !text.is_empty() && !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    let line: String = texts.join("; ").chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect();
+    (errors.into_iter().map(|error| error.code).collect(), (!line.is_empty()).then_some(line))
 }
 
 /// `<URL>; rel="next"` (RFC 8288).

@@ -21,6 +21,8 @@ use crate::http::exchange::Question;
 const MAX_ANSWER: usize = 256 * 1024;
 /// How long a token is good for where its service does not say (the specification's value).
 const LIFE: Duration = Duration::from_secs(60);
+/// Longest time for which a token is used, whatever its service says.
+const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long before its end a token is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
 /// Longest token, in bytes.
@@ -174,13 +176,21 @@ pub(super) fn is_here(url: &str) -> bool {
     authority.parse::<ureq::http::uri::Authority>().is_ok_and(|authority| crate::http::is_local(authority.host()))
 }
 
+/// How long a token is used that its service says to be good for so many seconds: [`MAX_LIFE`] at most, and not at all
+/// where that is no time.
+fn life_of(seconds: f64) -> Duration {
+    let seconds = if seconds.is_nan() { 0.0 } else { seconds.clamp(0.0, MAX_LIFE.as_secs_f64()) };
+    Duration::from_secs_f64(seconds)
+}
+
 #[derive(Deserialize)]
 struct Granted {
     token: Option<String>,
     #[serde(rename = "access_token")]
     access: Option<String>,
+    /// A number of seconds; some write it with a fraction.
     #[serde(rename = "expires_in")]
-    life: Option<u64>,
+    life: Option<f64>,
 }
 
 fn ask(
@@ -223,11 +233,12 @@ fn ask(
     // What is wrong with it is not shown: it may hold the token.
     let granted: Granted =
         serde_json::from_slice(&bytes).map_err(|_| format!("the token service {place} gives no token"))?;
-    let life = granted.life.map_or(LIFE, Duration::from_secs);
-    let text = granted
-        .token
-        .or(granted.access)
-        .filter(|text| !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()));
+    let life = granted.life.map_or(LIFE, life_of);
+    let text = [granted.token, granted.access]
+        .into_iter()
+        .flatten()
+        .find(|text| !text.is_empty())
+        .filter(|text| text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()));
     let text = text.ok_or_else(|| format!("the token service {place} gives no token"))?;
     Ok((format!("Bearer {text}"), Some(begun + life.saturating_sub(MARGIN))))
 }
@@ -269,6 +280,22 @@ mod tests {
         for realm in ["http://127.0.0.1:1/token", "http://localhost:1/token", "http://[::1]:1/token"] {
             assert!(ask("registry.example", realm).contains("on this machine"), "{realm}");
             assert!(ask("127.0.0.1:5000", realm).contains("the token service"), "{realm}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_used_for_a_day_at_most() {
+        for (seconds, life) in
+            [(300.0, 300), (1.9e19, 86_400), (f64::INFINITY, 86_400), (-1.0, 0), (f64::NAN, 0), (60.5, 60)]
+        {
+            assert_eq!(life_of(seconds).as_secs(), life, "{seconds}");
+        }
+        for text in [
+            r#"{"token": "", "access_token": "good", "expires_in": 18446744073709551615}"#,
+            r#"{"token": "good", "expires_in": 300.0}"#,
+        ] {
+            let granted: Granted = serde_json::from_str(text).expect(text);
+            assert!(Instant::now().checked_add(granted.life.map_or(LIFE, life_of)).is_some());
         }
     }
 

@@ -6,7 +6,7 @@ use super::{CarryError, Options, Report};
 use crate::at_once;
 use crate::image::manifest::Descriptor;
 use crate::image::reference::Digest;
-use crate::image::repository::{Repository, RepositoryError};
+use crate::image::repository::{Repository, RepositoryError, patiently};
 
 /// What became of a blob.
 enum Done {
@@ -61,6 +61,18 @@ fn one_blob(
     {
         return Ok(Done::Mounted);
     }
+    let mut is_first = true;
+    patiently(|| {
+        // What was sent, and whose answer was lost, need not be sent again.
+        if !std::mem::take(&mut is_first) && to.has_blob(&blob.digest)? {
+            return Ok(());
+        }
+        send(from, to, blob)
+    })?;
+    Ok(Done::Sent)
+}
+
+fn send(from: &dyn Repository, to: &dyn Repository, blob: &Descriptor) -> Result<(), RepositoryError> {
     let reader = from.blob(&blob.digest, blob.size)?;
     let mut whole = Whole::new(reader, blob.digest.clone(), blob.size);
     let put = to.put_blob(&blob.digest, blob.size, &mut whole);
@@ -68,7 +80,7 @@ fn one_blob(
     if let Some(fault) = whole.fault {
         return Err(RepositoryError::Io { what: format!("{} of {}", blob.digest, from.name()), source: fault });
     }
-    put.map(|()| Done::Sent)
+    put
 }
 
 /// Gives the last bytes of a blob only when all of them hash to its digest: what does not is never whole anywhere. The

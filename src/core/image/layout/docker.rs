@@ -53,6 +53,9 @@ struct RootFs {
     diff_ids: Vec<Digest>,
 }
 
+/// Names that are shown of an archive of several images.
+const MAX_NAMES: usize = 10;
+
 /// The image with a name, or the only image, of a docker archive, and the digest of its manifest. Reads all layers once.
 pub fn docker_archive(path: &Path, name: Option<&str>) -> Result<(Box<dyn Repository>, Digest), RepositoryError> {
     let files = Files::of_tar(path).map_err(failed(path.display().to_string()))?;
@@ -61,7 +64,14 @@ pub fn docker_archive(path: &Path, name: Option<&str>) -> Result<(Box<dyn Reposi
         serde_json::from_slice(&list).map_err(|error| refused(path, format!("manifest.json: {error}")))?;
     let image = match (name, &list[..]) {
         (None, [image]) => image,
-        (None, _) => return Err(refused(path, format!("it has {} images: name one", list.len()))),
+        (None, all) => {
+            let names: Vec<&str> =
+                all.iter().flat_map(|image| image.repo_tags.iter().flatten()).map(String::as_str).collect();
+            let shown = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
+            let more = if names.len() > MAX_NAMES { ", …" } else { "" };
+            let colon = if names.is_empty() { "; none has a name" } else { ": " };
+            return Err(refused(path, format!("it has {} images, name one{colon}{shown}{more}", all.len())));
+        }
         (Some(name), _) => list
             .iter()
             .find(|image| image.repo_tags.iter().flatten().any(|tag| tag == name))
@@ -120,7 +130,11 @@ fn open(path: &Path, files: &Files, name: &str) -> Result<Opened, RepositoryErro
 fn read(path: &Path, files: &Files, name: &str) -> Result<Vec<u8>, RepositoryError> {
     let (size, reader) = open(path, files, name)?;
     if size > MAX_MANIFEST as u64 {
-        return Err(RepositoryError::Large { what: name.to_owned(), found: size, limit: MAX_MANIFEST as u64 });
+        return Err(RepositoryError::Large {
+            what: format!("bytes of {name}"),
+            found: size,
+            limit: MAX_MANIFEST as u64,
+        });
     }
     let mut bytes = Vec::new();
     reader.take(size).read_to_end(&mut bytes).map_err(failed(format!("{name} of {}", path.display())))?;
@@ -189,7 +203,7 @@ impl Repository for DockerArchive {
         let absent = || RepositoryError::Absent { what: digest.to_string(), place: self.name() };
         let (size, reader) = open(&self.path, &self.files, self.blobs.get(digest).ok_or_else(absent)?)?;
         if size > limit {
-            return Err(RepositoryError::Large { what: digest.to_string(), found: size, limit });
+            return Err(RepositoryError::Large { what: format!("bytes of {digest}"), found: size, limit });
         }
         Ok(Box::new(Checked::new(reader, digest.clone(), limit)))
     }

@@ -104,6 +104,9 @@ impl Edited {
     pub fn finish(&self) -> Result<(), RepositoryError> {
         let what = || self.path.display().to_string();
         let Files::Over(over) = &self.layout.files else { return Ok(()) };
+        if !over.folder.join("index.json").exists() {
+            return Err(refused(&self.path, "the folder of its changes is gone: nothing was written"));
+        }
         if self.layout.index_bytes()? == self.index && over.left().len() == over.files.len() {
             return Ok(());
         }

@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::{Files, Layout, blob_name, failed};
-use crate::image::manifest::{Descriptor, EMPTY, Kind};
+use crate::image::manifest::{Descriptor, EMPTY, Kind, MAX_MANIFEST};
 use crate::image::reference::{At, Digest};
 use crate::image::repository::{Repository, RepositoryError};
 
@@ -49,6 +51,18 @@ impl Layout {
         }
     }
 
+    /// Whether what nobody here can read may be a manifest of a kind of its own.
+    fn may_name_others(&self, digest: &Digest) -> Result<bool, RepositoryError> {
+        let repository: &dyn Repository = self;
+        let bytes = match repository.blob_bytes(digest, MAX_MANIFEST as u64) {
+            Ok(bytes) => bytes,
+            Err(RepositoryError::Large { .. } | RepositoryError::Absent { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let read = serde_json::from_slice::<Map<String, Value>>(&bytes);
+        Ok(read.is_ok_and(|members| !members.is_empty()))
+    }
+
     /// All that the entries of the layout lead to.
     fn reached(&self) -> Result<BTreeSet<Digest>, RepositoryError> {
         let mut reached = BTreeSet::new();
@@ -69,13 +83,19 @@ impl Layout {
             };
             let stored = match self.manifest(&At::Digest(entry.digest.clone())) {
                 Ok(Some(stored)) => stored,
-                Ok(None) | Err(_) if !is_manifest => continue,
+                Ok(None) | Err(_) if !is_manifest => {
+                    if self.may_name_others(&entry.digest)? {
+                        return Err(wrong(format!("what it needs is not known: {}", entry.media_type)));
+                    }
+                    continue;
+                }
                 Ok(None) => return Err(wrong("it is not there, or is no manifest".to_owned())),
                 Err(error) => return Err(wrong(error.one_line())),
             };
             let manifest = stored.manifest().map_err(|error| wrong(error.to_string()))?;
-            let below = manifest.config.iter().chain(manifest.layers()).chain(manifest.entries());
+            let below = manifest.config.iter().chain(manifest.layers());
             next.extend(below.map(|one| (one.clone(), false)));
+            next.extend(manifest.entries().iter().map(|one| (one.clone(), true)));
         }
         Ok(reached)
     }
