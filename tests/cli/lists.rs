@@ -170,10 +170,13 @@ fn more_referrers_than_are_fetched_are_told_by_all_who_look() {
         entry
     }));
     registry.put("app", Some(&tag), INDEX, list.to_string().as_bytes());
-    for verb in [&["tree"][..], &["verify", "--key", "c.pub"], &["download", "attestation"]] {
+    for verb in [&["verify", "--key", "c.pub"][..], &["download", "attestation"]] {
         let ended = image(&place, &[verb, &[&name]].concat()).code(4).stdout("");
         ended.stderr_has(&["the list of referrers of sha256:", "2001", "2000"]);
     }
+    // Who asks what there is sees the first, and how many more there are.
+    let shown = image(&place, &["tree", &name]).code(4).stderr_has(&["1 more are not fetched: 2000 are"]);
+    assert_eq!(shown.stdout_text().matches("── referrer ").count(), 2000);
 }
 
 /// An outage is no answer, whatever else was found.

@@ -81,6 +81,14 @@ fn a_summary_of_the_gate_is_signed_without_a_key() {
     let named = ["--certificate-identity", IDENTITY];
     world.place.affiant(args).with(named).run().code(2);
     world.place.affiant(args).with(named).with(["--certificate-oidc-issuer", "https://gitlab.com"]).run().code(1);
+    // Where the root names logs of certificates, one of them has the signer's.
+    let root = std::fs::read(world.place.beside("root.json")).expect("there");
+    let other: Value = serde_json::from_slice(Sigstore::start().trusted_root().as_ref()).expect("JSON");
+    let mut mixed: Value = serde_json::from_slice(&root).expect("JSON");
+    mixed["ctlogs"] = other["ctlogs"].clone();
+    std::fs::write(world.place.beside("root.json"), mixed.to_string()).expect("written");
+    let text = check(&world, &artifact, "urn:app", IDENTITY).run().code(1).stdout_text();
+    assert!(text.contains("check      functionary") && text.contains("must be in a log"), "{text}");
     // Another instance of the services is believed for nothing.
     std::fs::write(world.place.beside("root.json"), Sigstore::start().trusted_root()).expect("written");
     let text = check(&world, &artifact, "urn:app", IDENTITY).run().code(1).stdout_text();
@@ -110,6 +118,17 @@ fn what_promote_says_is_signed_without_a_key() {
     // Names of either place become known only where somebody said so, by the flag or by its variable.
     let public = ["--fulcio-url", "https://fulcio.sigstore.dev", "--timestamp-servers", "http://127.0.0.1:1"];
     call(&public).run().code(2).stdout("").stderr_has(&["no public registry", "--log-public-ok"]);
+    // Nothing is written over what the image becomes part of, and nobody is asked where nobody shall be.
+    let to_layout = |more: &[&str]| {
+        let args = ["promote", &image, "oci:../live:v1", "-p", "../policy.signed.json", "-k", "../policy.pub"];
+        let call = world.place.affiant(args).with(services).with(more);
+        call.env("SIGSTORE_ID_TOKEN", token(&json!({}))).run()
+    };
+    std::fs::create_dir(world.place.beside("live")).expect("made");
+    std::fs::write(world.place.beside("live/index.json"), "{}").expect("written");
+    to_layout(&["--vsa-outfile", "../live/index.json"]).code(2).stdout("").stderr_has(&["would be overwritten"]);
+    to_layout(&["--offline"]).code(2).stdout("").stderr_has(&["--offline"]);
+    std::fs::remove_dir_all(world.place.beside("live")).expect("removed");
     // A denial costs no certificate.
     let unsigned = world.push("unsigned");
     let args = ["promote", &unsigned, &to, "-p", "../policy.signed.json", "-k", "../policy.pub"];
