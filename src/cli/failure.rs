@@ -60,7 +60,7 @@ pub(crate) const TABLE: &[(&str, &str, &str)] = &[
     (
         "verify",
         "4",
-        "no answer possible: a key, policy or archive cannot be read; or what was missed may be in a list or tag of the image that cannot be read",
+        "no answer possible: a key, policy or archive cannot be read; or what was missed may be in a list or tag of the image that cannot be read; or the summary (`--vsa-outfile`) could not be signed, whatever the answer",
     ),
     ("image", "0", "done; the answer is yes"),
     ("image", "1", "a policy says no; or what should be signed holds a secret, so nothing was signed"),
