@@ -62,6 +62,25 @@ fn nothing_is_signed_of_a_stdin_that_is_closed() {
     assert!(!place.work().join("b.json").exists());
 }
 
+/// The same command with this as its controlling terminal, which `setsid --ctty` makes it, as a login does.
+fn on_terminal(call: &Command, slave: &OwnedFd) -> Command {
+    let fd = || Stdio::from(slave.try_clone().expect("another descriptor"));
+    let mut command = Command::new("setsid");
+    command
+        .args(["--ctty", "--wait"])
+        .arg(call.get_program())
+        .args(call.get_args())
+        .env_clear()
+        .envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(fd())
+        .stdout(fd())
+        .stderr(fd());
+    if let Some(folder) = call.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
+
 /// Whatever ends the question for a password, the terminal shows again what is typed.
 #[test]
 fn a_terminal_is_as_before_when_a_password_is_not_given() {
@@ -70,21 +89,10 @@ fn a_terminal_is_as_before_when_a_password_is_not_given() {
     place.write("file", "content");
     for (typed, signs) in [("\u{3}", false), ("a password\n", true), ("term", false), ("\u{1c}\u{1a}\u{3}", false)] {
         let pty = nix::pty::openpty(None, None).expect("a terminal");
-        let fd = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("another descriptor"));
         let flags = || nix::sys::termios::tcgetattr(&pty.slave).expect("a terminal").local_flags;
         let before = flags();
         let call = place.affiant(["image", "sign-blob", "--key", "c.key", "--bundle", "b.json", "file"]).command();
-        let mut command = Command::new("setsid");
-        command
-            .args(["--ctty", "--wait"])
-            .arg(call.get_program())
-            .args(call.get_args())
-            .current_dir(place.work())
-            .env_clear()
-            .envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))))
-            .stdin(fd(&pty.slave))
-            .stdout(fd(&pty.slave))
-            .stderr(fd(&pty.slave));
+        let mut command = on_terminal(&call, &pty.slave);
         let mut child = command.spawn().expect("setsid is needed for this test");
         let mut master = std::fs::File::from(pty.master.try_clone().expect("another descriptor"));
         let mut screen = String::new();
@@ -150,21 +158,9 @@ fn on_a_terminal() {
     let script = "test -t 0 && test -t 1 && test -t 2 || exit 9; read line; printf '\\033[1mgot %s\\033[0m\\n' \"$line\"; \
                   touch \"$(printf 'x\\033]0;own\\007')\"; exit 5";
     let pty = nix::pty::openpty(None, None).expect("a terminal");
-    let fd = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("another descriptor"));
-    // `setsid --ctty` makes it the controlling terminal, as a login does.
     let call = place.capture(["-s", "b", "--", "sh", "-c", script]);
     let call = call.command();
-    let mut command = Command::new("setsid");
-    command
-        .args(["--ctty", "--wait"])
-        .arg(call.get_program())
-        .args(call.get_args())
-        .current_dir(place.work())
-        .env_clear()
-        .envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .stdin(fd(&pty.slave))
-        .stdout(fd(&pty.slave))
-        .stderr(fd(&pty.slave));
+    let mut command = on_terminal(&call, &pty.slave);
     let mut child = command.spawn().expect("setsid is needed for this test");
     drop(command);
     drop(pty.slave);

@@ -29,18 +29,16 @@ impl Scratch {
         }
         loop {
             let folder = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(place)?;
-            let held = File::open(folder.path());
-            match held {
+            let held = match File::open(folder.path()) {
+                // Another process took it for one that was left.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            match held.try_lock() {
+                Ok(()) if !folder.path().exists() => {}
+                Err(TryLockError::WouldBlock) => {}
                 // Where there are no locks, nobody takes it away either.
-                Ok(held) if held.try_lock().is_ok() && folder.path().exists() => {
-                    return Ok(Self { folder, _held: held });
-                }
-                Ok(held) if matches!(held.try_lock(), Err(TryLockError::Error(_))) => {
-                    return Ok(Self { folder, _held: held });
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self { folder, _held: held }),
             }
         }
     }

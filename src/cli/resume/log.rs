@@ -92,8 +92,10 @@ impl Noting {
 impl Noted {
     /// What cannot be written down is used all the same, and [`Self::failure`] says so.
     fn note(&mut self, made: &LogEntry) {
-        let kept = self.room.take().map(|room| room.keep(&made.answer));
-        self.failure = kept.and_then(Result::err).map(|error| error.to_string());
+        // The first answer has the entry; one that comes after it takes no failure back.
+        if let Some(room) = self.room.take() {
+            self.failure = room.keep(&made.answer).err().map(|error| error.to_string());
+        }
     }
 }
 

@@ -365,8 +365,7 @@ pub fn enlist<'a>(
     }
     match enlist_with(settling, repository, subject, new.clone(), |_| Ok(true)) {
         Err(SharedError::Repository(refused @ RepositoryError::Refused { permission: false, .. })) => {
-            let RepositoryError::Refused { reason: why, .. } = &refused else { return Err(refused.into()) };
-            let why = why.clone();
+            let why = refused.to_string();
             let is_there = move |entry: &Descriptor| match repository.resolve(&At::Digest(entry.digest.clone())) {
                 Ok(found) => Ok(found.is_some()),
                 Err(error) => Err(format!("{error}, after: {why}")),

@@ -304,11 +304,7 @@ pub fn judge(material: &Material, unproven: &Unproven<'_>, demands: &Demands<'_>
             }
         }
     }
-    let of_stranger = doubt.is_some();
-    logs(material, unproven, verifier, demands, &mut proof).map_err(|refused| match refused {
-        Refused::Log { has, reason, .. } => Refused::Log { has, of_stranger, reason },
-        other => other,
-    })?;
+    logs(material, unproven, verifier, demands, doubt.is_some(), &mut proof)?;
     let no_stamp = no_stamp.unwrap_or_else(|| "it has no timestamp".to_owned());
     let authorities: BTreeSet<&str> = proof.stamped.iter().map(|(_, time)| time.authority.as_str()).collect();
     if authorities.len() < demands.timestamps {
@@ -361,9 +357,10 @@ fn logs(
     unproven: &Unproven<'_>,
     verifier: Verifier<'_>,
     demands: &Demands<'_>,
+    of_stranger: bool,
     proof: &mut Proof,
 ) -> Result<(), Refused> {
-    let refused = |reason: String| Refused::Log { has: !material.entries.is_empty(), of_stranger: false, reason };
+    let refused = |reason: String| Refused::Log { has: !material.entries.is_empty(), of_stranger, reason };
     let mut signed = Signed::new(unproven.message, unproven.signature, verifier);
     if let Some(envelope) = unproven.envelope {
         signed = signed.with_envelope(envelope);
